@@ -1,0 +1,43 @@
+"""``rnn-lightning`` and ``python -m rnn_lightning``."""
+
+import sys
+
+HELP = """\
+usage: rnn-lightning <command> [options]
+
+Train a recurrent network on sequences by teacher-forced next-step prediction, then let it generate by itself.
+
+commands:
+  fit         train on series; keeps the best and the last checkpoint
+  validate    teacher-forced loss and free-running error on the validation split
+  test        free-running error on the held-out end of the series
+  predict     generate what follows the series: forecast.csv and forecast.png
+
+options:
+  -h, --help  this text; after a command, all of its options
+  --version   the version
+
+examples:
+  rnn-lightning fit --config configs/sine.yaml
+  rnn-lightning predict --experiment sine --data.horizon 200
+  rnn-lightning fit --data.series TableSeries --data.series.path sales.csv
+  rnn-lightning fit --data.series.help TableSeries
+"""
+
+
+def main() -> None:
+    """Run the command of the process; help and version come before the seconds that importing takes."""
+    if sys.argv[1:] in ([], ["-h"], ["--help"]):
+        print(HELP, end="")
+    elif sys.argv[1:] == ["--version"]:
+        from rnn_lightning import __version__
+
+        print(f"rnn-lightning {__version__}")
+    else:
+        from rnn_lightning.cli import run
+
+        run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""The command line: one LightningCLI that knows where runs are kept and what a checkpoint holds."""
+
+import difflib
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from rnn_lightning.callbacks import ForecastWriter, StopAtNonFiniteLoss, WholeCheckpoints
+from rnn_lightning.checkpoints import newest_checkpoint, read_checkpoint
+from rnn_lightning.datamodule import SequenceDataModule
+from rnn_lightning.errors import InputError
+from rnn_lightning.forecaster import Forecaster
+
+RUNS = "runs"
+SUBCOMMANDS = ("fit", "validate", "test", "predict")
+
+
+class Parser(LightningArgumentParser):
+    """Says what is wrong in one line, instead of after the usage of a hundred options."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        unknown = re.search(r"[Uu]nrecognized arguments: (--\S+)|does not accept option '(\S+)'", message)
+        if unknown:
+            wrong = (unknown[1] or f"--{unknown[2]}").partition("=")[0]
+            close = difflib.get_close_matches(wrong, self._options(), 1)
+            message += f"\nDid you mean {close[0]}?" if close else ""
+        sys.stderr.write(f"{self.prog.split(' [')[0]}: error: {message}\nSee --help for the options.\n")
+        sys.exit(2)
+
+    def _options(self) -> list[str]:
+        """The option strings of this parser and its subcommands."""
+        options = [option for action in self._actions for option in action.option_strings]
+        for subparser in getattr(self._subcommands_action, "_name_parser_map", {}).values():
+            options += [option for action in subparser._actions for option in action.option_strings]
+        return options
+
+
+class CommandLine(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict`` of one experiment, whose runs are kept in folders of their own."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--experiment",
+            default="default",
+            help="Name of the experiment. Its runs are kept in folders runs/<experiment>/<subcommand>_<number>; test and "
+            "predict use its newest best checkpoint.",
+        )
+        parser.add_lightning_class_args(ForecastWriter, "forecast")
+        parser.link_arguments("data.num_features", "model.num_features", apply_on="instantiate")
+        parser.set_defaults({"data.series": {"class_path": "rnn_lightning.series.SineSeries"}})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and where a checkpoint is to be loaded, parse again with what it holds as the defaults.
+
+        So an option is taken from the command line, else from a config file, else from the checkpoint.
+        """
+        super().parse_arguments(parser, args)
+        subcommand = self.config["subcommand"]
+        chosen = self._checkpoint(subcommand, self.config[subcommand])
+        if chosen is None:
+            return
+        checkpoint = read_checkpoint(chosen)
+        defaults = {
+            f"{group}.{name}": value
+            for group, key in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters"))
+            for name, value in checkpoint.get(key, {}).items()
+            if not name.startswith("_") and name != "num_features"
+        }
+        self._subcommand_parsers[subcommand].set_defaults(defaults)
+        super().parse_arguments(parser, args)
+        self.config[subcommand].ckpt_path = str(chosen)
+        print(f"Checkpoint: {chosen}")
+
+    def _checkpoint(self, subcommand: str, config: Any) -> Path | None:
+        """The checkpoint that was asked for, or for all but ``fit`` the newest best one of the experiment."""
+        wanted = config.ckpt_path
+        if wanted is None and subcommand == "fit":
+            return None
+        if wanted in (None, "best", "last"):
+            return newest_checkpoint(experiment_folder(config), wanted or "best")
+        return Path(wanted)
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would put the model's hyperparameters of the checkpoint over the command line here."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self.config_init[self.subcommand]
+        if config.trainer.logger in (None, True):
+            kwargs["logger"] = run_loggers(experiment_folder(config), str(self.subcommand))
+        callbacks = config.trainer.callbacks or []
+        callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
+        callbacks += [StopAtNonFiniteLoss(), TQDMProgressBar(refresh_rate=20)]
+        if config.trainer.enable_checkpointing is not False and self.subcommand == "fit":
+            best = {"monitor": "val_rollout_rmse"} if self.datamodule.val_fraction > 0 else {}
+            callbacks += [
+                ModelCheckpoint(filename="best", enable_version_counter=False, **best),
+                ModelCheckpoint(
+                    filename="last",
+                    save_on_train_epoch_end=True,
+                    save_on_exception=True,
+                    enable_version_counter=False,
+                ),
+            ]
+        return super().instantiate_trainer(
+            callbacks=callbacks, plugins=[*(config.trainer.plugins or []), WholeCheckpoints()], **kwargs
+        )
+
+
+def experiment_folder(config: Any) -> Path:
+    """The folder of the runs of an experiment."""
+    return Path(config.trainer.default_root_dir or RUNS) / config.experiment
+
+
+def run_loggers(folder: Path, subcommand: str) -> list[Logger]:
+    """Loggers into a new folder ``<subcommand>_<number>``: CSV, and TensorBoard where it is installed."""
+    numbers = [int(path.name.rpartition("_")[2]) for path in folder.glob(f"{subcommand}_*") if path.name[-1].isdigit()]
+    version = f"{subcommand}_{max(numbers, default=-1) + 1}"
+    loggers: list[Logger] = [CSVLogger(folder.parent, name=folder.name, version=version)]
+    if find_spec("tensorboard") or find_spec("tensorboardX"):
+        loggers.append(TensorBoardLogger(folder.parent, name=folder.name, version=version))
+    return loggers
+
+
+def run(args: Sequence[str] | None = None) -> None:
+    """Run the command line with ``args``, or those of the process; errors of the user end it with exit code 2."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a series class of the user's own
+    warnings.filterwarnings("ignore", "The dirpath has changed from")  # every resumed run has a folder of its own
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: not record.getMessage().startswith("\N{ELECTRIC LIGHT BULB} Tip") and "Tip:" not in record.getMessage()
+    )
+    options = {"default_env": True, "env_prefix": "RNNL", "allow_abbrev": False}
+    try:
+        CommandLine(
+            Forecaster,
+            SequenceDataModule,
+            args=list(args) if args is not None else None,
+            seed_everything_default=0,
+            trainer_defaults={"max_epochs": 20, "gradient_clip_val": 1.0},
+            parser_class=Parser,
+            parser_kwargs={"prog": "rnn-lightning", **options, **{name: options for name in SUBCOMMANDS}},
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+        )
+    except (InputError, MisconfigurationException) as error:
+        sys.exit(f"rnn-lightning: error: {error}")

@@ -1,0 +1,283 @@
+"""The LightningModule: the loss, the metrics, and generation from batches and from scripts."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rnn_lightning.closed_loop import close_loop
+from rnn_lightning.datamodule import ForecastBatch, SequenceDataModule, WindowBatch
+from rnn_lightning.errors import InputError
+from rnn_lightning.metrics import FreeRunError, ResidualMoments
+from rnn_lightning.network import Cell, RecurrentNetwork
+from rnn_lightning.rollout import State, generate, observe, rollout, warm_up
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+ARCHITECTURE = ("num_features", "cell", "hidden_size", "num_layers", "transforms")
+"""The arguments that a checkpoint's weights depend on."""
+
+
+class Forecast(NamedTuple):
+    """What ``predict_step`` returns, in the units of the data.
+
+    Attributes:
+        series_index: ``(batch,)``, which series each forecast is of.
+        point: ``(batch, horizon, feature)``, the free run without noise.
+        samples: ``(sample, batch, horizon, feature)``, sampled paths, or None.
+    """
+
+    series_index: Tensor
+    point: Tensor
+    samples: Tensor | None
+
+
+class Forecaster(L.LightningModule):
+    """A recurrent network trained by teacher-forced next-step prediction, which then generates by itself.
+
+    Args:
+        num_features: number of features; the command line takes it from the data.
+        cell: kind of recurrent cell.
+        hidden_size: hidden units of each layer.
+        num_layers: number of recurrent layers.
+        dropout: probability of dropout between recurrent layers.
+        transforms: transforms of the values, in this order: ``log``, ``difference``, ``standardize`` (by the training
+            split), ``standardize_context`` (by the context of each series).
+        learning_rate: learning rate of Adam.
+        schedule: the learning rate stays ``constant``, or falls to zero over the whole fit as a half ``cosine``.
+        free_run_weight: weight, 0 to 1, of the error of the network's own free run over the scored steps in the loss; the
+            rest is that of the teacher-forced next step.
+    """
+
+    def __init__(
+        self,
+        num_features: int = 1,
+        cell: Cell = "lstm",
+        hidden_size: int = 32,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        transforms: list[Literal["log", "difference", "standardize", "standardize_context"]] = ["standardize"],  # noqa: B006
+        learning_rate: float = 0.01,
+        schedule: Literal["constant", "cosine"] = "cosine",
+        free_run_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not learning_rate > 0:
+            raise InputError(f"--model.learning_rate must be above 0, got {learning_rate}.")
+        if not 0 <= free_run_weight <= 1:
+            raise InputError(f"--model.free_run_weight must be from 0 to 1, got {free_run_weight}.")
+        if schedule not in ("constant", "cosine"):
+            raise InputError(f"--model.schedule: unknown schedule {schedule!r}; there are constant, cosine.")
+        self.save_hyperparameters()
+        self.learning_rate, self.schedule, self.free_run_weight = learning_rate, schedule, free_run_weight
+        self.network = RecurrentNetwork(num_features, cell, hidden_size, num_layers, dropout, transforms)
+        self.residuals = ResidualMoments(num_features)
+        self.val_rollout, self.test_rollout = FreeRunError("val_rollout_"), FreeRunError("test_")
+        self._loss_sum, self._loss_count = torch.zeros(()), 0
+
+    def forward(self, context: Tensor, horizon: int) -> Tensor:
+        """The point forecast ``(batch, horizon, feature)`` of contexts ``(batch, time, feature)``, see ``rollout``."""
+        return rollout(self.network, context, horizon)
+
+    def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
+        loss = self._loss(batch)
+        # A call of self.log costs as much as a step of a small network: log the mean since the last time.
+        self._loss_sum = self._loss_sum.to(loss.device) + loss.detach()
+        self._loss_count += 1
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            self.log("train_loss", self._loss_sum / self._loss_count, prog_bar=True)
+            self._loss_sum, self._loss_count = torch.zeros_like(self._loss_sum), 0
+        return loss
+
+    def validation_step(self, batch: ForecastBatch, batch_idx: int) -> None:
+        self.residuals.update(*self._teacher_forced(torch.cat([batch.context, batch.target], 1), batch.context.shape[1]))
+        self.val_rollout.update(self(batch.context, batch.target.shape[1]), batch.target)
+
+    def on_validation_epoch_end(self) -> None:
+        covariance = self.network.residual_covariance
+        covariance.copy_(self.residuals.compute().reshape_as(covariance))  # torchmetrics returns one number as a scalar
+        errors = self.val_rollout.compute()
+        self.log("val_loss", covariance.diagonal().mean(), prog_bar=True)
+        self.log("val_rollout_rmse", errors["val_rollout_rmse"], prog_bar=True)
+        self.residuals.reset()
+        self.val_rollout.reset()
+
+    def test_step(self, batch: ForecastBatch, batch_idx: int) -> None:
+        self.test_rollout.update(self(batch.context, batch.target.shape[1]), batch.target)
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict(self.test_rollout.compute())
+        self.test_rollout.reset()
+
+    def predict_step(self, batch: ForecastBatch, batch_idx: int) -> Forecast:
+        horizon = batch.target.shape[1]
+        names = None
+        if isinstance(datamodule := self._datamodule(), SequenceDataModule):
+            names = [datamodule.data.ids[index] for index in batch.series_index.tolist()]
+        point = rollout(self.network, batch.context, horizon, names=names)
+        samples = None
+        if batch.num_samples is not None:
+            generators = series_generators(batch.seed, batch.series_index.tolist())
+            samples = rollout(
+                self.network, batch.context, horizon, num_samples=batch.num_samples, generator=generators, names=names
+            )
+        return Forecast(batch.series_index, point, samples)
+
+    def configure_optimizers(self) -> Any:
+        # Lightning cannot clip the gradients of a fused optimizer under mixed precision.
+        fused = not str(self.trainer.precision).endswith("mixed")
+        optimizer = torch.optim.Adam(self.network.parameters(), self.learning_rate, fused=fused)
+        if self.schedule == "constant":
+            return optimizer
+        num_steps = self.trainer.estimated_stepping_batches
+        if not 0 < num_steps < math.inf:
+            raise InputError(
+                "--model.schedule cosine needs to know the end: give --trainer.max_steps or --trainer.max_epochs."
+            )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / num_steps, 1)))
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def setup(self, stage: str) -> None:
+        datamodule = self._datamodule()
+        if not isinstance(datamodule, SequenceDataModule):
+            return
+        if datamodule.num_features != self.network.num_features:
+            raise InputError(
+                f"the data have {datamodule.num_features} features and the network {self.network.num_features}: "
+                "they must be equal; set --model.num_features."
+            )
+        needed = self.network.transforms.num_lost + 1
+        if datamodule.context_length < needed:
+            raise InputError(
+                f"--data.context_length {datamodule.context_length} is too short for --model.transforms: these need at "
+                f"least {needed} steps."
+            )
+        if stage == "fit" and not bool(self.network.transforms.fitted):
+            self.network.transforms.fit(datamodule.train_series())
+
+    def on_train_start(self) -> None:
+        self._require_fitted()
+
+    def on_validation_start(self) -> None:
+        self._require_fitted()
+
+    def on_test_start(self) -> None:
+        self._require_fitted()
+
+    def on_predict_start(self) -> None:
+        self._require_fitted()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        from rnn_lightning import __version__
+
+        checkpoint["rnn_lightning_version"] = __version__
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of another architecture, by the names of its arguments."""
+        saved = checkpoint.get("hyper_parameters", {})
+        for name in ARCHITECTURE:
+            if name in saved and saved[name] != self.hparams[name]:
+                raise InputError(
+                    f"--model.{name} is {self.hparams[name]}, and the checkpoint holds a network with {saved[name]}: leave "
+                    "the option out, or choose another checkpoint."
+                )
+
+    def forecast(self, context: Array, horizon: int, *, num_samples: int | None = None, seed: int = 0) -> Array:
+        """Forecast from a NumPy array or a tensor in the units of the data, as ``predict`` does.
+
+        Args:
+            context: the known steps: ``(time,)`` of one series with one feature, ``(time, feature)`` of one series, or
+                ``(batch, time, feature)``.
+            horizon: number of steps to generate.
+            num_samples: number of sampled paths; None for the point forecast.
+            seed: seed of the sampled paths.
+
+        Returns:
+            Of the kind of ``context`` and with its axes, ``horizon`` in the place of ``time``; the samples are a first axis.
+
+        Raises:
+            InputError: see ``rollout``.
+        """
+        batch = self._as_batch(context)
+        generators = series_generators(seed, range(len(batch)))
+        values = self._evaluated(rollout, batch, horizon, num_samples=num_samples, generator=generators)
+        if context.ndim < 3:
+            values = values.squeeze(-3)
+        if context.ndim < 2:
+            values = values.squeeze(-1)
+        if isinstance(context, Tensor):
+            return values.to(context)
+        return values.cpu().numpy().astype(context.dtype if context.dtype.kind == "f" else np.float32)
+
+    def warm_up(self, history: np.ndarray | Tensor) -> State:
+        """The state after a history, with axes as for ``forecast``; see ``rollout.warm_up``."""
+        return self._evaluated(warm_up, self._as_batch(history))  # type: ignore[no-any-return]
+
+    def observe(self, state: State, values: np.ndarray | Tensor) -> State:
+        """The state after new values that follow it, with axes as for ``forecast``; see ``rollout.observe``."""
+        return self._evaluated(observe, state, self._as_batch(values))  # type: ignore[no-any-return]
+
+    def generate(self, state: State, horizon: int, *, num_samples: int | None = None, seed: int = 0) -> Tensor:
+        """Generate ``([sample,] batch, horizon, feature)`` from a state, which is left as it is."""
+        generators = series_generators(seed, range(state.recurrent[0].shape[1]))
+        values: Tensor = self._evaluated(generate, state, horizon, num_samples=num_samples, generator=generators)
+        return values
+
+    def _loss(self, batch: WindowBatch) -> Tensor:
+        loss = functional.mse_loss(*self._teacher_forced(batch.values, batch.context_length))
+        if self.free_run_weight > 0:
+            free_run = self._free_run_loss(batch.values, batch.context_length)
+            loss = (1 - self.free_run_weight) * loss + self.free_run_weight * free_run
+        return loss
+
+    def _teacher_forced(self, values: Tensor, context_length: int) -> tuple[Tensor, Tensor]:
+        """Predictions and targets of the scored steps in transformed units: every step is predicted from the known ones."""
+        context, memory = self.network.transforms.start(values[:, :context_length])
+        target, _ = self.network.transforms(values[:, context_length:], memory)
+        predicted, _ = self.network(torch.cat([context, target], 1)[:, :-1])
+        return predicted[:, context.shape[1] - 1 :], target
+
+    def _free_run_loss(self, values: Tensor, context_length: int) -> Tensor:
+        """Mean squared error of the network's own free run from the context, in transformed units."""
+        context, memory = self.network.transforms.start(values[:, :context_length])
+        target, _ = self.network.transforms(values[:, context_length:], memory)
+        _, state = self.network.recur(context)
+        generated, _ = close_loop(self.network)(torch.zeros_like(target), state)
+        return functional.mse_loss(generated, target)
+
+    def _datamodule(self) -> Any:
+        return getattr(self.trainer, "datamodule", None)
+
+    def _require_fitted(self) -> None:
+        if not bool(self.network.transforms.fitted):
+            raise InputError(
+                "the network has not been fitted: load a checkpoint, or fit it with a SequenceDataModule first."
+            )
+
+    def _as_batch(self, values: np.ndarray | Tensor) -> Tensor:
+        tensor = torch.as_tensor(values).to(self.network.readout.weight)
+        if tensor.ndim == 1:
+            tensor = tensor[:, None]
+        return tensor if tensor.ndim > 2 else tensor[None]
+
+    def _evaluated(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call ``function(network, ...)`` without dropout and gradients."""
+        training = self.network.training
+        self.network.eval()
+        try:
+            with torch.no_grad():
+                return function(self.network, *args, **kwargs)
+        finally:
+            self.network.train(training)
+
+
+def series_generators(seed: int, series_index: Sequence[int]) -> list[torch.Generator]:
+    """A source of noise for each series, which depends on the seed and its index alone."""
+    return [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in series_index]

@@ -1,0 +1,90 @@
+"""The recurrent network: fused recurrent layers, a linear readout, and the transforms that give it its units."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from rnn_lightning.errors import InputError
+from rnn_lightning.transforms import Transforms
+
+Cell = Literal["rnn_tanh", "rnn_relu", "gru", "lstm"]
+
+RecurrentState = tuple[Tensor, ...]
+"""The hidden state ``(layer, batch, hidden)``, and for an LSTM the cell state of the same shape."""
+
+
+class RecurrentNetwork(nn.Module):
+    """Predicts the next values from the present ones and the state, all in transformed units.
+
+    ``forward`` knows nothing of the units of the data; ``transforms`` leads there and back. ``recurrence.py`` has the
+    formulas of the cells.
+
+    Args:
+        num_features: number of features.
+        cell: kind of recurrent cell.
+        hidden_size: hidden units of each layer.
+        num_layers: number of recurrent layers.
+        dropout: probability of dropout between recurrent layers.
+        transforms: names of the transforms, see ``Transforms``.
+    """
+
+    residual_covariance: Tensor
+
+    def __init__(
+        self,
+        num_features: int = 1,
+        cell: Cell = "lstm",
+        hidden_size: int = 32,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        transforms: Sequence[str] = ("standardize",),
+    ) -> None:
+        super().__init__()
+        for name, count in (("num_features", num_features), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+            if count < 1:
+                raise InputError(f"--model.{name} must be at least 1, got {count}.")
+        if not 0 <= dropout < 1:
+            raise InputError(f"--model.dropout must be at least 0 and below 1, got {dropout}.")
+        if dropout > 0 and num_layers == 1:
+            raise InputError(f"--model.dropout {dropout} acts between layers: raise --model.num_layers 1 or drop it.")
+        if cell not in get_args(Cell):
+            raise InputError(f"--model.cell: unknown cell {cell!r}; there are {', '.join(get_args(Cell))}.")
+        self.cell, self.num_features = cell, num_features
+        self.transforms = Transforms(transforms, num_features)
+        sizes = {"num_layers": num_layers, "dropout": dropout, "batch_first": True}
+        if cell == "lstm":
+            self.recurrent: nn.RNNBase = nn.LSTM(num_features, hidden_size, **sizes)
+        elif cell == "gru":
+            self.recurrent = nn.GRU(num_features, hidden_size, **sizes)
+        else:
+            self.recurrent = nn.RNN(num_features, hidden_size, nonlinearity=cell.removeprefix("rnn_"), **sizes)
+        self.readout = nn.Linear(hidden_size, num_features)
+        self.register_buffer("residual_covariance", torch.full((num_features, num_features), torch.nan))
+
+    def initial_state(self, batch_size: int) -> RecurrentState:
+        """The zero state every context starts from."""
+        shape = (self.recurrent.num_layers, batch_size, self.recurrent.hidden_size)
+        zeros = self.readout.weight.new_zeros(shape)
+        return (zeros, zeros) if self.cell == "lstm" else (zeros,)
+
+    def forward(self, inputs: Tensor, state: RecurrentState | None = None) -> tuple[Tensor, RecurrentState]:
+        """One step ahead of every input.
+
+        Args:
+            inputs: ``(batch, time, feature)`` in transformed units.
+            state: the state before the first input, zero if None.
+
+        Returns:
+            The predicted next values ``(batch, time, feature)`` and the state after the last input.
+        """
+        outputs, state = self.recur(inputs, state)
+        return self.readout(outputs), state
+
+    def recur(self, inputs: Tensor, state: RecurrentState | None = None) -> tuple[Tensor, RecurrentState]:
+        """The hidden outputs ``(batch, time, hidden)`` that the readout reads, and the state after the last input."""
+        if state is None:
+            state = self.initial_state(len(inputs))
+        outputs, following = self.recurrent(inputs, state if self.cell == "lstm" else state[0])
+        return outputs, following if self.cell == "lstm" else (following,)

@@ -1,0 +1,57 @@
+"""Pictures: pure functions from values to a Figure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+HISTORY = "#4d5b6a"
+FORECAST = "#d1495b"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One series of a forecast picture.
+
+    Attributes:
+        title: the name of the series.
+        past: time stamps of ``history``.
+        history: ``(time, feature)``, the known values.
+        future: time stamps of ``forecast``.
+        forecast: ``(horizon, feature)``.
+        band: ``(2, horizon, feature)``, lower and upper end of the interval, or None.
+    """
+
+    title: str
+    past: Sequence[Any]
+    history: np.ndarray
+    future: Sequence[Any]
+    forecast: np.ndarray
+    band: np.ndarray | None = None
+
+
+def plot_forecast(panels: Sequence[Panel], features: Sequence[str], level: int | None = None) -> Figure:
+    """Draw history, forecast and interval: one row a series, one column a feature.
+
+    Args:
+        panels: the series.
+        features: the names of the features.
+        level: the level of the band in percent.
+    """
+    figure = Figure(figsize=(10 * len(features) ** 0.5, 0.9 + 2.6 * len(panels)), dpi=120, layout="constrained")
+    axes = figure.subplots(len(panels), len(features), squeeze=False)
+    for row, panel in zip(axes, panels, strict=True):
+        for column, (axis, feature) in enumerate(zip(row, features, strict=True)):
+            axis.plot(panel.past, panel.history[:, column], color=HISTORY, lw=1.2, label="history")
+            axis.plot(panel.future, panel.forecast[:, column], color=FORECAST, lw=1.6, label="forecast")
+            if panel.band is not None:
+                low, high = panel.band[:, :, column]
+                axis.fill_between(panel.future, low, high, color=FORECAST, alpha=0.2, lw=0, label=f"{level} % interval")
+            axis.axvline(panel.past[-1], color="0.75", lw=0.8, zorder=0)
+            axis.set_title(f"{panel.title}: {feature}" if len(features) > 1 or len(panels) > 1 else panel.title, fontsize=10)
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.margins(x=0.01)
+    axes[0, 0].legend(loc="upper left", frameon=False, fontsize=9, ncols=3)
+    return figure

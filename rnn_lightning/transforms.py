@@ -1,0 +1,199 @@
+"""Invertible transforms of values. Statistics are buffers, so that the units travel with the weights.
+
+A transform has a *memory*: what it must know from earlier steps to go on. ``start`` reads it from a context, ``forward``
+takes it and returns the next one, so that a series can be transformed in pieces, and ``inverse`` takes it to put a
+forecast back into the units of the data.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rnn_lightning.errors import InputError
+
+Memory = tuple[Tensor, ...]
+
+
+class Transform(nn.Module, ABC):
+    """An invertible transform of ``(batch, time, feature)`` values."""
+
+    num_lost: int = 0
+    """Number of steps that ``forward`` drops at the start of a series."""
+
+    def fit(self, pieces: Iterable[Tensor]) -> None:
+        """Set the statistics from the training values: one ``(time, feature)`` tensor a series."""
+
+    def start(self, context: Tensor) -> Memory:
+        """The memory of a series that begins with ``context``, ``(batch, time, feature)``."""
+        return ()
+
+    @abstractmethod
+    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Transform the steps that follow those in memory; returns them and the memory after them."""
+
+    @abstractmethod
+    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
+        """Back to the units of the input, for the steps that follow those in memory.
+
+        ``transformed`` may have more leading axes than the memory: ``(..., batch, time, feature)``.
+        """
+
+
+class Log(Transform):
+    """The natural logarithm, for positive values whose changes are proportional to their level."""
+
+    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        if bool((values <= 0).any()):
+            raise InputError(
+                f"the log transform needs values above 0, and the smallest is {float(values.min()):g}: "
+                "remove log from --model.transforms or shift the data."
+            )
+        return values.log(), memory
+
+    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
+        return transformed.exp()
+
+
+class Difference(Transform):
+    """The change from one step to the next: a trend becomes a level, which a bounded network can hold.
+
+    The first step of a series has no predecessor and is dropped. The memory is the last value.
+    """
+
+    num_lost = 1
+
+    def start(self, context: Tensor) -> Memory:
+        return (context[..., :0, :],)
+
+    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        values = torch.cat([memory[0], values], dim=-2)
+        return values.diff(dim=-2), (values[..., -1:, :],)
+
+    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
+        # The sum of a million float32 steps would drift.
+        return (memory[0].double() + transformed.double().cumsum(-2)).to(transformed.dtype)
+
+
+class Standardize(Transform):
+    """Zero mean and unit standard deviation of each feature over the whole training split."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("scale", torch.ones(num_features))
+
+    def fit(self, pieces: Iterable[Tensor]) -> None:
+        count, total, squares = 0, torch.zeros_like(self.mean).double(), torch.zeros_like(self.mean).double()
+        shift: Tensor | float = 0.0
+        for piece in pieces:
+            if count == 0:
+                shift = piece.double().mean(0)
+            centred = piece.double() - shift
+            count += len(centred)
+            total += centred.sum(0)
+            squares += centred.square().sum(0)
+        mean = total / count
+        self.mean.copy_(mean + shift)
+        self.scale.copy_(scale_of(self.mean.double(), (squares / count - mean.square()).clamp_min(0).sqrt()))
+
+    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        return (values - self.mean) / self.scale, memory
+
+    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
+        return transformed * self.scale + self.mean
+
+
+class StandardizeContext(Transform):
+    """Zero mean and unit standard deviation of each feature over the context of each series or window.
+
+    For many series of different scale. The memory is the mean and the scale, which stay those of the context.
+    """
+
+    def start(self, context: Tensor) -> Memory:
+        mean = context.mean(-2, keepdim=True)
+        return mean, scale_of(mean, context.std(-2, correction=0, keepdim=True))
+
+    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        mean, scale = memory
+        return (values - mean) / scale, memory
+
+    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
+        mean, scale = memory
+        return transformed * scale + mean
+
+
+def scale_of(mean: Tensor, deviation: Tensor) -> Tensor:
+    """The standard deviation, or where values are constant to rounding, their magnitude, or 1 where they are zero."""
+    magnitude = mean.abs()
+    fallback = torch.where(magnitude > 0, magnitude, 1.0)
+    return torch.where(deviation > 1e-6 * magnitude, deviation, fallback)
+
+
+class Transforms(nn.Module):
+    """Transforms one after another, by name. ``fitted`` says whether the statistics are those of data.
+
+    Args:
+        names: any of ``log``, ``difference``, ``standardize`` (by the training split) and ``standardize_context`` (by
+            each context), applied in this order; ``difference`` may come more than once.
+        num_features: number of features.
+    """
+
+    fitted: Tensor
+
+    def __init__(self, names: Sequence[str], num_features: int) -> None:
+        super().__init__()
+        self.register_buffer("fitted", torch.tensor(False))
+        kinds = {
+            "log": Log,
+            "difference": Difference,
+            "standardize": lambda: Standardize(num_features),
+            "standardize_context": StandardizeContext,
+        }
+        for name in names:
+            if name not in kinds:
+                raise InputError(f"--model.transforms: unknown transform {name!r}; there are {', '.join(kinds)}.")
+        self.parts = nn.ModuleList(kinds[name]() for name in names)
+
+    @property
+    def num_lost(self) -> int:
+        """Number of steps that ``forward`` drops at the start of a series."""
+        return sum(part.num_lost for part in self.parts)  # type: ignore[misc]
+
+    @torch.no_grad()
+    def fit(self, series: Sequence[Tensor]) -> None:
+        """Set the statistics from the training part of every series, each ``(time, feature)``."""
+        for part_index, part in enumerate(self.parts):
+            part.fit(self._through(values, part_index) for values in series)
+        self.fitted.fill_(True)
+
+    def _through(self, values: Tensor, num_parts: int) -> Tensor:
+        for part in self.parts[:num_parts]:
+            values = part(values, part.start(values))[0]
+        return values
+
+    def start(self, context: Tensor) -> tuple[Tensor, tuple[Memory, ...]]:
+        """Transform the context a series begins with; returns it, ``num_lost`` steps shorter, and the memory."""
+        memory = []
+        for part in self.parts:
+            context, part_memory = part(context, part.start(context))
+            memory.append(part_memory)
+        return context, tuple(memory)
+
+    def forward(self, values: Tensor, memory: Sequence[Memory]) -> tuple[Tensor, tuple[Memory, ...]]:
+        """Transform the steps that follow those in memory, ``(batch, time, feature)``."""
+        following = []
+        for part, part_memory in zip(self.parts, memory, strict=True):
+            values, part_memory = part(values, part_memory)
+            following.append(part_memory)
+        return values, tuple(following)
+
+    def inverse(self, transformed: Tensor, memory: Sequence[Memory]) -> Tensor:
+        """Back to the units of the data, ``(..., batch, time, feature)``, for the steps that follow those in memory."""
+        for part, part_memory in zip(reversed(self.parts), reversed(memory), strict=True):
+            transformed = part.inverse(transformed, part_memory)
+        return transformed
