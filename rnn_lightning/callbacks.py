@@ -12,7 +12,7 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.callbacks import TQDMProgressBar
 from torch import Tensor
 
 from rnn_lightning.datamodule import SequenceDataModule
@@ -24,7 +24,7 @@ NUM_PANELS = 4
 """Number of series in a forecast picture."""
 
 
-class ForecastWriter(BasePredictionWriter):
+class ForecastWriter(L.Callback):
     """Writes ``forecast.csv`` and ``forecast.png`` into the folder of the run.
 
     The table has the columns of the input, so that it can be appended to the history, and the ends of the intervals where
@@ -37,7 +37,7 @@ class ForecastWriter(BasePredictionWriter):
     """
 
     def __init__(self, levels: list[int] = [80], plot: bool = True) -> None:  # noqa: B006
-        super().__init__("batch")
+        super().__init__()
         for level in levels:
             if not 0 < level < 100:
                 raise InputError(f"--forecast.levels must be between 0 and 100 percent, got {level}.")
@@ -58,17 +58,16 @@ class ForecastWriter(BasePredictionWriter):
         trainer.strategy.barrier("scratch file made")
         self.table = np.lib.format.open_memmap(self.scratch, "r+")
 
-    def write_on_batch_end(
+    def on_predict_batch_end(
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
-        prediction: Any,
-        batch_indices: Sequence[int] | None,
+        outputs: Forecast,
         batch: Any,
         batch_idx: int,
-        dataloader_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        self.table[prediction.series_index.cpu().numpy()] = self._values(prediction).cpu().numpy()
+        self.table[outputs.series_index.cpu().numpy()] = self._values(outputs).cpu().numpy()
 
     def _values(self, forecast: Forecast) -> Tensor:
         """The point forecast and the ends of the intervals, ``(batch, horizon, feature, column)``."""
@@ -149,6 +148,16 @@ class StopAtNonFiniteLoss(L.Callback):
                 "--model.learning_rate, keep --trainer.gradient_clip_val at 1 or below, or look for extreme values in the "
                 "data. The best checkpoint so far is kept."
             )
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar with the losses, without the number of the run."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=20)
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from rnn_lightning.callbacks import ForecastWriter, StopAtNonFiniteLoss, WholeCheckpoints
+from rnn_lightning.callbacks import ForecastWriter, ProgressBar, StopAtNonFiniteLoss, WholeCheckpoints
 from rnn_lightning.checkpoints import newest_checkpoint, read_checkpoint
 from rnn_lightning.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
@@ -66,6 +66,8 @@ class CommandLine(LightningCLI):
 
         So an option is taken from the command line, else from a config file, else from the checkpoint.
         """
+        # The writer keeps the forecasts: Lightning would keep them all in memory as well.
+        self._subcommand_parsers["predict"].set_defaults({"return_predictions": False})
         super().parse_arguments(parser, args)
         subcommand = self.config["subcommand"]
         chosen = self._checkpoint(subcommand, self.config[subcommand])
@@ -95,13 +97,20 @@ class CommandLine(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Lightning would put the model's hyperparameters of the checkpoint over the command line here."""
 
+    def after_fit(self) -> None:
+        """Say where the checkpoints are, and how good the best one is."""
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.best_model_path and self.trainer.is_global_zero:
+                score = f" ({callback.monitor} {callback.best_model_score:.4g})" if callback.monitor else ""
+                print(f"Checkpoint: {os.path.relpath(callback.best_model_path)}{score}")
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
         if config.trainer.logger in (None, True):
             kwargs["logger"] = run_loggers(experiment_folder(config), str(self.subcommand))
         callbacks = config.trainer.callbacks or []
         callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
-        callbacks += [StopAtNonFiniteLoss(), TQDMProgressBar(refresh_rate=20)]
+        callbacks += [StopAtNonFiniteLoss(), ProgressBar()]
         if config.trainer.enable_checkpointing is not False and self.subcommand == "fit":
             best = {"monitor": "val_rollout_rmse"} if self.datamodule.val_fraction > 0 else {}
             callbacks += [
@@ -133,14 +142,24 @@ def run_loggers(folder: Path, subcommand: str) -> list[Logger]:
     return loggers
 
 
+def quieten() -> None:
+    """Keep from the screen what a user of this command line can do nothing about."""
+    for message in (
+        "The dirpath has changed from",  # every resumed run has a folder of its own
+        "Be aware that when using `ckpt_path`, callbacks",  # predict and test write no checkpoints
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own, with torch 2.13
+    ):
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: not any(part in record.getMessage() for part in ("Tip:", "TPU available", "to estimate number of"))
+    )
+
+
 def run(args: Sequence[str] | None = None) -> None:
     """Run the command line with ``args``, or those of the process; errors of the user end it with exit code 2."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a series class of the user's own
-    warnings.filterwarnings("ignore", "The dirpath has changed from")  # every resumed run has a folder of its own
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: not record.getMessage().startswith("\N{ELECTRIC LIGHT BULB} Tip") and "Tip:" not in record.getMessage()
-    )
+    quieten()
     options = {"default_env": True, "env_prefix": "RNNL", "allow_abbrev": False}
     try:
         CommandLine(
@@ -148,7 +167,12 @@ def run(args: Sequence[str] | None = None) -> None:
             SequenceDataModule,
             args=list(args) if args is not None else None,
             seed_everything_default=0,
-            trainer_defaults={"max_epochs": 20, "gradient_clip_val": 1.0},
+            trainer_defaults={
+                "max_epochs": 20,
+                "gradient_clip_val": 1.0,
+                "num_sanity_val_steps": 0,
+                "enable_model_summary": False,
+            },
             parser_class=Parser,
             parser_kwargs={"prog": "rnn-lightning", **options, **{name: options for name in SUBCOMMANDS}},
             save_config_kwargs={"overwrite": True},

@@ -15,11 +15,16 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from rnn_lightning.network import RecurrentNetwork, RecurrentState
 
 ClosedLoop = Callable[[Tensor, RecurrentState], tuple[Tensor, RecurrentState]]
+
+ELMAN_FOLD_ROWS = 32
+"""On a CPU the Elman kernel of PyTorch runs an operator at a time: from this many rows on the step loop is faster."""
+
+GRAPH_STEPS = 32
+"""Steps in one CUDA graph: enough to hide the launches, few enough to be captured in milliseconds."""
 
 
 def close_loop(network: RecurrentNetwork) -> ClosedLoop:
@@ -29,11 +34,14 @@ def close_loop(network: RecurrentNetwork) -> ClosedLoop:
     passes gradients on to the network's weights. Others step through a tight loop; where a gradient is wanted, through
     the plain one.
     """
-    if network.recurrent.num_layers == 1 and network.cell != "gru":
-        return FoldedLoop(network)
-    if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in network.parameters()):
-        return lambda innovations, state: plain_loop(network, innovations, state)
-    return StepLoop(network)
+    has_gradient = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in network.parameters())
+    if network.recurrent.num_layers > 1 or network.cell == "gru":
+        return (lambda *inputs: plain_loop(network, *inputs)) if has_gradient else StepLoop(network)
+    folded = FoldedLoop(network)
+    if network.cell == "lstm" or has_gradient or network.readout.weight.is_cuda:
+        return folded
+    step = StepLoop(network)
+    return lambda innovations, state: (step if len(innovations) >= ELMAN_FOLD_ROWS else folded)(innovations, state)
 
 
 def plain_loop(
@@ -55,7 +63,7 @@ class FoldedLoop:
     """
 
     def __init__(self, network: RecurrentNetwork) -> None:
-        self.readout = network.readout
+        self.cell, self.readout = network.cell, network.readout
         w_input, w_hidden, b_input, b_hidden = network.recurrent.all_weights[0]
         self.weights = [
             w_input,
@@ -63,11 +71,10 @@ class FoldedLoop:
             b_input + w_input @ self.readout.bias,
             b_hidden,
         ]
-        self.cell = network.cell
 
     def __call__(self, innovations: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         inputs = innovations.transpose(0, 1)
-        # The four settings: biases, number of layers, dropout, training, bidirectional, batch first.
+        # The settings: biases, number of layers, dropout, training, bidirectional, batch first.
         settings = (True, 1, 0.0, torch.is_grad_enabled(), False, False)
         following: RecurrentState
         if self.cell == "lstm":
@@ -78,121 +85,133 @@ class FoldedLoop:
             outputs, hidden = kernel(inputs, state[0], self.weights, *settings)
             following = (hidden,)
         # The readout of h[t] belongs to step t + 1: it starts with that of the given state and needs no last one.
-        values = torch.cat([self.readout(state[0]), self.readout(outputs)[:-1]])
-        return values.transpose(0, 1) + innovations, following
+        values = torch.cat([state[0] @ self.readout.weight.T, outputs[:-1] @ self.readout.weight.T])
+        return values.transpose(0, 1) + (innovations + self.readout.bias), following
 
 
 class StepLoop:
     """Any cell and number of layers, step by step, without gradients.
 
-    The readout is folded into the input of the first layer, and each layer is one matrix product of the state below it
-    and its own: ``[below, h] @ weight``. The part of the innovations is computed for all steps at once. Nothing is
-    allocated in a step, so that a chunk of steps is captured and replayed as a CUDA graph where there is one.
+    All is feature first, a column for each row of the batch, and one tensor holds ``[x, 1, h_0, 1, h_1, 1, ...]``: the
+    input of a layer, a 1 for its bias and its state lie next to each other and make one matrix product, and so do the
+    top state and its 1 for the readout. A step writes in place and allocates nothing, so that a chunk of steps can be
+    captured and replayed as a CUDA graph where there is one.
     """
 
-    def __init__(self, network: RecurrentNetwork, graph_steps: int = 32) -> None:
-        self.cell, self.readout = network.cell, network.readout
-        self.hidden_size, self.num_layers = network.recurrent.hidden_size, network.recurrent.num_layers
-        self.graph_steps = graph_steps
+    def __init__(self, network: RecurrentNetwork) -> None:
+        self.cell = network.cell
+        self.num_features, self.hidden_size = network.num_features, network.recurrent.hidden_size
         with torch.no_grad():
-            self.innovation_weight = self._columns(network.recurrent.all_weights[0][0], None)
-            self.weights, self.biases = [], []
-            for layer, (w_input, w_hidden, b_input, b_hidden) in enumerate(network.recurrent.all_weights):
-                bias = self._columns(b_input[:, None], b_hidden[:, None])
-                if layer == 0:
-                    bias = bias + self._columns((w_input @ self.readout.bias)[:, None], None)
-                    w_input = w_input @ self.readout.weight
-                below, own = self._columns(w_input, None), self._columns(None, w_hidden)
-                # With one layer the state below, fed back, is the layer's own.
-                self.weights.append(below + own if self.num_layers == 1 else torch.cat([below, own]))
-                self.biases.append(bias[0])
+            self.readout = torch.cat([network.readout.weight, network.readout.bias[:, None]], 1)
+            self.weights = [self._arrange(*weights) for weights in network.recurrent.all_weights]
 
-    def _columns(self, from_input: Tensor | None, from_hidden: Tensor | None) -> Tensor:
-        """Weights ``(input, gates * hidden)`` of the sum of both, in the order of gates that the step wants.
+    def _arrange(self, w_input: Tensor, w_hidden: Tensor, b_input: Tensor, b_hidden: Tensor) -> list[Tensor]:
+        """The weights of a layer's products, their gates in the order that the step wants.
 
-        LSTM: input, forget, output, new. GRU: reset, update, and the new value's two parts, from the input and from the
-        hidden state, which must stay apart.
+        LSTM: input, forget, output, new. GRU: reset and update; then the two parts of the new value, from the input and
+        from the hidden state, which have to stay apart.
         """
-        given = from_input if from_input is not None else from_hidden
-        assert given is not None
-        zero = torch.zeros_like(given)
-        from_input = zero if from_input is None else from_input
-        from_hidden = zero if from_hidden is None else from_hidden
+        bias = (b_input + b_hidden)[:, None]
         if self.cell == "gru":
             kept = 2 * self.hidden_size
-            total = [from_input[:kept] + from_hidden[:kept], from_input[kept:], from_hidden[kept:]]
-        elif self.cell == "lstm":
-            input_gate, forget_gate, new, output_gate = (from_input + from_hidden).chunk(4)
-            total = [input_gate, forget_gate, output_gate, new]
-        else:
-            total = [from_input + from_hidden]
-        return torch.cat(total).T.contiguous()
+            return [
+                torch.cat([w_input[:kept], bias[:kept], w_hidden[:kept]], 1),
+                torch.cat([w_input[kept:], b_input[kept:, None]], 1),
+                torch.cat([b_hidden[kept:, None], w_hidden[kept:]], 1),
+            ]
+        whole = torch.cat([w_input, bias, w_hidden], 1)
+        if self.cell == "lstm":
+            input_gate, forget_gate, new, output_gate = whole.chunk(4)
+            whole = torch.cat([input_gate, forget_gate, output_gate, new])
+        return [whole]
 
     @torch.no_grad()
     def __call__(self, innovations: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        batch_size, num_steps, _ = innovations.shape
-        drive = (innovations.transpose(0, 1) @ self.innovation_weight).add_(self.biases[0])
-        tops = drive.new_empty(num_steps + 1, batch_size, self.hidden_size)
-        tops[0] = state[0][-1]
-        state = tuple(part.clone() for part in state)
-        if drive.is_cuda and num_steps >= self.graph_steps:
-            self._replay(drive, state, tops)
+        values = innovations.permute(1, 2, 0).clone(memory_format=torch.contiguous_format)
+        column = values.new_ones(self.num_features + 1 + len(self.weights) * (self.hidden_size + 1), len(innovations))
+        hidden = column[self.num_features + 1 :].unflatten(0, (len(self.weights), -1))[:, :-1]
+        hidden.copy_(state[0].transpose(1, 2))
+        cells = state[-1].transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        if values.is_cuda and len(values) >= 2 * GRAPH_STEPS:
+            self._replay(values, column, cells)
         else:
-            self._steps(drive, state, tops)
-        return self.readout(tops[:-1]).transpose(0, 1) + innovations, state
+            self._steps(values, column, cells)
+        following = (hidden.transpose(1, 2).contiguous(), cells.transpose(1, 2).contiguous())
+        return values.permute(2, 0, 1), following[: len(state)]
 
-    def _steps(self, drive: Tensor, state: RecurrentState, tops: Tensor) -> None:
-        """Advance ``state`` in place by the steps of ``drive``, and write the top layer's states to ``tops[1:]``."""
-        hidden, cells = state[0].unbind(0), state[-1].unbind(0)
-        gates = torch.empty_like(drive[0])
-        scratch = torch.empty_like(hidden[0])
-        pair = gates.new_empty(gates.shape[0], 2 * self.hidden_size)
-        advance = {"gru": self._gru_step, "lstm": self._lstm_step}.get(self.cell, self._rnn_step)
-        views = gates.split(self.hidden_size, 1)
-        for driven, top in zip(drive.unbind(0), tops[1:].unbind(0), strict=True):
-            below = hidden[-1]
-            for layer, weight in enumerate(self.weights):
-                h = hidden[layer]
-                source = h if self.num_layers == 1 else torch.cat((below, h), 1, out=pair)
-                torch.addmm(self.biases[layer] if layer else driven, source, weight, out=gates)
-                advance(gates, views, h, cells[layer], scratch)
-                below = h
-            top.copy_(below)
+    def _steps(self, values: Tensor, column: Tensor, cells: Tensor) -> None:
+        """Turn ``values`` from innovations into values, and advance ``column`` and ``cells``, all in place."""
+        size = self.hidden_size
+        gates = column.new_empty((1 if self.cell.startswith("rnn") else 4) * size, column.shape[1])
+        layers = []
+        begin, one = 0, self.num_features
+        for weights, c in zip(self.weights, cells.unbind(0), strict=True):
+            end = one + 1 + size
+            pieces = [(column[begin:end], gates)]
+            if self.cell == "gru":
+                pieces = [
+                    (column[begin:end], gates[: 2 * size]),
+                    (column[begin : one + 1], gates[2 * size : 3 * size]),
+                    (column[one:end], gates[3 * size :]),
+                ]
+            products = [(weight, *piece) for weight, piece in zip(weights, pieces, strict=True)]
+            layers.append((products, column[one + 1 : end], c))
+            begin, one = one + 1, end
+        advance = self._advance(gates)
+        x, top = column[: self.num_features], column[begin:]
+        for value in values.unbind(0):
+            value.addmm_(self.readout, top)
+            x.copy_(value)
+            for products, h, c in layers:
+                for weight, source, target in products:
+                    torch.mm(weight, source, out=target)
+                advance(h, c)
 
-    def _replay(self, drive: Tensor, state: RecurrentState, tops: Tensor) -> None:
-        """The same on a GPU: capture ``graph_steps`` steps once and replay them, saving a kernel launch per operation."""
-        count = self.graph_steps
-        static_drive, static_tops = drive[:count].clone(), tops[: count + 1].clone()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # a capture needs the libraries initialised
-            self._steps(static_drive[:1], tuple(part.clone() for part in state), static_tops[:2])
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph):
-                self._steps(static_drive, state, static_tops)
-        except RuntimeError as error:
-            warnings.warn(f"CUDA graph capture failed, stepping without: {error}", RuntimeWarning, stacklevel=2)
-            return self._steps(drive, state, tops)
-        whole = len(drive) // count * count
-        for begin in range(0, whole, count):
-            static_drive.copy_(drive[begin : begin + count])
-            graph.replay()
-            tops[begin + 1 : begin + count + 1].copy_(static_tops[1:])
-        self._steps(drive[whole:], state, tops[whole:])
+    def _advance(self, gates: Tensor) -> Callable[[Tensor, Tensor], object]:
+        """From the products in ``gates`` on to the next ``h`` and ``c``, in place."""
+        parts = gates.split(self.hidden_size)
 
-    def _rnn_step(self, gates: Tensor, views: tuple[Tensor, ...], h: Tensor, c: Tensor, scratch: Tensor) -> None:
-        torch.tanh(gates, out=h) if self.cell == "rnn_tanh" else torch.clamp_min(gates, 0.0, out=h)
+        def gru(h: Tensor, c: Tensor) -> None:
+            reset, update, new, recalled = parts
+            switches.sigmoid_()
+            new.addcmul_(reset, recalled).tanh_()
+            torch.lerp(new, h, update, out=h)
 
-    def _gru_step(self, gates: Tensor, views: tuple[Tensor, ...], h: Tensor, c: Tensor, scratch: Tensor) -> None:
-        reset, update, from_input, from_hidden = views
-        gates[:, : 2 * self.hidden_size].sigmoid_()
-        torch.addcmul(from_input, reset, from_hidden, out=scratch).tanh_()
-        torch.lerp(scratch, h, update, out=h)
+        def lstm(h: Tensor, c: Tensor) -> None:
+            input_gate, forget_gate, output_gate, new = parts
+            switches.sigmoid_()
+            c.mul_(forget_gate).addcmul_(input_gate, new.tanh_())
+            torch.mul(output_gate, torch.tanh(c, out=new), out=h)
 
-    def _lstm_step(self, gates: Tensor, views: tuple[Tensor, ...], h: Tensor, c: Tensor, scratch: Tensor) -> None:
-        input_gate, forget_gate, output_gate, new = views
-        gates[:, : 3 * self.hidden_size].sigmoid_()
-        c.mul_(forget_gate).addcmul_(input_gate, new.tanh_())
-        torch.mul(output_gate, torch.tanh(c, out=scratch), out=h)
+        if self.cell == "gru":
+            switches = gates[: 2 * self.hidden_size]
+            return gru
+        if self.cell == "lstm":
+            switches = gates[: 3 * self.hidden_size]
+            return lstm
+        if self.cell == "rnn_tanh":
+            return lambda h, c: torch.tanh(gates, out=h)
+        return lambda h, c: torch.clamp_min(gates, 0.0, out=h)
+
+    def _replay(self, values: Tensor, column: Tensor, cells: Tensor) -> None:
+        """The same on a GPU: capture ``GRAPH_STEPS`` steps once and replay them, one launch for all their kernels."""
+        whole = len(values) // GRAPH_STEPS * GRAPH_STEPS
+        with torch.cuda.device(values.device):
+            piece = values[:GRAPH_STEPS].clone()
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):  # a capture needs its libraries initialised
+                self._steps(piece[:1].clone(), column.clone(), cells.clone())
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            try:
+                with torch.cuda.graph(graph):  # runs nothing: column and cells are as they were
+                    self._steps(piece, column, cells)
+            except RuntimeError as error:
+                warnings.warn(f"CUDA graph capture failed, stepping without: {error}", RuntimeWarning, stacklevel=2)
+                return self._steps(values, column, cells)
+            for chunk in values[:whole].split(GRAPH_STEPS):
+                piece.copy_(chunk)
+                graph.replay()
+                chunk.copy_(piece)
+            self._steps(values[whole:], column, cells)

@@ -67,6 +67,7 @@ class Windows:
     def __init__(self, first: Tensor, counts: Tensor, stride: int) -> None:
         self.first, self.stride = first, stride
         self.ends = counts.cumsum(0)
+        self.begins = self.ends - counts
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -74,8 +75,7 @@ class Windows:
     def locate(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Segment and flat start position of the windows numbered ``index``, each ``(window,)``."""
         segment = torch.searchsorted(self.ends, index, right=True)
-        before = torch.where(segment > 0, self.ends[segment - 1], 0)
-        return segment, self.first[segment] + (index - before) * self.stride
+        return segment, self.first[segment] + (index - self.begins[segment]) * self.stride
 
 
 def training_windows(segments: Segments, length: int, stride: int) -> Windows:

@@ -1,0 +1,180 @@
+import re
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rnn_lightning.datamodule import BatchLoader, SequenceDataModule, ShuffledLoader
+from rnn_lightning.errors import InputError
+from rnn_lightning.series import Series, SeriesData, SineSeries
+
+
+class Counting(Series):
+    """Series ``i`` holds ``1000 i, 1000 i + 1, ...``, of the given lengths."""
+
+    def __init__(self, *lengths: int) -> None:
+        self.lengths = lengths
+
+    def load(self) -> SeriesData:
+        data = SeriesData.from_equal(torch.zeros(len(self.lengths), 1, 1))
+        values = torch.cat([1000 * i + torch.arange(float(n)) for i, n in enumerate(self.lengths)])[:, None]
+        return SeriesData(values, torch.tensor([0, *self.lengths]).cumsum(0), data.ids, data.features, data.times)
+
+
+def made(stage: str, *lengths: int, **options: Any) -> SequenceDataModule:
+    datamodule = SequenceDataModule(Counting(*lengths), **options)
+    datamodule.setup(stage)
+    return datamodule
+
+
+def test_training_windows_are_consecutive_steps_of_one_series() -> None:
+    datamodule = made(
+        "fit", 30, 40, context_length=4, scored_length=3, batch_size=5, num_batches_per_epoch=None, val_fraction=0.2
+    )
+    batches = list(datamodule.train_dataloader())
+    windows = torch.cat([batch.values for batch in batches])[..., 0]
+    assert {batch.context_length for batch in batches} == {4}
+    torch.testing.assert_close(windows.diff(dim=1), torch.ones(len(windows), 6))
+    # 30 - 3 - 6 = 21 and 40 - 4 - 8 = 28 steps to train on, every window of 7 of them once
+    starts = [*range(21 - 6), *(1000 + start for start in range(28 - 6))]
+    assert sorted(windows[:, 0].int().tolist()) == starts
+
+
+def test_order_depends_on_seed_and_position_alone() -> None:
+    def order(seed: int, position: int = 0) -> list[int]:
+        datamodule = made("fit", 60, context_length=2, scored_length=2, batch_size=4, seed=seed, num_batches_per_epoch=25)
+        datamodule.load_state_dict({"position": position})
+        torch.rand(7)
+        return [int(value) for batch in datamodule.train_dataloader() for value in batch.values[:, 0, 0]]
+
+    assert order(0) == order(0)
+    assert order(0) != order(1)
+    assert order(0, position=3)[:40] == order(0)[12:52]
+
+
+def test_every_pass_holds_every_window_once_in_another_order() -> None:
+    loader = ShuffledLoader(lambda items: items.tolist(), 10, 4, num_batches=6, seed=0)
+    passes = list(loader)
+    assert [len(batch) for batch in passes] == [4, 4, 2, 4, 4, 2]
+    first, second = sum(passes[:3], []), sum(passes[3:], [])
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first != second
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(3, 40), st.integers(1, 8), st.integers(1, 3))
+def test_devices_share_items_without_repeating_any(num_items: int, batch_size: int, world_size: int) -> None:
+    def items(loader: BatchLoader[list[int]]) -> list[list[int]]:
+        return [batch for batch in loader]
+
+    def make(batch: Tensor) -> list[int]:
+        return batch.tolist()
+
+    ordered = [items(BatchLoader(make, num_items, batch_size, rank, world_size)) for rank in range(world_size)]
+    assert sorted(sum(sum(ordered, []), [])) == list(range(num_items))
+    shuffled = [
+        items(ShuffledLoader(make, num_items, batch_size, rank, world_size, num_batches=None, seed=0))
+        for rank in range(world_size)
+    ]
+    flat = sum(sum(shuffled, []), [])
+    assert len(set(flat)) == len(flat) == num_items // world_size * world_size
+    assert len({tuple(len(batch) for batch in batches) for batches in shuffled}) == 1
+
+
+def test_global_batches_are_those_of_one_device() -> None:
+    def batches(rank: int, world_size: int) -> list[list[int]]:
+        loader = ShuffledLoader(lambda i: i.tolist(), 24, 8 // world_size, rank, world_size, num_batches=5, seed=3)
+        return list(loader)
+
+    together = [sorted(a + b) for a, b in zip(batches(0, 2), batches(1, 2), strict=True)]
+    assert together == [sorted(batch) for batch in batches(0, 1)]
+
+
+def test_held_out_targets_follow_their_contexts_and_end_in_nan() -> None:
+    datamodule = made("test", 50, 35, context_length=6, horizon=4, test_fraction=0.2, val_fraction=0.2, batch_size=3)
+    cases = list(datamodule.test_dataloader())
+    context, target = (torch.cat([case[field] for case in cases])[..., 0] for field in (0, 1))
+    series = torch.cat([case.series_index for case in cases])
+    origin = torch.cat([case.origin for case in cases])
+    assert series.tolist() == [0, 0, 0, 1, 1]
+    assert origin.tolist() == [39, 43, 47, 27, 31]
+    assert context[:, -1].tolist() == [39, 43, 47, 1027, 1031]
+    assert target[:2].tolist() == [[40, 41, 42, 43], [44, 45, 46, 47]]
+    assert target[2, :2].tolist() == [48, 49]
+    assert target[2, 2:].isnan().all()
+    assert target[4, :3].tolist() == [1032, 1033, 1034]
+    assert target[4, 3:].isnan().all()
+
+
+def test_whole_series_are_held_out_by_series() -> None:
+    datamodule = made("test", *[10] * 10, context_length=4, horizon=3, split_by="series")
+    (case,) = datamodule.test_dataloader()
+    assert case.series_index.tolist() == [9, 9]
+    assert case.context[:, -1, 0].tolist() == [9003, 9006]
+    assert case.target[..., 0].tolist() == [[9004, 9005, 9006], [9007, 9008, 9009]]
+    assert {int(series[0, 0]) // 1000 for series in datamodule.train_series()} == set(range(8))
+
+
+def test_predictions_follow_the_last_value_of_every_series() -> None:
+    datamodule = made("predict", 20, 9, context_length=5, horizon=7, num_samples=3, seed=4)
+    (case,) = datamodule.predict_dataloader()
+    assert case.context[..., 0].tolist() == [[15, 16, 17, 18, 19], [1004, 1005, 1006, 1007, 1008]]
+    assert case.target.shape == (2, 7, 1)
+    assert case.target.isnan().all()
+    assert case.origin.tolist() == [19, 8]
+    assert (case.num_samples, case.seed) == (3, 4)
+
+
+def test_training_steps_come_before_the_held_out_ones() -> None:
+    datamodule = made("fit", 100, val_fraction=0.1, test_fraction=0.2, context_length=5, scored_length=5)
+    assert [series[:, 0].tolist() for series in datamodule.train_series()] == [list(range(70))]
+
+
+def test_a_million_values_cost_about_one_copy_of_them() -> None:
+    datamodule = SequenceDataModule(Counting(1_000_000), context_length=100, scored_length=100)
+    datamodule.setup("fit")
+    loader = datamodule.train_dataloader()
+    held = [value for value in vars(datamodule).values() if isinstance(value, Tensor)]
+    windows = datamodule._training_windows()
+    assert sum(value.numel() for value in [*held, windows.first, windows.ends]) < 10
+    assert datamodule.data.values.numel() == 1_000_000
+    assert next(iter(loader)).values.shape == (32, 200, 1)
+
+
+@pytest.mark.parametrize("name", ["context_length", "scored_length", "stride", "horizon", "batch_size", "num_samples"])
+def test_counts_below_one_are_refused_by_name(name: str) -> None:
+    with pytest.raises(InputError, match=f"--data.{name} must be at least 1, got 0"):
+        SequenceDataModule(SineSeries(), **{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("stage", "lengths", "options", "message"),
+    [
+        (
+            "fit",
+            (100, 30),
+            {},
+            "series '1' has 30 steps, 24 of them to train on, fewer than one window of --data.context_length 24 + "
+            "--data.scored_length 24 = 48",
+        ),
+        ("fit", (60, 60), {"split_by": "series", "test_fraction": 0.5, "val_fraction": 0.4}, "leave none of the 2 series"),
+        ("fit", (60,), {"val_fraction": 0.001}, "--data.val_fraction 0.001 leaves no step to forecast"),
+        ("test", (60,), {"test_fraction": 0.0}, "--data.test_fraction 0.0 leaves no step to forecast"),
+        ("predict", (60, 20), {}, "series '1' has 20 steps, fewer than --data.context_length 24: lower it"),
+    ],
+)
+def test_series_that_are_too_short_are_named(
+    stage: str, lengths: tuple[int, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        made(stage, *lengths, **options)
+
+
+def test_a_series_that_lies_about_its_features_is_refused() -> None:
+    source = Counting(100)
+    source.num_features = 2
+    with pytest.raises(InputError, match=re.escape("Counting.load() gives 1 features, and its num_features says 2")):
+        SequenceDataModule(source).setup("fit")
