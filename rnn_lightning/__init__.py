@@ -15,14 +15,12 @@ if TYPE_CHECKING:
     from rnn_lightning.datamodule import SequenceDataModule
     from rnn_lightning.forecaster import Forecaster
     from rnn_lightning.network import RecurrentNetwork
-    from rnn_lightning.rollout import rollout
     from rnn_lightning.series import LinearSeries, RandomSeries, Series, SeriesData, SineSeries, TableSeries
 
 _HOMES = {
     "Forecaster": "forecaster",
     "SequenceDataModule": "datamodule",
     "RecurrentNetwork": "network",
-    "rollout": "rollout",
     "Series": "series",
     "SeriesData": "series",
     "SineSeries": "series",
@@ -41,7 +39,6 @@ __all__ = [
     "SeriesData",
     "SineSeries",
     "TableSeries",
-    "rollout",
 ]
 
 

@@ -112,16 +112,19 @@ class CommandLine(LightningCLI):
         callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
         callbacks += [StopAtNonFiniteLoss(), ProgressBar()]
         if config.trainer.enable_checkpointing is not False and self.subcommand == "fit":
-            best = {"monitor": "val_rollout_rmse"} if self.datamodule.val_fraction > 0 else {}
-            callbacks += [
-                ModelCheckpoint(filename="best", enable_version_counter=False, **best),
+            if self.datamodule.val_fraction > 0:
+                callbacks.append(
+                    ModelCheckpoint(filename="best", monitor="val_rollout_rmse", enable_version_counter=False)
+                )
+            # Not save_last of the above, which is the last one that was a best one.
+            callbacks.append(
                 ModelCheckpoint(
                     filename="last",
                     save_on_train_epoch_end=True,
                     save_on_exception=True,
                     enable_version_counter=False,
-                ),
-            ]
+                )
+            )
         return super().instantiate_trainer(
             callbacks=callbacks, plugins=[*(config.trainer.plugins or []), WholeCheckpoints()], **kwargs
         )
@@ -147,12 +150,16 @@ def quieten() -> None:
     for message in (
         "The dirpath has changed from",  # every resumed run has a folder of its own
         "Be aware that when using `ckpt_path`, callbacks",  # predict and test write no checkpoints
+        "Total length of `list` across ranks is zero",  # no validation, as asked
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own, with torch 2.13
     ):
         warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: not any(part in record.getMessage() for part in ("Tip:", "TPU available", "to estimate number of"))
-    )
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(worth_saying)
+
+
+def worth_saying(record: logging.LogRecord) -> bool:
+    """Whether a message of Lightning says something about this run."""
+    return not any(part in record.getMessage() for part in ("Tip:", "TPU available", "to estimate number of"))
 
 
 def run(args: Sequence[str] | None = None) -> None:
@@ -179,4 +186,5 @@ def run(args: Sequence[str] | None = None) -> None:
             auto_configure_optimizers=False,
         )
     except (InputError, MisconfigurationException) as error:
-        sys.exit(f"rnn-lightning: error: {error}")
+        sys.stderr.write(f"rnn-lightning: error: {error}\n")
+        sys.exit(2)

@@ -1,7 +1,7 @@
 """The closed loop: a network with its output fed back, as a network of its own.
 
-Every loop here maps innovations ``(batch, time, feature)`` and the network's state to values ``(batch, time, feature)`` and
-the state after them, all in transformed units::
+Every loop here maps innovations ``(batch, time, feature)`` and the network's state to values ``(batch, time, feature)``
+and the state after them, all in transformed units::
 
     x[t + 1] = readout(h[t]) + innovation[t + 1]        h[t + 1] = cell(x[t + 1], h[t])
 
@@ -30,9 +30,9 @@ GRAPH_STEPS = 32
 def close_loop(network: RecurrentNetwork) -> ClosedLoop:
     """The closed loop of a network with its present weights.
 
-    One-layer Elman and LSTM networks fold into a network of the same kind, one fused call for any number of steps, which
-    passes gradients on to the network's weights. Others step through a tight loop; where a gradient is wanted, through
-    the plain one.
+    One-layer Elman and LSTM networks fold into a network of the same kind, one fused call for any number of steps,
+    which passes gradients on to the network's weights. Others step through a tight loop; where a gradient is wanted,
+    through the plain one.
     """
     has_gradient = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in network.parameters())
     if network.recurrent.num_layers > 1 or network.cell == "gru":
@@ -44,9 +44,7 @@ def close_loop(network: RecurrentNetwork) -> ClosedLoop:
     return lambda innovations, state: (step if len(innovations) >= ELMAN_FOLD_ROWS else folded)(innovations, state)
 
 
-def plain_loop(
-    network: RecurrentNetwork, innovations: Tensor, state: RecurrentState
-) -> tuple[Tensor, RecurrentState]:
+def plain_loop(network: RecurrentNetwork, innovations: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
     """The definition: one call of the network a step."""
     values = []
     for innovation in innovations.unbind(1):
@@ -129,7 +127,7 @@ class StepLoop:
     def __call__(self, innovations: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         values = innovations.permute(1, 2, 0).clone(memory_format=torch.contiguous_format)
         column = values.new_ones(self.num_features + 1 + len(self.weights) * (self.hidden_size + 1), len(innovations))
-        hidden = column[self.num_features + 1 :].unflatten(0, (len(self.weights), -1))[:, :-1]
+        hidden = column[self.num_features + 1 :].view(len(self.weights), self.hidden_size + 1, -1)[:, :-1]
         hidden.copy_(state[0].transpose(1, 2))
         cells = state[-1].transpose(1, 2).clone(memory_format=torch.contiguous_format)
         if values.is_cuda and len(values) >= 2 * GRAPH_STEPS:
@@ -169,9 +167,9 @@ class StepLoop:
 
     def _advance(self, gates: Tensor) -> Callable[[Tensor, Tensor], object]:
         """From the products in ``gates`` on to the next ``h`` and ``c``, in place."""
-        parts = gates.split(self.hidden_size)
+        parts = gates.chunk(len(gates) // self.hidden_size)
 
-        def gru(h: Tensor, c: Tensor) -> None:
+        def gru(h: Tensor, _: Tensor) -> None:
             reset, update, new, recalled = parts
             switches.sigmoid_()
             new.addcmul_(reset, recalled).tanh_()
@@ -190,28 +188,31 @@ class StepLoop:
             switches = gates[: 3 * self.hidden_size]
             return lstm
         if self.cell == "rnn_tanh":
-            return lambda h, c: torch.tanh(gates, out=h)
-        return lambda h, c: torch.clamp_min(gates, 0.0, out=h)
+            return lambda h, _: torch.tanh(gates, out=h)
+        return lambda h, _: torch.clamp_min(gates, 0.0, out=h)
 
     def _replay(self, values: Tensor, column: Tensor, cells: Tensor) -> None:
         """The same on a GPU: capture ``GRAPH_STEPS`` steps once and replay them, one launch for all their kernels."""
-        whole = len(values) // GRAPH_STEPS * GRAPH_STEPS
         with torch.cuda.device(values.device):
             piece = values[:GRAPH_STEPS].clone()
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
+            current, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(current)
             with torch.cuda.stream(stream):  # a capture needs its libraries initialised
                 self._steps(piece[:1].clone(), column.clone(), cells.clone())
-            torch.cuda.current_stream().wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
+            current.wait_stream(stream)
+            num_replayed = len(values) // GRAPH_STEPS * GRAPH_STEPS
             try:
-                with torch.cuda.graph(graph):  # runs nothing: column and cells are as they were
+                # The capture runs nothing: column and cells stay as they are. Other threads may go on using the GPU.
+                with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                     self._steps(piece, column, cells)
             except RuntimeError as error:
                 warnings.warn(f"CUDA graph capture failed, stepping without: {error}", RuntimeWarning, stacklevel=2)
-                return self._steps(values, column, cells)
-            for chunk in values[:whole].split(GRAPH_STEPS):
+                num_replayed = 0
+            for begin in range(0, num_replayed, GRAPH_STEPS):
+                chunk = values[begin : begin + GRAPH_STEPS]
                 piece.copy_(chunk)
                 graph.replay()
                 chunk.copy_(piece)
-            self._steps(values[whole:], column, cells)
+            self._steps(values[num_replayed:], column, cells)
+            current.synchronize()  # the graph and its memory must outlive the replays

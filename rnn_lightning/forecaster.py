@@ -190,9 +190,12 @@ class Forecaster(L.LightningModule):
         saved = checkpoint.get("hyper_parameters", {})
         for name in ARCHITECTURE:
             if name in saved and saved[name] != self.hparams[name]:
+                ours = f"--model.{name} is {self.hparams[name]}"
+                if name == "num_features":
+                    ours = f"the data have {self.hparams[name]} features"
                 raise InputError(
-                    f"--model.{name} is {self.hparams[name]}, and the checkpoint holds a network with {saved[name]}: leave "
-                    "the option out, or choose another checkpoint."
+                    f"{ours}, and the checkpoint holds a network with {saved[name]}: leave the option out, or choose "
+                    "another checkpoint."
                 )
 
     def forecast(self, context: Array, horizon: int, *, num_samples: int | None = None, seed: int = 0) -> Array:

@@ -55,7 +55,7 @@ class TableSeries(Series):
         order = frame.select(pl.col(self.id_column).unique(maintain_order=True)).with_row_index("series order")
         frame = frame.join(order, on=self.id_column, how="left").sort("series order", self.time_column)
         lengths = frame.group_by("series order", maintain_order=True).len()["len"].to_numpy()
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         ids = order[self.id_column].to_list()
         stamps = frame[self.time_column]
         data = SeriesData(

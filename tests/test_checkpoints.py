@@ -1,0 +1,60 @@
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rnn_lightning.callbacks import WholeCheckpoints
+from rnn_lightning.checkpoints import newest_checkpoint
+from rnn_lightning.errors import InputError
+
+KILLED_IN_MID_WRITE = """
+import os, signal, sys
+import torch
+from rnn_lightning.callbacks import WholeCheckpoints
+
+def replace(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+os.replace = replace
+WholeCheckpoints().save_checkpoint({"step": 2}, sys.argv[1])
+"""
+
+
+def test_a_kill_in_the_middle_of_a_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"step": 1}, path)
+    done = subprocess.run([sys.executable, "-c", KILLED_IN_MID_WRITE, str(path)], check=False)
+    assert done.returncode == -9
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    WholeCheckpoints().save_checkpoint({"step": 3}, path)
+    assert torch.load(path, weights_only=True) == {"step": 3}
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_no_scrap(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"step": 1}, path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises((OSError, RuntimeError)):
+            WholeCheckpoints().save_checkpoint({"weights": torch.zeros(1_000_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_the_newest_checkpoint_is_found_by_time(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no best checkpoint in .*: run fit with the same --experiment first"):
+        newest_checkpoint(tmp_path, "best")
+    for number in (2, 10, 9):
+        folder = tmp_path / f"fit_{number}/checkpoints"
+        folder.mkdir(parents=True)
+        (folder / "last.ckpt").touch()
+    assert newest_checkpoint(tmp_path, "best").parts[-3] == "fit_9"
+    (tmp_path / "fit_2/checkpoints/best.ckpt").touch()
+    assert newest_checkpoint(tmp_path, "best").parts[-3] == "fit_2"
+    assert newest_checkpoint(tmp_path, "last").parts[-3] == "fit_9"

@@ -1,0 +1,258 @@
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import yaml
+
+from rnn_lightning import Forecaster, SineSeries
+from rnn_lightning.__main__ import HELP
+from rnn_lightning.cli import SUBCOMMANDS
+
+Call = Callable[..., None]
+SHORT = (
+    "--trainer.max_epochs=1",
+    "--trainer.log_every_n_steps=10",
+    "--data.num_batches_per_epoch=20",
+    "--model.hidden_size=6",
+)
+
+
+def error_of(call: Call, capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        call(*args)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def saved_config(folder: str) -> Any:
+    return yaml.safe_load(Path(folder, "config.yaml").read_text())
+
+
+def test_from_fit_to_forecast_file_and_picture(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    rnn_lightning("fit", *SHORT)
+    assert "Checkpoint: runs/default/fit_0/checkpoints/best.ckpt (val_rollout_rmse " in capsys.readouterr().out
+    rnn_lightning("predict", "--data.horizon=7", "--data.context_length=30")
+    said = capsys.readouterr().out
+    assert "Checkpoint: runs/default/fit_0/checkpoints/best.ckpt" in said
+    assert "Forecast: runs/default/predict_0/forecast.csv, runs/default/predict_0/forecast.png" in said
+    table = pl.read_csv("runs/default/predict_0/forecast.csv")
+    assert table.columns == ["unique_id", "ds", "y"]
+    assert table["ds"].to_list() == [80.0, 80.2, 80.4, 80.6, 80.8, 81.0, 81.2]
+    forecaster = Forecaster.load_from_checkpoint("runs/default/fit_0/checkpoints/best.ckpt")
+    context = SineSeries().load().values[-30:].numpy()
+    np.testing.assert_allclose(table["y"].to_numpy(), forecaster.forecast(context, 7)[:, 0], rtol=1e-5)
+    assert Path("runs/default/predict_0/forecast.png").stat().st_size > 5000
+    assert not list(Path("runs/default/predict_0").glob(".*"))
+    rnn_lightning("test")
+    assert "test_rmse" in capsys.readouterr().out
+    rnn_lightning("validate")
+    assert "val_rollout_rmse" in capsys.readouterr().out
+
+
+def test_runs_are_kept_apart_and_the_newest_best_checkpoint_is_used(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        rnn_lightning("fit", *SHORT, "--experiment=a")
+    rnn_lightning("fit", *SHORT, "--experiment=b")
+    rnn_lightning("predict", "--experiment=a")
+    rnn_lightning("predict", "--experiment=a", "--data.horizon=3")
+    assert "Checkpoint: runs/a/fit_1/checkpoints/best.ckpt" in capsys.readouterr().out
+    assert sorted(path.name for path in Path("runs/a").iterdir()) == ["fit_0", "fit_1", "predict_0", "predict_1"]
+    assert len(pl.read_csv("runs/a/predict_0/forecast.csv")) == 24
+    assert len(pl.read_csv("runs/a/predict_1/forecast.csv")) == 3
+    for name in ("config.yaml", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        assert Path("runs/a/fit_1", name).is_file()
+
+
+def test_options_come_from_flags_then_configs_then_the_checkpoint(rnn_lightning: Call) -> None:
+    rnn_lightning("fit", *SHORT, "--data.series.noise=0.2", "--data.horizon=5", "--data.batch_size=7")
+    Path("changed.yaml").write_text("data: {batch_size: 3, horizon: 6}\n")
+    rnn_lightning("predict", "--config=changed.yaml", "--data.horizon=9")
+    config = saved_config("runs/default/predict_0")
+    assert config["model"]["hidden_size"] == 6
+    assert config["data"]["series"]["init_args"]["noise"] == 0.2
+    assert (config["data"]["batch_size"], config["data"]["horizon"]) == (3, 9)
+
+
+def test_sampled_paths_give_intervals(rnn_lightning: Call) -> None:
+    rnn_lightning("fit", *SHORT)
+    rnn_lightning("predict", "--data.num_samples=300", "--forecast.levels=[50, 90]")
+    table = pl.read_csv("runs/default/predict_0/forecast.csv")
+    assert table.columns == ["unique_id", "ds", "y", "y-lo-50", "y-hi-50", "y-lo-90", "y-hi-90"]
+    inside = table.select(
+        (pl.col("y-lo-90") < pl.col("y-lo-50")) & (pl.col("y-lo-50") < pl.col("y-hi-50")) & (pl.col("y-hi-50") < pl.col("y-hi-90"))
+    )
+    assert inside.to_series().all()
+    rnn_lightning("predict", "--data.num_samples=300", "--forecast.levels=[50, 90]", "--forecast.plot=false")
+    assert table.equals(pl.read_csv("runs/default/predict_1/forecast.csv"))
+    assert not Path("runs/default/predict_1/forecast.png").exists()
+
+
+def test_a_table_needs_no_config(rnn_lightning: Call) -> None:
+    rnn_lightning("fit", *SHORT, "--data.series=TableSeries", "--data.series.path=data/airpassengers.csv")
+    rnn_lightning("predict")
+    table = pl.read_csv("runs/default/predict_0/forecast.csv", try_parse_dates=True)
+    history = pl.read_csv("data/airpassengers.csv", try_parse_dates=True)
+    appended = pl.concat([history.cast({"y": pl.Float64}), table])
+    assert appended["ds"].to_list() == pl.date_range(pl.date(1949, 1, 1), pl.date(1962, 12, 1), "1mo", eager=True).to_list()
+
+
+def test_a_series_of_the_users_own_file(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my_series.py").write_text(
+        "import torch\n"
+        "from rnn_lightning import Series, SeriesData\n"
+        "class Steps(Series):\n"
+        "    '''A staircase.\n\n    Args:\n        height: height of a step.\n    '''\n"
+        "    def __init__(self, height: float = 1.0):\n"
+        "        self.height = height\n"
+        "    def load(self):\n"
+        "        return SeriesData.from_equal(self.height * (torch.arange(200.0) // 5).view(1, -1, 1))\n"
+    )
+    rnn_lightning("fit", *SHORT, "--data.series=my_series.Steps", "--data.series.height=2")
+    rnn_lightning("predict")
+    assert saved_config("runs/default/predict_0")["data"]["series"]["init_args"] == {"height": 2.0}
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        rnn_lightning("fit", "--data.series.help", "my_series.Steps")
+    assert "height of a step. (type: float, default: 1.0)" in capsys.readouterr().out
+
+
+def test_several_features_reach_the_network_by_themselves(rnn_lightning: Call) -> None:
+    rnn_lightning(
+        "fit", *SHORT, "--data.series=RandomSeries", "--data.series.num_features=2", "--data.series.num_series=20",
+        "--data.split_by=series", "--data.context_length=3", "--data.scored_length=4", "--data.horizon=2",
+    )  # fmt: skip
+    rnn_lightning("predict")
+    table = pl.read_csv("runs/default/predict_0/forecast.csv")
+    assert table.columns == ["unique_id", "ds", "y0", "y1"]
+    assert len(table) == 40
+    assert table["unique_id"].to_list() == [index for index in range(20) for _ in range(2)]
+
+
+def test_a_resumed_fit_goes_on(rnn_lightning: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: Forecaster, *_: Any) -> None:
+        if self.global_step == 35:
+            raise KeyboardInterrupt
+
+    def weights(run: str) -> dict[str, torch.Tensor]:
+        checkpoint = torch.load(f"runs/default/{run}/checkpoints/last.ckpt", weights_only=True)
+        assert checkpoint["global_step"] == 60
+        return checkpoint["state_dict"]  # type: ignore[no-any-return]
+
+    options = (*SHORT, "--trainer.max_epochs=3")
+    rnn_lightning("fit", *options)
+    with monkeypatch.context() as patch:
+        patch.setattr(Forecaster, "on_train_batch_end", interrupt)
+        with pytest.raises(SystemExit):
+            rnn_lightning("fit", *options)
+    assert torch.load("runs/default/fit_1/checkpoints/last.ckpt", weights_only=True)["global_step"] == 35
+    rnn_lightning("fit", "--ckpt_path=last", *SHORT[1:], "--trainer.max_epochs=3")
+    for name, expected in weights("fit_0").items():
+        assert torch.equal(expected, weights("fit_2")[name]), name
+
+
+def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = Forecaster._loss
+    monkeypatch.setattr(
+        Forecaster, "_loss", lambda self, batch: loss(self, batch) * (torch.nan if self.global_step == 30 else 1)
+    )
+    error = error_of(rnn_lightning, capsys, "fit", *SHORT, "--trainer.max_epochs=3")
+    assert "the loss is nan at step 30: training has diverged. Lower --model.learning_rate" in error
+    for name in ("best", "last"):
+        checkpoint = torch.load(f"runs/default/fit_0/checkpoints/{name}.ckpt", weights_only=True)
+        assert all(bool(value.isfinite().all()) for value in checkpoint["state_dict"].values())
+
+
+@pytest.mark.parametrize(
+    ("args", "messages"),
+    [
+        (["fit", "--model.hiden_size=3"], ["unrecognized arguments: --model.hiden_size=3", "mean --model.hidden_size?"]),
+        (["fit", "--trainer.max_epoch=3"], ["unrecognized arguments: --trainer.max_epoch=3", "mean --trainer.max_epochs?"]),
+        (["fit", "--config=wrong.yaml"], ["does not accept option 'model.hiden'", "mean --model.hidden_size?"]),
+        (["fit", "--model.cell=elman"], ["model.cell", "'rnn_tanh', 'rnn_relu', 'gru', 'lstm'", "elman"]),
+        (["fit", "--data.context_length=0"], ["--data.context_length must be at least 1, got 0"]),
+        (["predict", "--ckpt_path=ok.ckpt", "--data.horizon=0"], ["--data.horizon must be at least 1, got 0"]),
+        (["fit", "--data.series.num_steps=40"], ["fewer than one window of --data.context_length 24"]),
+        (["fit", "--data.series=TableSeries", "--data.series.path=no.csv"], ["--data.series.path no.csv: no such file"]),
+        (["fit", "--trainer.accelerator=gpu"], ["No supported gpu backend found"]),
+        (["predict"], ["no best checkpoint in runs/default/fit_*/checkpoints: run fit with the same --experiment first"]),
+        (["fit", "--ckpt_path=last"], ["no last checkpoint in runs/default"]),
+        (["test", "--ckpt_path=none.ckpt"], ["--ckpt_path none.ckpt: no such file"]),
+        (["predict", "--ckpt_path=cut.ckpt"], ["--ckpt_path cut.ckpt: damaged, or not a checkpoint"]),
+        (["predict", "--ckpt_path=empty.ckpt"], ["--ckpt_path empty.ckpt: damaged, or not a checkpoint"]),
+        (["predict", "--ckpt_path=flipped.ckpt"], ["--ckpt_path flipped.ckpt: damaged", "archive/data/0"]),
+        (["predict", "--ckpt_path=other.ckpt"], ["not a checkpoint that rnn-lightning wrote"]),
+        (["predict", "--ckpt_path=ok.ckpt", "--model.hidden_size=9"], ["--model.hidden_size is 9", "network with 6"]),
+        (
+            ["predict", "--ckpt_path=ok.ckpt", "--data.series=RandomSeries", "--data.series.num_features=2"],
+            ["the data have 2 features, and the checkpoint holds a network with 1"],
+        ),
+        (["fit", "--forecast.levels=[100]"], ["--forecast.levels must be between 0 and 100 percent, got 100"]),
+    ],
+)
+def test_wrong_input_ends_before_training_with_the_option_and_the_remedy(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str], checkpoint: Path, args: list[str], messages: list[str]
+) -> None:
+    if "--trainer.accelerator=gpu" in args and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    whole = checkpoint.read_bytes()
+    Path("ok.ckpt").write_bytes(whole)
+    Path("cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    Path("empty.ckpt").write_bytes(b"")
+    with zipfile.ZipFile(checkpoint) as archive:
+        info = next(info for info in archive.infolist() if info.filename.endswith("data/0"))
+    position = info.header_offset + 30 + len(info.filename) + 64
+    Path("flipped.ckpt").write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+    torch.save({"state_dict": {}}, "other.ckpt")
+    Path("wrong.yaml").write_text("model: {hiden: 3}\n")
+    error = error_of(rnn_lightning, capsys, *args)
+    for message in messages:
+        assert message in error.replace("\n  ", " ")
+    assert "Traceback" not in error
+    assert not list(Path("runs").rglob("*.ckpt"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from rnn_lightning.cli import run
+
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["rnn-lightning"])
+        run(["fit", *SHORT, f"--trainer.default_root_dir={folder}"])
+    return folder / "default/fit_0/checkpoints/best.ckpt"
+
+
+def test_the_config_a_run_leaves_runs_again(rnn_lightning: Call) -> None:
+    rnn_lightning("fit", *SHORT)
+    rnn_lightning("fit", "--config=runs/default/fit_0/config.yaml")
+    first, second = saved_config("runs/default/fit_0"), saved_config("runs/default/fit_1")
+    assert first == second
+    assert Path("runs/default/fit_0/metrics.csv").read_text() == Path("runs/default/fit_1/metrics.csv").read_text()
+
+
+def test_without_validation_the_best_checkpoint_is_the_last(rnn_lightning: Call) -> None:
+    rnn_lightning("fit", *SHORT, "--data.val_fraction=0")
+    rnn_lightning("predict")
+    assert Path("runs/default/predict_0/forecast.csv").is_file()
+
+
+def test_help_and_version_come_without_heavy_imports() -> None:
+    code = (
+        "import sys; from rnn_lightning.__main__ import main; main();"
+        "heavy = {'torch', 'lightning', 'matplotlib', 'tensorboard', 'polars'} & set(sys.modules); assert not heavy, heavy"
+    )
+    for option, expected in (("--help", "usage: rnn-lightning"), ("--version", "rnn-lightning 0.1.0")):
+        done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, check=True)
+        assert done.stdout.startswith(expected)
+    assert [line.split()[0] for line in HELP.split("commands:\n")[1].split("\n\n")[0].splitlines()] == list(SUBCOMMANDS)

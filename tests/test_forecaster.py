@@ -1,0 +1,280 @@
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import pytest
+import torch
+
+from rnn_lightning import Forecaster, LinearSeries, RandomSeries, SequenceDataModule, SineSeries
+from rnn_lightning.datamodule import WindowBatch
+from rnn_lightning.errors import InputError
+from rnn_lightning.rollout import generate, rollout, warm_up
+
+SMALL: dict[str, Any] = {"context_length": 10, "scored_length": 10, "horizon": 8, "num_batches_per_epoch": 10}
+
+
+def trainer(folder: Path, **options: Any) -> L.Trainer:
+    quiet = dict.fromkeys(["logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"], False)
+    return L.Trainer(default_root_dir=folder, accelerator="cpu", num_sanity_val_steps=0, **quiet, **options)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Forecaster, SequenceDataModule, Path]:
+    """A network fitted for an epoch by a script, and its checkpoint."""
+    folder = tmp_path_factory.mktemp("fitted")
+    torch.manual_seed(0)
+    forecaster = Forecaster(hidden_size=8, transforms=["difference", "standardize"])
+    datamodule = SequenceDataModule(SineSeries(num_series=3), **SMALL)
+    fit = trainer(folder, max_epochs=1)
+    fit.fit(forecaster, datamodule)
+    fit.save_checkpoint(folder / "fitted.ckpt")
+    return forecaster, datamodule, folder / "fitted.ckpt"
+
+
+def test_the_loss_counts_the_scored_steps_of_the_next_step_prediction() -> None:
+    """On a ramp, a network that repeats its input is wrong by the slope at every step."""
+    forecaster = Forecaster(num_features=1, cell="rnn_relu", hidden_size=1, transforms=[])
+    with torch.no_grad():
+        for parameter in forecaster.network.parameters():
+            parameter.zero_()
+        forecaster.network.recurrent.weight_ih_l0.fill_(1.0)  # type: ignore[operator]
+        forecaster.network.readout.weight.fill_(1.0)
+    ramp = torch.arange(12.0).mul(3).view(1, 12, 1)
+    assert forecaster._loss(WindowBatch(ramp, 4)).item() == pytest.approx(9.0)
+    ramp[:, :3] = 100.0  # context: not scored, and a repeating network forgets it
+    assert forecaster._loss(WindowBatch(ramp, 4)).item() == pytest.approx(9.0)
+    ramp[:, -1] = 100.0
+    assert forecaster._loss(WindowBatch(ramp, 4)).item() == pytest.approx((7 * 9 + 70**2) / 8)
+
+
+@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "gru", "lstm"])
+@pytest.mark.parametrize("transforms", [["standardize"], ["difference", "standardize_context"]])
+def test_a_future_value_changes_no_earlier_prediction(cell: Any, transforms: Any) -> None:
+    forecaster = Forecaster(num_features=2, cell=cell, hidden_size=5, num_layers=2, transforms=transforms)
+    values = torch.randn(3, 20, 2)
+    before, _ = forecaster._teacher_forced(values, 8)
+    values[:, 14] += 1
+    after, _ = forecaster._teacher_forced(values, 8)
+    assert torch.equal(before[:, :7], after[:, :7])
+    assert not torch.equal(before[:, 7], after[:, 7])
+
+
+def test_the_free_run_loss_is_the_error_of_the_rollout() -> None:
+    torch.manual_seed(0)
+    forecaster = Forecaster(hidden_size=6, transforms=["standardize"], free_run_weight=1.0)
+    values = torch.randn(4, 25, 1)
+    generated = rollout(forecaster.network, values[:, :10], 15)
+    loss = forecaster._loss(WindowBatch(values, 10))
+    assert float(loss.detach()) == pytest.approx(float((generated - values[:, 10:]).square().mean().detach()), rel=1e-4)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in forecaster.network.parameters())
+
+
+def test_statistics_are_those_of_the_training_split(fitted: tuple[Forecaster, SequenceDataModule, Path]) -> None:
+    forecaster, datamodule, _ = fitted
+    differences = np.concatenate([np.diff(series[:, 0].numpy()) for series in datamodule.train_series()])
+    assert len(differences) == 3 * 319
+    standardize = forecaster.network.transforms.parts[1]
+    assert float(standardize.mean) == pytest.approx(float(differences.mean()), abs=1e-6)  # type: ignore[arg-type]
+    assert float(standardize.scale) == pytest.approx(float(differences.std()), rel=1e-5)  # type: ignore[arg-type]
+
+
+def test_logged_validation_metrics_are_those_of_the_definition(
+    fitted: tuple[Forecaster, SequenceDataModule, Path], tmp_path: Path
+) -> None:
+    forecaster, datamodule, path = fitted
+    loaded = Forecaster.load_from_checkpoint(path)
+    (logged,) = trainer(tmp_path).validate(loaded, datamodule, verbose=False)
+    squares, count, losses, known = 0.0, 0, 0.0, 0
+    with torch.no_grad():
+        for case in datamodule.val_dataloader():
+            error = loaded(case.context, case.target.shape[1]) - case.target
+            squares, count = squares + float(error.square().nansum()), count + int((~error.isnan()).sum())
+            predicted, target = loaded._teacher_forced(torch.cat([case.context, case.target], 1), 10)
+            losses += float((predicted - target).square().nansum())
+            known += int((~target.isnan()).sum())
+    assert count == known == 3 * 40
+    assert logged["val_rollout_rmse"] == pytest.approx(math.sqrt(squares / count), rel=1e-5)
+    assert logged["val_loss"] == pytest.approx(losses / known, rel=1e-5)
+    assert float(forecaster.network.residual_covariance) == pytest.approx(losses / known, rel=1e-5)
+
+
+def test_test_metrics_are_in_the_units_of_the_data(
+    fitted: tuple[Forecaster, SequenceDataModule, Path], tmp_path: Path
+) -> None:
+    forecaster, datamodule, _ = fitted
+    (logged,) = trainer(tmp_path).test(forecaster, datamodule, verbose=False)
+    with torch.no_grad():
+        errors = torch.cat(
+            [forecaster(case.context, case.target.shape[1]) - case.target for case in datamodule.test_dataloader()]
+        )
+    known = errors[~errors.isnan()]
+    assert len(known) == 3 * 40
+    assert logged["test_rmse"] == pytest.approx(float(known.square().mean().sqrt()), rel=1e-5)
+    assert logged["test_mae"] == pytest.approx(float(known.abs().mean()), rel=1e-5)
+
+
+def test_checkpoint_is_safe_to_load_and_forecasts_the_same(
+    fitted: tuple[Forecaster, SequenceDataModule, Path], tmp_path: Path
+) -> None:
+    forecaster, datamodule, path = fitted
+    assert torch.serialization.get_unsafe_globals_in_checkpoint(path) == []
+    loaded = Forecaster.load_from_checkpoint(path)
+    context = datamodule.data.series(1)[-10:].numpy()
+    np.testing.assert_array_equal(loaded.forecast(context, 8), forecaster.forecast(context, 8))
+    predictions = trainer(tmp_path).predict(loaded, datamodule)
+    assert predictions is not None
+    np.testing.assert_allclose(predictions[0].point[1], forecaster.forecast(context, 8), rtol=1e-5, atol=1e-6)
+
+
+def test_forecast_returns_what_it_is_given(fitted: tuple[Forecaster, SequenceDataModule, Path]) -> None:
+    forecaster, datamodule, _ = fitted
+    series = datamodule.data.values.view(3, 400)[:, -10:]
+    batch = forecaster.forecast(series[..., None], 5)
+    assert isinstance(batch, torch.Tensor)
+    assert batch.shape == (3, 5, 1)
+    flat = forecaster.forecast(series[1].numpy(), 5)
+    assert isinstance(flat, np.ndarray)
+    np.testing.assert_allclose(flat, batch[1, :, 0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(forecaster.forecast(series[1].double().numpy()[:, None], 5)[:, 0], flat, rtol=1e-6)
+    paths = forecaster.forecast(series[..., None], 5, num_samples=7, seed=3)
+    assert paths.shape == (7, 3, 5, 1)
+    first = forecaster.forecast(series[0].numpy(), 5, num_samples=7, seed=3)
+    np.testing.assert_allclose(first, paths[:, 0, :, 0], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(first, forecaster.forecast(series[0].numpy(), 5, num_samples=7, seed=4))
+
+
+def test_forecast_is_without_dropout_and_leaves_the_mode() -> None:
+    forecaster = Forecaster(num_layers=2, dropout=0.5, transforms=[])
+    assert forecaster.training
+    context = torch.randn(1, 6, 1)
+    assert torch.equal(forecaster.forecast(context, 5), forecaster.forecast(context, 5))
+    assert forecaster.network.training
+
+
+def test_a_stream_is_warmed_up_observed_and_generated_from(
+    fitted: tuple[Forecaster, SequenceDataModule, Path]
+) -> None:
+    forecaster, datamodule, _ = fitted
+    values = datamodule.data.series(0)[:50, 0].numpy()
+    state = forecaster.warm_up(values[:40])
+    for value in values[40:]:
+        state = forecaster.observe(state, value[None])
+    whole = forecaster.warm_up(values)
+    torch.testing.assert_close(state, whole, rtol=1e-5, atol=1e-6)
+    expected = generate(forecaster.network, warm_up(forecaster.network, torch.tensor(values)[None, :, None]), 9)
+    torch.testing.assert_close(forecaster.generate(whole, 9), expected.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_linear_series_go_on_for_slopes_and_starts_never_trained_on(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    forecaster = Forecaster(hidden_size=4, cell="rnn_tanh", transforms=["difference", "standardize_context"])
+    source = LinearSeries(num_series=50, min_slope=0.5, max_slope=1)
+    datamodule = SequenceDataModule(
+        source, context_length=5, scored_length=5, horizon=5, split_by="series", num_batches_per_epoch=50
+    )
+    trainer(tmp_path, max_epochs=2).fit(forecaster, datamodule)
+    for start, slope in ((1.0, 1.0), (-300.0, 7.0), (0.0, -0.01)):
+        values = start + slope * np.arange(1006)
+        forecast = forecaster.forecast(values[:5], 1001)
+        np.testing.assert_allclose(forecast - values[4], values[5:] - values[4], rtol=0.01)
+
+
+def test_a_fit_learns_that_random_values_have_only_a_mean(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    forecaster = Forecaster(hidden_size=4, cell="rnn_tanh")
+    datamodule = SequenceDataModule(
+        RandomSeries(num_series=500), context_length=4, scored_length=6, horizon=6, split_by="series"
+    )
+    fit = trainer(tmp_path, max_epochs=3)
+    fit.fit(forecaster, datamodule)
+    (logged,) = fit.test(forecaster, datamodule, verbose=False)
+    assert 0.9 < logged["test_rmse"] ** 2 / (1 / 12) < 1.15
+
+
+def test_resumed_in_the_middle_of_an_epoch_equals_uninterrupted(tmp_path: Path) -> None:
+    def fit(ckpt_path: Path | None = None, **options: Any) -> tuple[Forecaster, L.Trainer]:
+        torch.manual_seed(0)
+        forecaster = Forecaster(hidden_size=4)
+        fitting = trainer(tmp_path, **options)
+        fitting.fit(forecaster, SequenceDataModule(SineSeries(), batch_size=4, **SMALL), ckpt_path=ckpt_path)
+        return forecaster, fitting
+
+    whole, _ = fit(max_epochs=3)
+
+    class Stop(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+            if trainer.global_step == self.step:
+                trainer.save_checkpoint(tmp_path / f"{self.step}.ckpt")
+
+        def __init__(self, step: int) -> None:
+            self.step = step
+
+    for step in (7, 10, 25):
+        fit(max_epochs=3, callbacks=[Stop(step)])
+        resumed, _ = fit(tmp_path / f"{step}.ckpt", max_epochs=3)
+        for expected, given in zip(whole.network.parameters(), resumed.network.parameters(), strict=True):
+            assert torch.equal(expected, given)
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        ({"cell": "gru"}, {}),
+        ({"hidden_size": 5}, {}),
+        ({"num_layers": 2}, {}),
+        ({"dropout": 0.5, "num_layers": 2}, {"num_layers": 2}),
+        ({"transforms": ["difference"]}, {}),
+        ({"learning_rate": 0.02}, {}),
+        ({"schedule": "constant"}, {}),
+        ({"free_run_weight": 0.5}, {}),
+    ],
+)
+def test_every_argument_changes_the_fit(tmp_path: Path, changed: dict[str, Any], same: dict[str, Any]) -> None:
+    def fit(options: dict[str, Any]) -> torch.Tensor:
+        torch.manual_seed(0)
+        forecaster = Forecaster(**{"cell": "rnn_tanh", "hidden_size": 4, **options})
+        trainer(tmp_path, max_steps=3).fit(forecaster, SequenceDataModule(SineSeries(), **SMALL))
+        return forecaster.forecast(torch.linspace(0, 1, 10), 5)
+
+    assert not torch.equal(fit(changed), fit(same))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cell": "elman"}, "--model.cell: unknown cell 'elman'; there are rnn_tanh, rnn_relu, gru, lstm"),
+        ({"hidden_size": 0}, "--model.hidden_size must be at least 1, got 0"),
+        ({"num_layers": 0}, "--model.num_layers must be at least 1, got 0"),
+        ({"num_features": 0}, "--model.num_features must be at least 1, got 0"),
+        ({"dropout": 0.5}, "--model.dropout 0.5 acts between layers: raise --model.num_layers"),
+        ({"dropout": 1.0, "num_layers": 2}, "--model.dropout must be at least 0 and below 1"),
+        ({"transforms": ["square"]}, "--model.transforms: unknown transform 'square'; there are log, difference"),
+        ({"learning_rate": 0.0}, "--model.learning_rate must be above 0"),
+        ({"schedule": "step"}, "--model.schedule: unknown schedule 'step'"),
+        ({"free_run_weight": 1.5}, "--model.free_run_weight must be from 0 to 1"),
+    ],
+)
+def test_wrong_arguments_name_the_option(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        Forecaster(**options)
+
+
+def test_what_does_not_fit_together_is_refused(tmp_path: Path, fitted: tuple[Forecaster, SequenceDataModule, Path]) -> None:
+    two = SequenceDataModule(RandomSeries(num_features=2, num_steps=40), **SMALL)
+    with pytest.raises(InputError, match="the data have 2 features and the network 1"):
+        trainer(tmp_path, max_epochs=1).fit(Forecaster(), two)
+    short = SequenceDataModule(SineSeries(), context_length=2)
+    with pytest.raises(InputError, match=r"--data.context_length 2 is too short for --model.transforms: .* at least 3"):
+        trainer(tmp_path, max_epochs=1).fit(Forecaster(transforms=["difference", "difference"]), short)
+    with pytest.raises(InputError, match="the network has not been fitted"):
+        trainer(tmp_path).predict(Forecaster(), SequenceDataModule(SineSeries()))
+    with pytest.raises(InputError, match="--model.hidden_size is 9, and the checkpoint holds a network with 8"):
+        trainer(tmp_path).predict(
+            Forecaster(hidden_size=9, transforms=["difference", "standardize"]), fitted[1], ckpt_path=fitted[2]
+        )
+    with pytest.raises(InputError, match="--model.schedule cosine needs to know the end"):
+        trainer(tmp_path, max_epochs=-1).fit(Forecaster(), SequenceDataModule(SineSeries()))

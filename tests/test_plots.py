@@ -1,0 +1,27 @@
+import numpy as np
+
+from rnn_lightning.plots import Panel, plot_forecast
+
+
+def test_the_picture_draws_history_forecast_and_band_at_their_times() -> None:
+    rng = np.random.default_rng(0)
+    history, forecast, band = rng.normal(size=(6, 2)), rng.normal(size=(3, 2)), rng.normal(size=(2, 3, 2))
+    panels = [Panel(name, range(6), history, range(6, 9), forecast, band) for name in ("a", "b")]
+    figure = plot_forecast(panels, ["y", "z"], 80)
+    assert len(figure.axes) == 4
+    assert [axis.get_title() for axis in figure.axes] == ["a: y", "a: z", "b: y", "b: z"]
+    known, generated = figure.axes[1].get_lines()[:2]
+    np.testing.assert_array_equal(known.get_xdata(), np.arange(6))
+    np.testing.assert_array_equal(known.get_ydata(), history[:, 1])
+    np.testing.assert_array_equal(generated.get_xdata(), np.arange(6, 9))
+    np.testing.assert_array_equal(generated.get_ydata(), forecast[:, 1])
+    (interval,) = figure.axes[1].collections
+    assert interval.get_label() == "80 % interval"
+    heights = interval.get_paths()[0].vertices[:, 1]
+    assert set(band[:, :, 1].ravel()) <= set(heights)
+
+
+def test_without_a_band_none_is_drawn() -> None:
+    figure = plot_forecast([Panel("a", range(2), np.zeros((2, 1)), range(2, 4), np.ones((2, 1)))], ["y"])
+    assert figure.axes[0].get_title() == "a"
+    assert not figure.axes[0].collections

@@ -1,0 +1,145 @@
+"""Transforms lead out of the units of the data and exactly back, at once or in pieces."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rnn_lightning.errors import InputError
+from rnn_lightning.transforms import Difference, Standardize, Transforms
+
+CHAINS = [
+    (),
+    ("log",),
+    ("difference",),
+    ("difference", "difference"),
+    ("standardize",),
+    ("standardize_context",),
+    ("log", "difference", "standardize"),
+    ("standardize_context", "difference"),
+    ("difference", "standardize_context"),
+]
+
+
+def positive(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).double().mul(0.5).exp() * 20
+
+
+def fitted(names: tuple[str, ...], num_features: int = 2) -> Transforms:
+    transforms = Transforms(names, num_features).double()
+    transforms.fit([positive(50, num_features, seed=seed) for seed in (1, 2)])
+    return transforms
+
+
+@pytest.mark.parametrize("names", CHAINS)
+def test_inverse_undoes_forward_after_a_context(names: tuple[str, ...]) -> None:
+    transforms, values = fitted(names), positive(3, 40, 2)
+    _, memory = transforms.start(values[:, :25])
+    transformed, _ = transforms(values[:, 25:], memory)
+    if names:
+        assert not torch.allclose(transformed, values[:, 25:], rtol=0.1)
+    torch.testing.assert_close(transforms.inverse(transformed, memory), values[:, 25:], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("names", CHAINS)
+def test_inverse_takes_samples_on_a_leading_axis(names: tuple[str, ...]) -> None:
+    transforms, values = fitted(names), positive(3, 40, 2)
+    _, memory = transforms.start(values)
+    paths = positive(4, 3, 6, 2, seed=5).log()
+    together = transforms.inverse(paths, memory)
+    for sample in range(4):
+        torch.testing.assert_close(together[sample], transforms.inverse(paths[sample], memory), rtol=0, atol=0)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(names=st.sampled_from(CHAINS), cuts=st.lists(st.integers(10, 30), min_size=1, max_size=3, unique=True))
+def test_pieces_equal_the_whole(names: tuple[str, ...], cuts: list[int]) -> None:
+    transforms, values = fitted(names), positive(2, 30, 2)
+    begin, memory = transforms.start(values[:, :10])
+    whole, last = transforms(values[:, 10:], memory)
+    pieces = []
+    for first, end in zip([10, *sorted(cuts)], [*sorted(cuts), 30], strict=True):
+        piece, memory = transforms(values[:, first:end], memory)
+        pieces.append(piece)
+    torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(memory, last, rtol=0, atol=0)
+    assert begin.shape[1] == 10 - transforms.num_lost
+    if "standardize_context" not in names:
+        at_once, _ = transforms.start(values)
+        torch.testing.assert_close(torch.cat([begin, *pieces], 1), at_once, rtol=1e-13, atol=1e-13)
+
+
+def test_the_difference_of_a_ramp_is_its_slope() -> None:
+    transforms = Transforms(["difference"], 1)
+    transformed, memory = transforms.start(torch.tensor([[[1.0], [2.0], [3.0], [4.0], [5.0]]]))
+    assert transformed.flatten().tolist() == [1.0, 1.0, 1.0, 1.0]
+    assert transforms.inverse(torch.ones(1, 3, 1), memory).flatten().tolist() == [6.0, 7.0, 8.0]
+    twice = Transforms(["difference", "difference"], 1)
+    transformed, memory = twice.start(torch.tensor([[[1.0], [4.0], [9.0], [16.0]]]))
+    assert transformed.flatten().tolist() == [2.0, 2.0]
+    assert twice.inverse(torch.full((1, 3, 1), 2.0), memory).flatten().tolist() == [25.0, 36.0, 49.0]
+
+
+def test_statistics_are_those_of_numpy_over_all_series() -> None:
+    pieces = [torch.randn(length, 3) * torch.tensor([1.0, 50.0, 1e-3]) + 1e4 for length in (7, 100, 31)]
+    transform = Standardize(3)
+    transform.fit(iter(pieces))
+    together = np.concatenate([piece.double().numpy() for piece in pieces])
+    np.testing.assert_allclose(transform.mean.numpy(), together.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(transform.scale.numpy()[:2], together.std(0)[:2], rtol=1e-5)
+    series = Transforms(["log", "difference", "standardize"], 2)
+    given_series = [positive(20, 2, seed=seed).float() for seed in (3, 4)]
+    series.fit(given_series)
+    changes = np.concatenate([np.diff(np.log(values.double().numpy()), axis=0) for values in given_series])
+    last = series.parts[2]
+    assert isinstance(last, Standardize)
+    np.testing.assert_allclose(last.mean.numpy(), changes.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(last.scale.numpy(), changes.std(0), rtol=1e-5)
+
+
+def test_the_context_is_standardized_by_its_own_statistics() -> None:
+    values = positive(3, 40, 2)
+    transformed, _ = fitted(("standardize_context",)).start(values)
+    array = values.numpy()
+    expected = (array - array.mean(1, keepdims=True)) / array.std(1, keepdims=True)
+    np.testing.assert_allclose(transformed.numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("constant", "scale"), [(0.0, 1.0), (7.0, 7.0), (-0.25, 0.25), (1e6, 1e6)])
+@pytest.mark.parametrize("name", ["standardize", "standardize_context"])
+def test_a_constant_series_is_scaled_by_its_magnitude(name: str, constant: float, scale: float) -> None:
+    transforms, values = Transforms([name], 1), torch.full((1, 30, 1), constant)
+    transforms.fit([values[0]])
+    transformed, memory = transforms.start(values)
+    torch.testing.assert_close(transformed, torch.zeros(1, 30, 1))
+    ahead = transforms.inverse(torch.ones(1, 1, 1), memory)
+    assert ahead.item() == pytest.approx(constant + scale)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -3.0])
+def test_log_refuses_what_has_no_logarithm(wrong: float) -> None:
+    values = torch.tensor([[[2.0], [wrong], [1.0]]])
+    with pytest.raises(InputError, match=rf"values above 0, and the smallest is {wrong:g}"):
+        Transforms(["log"], 1).start(values)
+
+
+def test_unknown_name_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown transform 'sqrt'; there are log, difference"):
+        Transforms(["sqrt"], 1)
+
+
+def test_a_million_steps_are_summed_without_drift() -> None:
+    steps = torch.full((1, 1_000_000, 1), 0.1)
+    summed = Difference().inverse(steps, (torch.zeros(1, 1, 1),))
+    # 0.1 in float32 is 0.100000001490; a sum in float32 is off by hundreds.
+    assert summed[0, -1, 0].item() == pytest.approx(100_000.00149, abs=0.01)
+
+
+def test_statistics_of_a_million_steps_are_exact() -> None:
+    values = torch.arange(1_000_000, dtype=torch.float32)[:, None] % 2 * 2 + 5000.0
+    transform = Standardize(1)
+    transform.fit([values])
+    assert transform.mean.item() == 5001.0
+    assert transform.scale.item() == pytest.approx(1.0, abs=1e-6)
