@@ -31,7 +31,9 @@ def bare_step_seconds(cell: str, hidden_size: int, num_steps: int, same_work: bo
     batches = list(values[starts[..., None] + torch.arange(CONTEXT + SCORED)])
     network = RecurrentNetwork(1, cell, hidden_size)
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / num_steps)))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / num_steps))
+    )
     begin = time.process_time()
     for step in range(num_steps):
         batch = batches[step % len(batches)]

@@ -12,7 +12,7 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
 
 from rnn_lightning.datamodule import SequenceDataModule
@@ -124,7 +124,7 @@ def write_table(path: Path, data: SeriesData, table: np.ndarray, columns: Sequen
     with temporary.open("wb") as file:
         for first in range(0, num_series, at_once):
             chosen = range(first, min(first + at_once, num_series))
-            frame = {}
+            frame: dict[str, Any] = {}
             if data.id_column is not None:
                 frame[data.id_column] = [data.ids[index] for index in chosen for _ in range(horizon)]
             stamps = [data.times.stamps(index, int(data.lengths[index]), horizon) for index in chosen]
@@ -140,7 +140,7 @@ class StopAtNonFiniteLoss(L.Callback):
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
         # On a GPU, reading the loss waits for it: look only when it is logged.
-        if loss.is_cuda and (trainer.global_step + 1) % trainer.log_every_n_steps:
+        if loss.is_cuda and (trainer.global_step + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         if not math.isfinite(loss.item()):
             raise InputError(
@@ -148,6 +148,33 @@ class StopAtNonFiniteLoss(L.Callback):
                 "--model.learning_rate, keep --trainer.gradient_clip_val at 1 or below, or look for extreme values in the "
                 "data. The best checkpoint so far is kept."
             )
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the latest weights whose free-running error on the validation split is not clearly above the lowest so far.
+
+    Not clearly: within one standard error of it (Breiman et al., *Classification and Regression Trees*, 1984). The error of
+    a short and noisy validation split ranks the networks of a fit by luck, and later ones have been trained longer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(filename="best", monitor="val_rollout_rmse", enable_version_counter=False)
+        self.lowest = self.limit = math.inf
+
+    def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
+        if current is None or not bool(current.isfinite()):
+            return False
+        value = float(current)
+        if value < self.lowest:
+            self.lowest, self.limit = value, value + float(trainer.callback_metrics["val_rollout_rmse_error"])
+        return value <= self.limit
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "lowest": self.lowest, "limit": self.limit}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.lowest, self.limit = state_dict["lowest"], state_dict["limit"]
+        super().load_state_dict(state_dict)
 
 
 class ProgressBar(TQDMProgressBar):

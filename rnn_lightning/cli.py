@@ -11,13 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from rnn_lightning.callbacks import ForecastWriter, ProgressBar, StopAtNonFiniteLoss, WholeCheckpoints
+from rnn_lightning.callbacks import BestCheckpoint, ForecastWriter, ProgressBar, StopAtNonFiniteLoss, WholeCheckpoints
 from rnn_lightning.checkpoints import newest_checkpoint, read_checkpoint
 from rnn_lightning.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
@@ -113,9 +113,7 @@ class CommandLine(LightningCLI):
         callbacks += [StopAtNonFiniteLoss(), ProgressBar()]
         if config.trainer.enable_checkpointing is not False and self.subcommand == "fit":
             if self.datamodule.val_fraction > 0:
-                callbacks.append(
-                    ModelCheckpoint(filename="best", monitor="val_rollout_rmse", enable_version_counter=False)
-                )
+                callbacks.append(BestCheckpoint())
             # Not save_last of the above, which is the last one that was a best one.
             callbacks.append(
                 ModelCheckpoint(
@@ -181,7 +179,7 @@ def run(args: Sequence[str] | None = None) -> None:
                 "enable_model_summary": False,
             },
             parser_class=Parser,
-            parser_kwargs={"prog": "rnn-lightning", **options, **{name: options for name in SUBCOMMANDS}},
+            parser_kwargs={"prog": "rnn-lightning", **options, **dict.fromkeys(SUBCOMMANDS, options)},
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
         )

@@ -196,7 +196,7 @@ class StepLoop:
         with torch.cuda.device(values.device):
             piece = values[:GRAPH_STEPS].clone()
             current, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
-            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream = torch.cuda.Stream()
             stream.wait_stream(current)
             with torch.cuda.stream(stream):  # a capture needs its libraries initialised
                 self._steps(piece[:1].clone(), column.clone(), cells.clone())

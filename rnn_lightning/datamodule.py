@@ -189,7 +189,11 @@ class SequenceDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        counts: dict[str, int | None] = {"context_length": context_length, "scored_length": scored_length, "stride": stride}
+        counts: dict[str, int | None] = {
+            "context_length": context_length,
+            "scored_length": scored_length,
+            "stride": stride,
+        }
         counts |= {"horizon": horizon, "batch_size": batch_size}
         counts |= {"num_samples": num_samples, "num_batches_per_epoch": num_batches_per_epoch}
         for name, count in counts.items():
@@ -282,7 +286,8 @@ class SequenceDataModule(L.LightningDataModule):
         """The number of batches trained on, so that a resumed fit sees those an uninterrupted one would have seen."""
         if self.trainer is None:
             return {}
-        return {"position": self.trainer.fit_loop.epoch_loop.batch_progress.total.processed}
+        total = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        return {"position": total.processed}  # type: ignore[attr-defined]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._position = state_dict.get("position", 0)

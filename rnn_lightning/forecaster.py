@@ -77,7 +77,7 @@ class Forecaster(L.LightningModule):
         self.learning_rate, self.schedule, self.free_run_weight = learning_rate, schedule, free_run_weight
         self.network = RecurrentNetwork(num_features, cell, hidden_size, num_layers, dropout, transforms)
         self.residuals = ResidualMoments(num_features)
-        self.val_rollout, self.test_rollout = FreeRunError("val_rollout_"), FreeRunError("test_")
+        self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
         self._losses: list[Tensor] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -95,13 +95,15 @@ class Forecaster(L.LightningModule):
         loss = self._loss(batch)
         # A call of self.log costs as much as a step of a small network: log the mean since the last time.
         self._losses.append(loss.detach())
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train_loss", torch.stack(self._losses).mean(), prog_bar=True)
             self._losses.clear()
         return loss
 
     def validation_step(self, batch: ForecastBatch, batch_idx: int) -> None:
-        self.residuals.update(*self._teacher_forced(torch.cat([batch.context, batch.target], 1), batch.context.shape[1]))
+        self.residuals.update(
+            *self._teacher_forced(torch.cat([batch.context, batch.target], 1), batch.context.shape[1])
+        )
         self.val_rollout.update(self(batch.context, batch.target.shape[1]), batch.target)
 
     def on_validation_epoch_end(self) -> None:
@@ -109,7 +111,8 @@ class Forecaster(L.LightningModule):
         covariance.copy_(self.residuals.compute().reshape_as(covariance))  # torchmetrics returns one number as a scalar
         errors = self.val_rollout.compute()
         self.log("val_loss", covariance.diagonal().mean(), prog_bar=True)
-        self.log("val_rollout_rmse", errors["val_rollout_rmse"], prog_bar=True)
+        self.log("val_rollout_rmse", errors["rmse"], prog_bar=True)
+        self.log("val_rollout_rmse_error", errors["rmse_error"])
         self.residuals.reset()
         self.val_rollout.reset()
 
@@ -117,7 +120,8 @@ class Forecaster(L.LightningModule):
         self.test_rollout.update(self(batch.context, batch.target.shape[1]), batch.target)
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict(self.test_rollout.compute())
+        errors = self.test_rollout.compute()
+        self.log_dict({"test_rmse": errors["rmse"], "test_mae": errors["mae"]})
         self.test_rollout.reset()
 
     def predict_step(self, batch: ForecastBatch, batch_idx: int) -> Forecast:
@@ -227,11 +231,11 @@ class Forecaster(L.LightningModule):
 
     def warm_up(self, history: np.ndarray | Tensor) -> State:
         """The state after a history, with axes as for ``forecast``; see ``rollout.warm_up``."""
-        return self._evaluated(warm_up, self._as_batch(history))  # type: ignore[no-any-return]
+        return self._evaluated(warm_up, self._as_batch(history))
 
     def observe(self, state: State, values: np.ndarray | Tensor) -> State:
         """The state after new values that follow it, with axes as for ``forecast``; see ``rollout.observe``."""
-        return self._evaluated(observe, state, self._as_batch(values))  # type: ignore[no-any-return]
+        return self._evaluated(observe, state, self._as_batch(values))
 
     def generate(self, state: State, horizon: int, *, num_samples: int | None = None, seed: int = 0) -> Tensor:
         """Generate ``([sample,] batch, horizon, feature)`` from a state, which is left as it is."""

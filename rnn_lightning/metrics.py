@@ -2,24 +2,44 @@
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection
+from torchmetrics import Metric
 
 
-class FreeRunError(MetricCollection):
-    """``rmse`` and ``mae`` of generated values, over all steps, series and features, in the units of the data.
+class FreeRunError(Metric):
+    """The error of generated values, over all steps, series and features, in the units of the data.
 
-    Args:
-        prefix: put before the names, such as ``test_``.
+    ``rmse`` is the root of the mean squared error, ``mae`` the mean absolute error, and ``rmse_error`` the standard error of
+    ``rmse``, as if the values were independent.
     """
 
-    def __init__(self, prefix: str) -> None:
-        super().__init__({"rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError()}, prefix=prefix)
+    full_state_update = False
+    squares: Tensor
+    fourths: Tensor
+    absolutes: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("squares", "fourths", "absolutes", "count"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, generated: Tensor, target: Tensor) -> None:
-        """Add ``(batch, horizon, feature)`` values; steps whose target is NaN, because it is unknown, do not count."""
-        known = ~target.isnan()
-        if bool(known.any()):
-            super().update(generated[known], target[known])
+        """Add ``(batch, horizon, feature)`` values; those whose target is NaN, because it is unknown, do not count."""
+        errors = (generated - target)[~target.isnan()].double()
+        self.squares += errors.square().sum()
+        self.fourths += errors.square().square().sum()
+        self.absolutes += errors.abs().sum()
+        self.count += errors.numel()
+
+    def compute(self) -> dict[str, Tensor]:
+        """``rmse``, ``mae`` and ``rmse_error``; NaN before any known value."""
+        mean = self.squares / self.count
+        spread = (self.fourths / self.count - mean.square()).clamp_min(0).sqrt() / self.count.sqrt()
+        return {
+            "rmse": mean.sqrt().float(),
+            "mae": (self.absolutes / self.count).float(),
+            "rmse_error": (spread / (2 * mean.sqrt())).nan_to_num().float(),
+        }
 
 
 class ResidualMoments(Metric):

@@ -50,7 +50,9 @@ def plot_forecast(panels: Sequence[Panel], features: Sequence[str], level: int |
                 low, high = panel.band[:, :, column]
                 axis.fill_between(panel.future, low, high, color=FORECAST, alpha=0.2, lw=0, label=f"{level} % interval")
             axis.axvline(panel.past[-1], color="0.75", lw=0.8, zorder=0)
-            axis.set_title(f"{panel.title}: {feature}" if len(features) > 1 or len(panels) > 1 else panel.title, fontsize=10)
+            axis.set_title(
+                f"{panel.title}: {feature}" if len(features) > 1 or len(panels) > 1 else panel.title, fontsize=10
+            )
             axis.spines[["top", "right"]].set_visible(False)
             axis.margins(x=0.01)
     axes[0, 0].legend(loc="upper left", frameon=False, fontsize=9, ncols=3)

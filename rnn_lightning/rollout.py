@@ -17,10 +17,17 @@ from rnn_lightning.errors import InputError
 from rnn_lightning.network import RecurrentNetwork, RecurrentState
 from rnn_lightning.transforms import Memory
 
-CHUNK_ELEMENTS = 2**24
-"""Numbers that the hidden states of one chunk of a generation may hold: 64 MB of float32."""
+CHUNK_ELEMENTS = 2**20
+"""Numbers that the hidden states of one chunk of a generation may hold: 4 MB of float32, which a cache keeps."""
 
-MIN_CHUNK_STEPS = 256
+GPU_CHUNK_FACTOR = 64
+"""A GPU takes chunks this much larger: it has no such cache, and each chunk costs it launches."""
+
+MIN_CHUNK_STEPS = 16
+"""Below this many steps a chunk is split by rows: the fused call has a cost of its own."""
+
+PROGRESS_STEPS = 2**18
+"""Series times steps from which a progress bar is worth the time it costs; no CPU needs seconds for fewer."""
 
 
 class State(NamedTuple):
@@ -147,8 +154,9 @@ class _Innovations:
             )
         variances, axes = torch.linalg.eigh(covariance.double().cpu())
         self.factor = (axes * variances.clamp_min(0).sqrt()).T
-        one = generator is None or isinstance(generator, torch.Generator)
-        self.generators = [generator] if one else list(generator)  # type: ignore[arg-type, list-item]
+        self.generators: list[torch.Generator | None] = (
+            [generator] if generator is None or isinstance(generator, torch.Generator) else list(generator)
+        )
         if len(self.generators) not in (1, batch_size):
             raise InputError(f"{len(self.generators)} generators for {batch_size} series: give one, or one for each.")
 
@@ -170,11 +178,14 @@ def _in_chunks(
 ) -> Tensor:
     """The free run in chunks of rows and steps, whose hidden states stay within ``CHUNK_ELEMENTS``."""
     num_rows = state[0].shape[1]
-    rows = max(1, min(num_rows, CHUNK_ELEMENTS // (hidden_size * min(horizon, MIN_CHUNK_STEPS))))
-    steps = max(1, min(horizon, CHUNK_ELEMENTS // (hidden_size * rows)))
+    elements = CHUNK_ELEMENTS * (GPU_CHUNK_FACTOR if state[0].is_cuda else 1)
+    rows = max(1, min(num_rows, elements // (hidden_size * min(horizon, MIN_CHUNK_STEPS))))
+    steps = max(1, min(horizon, elements // (hidden_size * rows)))
     states = [tuple(part[:, row : row + rows].contiguous() for part in state) for row in range(0, num_rows, rows)]
     pieces = []
-    with tqdm(total=num_rows * horizon, desc="generate", unit="step", unit_scale=True, delay=3, leave=False) as bar:
+    total = num_rows * horizon
+    settings = {"delay": 3, "leave": False, "disable": total < PROGRESS_STEPS}
+    with tqdm(total=total, desc="generate", unit="step", unit_scale=True, **settings) as bar:
         for first in range(0, horizon, steps):
             drawn = innovations.draw(min(steps, horizon - first))
             columns = []
@@ -197,9 +208,9 @@ def _recur(network: RecurrentNetwork, transformed: Tensor, state: RecurrentState
 
 def _end_at_nonfinite(values: Tensor, names: Sequence[str] | None) -> Tensor:
     """NaN from the first non-finite step of each path on, and a warning that names it."""
-    bad = ~values.isfinite().all(-1)
-    if not bool(bad.any()):
+    if bool(values.isfinite().all()):
         return values
+    bad = ~values.isfinite().all(-1)
     first = torch.where(bad.any(-1), bad.int().argmax(-1), values.shape[-2])
     by_series = first if first.ndim == 1 else first.amin(0)
     ended = [

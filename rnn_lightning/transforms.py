@@ -6,7 +6,8 @@ forecast back into the units of the data.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -148,7 +149,7 @@ class Transforms(nn.Module):
     def __init__(self, names: Sequence[str], num_features: int) -> None:
         super().__init__()
         self.register_buffer("fitted", torch.tensor(False))
-        kinds = {
+        kinds: dict[str, Callable[[], Transform]] = {
             "log": Log,
             "difference": Difference,
             "standardize": lambda: Standardize(num_features),
@@ -162,24 +163,27 @@ class Transforms(nn.Module):
     @property
     def num_lost(self) -> int:
         """Number of steps that ``forward`` drops at the start of a series."""
-        return sum(part.num_lost for part in self.parts)  # type: ignore[misc]
+        return sum(part.num_lost for part in self._parts())
 
     @torch.no_grad()
     def fit(self, series: Sequence[Tensor]) -> None:
         """Set the statistics from the training part of every series, each ``(time, feature)``."""
-        for part_index, part in enumerate(self.parts):
+        for part_index, part in enumerate(self._parts()):
             part.fit(self._through(values, part_index) for values in series)
         self.fitted.fill_(True)
 
+    def _parts(self) -> list[Transform]:
+        return cast(list[Transform], list(self.parts))
+
     def _through(self, values: Tensor, num_parts: int) -> Tensor:
-        for part in self.parts[:num_parts]:
+        for part in self._parts()[:num_parts]:
             values = part(values, part.start(values))[0]
         return values
 
     def start(self, context: Tensor) -> tuple[Tensor, tuple[Memory, ...]]:
         """Transform the context a series begins with; returns it, ``num_lost`` steps shorter, and the memory."""
         memory = []
-        for part in self.parts:
+        for part in self._parts():
             context, part_memory = part(context, part.start(context))
             memory.append(part_memory)
         return context, tuple(memory)
@@ -187,13 +191,13 @@ class Transforms(nn.Module):
     def forward(self, values: Tensor, memory: Sequence[Memory]) -> tuple[Tensor, tuple[Memory, ...]]:
         """Transform the steps that follow those in memory, ``(batch, time, feature)``."""
         following = []
-        for part, part_memory in zip(self.parts, memory, strict=True):
+        for part, part_memory in zip(self._parts(), memory, strict=True):
             values, part_memory = part(values, part_memory)
             following.append(part_memory)
         return values, tuple(following)
 
     def inverse(self, transformed: Tensor, memory: Sequence[Memory]) -> Tensor:
         """Back to the units of the data, ``(..., batch, time, feature)``, for the steps that follow those in memory."""
-        for part, part_memory in zip(reversed(self.parts), reversed(memory), strict=True):
+        for part, part_memory in zip(reversed(self._parts()), reversed(memory), strict=True):
             transformed = part.inverse(transformed, part_memory)
         return transformed

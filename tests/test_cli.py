@@ -88,7 +88,9 @@ def test_sampled_paths_give_intervals(rnn_lightning: Call) -> None:
     table = pl.read_csv("runs/default/predict_0/forecast.csv")
     assert table.columns == ["unique_id", "ds", "y", "y-lo-50", "y-hi-50", "y-lo-90", "y-hi-90"]
     inside = table.select(
-        (pl.col("y-lo-90") < pl.col("y-lo-50")) & (pl.col("y-lo-50") < pl.col("y-hi-50")) & (pl.col("y-hi-50") < pl.col("y-hi-90"))
+        (pl.col("y-lo-90") < pl.col("y-lo-50"))
+        & (pl.col("y-lo-50") < pl.col("y-hi-50"))
+        & (pl.col("y-hi-50") < pl.col("y-hi-90"))
     )
     assert inside.to_series().all()
     rnn_lightning("predict", "--data.num_samples=300", "--forecast.levels=[50, 90]", "--forecast.plot=false")
@@ -102,7 +104,10 @@ def test_a_table_needs_no_config(rnn_lightning: Call) -> None:
     table = pl.read_csv("runs/default/predict_0/forecast.csv", try_parse_dates=True)
     history = pl.read_csv("data/airpassengers.csv", try_parse_dates=True)
     appended = pl.concat([history.cast({"y": pl.Float64}), table])
-    assert appended["ds"].to_list() == pl.date_range(pl.date(1949, 1, 1), pl.date(1962, 12, 1), "1mo", eager=True).to_list()
+    assert (
+        appended["ds"].to_list()
+        == pl.date_range(pl.date(1949, 1, 1), pl.date(1962, 12, 1), "1mo", eager=True).to_list()
+    )
 
 
 def test_a_series_of_the_users_own_file(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,16 +181,28 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
 @pytest.mark.parametrize(
     ("args", "messages"),
     [
-        (["fit", "--model.hiden_size=3"], ["unrecognized arguments: --model.hiden_size=3", "mean --model.hidden_size?"]),
-        (["fit", "--trainer.max_epoch=3"], ["unrecognized arguments: --trainer.max_epoch=3", "mean --trainer.max_epochs?"]),
+        (
+            ["fit", "--model.hiden_size=3"],
+            ["unrecognized arguments: --model.hiden_size=3", "mean --model.hidden_size?"],
+        ),
+        (
+            ["fit", "--trainer.max_epoch=3"],
+            ["unrecognized arguments: --trainer.max_epoch=3", "mean --trainer.max_epochs?"],
+        ),
         (["fit", "--config=wrong.yaml"], ["does not accept option 'model.hiden'", "mean --model.hidden_size?"]),
         (["fit", "--model.cell=elman"], ["model.cell", "'rnn_tanh', 'rnn_relu', 'gru', 'lstm'", "elman"]),
         (["fit", "--data.context_length=0"], ["--data.context_length must be at least 1, got 0"]),
         (["predict", "--ckpt_path=ok.ckpt", "--data.horizon=0"], ["--data.horizon must be at least 1, got 0"]),
         (["fit", "--data.series.num_steps=40"], ["fewer than one window of --data.context_length 24"]),
-        (["fit", "--data.series=TableSeries", "--data.series.path=no.csv"], ["--data.series.path no.csv: no such file"]),
+        (
+            ["fit", "--data.series=TableSeries", "--data.series.path=no.csv"],
+            ["--data.series.path no.csv: no such file"],
+        ),
         (["fit", "--trainer.accelerator=gpu"], ["No supported gpu backend found"]),
-        (["predict"], ["no best checkpoint in runs/default/fit_*/checkpoints: run fit with the same --experiment first"]),
+        (
+            ["predict"],
+            ["no best checkpoint in runs/default/fit_*/checkpoints: run fit with the same --experiment first"],
+        ),
         (["fit", "--ckpt_path=last"], ["no last checkpoint in runs/default"]),
         (["test", "--ckpt_path=none.ckpt"], ["--ckpt_path none.ckpt: no such file"]),
         (["predict", "--ckpt_path=cut.ckpt"], ["--ckpt_path cut.ckpt: damaged, or not a checkpoint"]),

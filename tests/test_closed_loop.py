@@ -130,7 +130,7 @@ def test_gradients_of_the_fold_are_those_through_the_plain_loop(
 def test_a_loop_that_does_not_fold_passes_gradients_too(cell: Cell, num_layers: int) -> None:
     network = contracting(cell, 1, 4, seed=3, num_layers=num_layers)
     values, _ = close_loop(network)(noise_of(network, 2, 5), random_state(network, 2))
-    values.sum().backward()  # type: ignore[no-untyped-call]
+    values.sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
 
 

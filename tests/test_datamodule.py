@@ -1,4 +1,5 @@
 import re
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -45,7 +46,9 @@ def test_training_windows_are_consecutive_steps_of_one_series() -> None:
 
 def test_order_depends_on_seed_and_position_alone() -> None:
     def order(seed: int, position: int = 0) -> list[int]:
-        datamodule = made("fit", 60, context_length=2, scored_length=2, batch_size=4, seed=seed, num_batches_per_epoch=25)
+        datamodule = made(
+            "fit", 60, context_length=2, scored_length=2, batch_size=4, seed=seed, num_batches_per_epoch=25
+        )
         datamodule.load_state_dict({"position": position})
         torch.rand(7)
         return [int(value) for batch in datamodule.train_dataloader() for value in batch.values[:, 0, 0]]
@@ -59,7 +62,7 @@ def test_every_pass_holds_every_window_once_in_another_order() -> None:
     loader = ShuffledLoader(lambda items: items.tolist(), 10, 4, num_batches=6, seed=0)
     passes = list(loader)
     assert [len(batch) for batch in passes] == [4, 4, 2, 4, 4, 2]
-    first, second = sum(passes[:3], []), sum(passes[3:], [])
+    first, second = [*chain(*passes[:3])], [*chain(*passes[3:])]
     assert sorted(first) == sorted(second) == list(range(10))
     assert first != second
 
@@ -68,18 +71,18 @@ def test_every_pass_holds_every_window_once_in_another_order() -> None:
 @given(st.integers(3, 40), st.integers(1, 8), st.integers(1, 3))
 def test_devices_share_items_without_repeating_any(num_items: int, batch_size: int, world_size: int) -> None:
     def items(loader: BatchLoader[list[int]]) -> list[list[int]]:
-        return [batch for batch in loader]
+        return list(loader)
 
     def make(batch: Tensor) -> list[int]:
         return batch.tolist()
 
     ordered = [items(BatchLoader(make, num_items, batch_size, rank, world_size)) for rank in range(world_size)]
-    assert sorted(sum(sum(ordered, []), [])) == list(range(num_items))
+    assert sorted(item for batches in ordered for item in chain(*batches)) == list(range(num_items))
     shuffled = [
         items(ShuffledLoader(make, num_items, batch_size, rank, world_size, num_batches=None, seed=0))
         for rank in range(world_size)
     ]
-    flat = sum(sum(shuffled, []), [])
+    flat = [item for batches in shuffled for item in chain(*batches)]
     assert len(set(flat)) == len(flat) == num_items // world_size * world_size
     assert len({tuple(len(batch) for batch in batches) for batches in shuffled}) == 1
 
@@ -96,7 +99,8 @@ def test_global_batches_are_those_of_one_device() -> None:
 def test_held_out_targets_follow_their_contexts_and_end_in_nan() -> None:
     datamodule = made("test", 50, 35, context_length=6, horizon=4, test_fraction=0.2, val_fraction=0.2, batch_size=3)
     cases = list(datamodule.test_dataloader())
-    context, target = (torch.cat([case[field] for case in cases])[..., 0] for field in (0, 1))
+    context = torch.cat([case.context for case in cases])[..., 0]
+    target = torch.cat([case.target for case in cases])[..., 0]
     series = torch.cat([case.series_index for case in cases])
     origin = torch.cat([case.origin for case in cases])
     assert series.tolist() == [0, 0, 0, 1, 1]
@@ -147,7 +151,7 @@ def test_a_million_values_cost_about_one_copy_of_them() -> None:
 @pytest.mark.parametrize("name", ["context_length", "scored_length", "stride", "horizon", "batch_size", "num_samples"])
 def test_counts_below_one_are_refused_by_name(name: str) -> None:
     with pytest.raises(InputError, match=f"--data.{name} must be at least 1, got 0"):
-        SequenceDataModule(SineSeries(), **{name: 0})
+        SequenceDataModule(SineSeries(), **{name: 0})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +164,12 @@ def test_counts_below_one_are_refused_by_name(name: str) -> None:
             "series '1' has 30 steps, 24 of them to train on, fewer than one window of --data.context_length 24 + "
             "--data.scored_length 24 = 48",
         ),
-        ("fit", (60, 60), {"split_by": "series", "test_fraction": 0.5, "val_fraction": 0.4}, "leave none of the 2 series"),
+        (
+            "fit",
+            (60, 60),
+            {"split_by": "series", "test_fraction": 0.5, "val_fraction": 0.4},
+            "leave none of the 2 series",
+        ),
         ("fit", (60,), {"val_fraction": 0.001}, "--data.val_fraction 0.001 leaves no step to forecast"),
         ("test", (60,), {"test_fraction": 0.0}, "--data.test_fraction 0.0 leaves no step to forecast"),
         ("predict", (60, 20), {}, "series '1' has 20 steps, fewer than --data.context_length 24: lower it"),

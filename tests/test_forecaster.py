@@ -17,7 +17,8 @@ SMALL: dict[str, Any] = {"context_length": 10, "scored_length": 10, "horizon": 8
 
 
 def trainer(folder: Path, **options: Any) -> L.Trainer:
-    quiet = dict.fromkeys(["logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"], False)
+    names = ["logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"]
+    quiet: dict[str, Any] = dict.fromkeys(names, False)
     return L.Trainer(default_root_dir=folder, accelerator="cpu", num_sanity_val_steps=0, **quiet, **options)
 
 
@@ -125,8 +126,7 @@ def test_checkpoint_is_safe_to_load_and_forecasts_the_same(
     loaded = Forecaster.load_from_checkpoint(path)
     context = datamodule.data.series(1)[-10:].numpy()
     np.testing.assert_array_equal(loaded.forecast(context, 8), forecaster.forecast(context, 8))
-    predictions = trainer(tmp_path).predict(loaded, datamodule)
-    assert predictions is not None
+    predictions: Any = trainer(tmp_path).predict(loaded, datamodule)
     np.testing.assert_allclose(predictions[0].point[1], forecaster.forecast(context, 8), rtol=1e-5, atol=1e-6)
 
 
@@ -155,9 +155,7 @@ def test_forecast_is_without_dropout_and_leaves_the_mode() -> None:
     assert forecaster.network.training
 
 
-def test_a_stream_is_warmed_up_observed_and_generated_from(
-    fitted: tuple[Forecaster, SequenceDataModule, Path]
-) -> None:
+def test_a_stream_is_warmed_up_observed_and_generated_from(fitted: tuple[Forecaster, SequenceDataModule, Path]) -> None:
     forecaster, datamodule, _ = fitted
     values = datamodule.data.series(0)[:50, 0].numpy()
     state = forecaster.warm_up(values[:40])
@@ -263,7 +261,9 @@ def test_wrong_arguments_name_the_option(options: dict[str, Any], message: str) 
         Forecaster(**options)
 
 
-def test_what_does_not_fit_together_is_refused(tmp_path: Path, fitted: tuple[Forecaster, SequenceDataModule, Path]) -> None:
+def test_what_does_not_fit_together_is_refused(
+    tmp_path: Path, fitted: tuple[Forecaster, SequenceDataModule, Path]
+) -> None:
     two = SequenceDataModule(RandomSeries(num_features=2, num_steps=40), **SMALL)
     with pytest.raises(InputError, match="the data have 2 features and the network 1"):
         trainer(tmp_path, max_epochs=1).fit(Forecaster(), two)
@@ -272,9 +272,9 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path, fitted: tuple[For
         trainer(tmp_path, max_epochs=1).fit(Forecaster(transforms=["difference", "difference"]), short)
     with pytest.raises(InputError, match="the network has not been fitted"):
         trainer(tmp_path).predict(Forecaster(), SequenceDataModule(SineSeries()))
-    with pytest.raises(InputError, match="--model.hidden_size is 9, and the checkpoint holds a network with 8"):
+    with pytest.raises(InputError, match=r"--model\.hidden_size is 9, and the checkpoint holds a network with 8"):
         trainer(tmp_path).predict(
             Forecaster(hidden_size=9, transforms=["difference", "standardize"]), fitted[1], ckpt_path=fitted[2]
         )
-    with pytest.raises(InputError, match="--model.schedule cosine needs to know the end"):
+    with pytest.raises(InputError, match=r"--model\.schedule cosine needs to know the end"):
         trainer(tmp_path, max_epochs=-1).fit(Forecaster(), SequenceDataModule(SineSeries()))

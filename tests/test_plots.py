@@ -17,7 +17,7 @@ def test_the_picture_draws_history_forecast_and_band_at_their_times() -> None:
     np.testing.assert_array_equal(generated.get_ydata(), forecast[:, 1])
     (interval,) = figure.axes[1].collections
     assert interval.get_label() == "80 % interval"
-    heights = interval.get_paths()[0].vertices[:, 1]
+    heights = np.asarray(interval.get_paths()[0].vertices)[:, 1]
     assert set(band[:, :, 1].ravel()) <= set(heights)
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.windows import (
+    Split,
     require_fractions,
     scored_windows,
     split_by_series,
@@ -14,6 +15,7 @@ from rnn_lightning.windows import (
     training_windows,
 )
 
+HELD_OUT: tuple[Split, Split] = ("val", "test")
 lengths = st.lists(st.integers(1, 60), min_size=1, max_size=6)
 fractions = st.floats(0, 0.45)
 
@@ -33,15 +35,15 @@ def test_every_step_is_scored_in_one_split_at_most_and_held_out_ones_once(
     windows = training_windows(segments["train"], context + scored, stride)
     for _, start in zip(*windows.locate(torch.arange(len(windows))), strict=True):
         times_scored["train"][start + context : start + context + scored] += 1
-    for name in ("val", "test"):
+    for name in HELD_OUT:
         windows = scored_windows(segments[name], context, scored)
         for segment, start in zip(*windows.locate(torch.arange(len(windows))), strict=True):
             end = min(int(start) + context + scored, int(segments[name].end[segment]))
             assert start >= offsets[segment]
             times_scored[name][start + context : end] += 1
-    scored_somewhere = sum((times > 0).long() for times in times_scored.values())
+    scored_somewhere = torch.stack([times > 0 for times in times_scored.values()]).sum(0)
     assert int(scored_somewhere.max()) <= 1
-    for name in ("val", "test"):
+    for name in HELD_OUT:
         for first, start, end in zip(*segments[name][1:], strict=True):
             reachable = max(int(start), int(first) + context)
             assert times_scored[name][start:reachable].sum() == 0

@@ -38,7 +38,7 @@ class TimeIndex:
 
 
 def calendar_stamps(start: date, interval: str, steps: np.ndarray) -> Sequence[Any]:
-    """The dates ``steps`` intervals after ``start``: each is counted from ``start``, so the 31st stays the month's end."""
+    """The dates ``steps`` intervals after ``start``, each counted from ``start``, so that the 31st stays the month's end."""
     import polars as pl
 
     count, unit = int(interval.rstrip("abcdefghijklmnopqrstuvwxyz")), interval.lstrip("0123456789")

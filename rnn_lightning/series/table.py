@@ -58,7 +58,7 @@ class TableSeries(Series):
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         ids = order[self.id_column].to_list()
         stamps = frame[self.time_column]
-        data = SeriesData(
+        return SeriesData(
             values=torch.from_numpy(frame.select(self.target_columns).cast(pl.Float32).to_numpy(order="c").copy()),
             offsets=torch.from_numpy(offsets),
             ids=ids,
@@ -73,7 +73,6 @@ class TableSeries(Series):
             id_column=self.id_column if has_ids else None,
             time_column=self.time_column,
         )
-        return data
 
     def _read(self) -> "pl.DataFrame":
         import polars as pl
@@ -116,7 +115,7 @@ class TableSeries(Series):
         ids = [self.id_column] if self.id_column in frame.columns else []
         if ids and frame[self.id_column].null_count():
             raise InputError(f"{self.path}: column {self.id_column!r} has rows without an id: fill or drop them.")
-        return frame.select(ids + [self.time_column, *self.target_columns])
+        return frame.select([*ids, self.time_column, *self.target_columns])
 
     def _interval(self, stamps: "pl.Series", name: str) -> int | float | str:
         """The interval that reproduces all the sorted time stamps of one series."""
@@ -133,7 +132,7 @@ class TableSeries(Series):
         else:
             interval = second - first
             if interval > 0 and np.allclose(stamps.to_numpy(), first + steps * interval, rtol=0, atol=1e-6 * interval):
-                return interval  # type: ignore[no-any-return]
+                return interval
         for previous, following in pairwise(stamps.to_list()):
             if previous == following:
                 raise InputError(f"{where} has two rows at {self.time_column} = {previous}: keep one.")
