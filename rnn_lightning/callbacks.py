@@ -103,7 +103,7 @@ class ForecastWriter(L.Callback):
             values = self.table[index]
             panels.append(
                 Panel(
-                    title=data.ids[index],
+                    title=data.ids[index] if data.num_series > 1 else "",
                     past=data.times.stamps(index, length - shown, shown),
                     history=data.series(index)[-shown:].numpy(),
                     future=data.times.stamps(index, length, horizon),
@@ -111,7 +111,8 @@ class ForecastWriter(L.Callback):
                     band=np.moveaxis(values[..., 1:3], -1, 0) if self.quantiles else None,
                 )
             )
-        plot_forecast(panels, data.features, self.levels[0] if self.quantiles else None).savefig(path)
+        level = self.levels[0] if self.quantiles else None
+        plot_forecast(panels, data.features, data.time_column, level).savefig(path)
 
 
 def write_table(path: Path, data: SeriesData, table: np.ndarray, columns: Sequence[str]) -> None:

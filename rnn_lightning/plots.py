@@ -32,15 +32,16 @@ class Panel:
     band: np.ndarray | None = None
 
 
-def plot_forecast(panels: Sequence[Panel], features: Sequence[str], level: int | None = None) -> Figure:
+def plot_forecast(panels: Sequence[Panel], features: Sequence[str], time: str = "", level: int | None = None) -> Figure:
     """Draw history, forecast and interval: one row a series, one column a feature.
 
     Args:
         panels: the series.
         features: the names of the features.
+        time: the name of the time axis.
         level: the level of the band in percent.
     """
-    figure = Figure(figsize=(10 * len(features) ** 0.5, 0.9 + 2.6 * len(panels)), dpi=120, layout="constrained")
+    figure = Figure(figsize=(10 * len(features) ** 0.5, 1.1 + 2.6 * len(panels)), dpi=120, layout="constrained")
     axes = figure.subplots(len(panels), len(features), squeeze=False)
     for row, panel in zip(axes, panels, strict=True):
         for column, (axis, feature) in enumerate(zip(row, features, strict=True)):
@@ -50,10 +51,11 @@ def plot_forecast(panels: Sequence[Panel], features: Sequence[str], level: int |
                 low, high = panel.band[:, :, column]
                 axis.fill_between(panel.future, low, high, color=FORECAST, alpha=0.2, lw=0, label=f"{level} % interval")
             axis.axvline(panel.past[-1], color="0.75", lw=0.8, zorder=0)
-            axis.set_title(
-                f"{panel.title}: {feature}" if len(features) > 1 or len(panels) > 1 else panel.title, fontsize=10
-            )
+            axis.set_title(panel.title, fontsize=10, loc="right")
+            axis.set_ylabel(feature)
             axis.spines[["top", "right"]].set_visible(False)
             axis.margins(x=0.01)
-    axes[0, 0].legend(loc="upper left", frameon=False, fontsize=9, ncols=3)
+    for axis in axes[-1]:
+        axis.set_xlabel(time)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", frameon=False, fontsize=9, ncols=3)
     return figure

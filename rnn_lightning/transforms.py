@@ -78,7 +78,10 @@ class Difference(Transform):
 
 
 class Standardize(Transform):
-    """Zero mean and unit standard deviation of each feature over the whole training split."""
+    """Zero mean and unit standard deviation of each feature over the whole training split.
+
+    Where all values are the same, their magnitude takes the place of the deviation, or 1 if they are zero.
+    """
 
     mean: Tensor
     scale: Tensor
@@ -99,8 +102,11 @@ class Standardize(Transform):
             total += centred.sum(0)
             squares += centred.square().sum(0)
         mean = total / count
+        deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
         self.mean.copy_(mean + shift)
-        self.scale.copy_(scale_of(self.mean.double(), (squares / count - mean.square()).clamp_min(0).sqrt()))
+        magnitude = self.mean.abs()
+        constant = torch.where(magnitude > 0, magnitude, 1.0)
+        self.scale.copy_(torch.where(deviation > 1e-6 * magnitude, deviation, constant))
 
     def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         return (values - self.mean) / self.scale, memory
@@ -112,12 +118,16 @@ class Standardize(Transform):
 class StandardizeContext(Transform):
     """Zero mean and unit standard deviation of each feature over the context of each series or window.
 
-    For many series of different scale. The memory is the mean and the scale, which stay those of the context.
+    For many series of different scale. The memory is the mean and the scale, which stay those of the context. A part of
+    the mean in the scale keeps the rounding errors of a constant, such as the slope of a line, from being blown up.
     """
+
+    mean_part = 1e-4
 
     def start(self, context: Tensor) -> Memory:
         mean = context.mean(-2, keepdim=True)
-        return mean, scale_of(mean, context.std(-2, correction=0, keepdim=True))
+        scale = torch.hypot(context.std(-2, correction=0, keepdim=True), self.mean_part * mean)
+        return mean, torch.where(scale > 0, scale, 1.0)
 
     def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         mean, scale = memory
@@ -126,13 +136,6 @@ class StandardizeContext(Transform):
     def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
         mean, scale = memory
         return transformed * scale + mean
-
-
-def scale_of(mean: Tensor, deviation: Tensor) -> Tensor:
-    """The standard deviation, or where values are constant to rounding, their magnitude, or 1 where they are zero."""
-    magnitude = mean.abs()
-    fallback = torch.where(magnitude > 0, magnitude, 1.0)
-    return torch.where(deviation > 1e-6 * magnitude, deviation, fallback)
 
 
 class Transforms(nn.Module):

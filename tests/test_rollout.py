@@ -110,13 +110,9 @@ def test_rollout_equals_encoding_the_whole_history_at_every_step(
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_a_short_forecast_begins_a_long_one(cell: Cell) -> None:
     network, context = make(cell), values(3, 20, 2)
-    torch.testing.assert_close(
-        rollout(network, context, 5), rollout(network, context, 9)[:, :5], rtol=1e-12, atol=1e-12
-    )
+    torch.testing.assert_close(rollout(network, context, 5), rollout(network, context, 9)[:, :5], rtol=1e-12, atol=1e-12)
     for seeds in ((7,), (7, 8, 9)):
-        short, long = (
-            rollout(network, context, horizon, num_samples=4, generator=seeded(*seeds)) for horizon in (5, 9)
-        )
+        short, long = (rollout(network, context, horizon, num_samples=4, generator=seeded(*seeds)) for horizon in (5, 9))
         torch.testing.assert_close(short, long[:, :, :5], rtol=1e-12, atol=1e-12)
         assert float(long.std(0).min()) > 0
 
@@ -151,9 +147,7 @@ def test_samples_of_an_autoregression_have_its_mean_and_variance() -> None:
 
 def test_the_band_of_a_random_walk_widens_as_the_root_of_the_lead_time() -> None:
     noise = torch.tensor([[0.09]])
-    paths = rollout(
-        silent(1, ("difference",)), values(1, 9, 1), 64, num_samples=20_000, noise=noise, generator=seeded(5)
-    )
+    paths = rollout(silent(1, ("difference",)), values(1, 9, 1), 64, num_samples=20_000, noise=noise, generator=seeded(5))
     low, high = paths[:, 0, :, 0].quantile(torch.tensor([0.1, 0.9]).double(), dim=0)
     for lead in (1, 4, 16, 64):
         # An 80 % band is 2 * 1.2816 standard deviations wide.

@@ -104,12 +104,13 @@ def test_the_context_is_standardized_by_its_own_statistics() -> None:
     transformed, _ = fitted(("standardize_context",)).start(values)
     array = values.numpy()
     expected = (array - array.mean(1, keepdims=True)) / array.std(1, keepdims=True)
-    np.testing.assert_allclose(transformed.numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(transformed.numpy(), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("constant", "scale"), [(0.0, 1.0), (7.0, 7.0), (-0.25, 0.25), (1e6, 1e6)])
-@pytest.mark.parametrize("name", ["standardize", "standardize_context"])
-def test_a_constant_series_is_scaled_by_its_magnitude(name: str, constant: float, scale: float) -> None:
+@pytest.mark.parametrize("constant", [0.0, 7.0, -0.25, 1e6])
+@pytest.mark.parametrize(("name", "part"), [("standardize", 1.0), ("standardize_context", 1e-4)])
+def test_a_constant_series_is_scaled_by_its_magnitude(name: str, part: float, constant: float) -> None:
+    scale = part * abs(constant) or 1.0
     transforms, values = Transforms([name], 1), torch.full((1, 30, 1), constant)
     transforms.fit([values[0]])
     transformed, memory = transforms.start(values)
@@ -138,8 +139,11 @@ def test_a_million_steps_are_summed_without_drift() -> None:
 
 
 def test_statistics_of_a_million_steps_are_exact() -> None:
+    """Summed in double precision: in float32 the squares of the values drown their variance."""
     values = torch.arange(1_000_000, dtype=torch.float32)[:, None] % 2 * 2 + 5000.0
-    transform = Standardize(1)
-    transform.fit([values])
-    assert transform.mean.item() == 5001.0
-    assert transform.scale.item() == pytest.approx(1.0, abs=1e-6)
+    for pieces in ([values], [torch.zeros(1, 1), values]):
+        transform = Standardize(1)
+        transform.fit(pieces)
+        together = torch.cat(pieces).double().numpy()
+        assert transform.mean.item() == pytest.approx(together.mean(), rel=1e-7)
+        assert transform.scale.item() == pytest.approx(together.std(), rel=1e-6)
