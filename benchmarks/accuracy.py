@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 
 from rnn_lightning import Forecaster, LinearSeries, SineSeries, TableSeries
 from rnn_lightning.cli import run
@@ -24,47 +25,47 @@ from rnn_lightning.cli import run
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
-def sine(forecaster: Forecaster, seed: int) -> dict[str, float]:
+def sine(forecaster: Forecaster, seed: int, context_length: int) -> dict[str, float]:
     """Root mean square error of a free run after the last of the 400 values against the noise-free sine."""
     source = SineSeries(seed=seed)
-    generated = forecaster.forecast(source.load().values[-50:], 1000)
+    generated = forecaster.forecast(source.load().values[-context_length:], 1000)
     errors = generated.double() - source.clean(400, 1000)[0]
     return {"RMSE, 200 steps": rms(errors[:200]), "RMSE, 1,000 steps": rms(errors)}
 
 
-def lstm(forecaster: Forecaster, seed: int) -> dict[str, float]:
+def lstm(forecaster: Forecaster, seed: int, context_length: int) -> dict[str, float]:
     """The same over the eight series, 200 steps."""
     periods = [20.0, 23.0, 27.0, 32.0, 37.0, 43.0, 51.0, 60.0]
     source = SineSeries(num_series=8, time_step=1.0, period=periods, seed=seed)
     values = source.load().values.view(8, 400, 1)
-    errors = forecaster.forecast(values[:, -100:], 200).double() - source.clean(400, 200)
+    errors = forecaster.forecast(values[:, -context_length:], 200).double() - source.clean(400, 200)
     return {"RMSE, 200 steps": rms(errors), "worst series": max(rms(of_series) for of_series in errors)}
 
 
-def random(forecaster: Forecaster, seed: int) -> dict[str, float]:
+def random(forecaster: Forecaster, seed: int, context_length: int) -> dict[str, float]:
     """Mean squared error of a step on fresh series, over the best possible one, 1/12."""
     values = torch.rand(20000, 10, 1, generator=torch.Generator().manual_seed(10**6 + seed))
-    errors = forecaster.forecast(values[:, :1], 9) - values[:, 1:]
+    errors = forecaster.forecast(values[:, :context_length], 10 - context_length) - values[:, context_length:]
     return {"MSE / (1/12)": 12 * rms(errors) ** 2}
 
 
-def linear(forecaster: Forecaster, seed: int) -> dict[str, float]:
+def linear(forecaster: Forecaster, seed: int, context_length: int) -> dict[str, float]:
     """After 1, 2, 3, 4, 5; and the largest relative error of 1,000 steps for starts and slopes never trained on."""
-    following = float(forecaster.forecast(np.arange(1.0, 6.0), 1)[0])
+    following = float(forecaster.forecast(1.0 + np.arange(context_length), 1)[0])
     seen, worst = LinearSeries(), 0.0
     for start in (1.0, -200.0, 1000.0):
         for slope in (1.0, 10.0 * seen.max_slope, 5.0 * seen.min_slope, 0.01):
             exact = slope * np.arange(1.0, 1001.0)
-            values = start + slope * np.arange(5.0)
+            values = start + slope * np.arange(float(context_length))
             change = forecaster.forecast(values, 1000) - values[-1]
             worst = max(worst, float(np.max(np.abs(change - exact) / np.abs(exact))))
     return {"|next - 6|": abs(following - 6), "relative error, 1,000 steps": worst}
 
 
-def airpassengers(forecaster: Forecaster, seed: int) -> dict[str, float]:
+def airpassengers(forecaster: Forecaster, seed: int, context_length: int) -> dict[str, float]:
     """Mean absolute percentage error over the last 36 months."""
     values = TableSeries(str(CONFIGS.parent / "data/airpassengers.csv")).load().values[:, 0].double()
-    generated = forecaster.forecast(values[108 - 13 : 108], 36)
+    generated = forecaster.forecast(values[108 - context_length : 108], 36)
     return {"MAPE, %": float(100 * ((generated - values[108:]) / values[108:]).abs().mean())}
 
 
@@ -93,7 +94,7 @@ def fitted(name: str, seed: int, folder: str) -> float:
 
 
 def main() -> None:
-    measures: dict[str, Callable[[Forecaster, int], dict[str, float]]] = {
+    measures: dict[str, Callable[[Forecaster, int, int], dict[str, float]]] = {
         "sine": sine,
         "random": random,
         "linear": linear,
@@ -108,6 +109,7 @@ def main() -> None:
     print("| config | measure | median | worst | last weights: median | worst | floors | CPU s |")
     print("|---|---|---|---|---|---|---|---|")
     for name in arguments.names:
+        context_length = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())["data"]["context_length"]
         results: dict[str, list[dict[str, float]]] = {"best": [], "last": []}
         seconds = []
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
@@ -115,7 +117,7 @@ def main() -> None:
                 seconds.append(fitted(name, seed, folder))
                 for kind, found in results.items():
                     path = f"{folder}/{name}/fit_0/checkpoints/{kind}.ckpt"
-                    found.append(measures[name](Forecaster.load_from_checkpoint(path), seed))
+                    found.append(measures[name](Forecaster.load_from_checkpoint(path), seed, context_length))
         for measure in results["best"][0]:
             best, last = ([result[measure] for result in results[kind]] for kind in ("best", "last"))
             numbers = " | ".join(f"{value:.3g}" for of in (best, last) for value in (np.median(of), max(of)))

@@ -21,19 +21,18 @@ from torch.nn import functional
 
 from rnn_lightning import RecurrentNetwork, SineSeries
 from rnn_lightning.cli import run
+from rnn_lightning.network import Cell
 
 CONTEXT, SCORED, BATCH = 20, 30, 64
 
 
-def bare_step_seconds(cell: str, hidden_size: int, num_steps: int, same_work: bool) -> float:
+def bare_step_seconds(cell: Cell, hidden_size: int, num_steps: int, same_work: bool) -> float:
     values = SineSeries(num_steps=2000).load().values
     starts = torch.randint(len(values) - CONTEXT - SCORED, (100, BATCH))
     batches = list(values[starts[..., None] + torch.arange(CONTEXT + SCORED)])
     network = RecurrentNetwork(1, cell, hidden_size)
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / num_steps))
-    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / num_steps)))
     begin = time.process_time()
     for step in range(num_steps):
         batch = batches[step % len(batches)]
@@ -49,7 +48,7 @@ def bare_step_seconds(cell: str, hidden_size: int, num_steps: int, same_work: bo
     return (time.process_time() - begin) / num_steps
 
 
-def fit_seconds(cell: str, hidden_size: int, num_epochs: int) -> float:
+def fit_seconds(cell: Cell, hidden_size: int, num_epochs: int) -> float:
     options = {
         "model.cell": cell,
         "model.hidden_size": hidden_size,
@@ -78,7 +77,8 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, one thread, CPU time\n")
     print("| network | bare loop, ms | same work, ms | fit, ms | fit / bare | fit / same work |")
     print("|---|---|---|---|---|---|")
-    for name, cell, hidden_size in (("Elman-12", "rnn_tanh", 12), ("LSTM-64", "lstm", 64)):
+    networks: list[tuple[str, Cell, int]] = [("Elman-12", "rnn_tanh", 12), ("LSTM-64", "lstm", 64)]
+    for name, cell, hidden_size in networks:
         rounds = []
         for _ in range(arguments.rounds):
             bare = bare_step_seconds(cell, hidden_size, 300, same_work=False)

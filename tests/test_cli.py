@@ -104,10 +104,7 @@ def test_a_table_needs_no_config(rnn_lightning: Call) -> None:
     table = pl.read_csv("runs/default/predict_0/forecast.csv", try_parse_dates=True)
     history = pl.read_csv("data/airpassengers.csv", try_parse_dates=True)
     appended = pl.concat([history.cast({"y": pl.Float64}), table])
-    assert (
-        appended["ds"].to_list()
-        == pl.date_range(pl.date(1949, 1, 1), pl.date(1962, 12, 1), "1mo", eager=True).to_list()
-    )
+    assert appended["ds"].to_list() == pl.date_range(pl.date(1949, 1, 1), pl.date(1962, 12, 1), "1mo", eager=True).to_list()
 
 
 def test_a_series_of_the_users_own_file(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +147,7 @@ def test_a_resumed_fit_goes_on(rnn_lightning: Call, monkeypatch: pytest.MonkeyPa
     def weights(run: str) -> dict[str, torch.Tensor]:
         checkpoint = torch.load(f"runs/default/{run}/checkpoints/last.ckpt", weights_only=True)
         assert checkpoint["global_step"] == 60
-        return checkpoint["state_dict"]  # type: ignore[no-any-return]
+        return checkpoint["state_dict"]
 
     options = (*SHORT, "--trainer.max_epochs=3")
     rnn_lightning("fit", *options)

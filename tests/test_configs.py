@@ -53,7 +53,7 @@ def test_linear_goes_on_six_seven_eight(rnn_lightning: Callable[..., None]) -> N
     assert float(steep[999]) == pytest.approx(-300 + 25 * 1004, rel=0.01)
 
 
-def test_random_has_the_error_of_its_mean(rnn_lightning: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_random_has_the_error_of_its_mean(rnn_lightning: Callable[..., None]) -> None:
     """The config as it is, on its own held-out series: 1/12, within the statistical error of 7,200 values and 5 %."""
     rnn_lightning("fit", "--config=configs/random.yaml")
     rnn_lightning("test", "--config=configs/random.yaml")

@@ -46,9 +46,7 @@ def test_training_windows_are_consecutive_steps_of_one_series() -> None:
 
 def test_order_depends_on_seed_and_position_alone() -> None:
     def order(seed: int, position: int = 0) -> list[int]:
-        datamodule = made(
-            "fit", 60, context_length=2, scored_length=2, batch_size=4, seed=seed, num_batches_per_epoch=25
-        )
+        datamodule = made("fit", 60, context_length=2, scored_length=2, batch_size=4, seed=seed, num_batches_per_epoch=25)
         datamodule.load_state_dict({"position": position})
         torch.rand(7)
         return [int(value) for batch in datamodule.train_dataloader() for value in batch.values[:, 0, 0]]

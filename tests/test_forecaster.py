@@ -261,9 +261,7 @@ def test_wrong_arguments_name_the_option(options: dict[str, Any], message: str) 
         Forecaster(**options)
 
 
-def test_what_does_not_fit_together_is_refused(
-    tmp_path: Path, fitted: tuple[Forecaster, SequenceDataModule, Path]
-) -> None:
+def test_what_does_not_fit_together_is_refused(tmp_path: Path, fitted: tuple[Forecaster, SequenceDataModule, Path]) -> None:
     two = SequenceDataModule(RandomSeries(num_features=2, num_steps=40), **SMALL)
     with pytest.raises(InputError, match="the data have 2 features and the network 1"):
         trainer(tmp_path, max_epochs=1).fit(Forecaster(), two)
