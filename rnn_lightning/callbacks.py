@@ -1,9 +1,11 @@
-"""What the Trainer is equipped with: forecasts to a file and a picture, a stop at NaN, checkpoints that are whole."""
+"""What the Trainer is equipped with: forecasts to a file and a picture, stops at NaN and SIGTERM, whole checkpoints."""
 
 import contextlib
 import math
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from rnn_lightning.datamodule import SequenceDataModule
@@ -24,12 +27,16 @@ NUM_PANELS = 4
 """Number of series in a forecast picture."""
 
 
+SIGTERM_BATCHES = 10
+"""Several processes ask each other every so many batches whether to stop: asking costs 0.3 ms."""
+
+
 class ForecastWriter(L.Callback):
     """Writes ``forecast.csv`` and ``forecast.png`` into the folder of the run.
 
     The table has the columns of the input, so that it can be appended to the history, and the ends of the intervals where
-    paths were sampled: ``<feature>-lo-80``, ``<feature>-hi-80``. Every device writes the rows of its own series into one
-    scratch file on a disk that all share; the first turns it into the table when all have finished.
+    paths were sampled: ``<feature>-lo-80``, ``<feature>-hi-80``. Every device writes its own series into a scratch file of
+    its own in the folder of the run; the first device turns them into the table when all have finished.
 
     Args:
         levels: levels of the intervals in percent; they need ``--data.num_samples``.
@@ -50,13 +57,14 @@ class ForecastWriter(L.Callback):
         bounds = [f"-{end}-{level}" for level in self.levels for end in ("lo", "hi")] if num_samples is not None else []
         self.columns = [feature + bound for feature in data.features for bound in ["", *bounds]]
         self.quantiles = [0.5 + sign * level / 200 for level in self.levels for sign in (-1, 1)] if bounds else []
-        shape = (data.num_series, datamodule.horizon, len(data.features), 1 + len(bounds))
-        self.scratch = self.folder / ".forecast.npy"
-        if trainer.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            np.lib.format.open_memmap(self.scratch, "w+", np.float32, shape).flush()
-        trainer.strategy.barrier("scratch file made")
-        self.table = np.lib.format.open_memmap(self.scratch, "r+")
+        num_mine = len(range(trainer.global_rank, data.num_series, trainer.world_size))
+        shape = (num_mine, datamodule.horizon, len(data.features), 1 + len(bounds))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.scratch = [self.folder / f".forecast-{rank}.npy" for rank in range(trainer.world_size)]
+        # A file for each device: machines that write into the same block of a file on a network disk lose rows.
+        self.share = np.lib.format.open_memmap(self.scratch[trainer.global_rank], "w+", np.float32, shape)
+        self.share[:] = np.nan
+        self.parent = os.getppid()
 
     def on_predict_batch_end(
         self,
@@ -67,7 +75,10 @@ class ForecastWriter(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self.table[outputs.series_index.cpu().numpy()] = self._values(outputs).cpu().numpy()
+        if trainer.local_rank > 0 and os.getppid() != self.parent:
+            raise RuntimeError("the process that started this one has ended: no one is left to put the forecasts together.")
+        # Series i is the row i // world_size of device i % world_size, see BatchLoader.
+        self.share[outputs.series_index.cpu().numpy() // trainer.world_size] = self._values(outputs).cpu().numpy()
 
     def _values(self, forecast: Forecast) -> Tensor:
         """The point forecast and the ends of the intervals, ``(batch, horizon, feature, column)``."""
@@ -78,29 +89,32 @@ class ForecastWriter(L.Callback):
         return values.movedim(0, -1)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.table.flush()
+        self.share.flush()
+        del self.share
         trainer.strategy.barrier("forecasts written")
         if not trainer.is_global_zero:
             return
         data = _sequence_datamodule(trainer).data
+        table = ForecastTable(self.scratch)
         written = [self.folder / "forecast.csv"]
-        write_table(written[0], data, self.table, self.columns)
+        write_table(written[0], data, table, self.columns)
         if self.plot:
             written.append(self.folder / "forecast.png")
-            self._draw(written[1], data)
-        del self.table
-        self.scratch.unlink()
+            self._draw(written[1], data, table)
+        del table
+        for path in self.scratch:
+            path.unlink()
         print("Forecast: " + ", ".join(str(path) for path in written))
 
-    def _draw(self, path: Path, data: SeriesData) -> None:
+    def _draw(self, path: Path, data: SeriesData, table: "ForecastTable") -> None:
         from rnn_lightning.plots import Panel, plot_forecast
 
-        horizon = self.table.shape[1]
+        horizon = table.horizon
         panels = []
         for index in range(min(NUM_PANELS, data.num_series)):
             length = int(data.lengths[index])
             shown = min(length, max(2 * horizon, 100))
-            values = self.table[index]
+            values = table.rows(index, index + 1)[0]
             panels.append(
                 Panel(
                     title=data.ids[index] if data.num_series > 1 else "",
@@ -115,11 +129,31 @@ class ForecastWriter(L.Callback):
         plot_forecast(panels, data.features, data.time_column, level).savefig(path)
 
 
-def write_table(path: Path, data: SeriesData, table: np.ndarray, columns: Sequence[str]) -> None:
-    """Write ``(series, horizon, feature, column)`` forecasts as CSV, some series at a time, whole or not at all."""
+class ForecastTable:
+    """Forecasts in the order of the series, from the shares that the devices wrote; no more is read than is asked for.
+
+    Args:
+        paths: the shares in the order of the devices; series ``i`` is row ``i // n`` of share ``i % n``.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            if not path.exists():
+                raise InputError(f"{path} is missing: predict on several machines needs a disk for runs that all share.")
+        self.shares = [np.lib.format.open_memmap(path, "r") for path in paths]
+        self.num_series, self.horizon = sum(len(share) for share in self.shares), self.shares[0].shape[1]
+
+    def rows(self, first: int, end: int) -> np.ndarray:
+        """The forecasts of series ``first`` to before ``end``, ``(series, horizon, feature, column)``."""
+        num = len(self.shares)
+        return np.stack([self.shares[index % num][index // num] for index in range(first, end)])
+
+
+def write_table(path: Path, data: SeriesData, table: ForecastTable, columns: Sequence[str]) -> None:
+    """Write the forecasts as CSV, some series at a time, whole or not at all."""
     import polars as pl
 
-    num_series, horizon = table.shape[:2]
+    num_series, horizon = table.num_series, table.horizon
     at_once = max(1, 1_000_000 // horizon)
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
@@ -130,7 +164,7 @@ def write_table(path: Path, data: SeriesData, table: np.ndarray, columns: Sequen
                 frame[data.id_column] = [data.ids[index] for index in chosen for _ in range(horizon)]
             stamps = [data.times.stamps(index, int(data.lengths[index]), horizon) for index in chosen]
             frame[data.time_column] = [stamp for of_series in stamps for stamp in of_series]
-            values = table[chosen.start : chosen.stop].reshape(-1, len(columns))
+            values = table.rows(chosen.start, chosen.stop).reshape(-1, len(columns))
             frame |= {name: values[:, column] for column, name in enumerate(columns)}
             pl.DataFrame(frame).write_csv(file, include_header=first == 0)
     os.replace(temporary, path)
@@ -149,6 +183,38 @@ class StopAtNonFiniteLoss(L.Callback):
                 "--model.learning_rate, keep --trainer.gradient_clip_val at 1 or below, or look for extreme values in the "
                 "data. The best checkpoint so far is kept."
             )
+
+
+class StopAtSigterm(L.Callback):
+    """Ends a fit soon after any of its processes is sent SIGTERM, as schedulers do before they take a machine.
+
+    All processes leave after the same batch, so that a checkpoint can be written. Lightning's own handler, which this one
+    replaces during the fit, calls the other processes from within the signal handler and can wait for them for ever.
+    """
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.asked = False
+        # A group of its own on the CPU: a GPU need not be waited for.
+        self.group = torch.distributed.new_group(backend="gloo") if trainer.world_size > 1 else None
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, *_: Any) -> None:
+        self.asked = True
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.group is None:
+            stop = self.asked
+        elif batch_idx % SIGTERM_BATCHES == 0:
+            num_asked = torch.tensor(int(self.asked))
+            torch.distributed.all_reduce(num_asked, group=self.group)
+            stop = int(num_asked) > 0
+        else:
+            stop = False
+        if stop:
+            raise SIGTERMException
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -16,8 +16,17 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from rnn_lightning.callbacks import BestCheckpoint, ForecastWriter, ProgressBar, StopAtNonFiniteLoss, WholeCheckpoints
+from rnn_lightning.callbacks import (
+    BestCheckpoint,
+    ForecastWriter,
+    ProgressBar,
+    StopAtNonFiniteLoss,
+    StopAtSigterm,
+    WholeCheckpoints,
+)
 from rnn_lightning.checkpoints import newest_checkpoint, read_checkpoint
 from rnn_lightning.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
@@ -25,6 +34,11 @@ from rnn_lightning.forecaster import Forecaster
 
 RUNS = "runs"
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
+
+
+LOST_PROCESS = """
+rnn-lightning: error: another process of this run has ended or cannot be reached. Its own message says why, above or in its
+log; without one it was killed, often for want of memory. Go on with fit --ckpt_path last, or run predict again."""
 
 
 class Parser(LightningArgumentParser):
@@ -83,7 +97,7 @@ class CommandLine(LightningCLI):
         self._subcommand_parsers[subcommand].set_defaults(defaults)
         super().parse_arguments(parser, args)
         self.config[subcommand].ckpt_path = str(chosen)
-        print(f"Checkpoint: {chosen}")
+        rank_zero_only(print)(f"Checkpoint: {chosen}")
 
     def _checkpoint(self, subcommand: str, config: Any) -> Path | None:
         """The checkpoint that was asked for, or for all but ``fit`` the newest best one of the experiment."""
@@ -101,7 +115,8 @@ class CommandLine(LightningCLI):
         """Say where the checkpoints are, and how good the best one is."""
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.best_model_path and self.trainer.is_global_zero:
-                score = f" ({callback.monitor} {callback.best_model_score:.4g})" if callback.monitor else ""
+                value = callback.best_model_score  # None where a resumed fit has found no better one
+                score = f" ({callback.monitor} {value:.4g})" if value is not None else ""
                 print(f"Checkpoint: {os.path.relpath(callback.best_model_path)}{score}")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -110,7 +125,9 @@ class CommandLine(LightningCLI):
             kwargs["logger"] = run_loggers(experiment_folder(config), str(self.subcommand))
         callbacks = config.trainer.callbacks or []
         callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
-        callbacks += [StopAtNonFiniteLoss(), ProgressBar()]
+        callbacks += [StopAtNonFiniteLoss(), StopAtSigterm()]
+        if config.trainer.enable_progress_bar is not False:
+            callbacks.append(ProgressBar())
         if config.trainer.enable_checkpointing is not False and self.subcommand == "fit":
             if self.datamodule.val_fraction > 0:
                 callbacks.append(BestCheckpoint())
@@ -165,7 +182,7 @@ def run(args: Sequence[str] | None = None) -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a series class of the user's own
     quieten()
-    options = {"default_env": True, "env_prefix": "RNNL", "allow_abbrev": False}
+    options = {"allow_abbrev": False}
     try:
         CommandLine(
             Forecaster,
@@ -184,5 +201,15 @@ def run(args: Sequence[str] | None = None) -> None:
             auto_configure_optimizers=False,
         )
     except (InputError, MisconfigurationException) as error:
-        sys.stderr.write(f"rnn-lightning: error: {error}\n")
+        message = str(error)
+        if re.search("No supported gpu backend|accelerator is not available", message):
+            message = f"--trainer.accelerator: there is no such device here ({message}): choose cpu, or auto."
+        sys.stderr.write(f"rnn-lightning: error: {message}\n")
         sys.exit(2)
+    except RuntimeError as error:
+        if any(name in str(error) for name in ("gloo", "NCCL")):
+            error.add_note(LOST_PROCESS)
+        raise
+    except SIGTERMException:
+        # Where a process that Lightning started ends with an error, it kills the first one, which may still be at work.
+        sys.exit(143 if os.environ.get("LOCAL_RANK", "0") == "0" else 0)

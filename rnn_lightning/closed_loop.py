@@ -63,12 +63,15 @@ class FoldedLoop:
     def __init__(self, network: RecurrentNetwork) -> None:
         self.cell, self.readout = network.cell, network.readout
         w_input, w_hidden, b_input, b_hidden = network.recurrent.all_weights[0]
-        self.weights = [
+        folded = [
             w_input,
             w_hidden + w_input @ self.readout.weight,
             b_input + w_input @ self.readout.bias,
             b_hidden,
         ]
+        # In one piece, as cuDNN wants its weights: it would warn, and make a copy at every call.
+        pieces = torch.cat([weight.flatten() for weight in folded]).split([weight.numel() for weight in folded])
+        self.weights = [piece.view_as(weight) for piece, weight in zip(pieces, folded, strict=True)]
 
     def __call__(self, innovations: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         inputs = innovations.transpose(0, 1)

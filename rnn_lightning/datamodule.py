@@ -1,7 +1,10 @@
 """Series, windows and loaders, put together for the Trainer."""
 
 import math
+import tempfile
+import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import lightning.pytorch as L
@@ -60,7 +63,8 @@ Batch = TypeVar("Batch")
 class BatchLoader(Generic[Batch]):
     """The items in order, a batch made by one call: no work and no copy per item.
 
-    Every device takes every ``world_size``-th item, and nothing is repeated to make the shares equal.
+    Every device takes every ``world_size``-th item, and nothing is repeated to make the shares equal. A device without items
+    gets one empty batch: it has to take part when the devices put their results together.
 
     Args:
         make_batch: from item numbers ``(batch,)`` to a batch.
@@ -77,12 +81,12 @@ class BatchLoader(Generic[Batch]):
         self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        return math.ceil(len(range(self.rank, self.num_items, self.world_size)) / self.batch_size)
+        return max(1, math.ceil(len(range(self.rank, self.num_items, self.world_size)) / self.batch_size))
 
     def __iter__(self) -> Iterator[Batch]:
         mine = range(self.rank, self.num_items, self.world_size)
-        for first in range(0, len(mine), self.batch_size):
-            yield self.make_batch(torch.tensor(mine[first : first + self.batch_size]))
+        for first in range(0, max(1, len(mine)), self.batch_size):
+            yield self.make_batch(torch.tensor(mine[first : first + self.batch_size], dtype=torch.long))
 
 
 class ShuffledLoader(BatchLoader[Batch]):
@@ -171,8 +175,6 @@ class SequenceDataModule(L.LightningDataModule):
         seed: seed of the order of the windows and of the sampled paths.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(
         self,
         series: Series,
@@ -221,16 +223,10 @@ class SequenceDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         if self._data is None:
-            data = self.series.load()
-            data.validate()
-            if data.values.shape[1] != self.num_features:
-                raise InputError(
-                    f"{type(self.series).__name__}.load() gives {data.values.shape[1]} features, and its num_features says "
-                    f"{self.num_features}: correct one of them."
-                )
-            self._data = data
+            several = self.trainer is not None and self.trainer.num_devices > 1
+            self._data = self._load_once(self.trainer) if several else self._load()  # type: ignore[arg-type]
             split = split_by_time if self.split_by == "time" else split_by_series
-            self.segments = split(data.offsets, self.val_fraction, self.test_fraction)
+            self.segments = split(self._data.offsets, self.val_fraction, self.test_fraction)
         if stage == "fit":
             self._require_windows()
         if stage == "predict":
@@ -291,6 +287,34 @@ class SequenceDataModule(L.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._position = state_dict.get("position", 0)
+
+    def _load(self) -> SeriesData:
+        data = self.series.load()
+        data.validate()
+        if data.values.shape[1] != self.num_features:
+            raise InputError(
+                f"{type(self.series).__name__}.load() gives {data.values.shape[1]} features, and its num_features says "
+                f"{self.num_features}: correct one of them."
+            )
+        return data
+
+    def _load_once(self, trainer: L.Trainer) -> SeriesData:
+        """One process of each machine loads the values; all of them map its file, gone from disk by then, into memory."""
+        path = Path(tempfile.gettempdir(), trainer.strategy.broadcast(f"rnn-lightning-{uuid.uuid4().hex}.pt"))
+        try:
+            try:
+                if trainer.local_rank == 0:
+                    torch.save(self._load(), path)
+            finally:
+                trainer.strategy.barrier("values loaded")
+            if not path.exists():
+                raise InputError("the first process of this machine could not load the series: see its message.")
+            data: SeriesData = torch.load(path, mmap=True, weights_only=False)
+            trainer.strategy.barrier("values mapped")
+            return data
+        finally:
+            if trainer.local_rank == 0:
+                path.unlink(missing_ok=True)
 
     def _devices(self) -> tuple[int, int]:
         """The number of this device and of all."""

@@ -79,6 +79,8 @@ class Forecaster(L.LightningModule):
         self.residuals = ResidualMoments(num_features)
         self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
         self._losses: list[Tensor] = []
+        # DDP would send the buffers to all devices before every step, 0.9 ms: they are equal already, see _require_ready.
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes the name of each hook it calls, 40 times a step; the way through nn.Module is 0.1 ms a step.
@@ -89,53 +91,60 @@ class Forecaster(L.LightningModule):
 
     def forward(self, context: Tensor, horizon: int) -> Tensor:
         """The point forecast ``(batch, horizon, feature)`` of contexts ``(batch, time, feature)``, see ``rollout``."""
-        return rollout(self.network, context, horizon)
+        with self._float32():
+            return rollout(self.network, context, horizon)
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
         loss = self._loss(batch)
         # A call of self.log costs as much as a step of a small network: log the mean since the last time.
         self._losses.append(loss.detach())
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log("train_loss", torch.stack(self._losses).mean(), prog_bar=True)
+            self.log("train_loss", torch.stack(self._losses).mean(), prog_bar=True, sync_dist=True)
             self._losses.clear()
         return loss
 
     def validation_step(self, batch: ForecastBatch, batch_idx: int) -> None:
-        self.residuals.update(
-            *self._teacher_forced(torch.cat([batch.context, batch.target], 1), batch.context.shape[1])
-        )
+        if len(batch.context) == 0:
+            return
+        values = torch.cat([batch.context, batch.target], 1)
+        with self._float32():
+            self.residuals.update(*self._teacher_forced(values, batch.context.shape[1]))
         self.val_rollout.update(self(batch.context, batch.target.shape[1]), batch.target)
 
     def on_validation_epoch_end(self) -> None:
         covariance = self.network.residual_covariance
         covariance.copy_(self.residuals.compute().reshape_as(covariance))  # torchmetrics returns one number as a scalar
         errors = self.val_rollout.compute()
-        self.log("val_loss", covariance.diagonal().mean(), prog_bar=True)
-        self.log("val_rollout_rmse", errors["rmse"], prog_bar=True)
-        self.log("val_rollout_rmse_error", errors["rmse_error"])
+        # The metrics are those of all devices already; sync_dist tells Lightning that the devices agree.
+        self.log("val_loss", covariance.diagonal().mean(), prog_bar=True, sync_dist=True)
+        self.log("val_rollout_rmse", errors["rmse"], prog_bar=True, sync_dist=True)
+        self.log("val_rollout_rmse_error", errors["rmse_error"], sync_dist=True)
         self.residuals.reset()
         self.val_rollout.reset()
 
     def test_step(self, batch: ForecastBatch, batch_idx: int) -> None:
+        if len(batch.context) == 0:
+            return
         self.test_rollout.update(self(batch.context, batch.target.shape[1]), batch.target)
 
     def on_test_epoch_end(self) -> None:
         errors = self.test_rollout.compute()
-        self.log_dict({"test_rmse": errors["rmse"], "test_mae": errors["mae"]})
+        self.log_dict({"test_rmse": errors["rmse"], "test_mae": errors["mae"]}, sync_dist=True)
         self.test_rollout.reset()
 
     def predict_step(self, batch: ForecastBatch, batch_idx: int) -> Forecast:
+        if len(batch.context) == 0:
+            return Forecast(batch.series_index, batch.target, None)
         horizon = batch.target.shape[1]
         names = None
         if isinstance(datamodule := self._datamodule(), SequenceDataModule):
             names = [datamodule.data.ids[index] for index in batch.series_index.tolist()]
-        point = rollout(self.network, batch.context, horizon, names=names)
         samples = None
-        if batch.num_samples is not None:
-            generators = series_generators(batch.seed, batch.series_index.tolist())
-            samples = rollout(
-                self.network, batch.context, horizon, num_samples=batch.num_samples, generator=generators, names=names
-            )
+        with self._float32():
+            point = rollout(self.network, batch.context, horizon, names=names)
+            if batch.num_samples is not None:
+                noise = sampling(batch.num_samples, batch.seed, batch.series_index.tolist())
+                samples = rollout(self.network, batch.context, horizon, **noise, names=names)
         return Forecast(batch.series_index, point, samples)
 
     def configure_optimizers(self) -> Any:
@@ -155,6 +164,11 @@ class Forecaster(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def setup(self, stage: str) -> None:
+        if self.trainer.precision in ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16"):
+            raise InputError(
+                f"--trainer.precision {self.trainer.precision} would round the data and their statistics to three digits: "
+                "choose bf16-mixed."
+            )
         datamodule = self._datamodule()
         if not isinstance(datamodule, SequenceDataModule):
             return
@@ -173,16 +187,16 @@ class Forecaster(L.LightningModule):
             self.network.transforms.fit(datamodule.train_series())
 
     def on_train_start(self) -> None:
-        self._require_fitted()
+        self._require_ready()
 
     def on_validation_start(self) -> None:
-        self._require_fitted()
+        self._require_ready()
 
     def on_test_start(self) -> None:
-        self._require_fitted()
+        self._require_ready()
 
     def on_predict_start(self) -> None:
-        self._require_fitted()
+        self._require_ready()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         from rnn_lightning import __version__
@@ -219,14 +233,15 @@ class Forecaster(L.LightningModule):
             InputError: see ``rollout``.
         """
         batch = self._as_batch(context)
-        generators = series_generators(seed, range(len(batch)))
-        values = self._evaluated(rollout, batch, horizon, num_samples=num_samples, generator=generators)
+        with torch.inference_mode():
+            values = self._evaluated(rollout, batch, horizon, **sampling(num_samples, seed, range(len(batch))))
+        values = values.clone()  # an ordinary tensor again
         if context.ndim < 3:
             values = values.squeeze(-3)
         if context.ndim < 2:
             values = values.squeeze(-1)
         if isinstance(context, Tensor):
-            return values.to(context)
+            return values.to(context if context.is_floating_point() else context.device)
         return values.cpu().numpy().astype(context.dtype if context.dtype.kind == "f" else np.float32)
 
     def warm_up(self, history: np.ndarray | Tensor) -> State:
@@ -239,9 +254,10 @@ class Forecaster(L.LightningModule):
 
     def generate(self, state: State, horizon: int, *, num_samples: int | None = None, seed: int = 0) -> Tensor:
         """Generate ``([sample,] batch, horizon, feature)`` from a state, which is left as it is."""
-        generators = series_generators(seed, range(state.recurrent[0].shape[1]))
-        values: Tensor = self._evaluated(generate, state, horizon, num_samples=num_samples, generator=generators)
-        return values
+        series = range(state.recurrent[0].shape[1])
+        with torch.inference_mode():
+            values = self._evaluated(generate, state, horizon, **sampling(num_samples, seed, series))
+        return values.clone()
 
     def _loss(self, batch: WindowBatch) -> Tensor:
         loss = functional.mse_loss(*self._teacher_forced(batch.values, batch.context_length))
@@ -252,27 +268,42 @@ class Forecaster(L.LightningModule):
 
     def _teacher_forced(self, values: Tensor, context_length: int) -> tuple[Tensor, Tensor]:
         """Predictions and targets of the scored steps in transformed units: every step is predicted from the known ones."""
-        context, memory = self.network.transforms.start(values[:, :context_length])
-        target, _ = self.network.transforms(values[:, context_length:], memory)
+        context, target = self._transformed(values, context_length)
         outputs, _ = self.network.recur(torch.cat([context, target], 1)[:, :-1])
         return self.network.readout(outputs[:, context.shape[1] - 1 :]), target
 
     def _free_run_loss(self, values: Tensor, context_length: int) -> Tensor:
         """Mean squared error of the network's own free run from the context, in transformed units."""
-        context, memory = self.network.transforms.start(values[:, :context_length])
-        target, _ = self.network.transforms(values[:, context_length:], memory)
-        _, state = self.network.recur(context)
-        generated, _ = close_loop(self.network)(torch.zeros_like(target), state)
+        context, target = self._transformed(values, context_length)
+        with self._float32():
+            _, state = self.network.recur(context)
+            generated, _ = close_loop(self.network)(torch.zeros_like(target), state)
         return functional.mse_loss(generated, target)
+
+    def _transformed(self, values: Tensor, context_length: int) -> tuple[Tensor, Tensor]:
+        """The context and the scored steps of windows in transformed units."""
+        context, memory = self.network.transforms.start(values[:, :context_length])
+        return context, self.network.transforms(values[:, context_length:], memory)[0]
+
+    def _float32(self) -> torch.autocast:
+        """No mixed precision: bfloat16 has three digits, and generation feeds its rounding errors back."""
+        return torch.autocast(self.device.type, enabled=False)
 
     def _datamodule(self) -> Any:
         return getattr(self.trainer, "datamodule", None)
 
-    def _require_fitted(self) -> None:
+    def _require_ready(self) -> None:
+        """Refuse a network that was never fitted, and see to it that all devices have the weights of the first.
+
+        A fit that still runs may have replaced the checkpoint between its reading by two of them.
+        """
         if not bool(self.network.transforms.fitted):
             raise InputError(
                 "the network has not been fitted: load a checkpoint, or fit it with a SequenceDataModule first."
             )
+        if self.trainer.world_size > 1:
+            for tensor in self.network.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
 
     def _as_batch(self, values: np.ndarray | Tensor) -> Tensor:
         tensor = torch.as_tensor(values).to(self.network.readout.weight)
@@ -291,6 +322,9 @@ class Forecaster(L.LightningModule):
             self.network.train(training)
 
 
-def series_generators(seed: int, series_index: Sequence[int]) -> list[torch.Generator]:
-    """A source of noise for each series, which depends on the seed and its index alone."""
-    return [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in series_index]
+def sampling(num_samples: int | None, seed: int, series_index: Sequence[int]) -> dict[str, Any]:
+    """The arguments of ``rollout`` for sampled paths: the noise of a series depends on the seed and its index alone."""
+    if num_samples is None:
+        return {}
+    generators = [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in series_index]
+    return {"num_samples": num_samples, "generator": generators}

@@ -58,7 +58,7 @@ def rollout(
     """Generate the ``horizon`` steps after each context by feeding the network's predictions back to it.
 
     Args:
-        network: the network.
+        network: the network, in evaluation mode (``network.eval()``) unless dropout is wanted.
         context: ``(batch, time, feature)``, the known steps, in the units of the data.
         horizon: number of steps to generate.
         num_samples: number of sampled paths for each series; None for the point forecast.
@@ -77,14 +77,12 @@ def rollout(
             another number of features, or there is no noise to sample from.
     """
     state = warm_up(network, context)
-    return generate(
-        network, state, horizon, num_samples=num_samples, noise=noise, generator=generator, names=names
-    )
+    return generate(network, state, horizon, num_samples=num_samples, noise=noise, generator=generator, names=names)
 
 
 def warm_up(network: RecurrentNetwork, history: Tensor) -> State:
     """The state after a history ``(batch, time, feature)`` in the units of the data, which starts from zero."""
-    _require_values(network, history, "context")
+    history = _checked(network, history, "context")
     needed = network.transforms.num_lost + 1
     if history.shape[1] < needed:
         raise InputError(
@@ -99,7 +97,7 @@ def observe(network: RecurrentNetwork, state: State, values: Tensor) -> State:
 
     It equals warming up on all of them, except that ``standardize_context`` keeps the scale of the first warm-up.
     """
-    _require_values(network, values, "observed values")
+    values = _checked(network, values, "observed values")
     _require_state(network, state, len(values))
     transformed, memory = network.transforms(values, state.memory)
     return State(_recur(network, transformed, state.recurrent), memory)
@@ -145,6 +143,8 @@ class _Innovations:
         self.like, self.num_features = network.readout.weight, network.num_features
         self.batch_size, self.num_samples, self.factor = batch_size, num_samples, None
         if num_samples is None:
+            if noise is not None or generator is not None:
+                raise InputError("noise and generator are those of sampled paths: give num_samples as well.")
             return
         covariance = network.residual_covariance if noise is None else noise
         if covariance.shape != (self.num_features, self.num_features) or not bool(covariance.isfinite().all()):
@@ -153,6 +153,8 @@ class _Innovations:
                 "data (--data.val_fraction above 0), or give noise as a finite (feature, feature) tensor."
             )
         variances, axes = torch.linalg.eigh(covariance.double().cpu())
+        if bool(variances.min() < -1e-6 * variances.abs().max()) or not torch.allclose(covariance, covariance.T):
+            raise InputError("noise must be a covariance: symmetric, without negative eigenvalues.")
         self.factor = (axes * variances.clamp_min(0).sqrt()).T
         self.generators: list[torch.Generator | None] = (
             [generator] if generator is None or isinstance(generator, torch.Generator) else list(generator)
@@ -199,7 +201,8 @@ def _in_chunks(
 
 def _recur(network: RecurrentNetwork, transformed: Tensor, state: RecurrentState) -> RecurrentState:
     """The state after ``transformed``, in chunks of bounded memory."""
-    steps = max(1, CHUNK_ELEMENTS // (network.recurrent.hidden_size * len(transformed)))
+    elements = CHUNK_ELEMENTS * (GPU_CHUNK_FACTOR if transformed.is_cuda else 1)
+    steps = max(1, elements // (network.recurrent.hidden_size * len(transformed)))
     for piece in transformed.split(steps, 1):
         if piece.shape[1]:
             _, state = network.recur(piece, state)
@@ -228,20 +231,21 @@ def _end_at_nonfinite(values: Tensor, names: Sequence[str] | None) -> Tensor:
     return torch.where((steps >= first[..., None])[..., None], torch.nan, values)
 
 
-def _require_values(network: RecurrentNetwork, values: Tensor, what: str) -> None:
-    if values.ndim != 3 or values.shape[-1] != network.num_features:
+def _checked(network: RecurrentNetwork, values: Tensor, what: str) -> Tensor:
+    """The values on the device and in the precision of the network."""
+    if values.ndim != 3 or len(values) == 0 or values.shape[-1] != network.num_features:
         raise InputError(
-            f"the {what} must be (batch, time, {network.num_features} features) for this network, got "
-            f"{tuple(values.shape)}."
+            f"the {what} must be (batch, time, {network.num_features} features) for this network, got {tuple(values.shape)}."
         )
     if not bool(values.isfinite().all()):
         raise InputError(f"the {what} must be finite numbers: fill or drop NaN and infinite values.")
+    return values.to(network.readout.weight)
 
 
 def _require_state(network: RecurrentNetwork, state: State, batch_size: int) -> None:
     expected = tuple(part.shape for part in network.initial_state(batch_size))
     given = tuple(part.shape for part in state.recurrent)
-    if given != expected or len(state.memory) != len(network.transforms.parts):
+    if given != expected or [len(part) for part in state.memory] != network.transforms.memory_sizes:
         raise InputError(
             f"the state is of another network or batch: its tensors are {[tuple(s) for s in given]}, this network's for "
             f"{batch_size} series {[tuple(s) for s in expected]}."

@@ -23,6 +23,9 @@ class Transform(nn.Module, ABC):
     num_lost: int = 0
     """Number of steps that ``forward`` drops at the start of a series."""
 
+    memory_size: int = 0
+    """Number of tensors in the memory."""
+
     def fit(self, pieces: Iterable[Tensor]) -> None:
         """Set the statistics from the training values: one ``(time, feature)`` tensor a series."""
 
@@ -64,6 +67,7 @@ class Difference(Transform):
     """
 
     num_lost = 1
+    memory_size = 1
 
     def start(self, context: Tensor) -> Memory:
         return (context[..., :0, :],)
@@ -122,6 +126,7 @@ class StandardizeContext(Transform):
     the mean in the scale keeps the rounding errors of a constant, such as the slope of a line, from being blown up.
     """
 
+    memory_size = 2
     mean_part = 1e-4
 
     def start(self, context: Tensor) -> Memory:
@@ -168,11 +173,18 @@ class Transforms(nn.Module):
         """Number of steps that ``forward`` drops at the start of a series."""
         return sum(part.num_lost for part in self._parts())
 
+    @property
+    def memory_sizes(self) -> list[int]:
+        """Number of tensors that each transform remembers."""
+        return [part.memory_size for part in self._parts()]
+
     @torch.no_grad()
     def fit(self, series: Sequence[Tensor]) -> None:
         """Set the statistics from the training part of every series, each ``(time, feature)``."""
         for part_index, part in enumerate(self._parts()):
             part.fit(self._through(values, part_index) for values in series)
+        for values in series:  # refuse what a transform cannot take before training begins
+            self._through(values, len(self.parts))
         self.fitted.fill_(True)
 
     def _parts(self) -> list[Transform]:

@@ -300,3 +300,23 @@ def test_a_state_of_another_network_or_batch_is_refused() -> None:
             generate(other, state, 3)
     with pytest.raises(InputError, match="state is of another network or batch"):
         observe(make("lstm"), state, values(3, 1, 2))
+
+
+def test_what_cannot_be_meant_is_refused() -> None:
+    network = RecurrentNetwork(2, "lstm", 4, transforms=["difference"])
+    context = torch.randn(3, 9, 2)
+    with pytest.raises(InputError, match="noise and generator are those of sampled paths: give num_samples"):
+        rollout(network, context, 5, noise=torch.eye(2))
+    with pytest.raises(InputError, match="noise must be a covariance: symmetric, without negative eigenvalues"):
+        rollout(network, context, 5, num_samples=3, noise=torch.tensor([[1.0, 2.0], [2.0, 1.0]]))
+    with pytest.raises(InputError, match=r"must be \(batch, time, 2 features\) for this network, got \(0, 9, 2\)"):
+        rollout(network, context[:0], 5)
+    other = RecurrentNetwork(2, "lstm", 4, transforms=["standardize_context"])
+    with pytest.raises(InputError, match="the state is of another network"):
+        generate(network, warm_up(other, context), 5)
+
+
+def test_a_context_may_be_in_another_precision() -> None:
+    network = RecurrentNetwork(1, "gru", 4)
+    context = torch.randn(2, 9, 1)
+    torch.testing.assert_close(rollout(network, context.double(), 5), rollout(network, context, 5))

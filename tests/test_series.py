@@ -147,6 +147,7 @@ def test_time_goes_on_by_the_calendar(tmp_path: Path, stamps: list[str], followi
         ("unique_id,ds,y\n", "has a header but no rows"),
         ("unique_id,ds,x\na,1,2\na,2,2\n", "has no column 'y': it has unique_id, ds, x; name the right one by "),
         ("time,y\n1,2\n", "has no column 'ds': it has time, y; name the right one by --data.series.time_column"),
+        ("ds;y\n1;2\n2;3\n", "has no column 'ds': it has ds;y; is it separated by something else? set --data.series.sep"),
         ("ds,y\n1,2\n2,two\n3,3\n", "column 'y' holds text, such as 'two' in data row 2"),
         ("ds,y\n1949-01,2\n1949-02,3\n", "column 'ds' holds text, such as '1949-01' in data row 1: it must hold ISO"),
         ("ds,y\n1,2\n2,\n3,3\n", "column 'y' has no value in data row 2"),
@@ -161,6 +162,10 @@ def test_time_goes_on_by_the_calendar(tmp_path: Path, stamps: list[str], followi
 def test_tables_that_cannot_be_used_are_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         TableSeries(write(tmp_path, text)).load()
+
+
+def test_another_separator(tmp_path: Path) -> None:
+    assert TableSeries(write(tmp_path, "ds;y\n1;2\n2;3\n"), separator=";").load().values.tolist() == [[2], [3]]
 
 
 def test_a_missing_file_and_garbage_are_refused(tmp_path: Path) -> None:

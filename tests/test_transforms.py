@@ -71,6 +71,12 @@ def test_pieces_equal_the_whole(names: tuple[str, ...], cuts: list[int]) -> None
         torch.testing.assert_close(torch.cat([begin, *pieces], 1), at_once, rtol=1e-13, atol=1e-13)
 
 
+def test_what_a_transform_cannot_take_is_refused_when_it_is_fitted() -> None:
+    for names in (["log"], ["log", "standardize"], ["standardize_context", "log"]):
+        with pytest.raises(InputError, match=r"the log transform needs values above 0, and the smallest is -?[0-9.]+"):
+            Transforms(names, 1).fit([torch.ones(5, 1), torch.tensor([[1.0], [-2.0], [1.0]])])
+
+
 def test_the_difference_of_a_ramp_is_its_slope() -> None:
     transforms = Transforms(["difference"], 1)
     transformed, memory = transforms.start(torch.tensor([[[1.0], [2.0], [3.0], [4.0], [5.0]]]))

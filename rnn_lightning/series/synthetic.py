@@ -86,9 +86,7 @@ class RandomSeries(Series):
 
     def load(self) -> SeriesData:
         generator = torch.Generator().manual_seed(self.seed)
-        return SeriesData.from_equal(
-            torch.rand(self.num_series, self.num_steps, self.num_features, generator=generator)
-        )
+        return SeriesData.from_equal(torch.rand(self.num_series, self.num_steps, self.num_features, generator=generator))
 
 
 class LinearSeries(Series):

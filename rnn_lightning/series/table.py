@@ -26,6 +26,7 @@ class TableSeries(Series):
         id_column: column that names the series.
         time_column: column of time stamps: ISO dates, timestamps, or numbers.
         target_columns: columns that are predicted, one feature each.
+        separator: character between two columns.
     """
 
     def __init__(
@@ -34,8 +35,10 @@ class TableSeries(Series):
         id_column: str = "unique_id",
         time_column: str = "ds",
         target_columns: list[str] = ["y"],  # noqa: B006 - read only; None would hide the default from --help
+        separator: str = ",",
     ) -> None:
         self.path, self.id_column, self.time_column = path, id_column, time_column
+        self.separator = separator
         self.target_columns = list(target_columns)
         self.num_features = len(self.target_columns)
 
@@ -81,7 +84,7 @@ class TableSeries(Series):
         if not path.is_file():
             raise InputError(f"--data.series.path {self.path}: no such file.")
         try:
-            frame = pl.read_csv(path, try_parse_dates=True, infer_schema_length=None)
+            frame = pl.read_csv(path, separator=self.separator, try_parse_dates=True, infer_schema_length=None)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise InputError(f"--data.series.path {self.path}: not a readable CSV file ({error}).") from error
         if frame.height == 0:
@@ -95,10 +98,10 @@ class TableSeries(Series):
         for option, names in (("time_column", [self.time_column]), ("target_columns", self.target_columns)):
             for name in names:
                 if name not in frame.columns:
-                    raise InputError(
-                        f"{self.path} has no column {name!r}: it has {', '.join(frame.columns)}; "
-                        f"name the right one by --data.series.{option}."
-                    )
+                    advice = f"name the right one by --data.series.{option}"
+                    if len(frame.columns) == 1:
+                        advice = "is it separated by something else? set --data.series.separator"
+                    raise InputError(f"{self.path} has no column {name!r}: it has {', '.join(frame.columns)}; {advice}.")
         for name in [self.time_column, *self.target_columns]:
             column = frame[name]
             if column.null_count():
