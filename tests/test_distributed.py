@@ -1,0 +1,431 @@
+"""Several devices: the same command, the same answer. Processes with gloo, each set up as a worker of torchrun is."""
+
+import logging
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+
+from rnn_lightning import Forecaster, RandomSeries, SequenceDataModule, SeriesData, SineSeries
+from rnn_lightning.callbacks import ForecastWriter
+from rnn_lightning.cli import run
+from rnn_lightning.errors import InputError
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["lightning.pytorch.cli", "polars", "rnn_lightning.cli"])  # imported once for all tests
+
+
+class Failure(str):
+    """The traceback of a process, or a note of its end."""
+
+
+def start_group(num: int, function: Callable[..., Any], *args: Any) -> list[tuple[ForkServerProcess, Connection]]:
+    """Start ``function(*args)`` in ``num`` processes that make a group."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = []
+    for rank in range(num):
+        mine, theirs = CONTEXT.Pipe()
+        process = CONTEXT.Process(
+            target=work, args=(rank, num, port, theirs, warnings.filters, os.getcwd(), function, args), daemon=True
+        )
+        process.start()
+        theirs.close()
+        group.append((process, mine))
+    return group
+
+
+def results(group: list[tuple[ForkServerProcess, Connection]], seconds: float = 60) -> list[Any]:
+    """What each process returned; where one raised or died, its traceback or a note of it."""
+    returned = []
+    for process, connection in group:
+        if not connection.poll(seconds):
+            process.kill()
+            returned.append(Failure("no end"))
+            continue
+        try:
+            returned.append(connection.recv())
+        except EOFError:
+            returned.append(Failure("died"))
+        process.join()
+    return returned
+
+
+def in_group(num: int, function: Callable[..., Any], *args: Any) -> list[Any]:
+    """What ``function(*args)`` returns in each process of a group."""
+    returned = results(start_group(num, function, *args))
+    for value in returned:
+        assert not isinstance(value, Failure), value
+    return returned
+
+
+def work(
+    rank: int, num: int, port: int, connection: Connection, filters: Any, folder: str, function: Any, args: Any
+) -> None:
+    from lightning.pytorch.utilities import rank_zero_only
+    from torchmetrics.utilities import prints
+
+    torch.set_num_threads(1)
+    warnings.filters[:] = filters  # type: ignore[index]
+    os.chdir(folder)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    for only in (rank_zero_only, prints.rank_zero_only):
+        only.rank = rank  # type: ignore[union-attr]
+    if num > 1:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
+        os.environ |= {"WORLD_SIZE": str(num), "LOCAL_WORLD_SIZE": str(num)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    try:
+        connection.send(function(*args))
+    except BaseException:
+        connection.send(Failure(traceback.format_exc()))
+
+
+def trainer(folder: Path, **options: Any) -> L.Trainer:
+    """A Trainer for as many devices as there are processes in the group."""
+    num = int(os.environ.get("WORLD_SIZE", "1"))
+    names = ["logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"]
+    quiet: dict[str, Any] = dict.fromkeys(names, False)
+    settings = {"accelerator": "cpu", "devices": num, "strategy": "ddp" if num > 1 else "auto", "num_sanity_val_steps": 0}
+    return L.Trainer(**{**quiet, **settings, "default_root_dir": folder, **options})
+
+
+def forecaster(**options: Any) -> Forecaster:
+    """A network with random weights, statistics and noise, the same in every process."""
+    torch.manual_seed(0)
+    made = Forecaster(**{"num_features": 2, "hidden_size": 8, **options})
+    made.network.transforms.fit([torch.rand(20, made.network.num_features)])
+    made.network.residual_covariance.copy_(0.01 + 0.02 * torch.eye(made.network.num_features))
+    return made
+
+
+def predict_cases(folder: Path) -> None:
+    for num_series in (1, 2, 3, 7, 100):
+        for batch_size in (1, 4, 64):
+            datamodule = SequenceDataModule(
+                RandomSeries(num_series, 30, 2), context_length=10, horizon=5, batch_size=batch_size, num_samples=20
+            )
+            predict = trainer(folder / f"{num_series}-{batch_size}", callbacks=[ForecastWriter(plot=False)])
+            predict.predict(forecaster(), datamodule, return_predictions=False)
+
+
+def test_predict_writes_the_same_file_whatever_the_number_of_devices(tmp_path: Path) -> None:
+    groups = {num: start_group(num, predict_cases, tmp_path / str(num)) for num in (1, 2, 3)}
+    for num, group in groups.items():
+        assert results(group) == [None] * num
+    for num_series in (1, 2, 3, 7, 100):
+        expected = pl.read_csv(tmp_path / "1" / f"{num_series}-64" / "forecast.csv")
+        assert expected["unique_id"].to_list() == [index for index in range(num_series) for _ in range(5)]
+        values = ["y0", "y0-lo-80", "y0-hi-80", "y1", "y1-lo-80", "y1-hi-80"]
+        assert expected.columns == ["unique_id", "ds", *values]
+        for folder in (tmp_path / str(num) / f"{num_series}-{size}" for num in (1, 2, 3) for size in (1, 4, 64)):
+            assert [path.name for path in folder.iterdir()] == ["forecast.csv"]
+            table = pl.read_csv(folder / "forecast.csv")
+            assert table.select("unique_id", "ds").equals(expected.select("unique_id", "ds"))
+            np.testing.assert_allclose(table.select(values), expected.select(values), rtol=1e-6, atol=1e-7)
+
+
+def evaluate_cases(folder: Path) -> list[list[float]]:
+    cases = []
+    for num_series, num_steps, batch_size in ((1, 40, 4), (5, 47, 3), (7, 53, 64)):
+        datamodule = SequenceDataModule(
+            RandomSeries(num_series, num_steps, 2), context_length=10, horizon=4, batch_size=batch_size
+        )
+        model = forecaster()
+        values: list[float] = []
+        for metrics in (trainer(folder).validate(model, datamodule), trainer(folder).test(model, datamodule)):
+            values += metrics[0].values()
+        cases.append(values + model.network.residual_covariance.flatten().tolist())
+    return cases
+
+
+def test_metrics_and_the_noise_of_paths_are_exact_on_every_device(tmp_path: Path) -> None:
+    """There are 1, 10 and 21 forecasts to validate on: fewer than devices, and shares that differ."""
+    groups = [start_group(num, evaluate_cases, tmp_path) for num in (1, 2, 3)]
+    everywhere = [result for group in groups for result in results(group)]
+    assert len(everywhere[0][0]) == 9
+    for result in everywhere:
+        np.testing.assert_allclose(result, everywhere[0], rtol=1e-6)
+
+
+def fit_curve(folder: Path) -> None:
+    """Eighteen steps: almost four passes over 54 windows, 12 to a batch of all devices together."""
+    num = int(os.environ.get("WORLD_SIZE", "1"))
+    series = SineSeries(40, num_series=3)
+    datamodule = SequenceDataModule(
+        series, context_length=5, scored_length=10, batch_size=12 // num, num_batches_per_epoch=9, horizon=4
+    )
+    logger = CSVLogger(folder, name=None, version=f"curve{num}")
+    torch.manual_seed(0)
+    fit = trainer(folder, max_epochs=2, logger=logger, log_every_n_steps=1)
+    fit.fit(Forecaster(hidden_size=8, free_run_weight=0.3), datamodule)
+
+
+def test_devices_that_share_a_batch_train_as_one_device_with_all_of_it(tmp_path: Path) -> None:
+    groups = [start_group(num, fit_curve, tmp_path) for num in (1, 2, 3)]
+    assert [result for group in groups for result in results(group)] == [None] * 6
+    one, two, three = (pl.read_csv(tmp_path / f"curve{num}" / "metrics.csv") for num in (1, 2, 3))
+    assert one["train_loss"].count() == 18
+    for column in ("step", "train_loss", "val_loss", "val_rollout_rmse"):
+        np.testing.assert_allclose(two[column], one[column], rtol=1e-4)
+        np.testing.assert_allclose(three[column], one[column], rtol=1e-4)
+
+
+class CountedSeries(RandomSeries):
+    """Notes every load in a file, and fails where it is asked to."""
+
+    def __init__(self, notes: Path, fails: bool = False) -> None:
+        super().__init__(num_series=100, num_steps=1000)
+        self.notes, self.fails = notes, fails
+
+    def load(self) -> SeriesData:
+        with self.notes.open("a") as file:
+            file.write(os.environ["RANK"])
+        if self.fails:
+            raise InputError("no such table")
+        return super().load()
+
+
+def load_counted(notes: Path, fails: bool) -> str:
+    tempfile.tempdir = str(notes.parent / "scratch")
+    datamodule = SequenceDataModule(CountedSeries(notes, fails), batch_size=1000)
+    try:
+        trainer(notes.parent).validate(forecaster(num_features=1), datamodule)
+    except InputError as error:
+        return str(error)
+    assert torch.equal(datamodule.data.values, RandomSeries(100, 1000).load().values)
+    return Path("/proc/self/maps").read_text()
+
+
+def test_devices_of_a_machine_load_the_values_once_and_share_them(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    notes = tmp_path / "notes"
+    for result in in_group(2, load_counted, notes, False):
+        assert re.search(r"scratch/rnn-lightning-\w+.pt \(deleted\)", result)
+    first, second = in_group(2, load_counted, notes, True)
+    assert first == "no such table"
+    assert second == "the first process of this machine could not load the series: see its message."
+    assert notes.read_text() == "00"
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def commands(*lines: str) -> list[int]:
+    """Run command lines; returns their exit codes."""
+    sys.argv[1:] = []
+    codes = []
+    for line in lines:
+        num = os.environ.get("WORLD_SIZE", "1")
+        strategy = "ddp" if num != "1" else "auto"
+        device = f"--trainer.accelerator=cpu --trainer.devices={num} --trainer.strategy={strategy}"
+        try:
+            run([*line.split(), *device.split()])
+            codes.append(0)
+        except SystemExit as ended:
+            codes.append(ended.code)  # type: ignore[arg-type]
+    return codes
+
+
+FIT = (
+    "fit --data.num_batches_per_epoch=6 --model.hidden_size=6 --model.schedule=constant --trainer.enable_progress_bar=false "
+    "--data.series.num_series=3 --trainer.log_every_n_steps=1"
+)
+
+
+def weights(path: Path | str) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
+    return state
+
+
+def test_checkpoints_move_between_numbers_of_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fit on two, predict on one, go on on one, then on two and on three: all equal to one fit on one device."""
+    monkeypatch.chdir(tmp_path)
+    in_group(1, commands, f"{FIT} --experiment=whole --data.batch_size=12 --trainer.max_epochs=4")
+    resume = f"{FIT} --ckpt_path=last"
+    assert in_group(2, commands, f"{FIT} --data.batch_size=6 --trainer.max_epochs=1") == [[0], [0]]
+    predict = "predict --data.horizon=5 --trainer.enable_progress_bar=false"
+    assert in_group(1, commands, predict, f"{resume} --data.batch_size=12 --trainer.max_epochs=2") == [[0, 0]]
+    assert in_group(2, commands, f"{resume} --data.batch_size=6 --trainer.max_epochs=3", predict) == [[0, 0], [0, 0]]
+    assert in_group(3, commands, f"{resume} --data.batch_size=4 --trainer.max_epochs=4") == [[0], [0], [0]]
+    assert len(pl.read_csv("runs/default/predict_1/forecast.csv")) == 15
+    names = sorted(path.name for path in Path("runs/default").iterdir())
+    assert names == ["fit_0", "fit_1", "fit_2", "fit_3", "predict_0", "predict_1"]
+    whole = weights("runs/whole/fit_0/checkpoints/last.ckpt")
+    for name, value in weights("runs/default/fit_3/checkpoints/last.ckpt").items():
+        torch.testing.assert_close(value, whole[name], rtol=1e-4, atol=1e-5)
+
+
+class SignalAtStep(L.Callback):
+    """Sends its own process a signal, in fit at a step and in predict after a batch.
+
+    Args:
+        rank: which process.
+        number: the signal.
+        step: the step.
+    """
+
+    def __init__(self, rank: int, number: int, step: int = 9) -> None:
+        self.rank, self.number, self.step = rank, number, step
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if (trainer.global_rank, trainer.global_step) == (self.rank, self.step):
+            os.kill(os.getpid(), self.number)
+
+    def on_predict_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_rank == self.rank:
+            os.kill(os.getpid(), self.number)
+
+
+def signalled(rank: int, number: int) -> str:
+    name = "--trainer.callbacks"
+    return f"{name}=test_distributed.SignalAtStep {name}.rank={rank} {name}.number={number}"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_after_sigterm_to_one_process_a_fit_goes_on_where_all_left(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fit = f"{FIT} --trainer.max_epochs=3"
+    groups = [
+        start_group(2, commands, f"{fit} {signalled(rank, signal.SIGTERM)}", f"{fit} --ckpt_path=last"),
+        start_group(2, commands, f"{fit} --experiment=whole"),
+    ]
+    assert [results(group) for group in groups] == [[[143, 0], [0, 0]], [[0], [0]]]
+    stopped = torch.load("runs/default/fit_0/checkpoints/last.ckpt", weights_only=True)
+    assert stopped["global_step"] == 13  # the first batch of the next epoch, where the processes ask each other
+    whole = weights("runs/whole/fit_0/checkpoints/last.ckpt")
+    for name, value in weights("runs/default/fit_1/checkpoints/last.ckpt").items():
+        assert torch.equal(value, whole[name])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_when_a_process_is_killed_the_others_end_and_say_so(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lost = "another process of this run has ended"
+    killed = results(start_group(2, commands, f"{FIT} --trainer.max_epochs=3 {signalled(rank, signal.SIGKILL)}"), 30)
+    assert killed[rank] == "died"
+    assert lost in killed[1 - rank]
+    predict = f"predict --ckpt_path=last --data.batch_size=1 {signalled(rank, signal.SIGKILL)}"
+    killed = results(start_group(2, commands, predict), 30)
+    assert killed[rank] == "died"
+    assert lost in killed[1 - rank]
+    assert not list(Path("runs/default/predict_0").glob("forecast*"))
+    assert in_group(1, commands, "predict", f"{FIT} --ckpt_path=last --trainer.max_epochs=3") == [[0, 0]]
+
+
+def evaluated(model: Forecaster, datamodule: SequenceDataModule, folder: Path, **options: Any) -> list[torch.Tensor]:
+    """Metrics, noise and forecasts."""
+    found = [torch.tensor(list(trainer(folder, **options).validate(model, datamodule)[0].values()))]
+    found += [torch.tensor(list(trainer(folder, **options).test(model, datamodule)[0].values()))]
+    found.append(model.network.residual_covariance.cpu().clone())
+    for forecast in trainer(folder, **options).predict(model, datamodule) or []:
+        found += [forecast.point.cpu(), forecast.samples.cpu()]  # type: ignore[union-attr]
+    return found
+
+
+@pytest.mark.parametrize(("cell", "num_layers"), [("lstm", 1), ("gru", 2)])
+def test_mixed_precision_trains_in_bfloat16_and_generates_in_float32(cell: Any, num_layers: int, tmp_path: Path) -> None:
+    datamodule = SequenceDataModule(
+        SineSeries(num_series=2), context_length=10, scored_length=20, num_batches_per_epoch=100, num_samples=3
+    )
+    torch.manual_seed(0)
+    model = Forecaster(cell=cell, num_layers=num_layers, hidden_size=16, free_run_weight=0.2)
+    seen = []
+    model.network.readout.register_forward_hook(lambda *call: seen.append(call[-1].dtype))
+    fit = trainer(tmp_path, max_epochs=1, precision="bf16-mixed")
+    fit.fit(model, datamodule)
+    assert torch.bfloat16 in seen
+    assert fit.callback_metrics["val_rollout_rmse"] < 0.4  # that of a constant is 0.7
+    assert all(tensor.dtype != torch.bfloat16 for tensor in model.state_dict().values())
+    mixed = evaluated(model, datamodule, tmp_path, precision="bf16-mixed")
+    for value, expected in zip(mixed, evaluated(model, datamodule, tmp_path), strict=True):
+        assert torch.equal(value, expected)
+
+
+def test_a_precision_that_would_round_the_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--trainer\.precision bf16-true .* choose bf16-mixed"):
+        trainer(tmp_path, precision="bf16-true", max_epochs=1).fit(Forecaster(), SequenceDataModule(SineSeries()))
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def ended(process_id: int) -> bool:
+    stat = Path(f"/proc/{process_id}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_the_processes_that_the_command_line_starts_end_with_it(tmp_path: Path) -> None:
+    """Fit on two devices until SIGTERM; then predict on two, where the first process is killed."""
+
+    def start(arguments: str) -> "subprocess.Popen[str]":
+        device = "--trainer.accelerator=cpu --trainer.devices=2 --trainer.strategy=ddp"
+        command = [sys.executable, "-m", "rnn_lightning", *arguments.split(), *device.split()]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+
+    experiment = tmp_path / "runs" / "default"
+    with start(f"{FIT} --trainer.max_epochs=100000") as fit:
+        wait_for((experiment / "fit_0" / "checkpoints" / "last.ckpt").exists)
+        fit.terminate()
+        assert fit.wait(60) == 143
+    assert torch.load(experiment / "fit_0" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 6
+    heavy = "--data.series.num_series=1000 --data.batch_size=1 --data.horizon=500 --data.num_samples=100"
+    with start(f"predict --ckpt_path=last {heavy}") as predict:
+        wait_for((experiment / "predict_0" / ".forecast-1.npy").exists)
+        (other,) = map(int, Path(f"/proc/{predict.pid}/task/{predict.pid}/children").read_text().split())
+        predict.kill()
+        wait_for(lambda: ended(other))
+        assert predict.stdout is not None
+        assert predict.stdout.read().count("Checkpoint: runs/default/fit_0/checkpoints/last.ckpt") == 1
+    assert sorted(path.name for path in experiment.iterdir()) == ["fit_0", "predict_0"]
+    assert not list((experiment / "predict_0").glob("forecast*"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_gpu_gives_the_forecasts_and_metrics_of_the_cpu(precision: str, tmp_path: Path) -> None:
+    """Fit on one device by DDP (NCCL), move the checkpoint to the CPU and back, and go on there."""
+    gpu = {"accelerator": "gpu", "devices": 1, "strategy": "ddp", "precision": precision}
+    datamodule = SequenceDataModule(
+        SineSeries(num_series=3), context_length=10, scored_length=20, num_batches_per_epoch=50, num_samples=3
+    )
+    torch.manual_seed(0)
+    model = Forecaster(hidden_size=16, schedule="constant")
+    fit = trainer(tmp_path, max_epochs=1, **gpu)
+    fit.fit(model, datamodule)
+    fit.save_checkpoint(tmp_path / "gpu.ckpt")
+    on_gpu = evaluated(model, datamodule, tmp_path, **gpu)
+    loaded = Forecaster.load_from_checkpoint(tmp_path / "gpu.ckpt", map_location="cpu")
+    for value, expected in zip(evaluated(loaded, datamodule, tmp_path), on_gpu, strict=True):
+        torch.testing.assert_close(value, expected, rtol=1e-3, atol=1e-3)
+    for options in ({}, gpu):
+        trainer(tmp_path, max_epochs=2, **options).fit(loaded, datamodule, ckpt_path=tmp_path / "gpu.ckpt")
