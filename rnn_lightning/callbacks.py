@@ -6,7 +6,6 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,12 @@ from torch import Tensor
 
 from rnn_lightning.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
+from rnn_lightning.forecast_file import ForecastTable, write_table
 from rnn_lightning.forecaster import Forecast
 from rnn_lightning.series import SeriesData
 
 NUM_PANELS = 4
 """Number of series in a forecast picture."""
-
 
 SIGTERM_BATCHES = 10
 """Several processes ask each other every so many batches whether to stop: asking costs 0.3 ms."""
@@ -78,15 +77,16 @@ class ForecastWriter(L.Callback):
         if trainer.local_rank > 0 and os.getppid() != self.parent:
             raise RuntimeError("the process that started this one has ended: no one is left to put the forecasts together.")
         # Series i is the row i // world_size of device i % world_size, see BatchLoader.
-        self.share[outputs.series_index.cpu().numpy() // trainer.world_size] = self._values(outputs).cpu().numpy()
+        self.share[outputs.series_index.cpu().numpy() // trainer.world_size] = self._values(outputs)
 
-    def _values(self, forecast: Forecast) -> Tensor:
+    def _values(self, forecast: Forecast) -> np.ndarray:
         """The point forecast and the ends of the intervals, ``(batch, horizon, feature, column)``."""
-        values = forecast.point[None]
+        values = forecast.point[None].cpu().numpy()
         if forecast.samples is not None:
-            levels = torch.tensor(self.quantiles, device=values.device, dtype=values.dtype)
-            values = torch.cat([values, torch.quantile(forecast.samples, levels, dim=0)])
-        return values.movedim(0, -1)
+            # Not torch.quantile, which takes 16 million numbers at most.
+            bounds = np.quantile(forecast.samples.cpu().numpy(), self.quantiles, axis=0)
+            values = np.concatenate([values, bounds])
+        return np.moveaxis(values, 0, -1)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.share.flush()
@@ -106,7 +106,7 @@ class ForecastWriter(L.Callback):
             path.unlink()
         print("Forecast: " + ", ".join(str(path) for path in written))
 
-    def _draw(self, path: Path, data: SeriesData, table: "ForecastTable") -> None:
+    def _draw(self, path: Path, data: SeriesData, table: ForecastTable) -> None:
         from rnn_lightning.plots import Panel, plot_forecast
 
         horizon = table.horizon
@@ -129,47 +129,6 @@ class ForecastWriter(L.Callback):
         plot_forecast(panels, data.features, data.time_column, level).savefig(path)
 
 
-class ForecastTable:
-    """Forecasts in the order of the series, from the shares that the devices wrote; no more is read than is asked for.
-
-    Args:
-        paths: the shares in the order of the devices; series ``i`` is row ``i // n`` of share ``i % n``.
-    """
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        for path in paths:
-            if not path.exists():
-                raise InputError(f"{path} is missing: predict on several machines needs a disk for runs that all share.")
-        self.shares = [np.lib.format.open_memmap(path, "r") for path in paths]
-        self.num_series, self.horizon = sum(len(share) for share in self.shares), self.shares[0].shape[1]
-
-    def rows(self, first: int, end: int) -> np.ndarray:
-        """The forecasts of series ``first`` to before ``end``, ``(series, horizon, feature, column)``."""
-        num = len(self.shares)
-        return np.stack([self.shares[index % num][index // num] for index in range(first, end)])
-
-
-def write_table(path: Path, data: SeriesData, table: ForecastTable, columns: Sequence[str]) -> None:
-    """Write the forecasts as CSV, some series at a time, whole or not at all."""
-    import polars as pl
-
-    num_series, horizon = table.num_series, table.horizon
-    at_once = max(1, 1_000_000 // horizon)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        for first in range(0, num_series, at_once):
-            chosen = range(first, min(first + at_once, num_series))
-            frame: dict[str, Any] = {}
-            if data.id_column is not None:
-                frame[data.id_column] = [data.ids[index] for index in chosen for _ in range(horizon)]
-            stamps = [data.times.stamps(index, int(data.lengths[index]), horizon) for index in chosen]
-            frame[data.time_column] = [stamp for of_series in stamps for stamp in of_series]
-            values = table.rows(chosen.start, chosen.stop).reshape(-1, len(columns))
-            frame |= {name: values[:, column] for column, name in enumerate(columns)}
-            pl.DataFrame(frame).write_csv(file, include_header=first == 0)
-    os.replace(temporary, path)
-
-
 class StopAtNonFiniteLoss(L.Callback):
     """Stops a fit whose loss is NaN or infinite, before it reaches the weights and the checkpoints."""
 
@@ -178,6 +137,9 @@ class StopAtNonFiniteLoss(L.Callback):
         if loss.is_cuda and (trainer.global_step + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         if not math.isfinite(loss.item()):
+            for callback in trainer.checkpoint_callbacks:
+                if isinstance(callback, ModelCheckpoint):
+                    callback.save_on_exception = False  # the weights may be NaN already
             raise InputError(
                 f"the loss is {loss.item()} at step {trainer.global_step}: training has diverged. Lower "
                 "--model.learning_rate, keep --trainer.gradient_clip_val at 1 or below, or look for extreme values in the "

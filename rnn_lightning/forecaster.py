@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from rnn_lightning.closed_loop import close_loop
-from rnn_lightning.datamodule import ForecastBatch, SequenceDataModule, WindowBatch
+from rnn_lightning.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
+from rnn_lightning.loaders import ForecastBatch, WindowBatch
 from rnn_lightning.metrics import FreeRunError, ResidualMoments
 from rnn_lightning.network import Cell, RecurrentNetwork
 from rnn_lightning.rollout import State, generate, observe, rollout, warm_up

@@ -1,14 +1,11 @@
 import re
-from itertools import chain
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
-from rnn_lightning.datamodule import BatchLoader, SequenceDataModule, ShuffledLoader
+from rnn_lightning.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
 from rnn_lightning.series import Series, SeriesData, SineSeries
 
@@ -54,44 +51,6 @@ def test_order_depends_on_seed_and_position_alone() -> None:
     assert order(0) == order(0)
     assert order(0) != order(1)
     assert order(0, position=3)[:40] == order(0)[12:52]
-
-
-def test_every_pass_holds_every_window_once_in_another_order() -> None:
-    loader = ShuffledLoader(lambda items: items.tolist(), 10, 4, num_batches=6, seed=0)
-    passes = list(loader)
-    assert [len(batch) for batch in passes] == [4, 4, 2, 4, 4, 2]
-    first, second = [*chain(*passes[:3])], [*chain(*passes[3:])]
-    assert sorted(first) == sorted(second) == list(range(10))
-    assert first != second
-
-
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(st.integers(3, 40), st.integers(1, 8), st.integers(1, 3))
-def test_devices_share_items_without_repeating_any(num_items: int, batch_size: int, world_size: int) -> None:
-    def items(loader: BatchLoader[list[int]]) -> list[list[int]]:
-        return list(loader)
-
-    def make(batch: Tensor) -> list[int]:
-        return batch.tolist()
-
-    ordered = [items(BatchLoader(make, num_items, batch_size, rank, world_size)) for rank in range(world_size)]
-    assert sorted(item for batches in ordered for item in chain(*batches)) == list(range(num_items))
-    shuffled = [
-        items(ShuffledLoader(make, num_items, batch_size, rank, world_size, num_batches=None, seed=0))
-        for rank in range(world_size)
-    ]
-    flat = [item for batches in shuffled for item in chain(*batches)]
-    assert len(set(flat)) == len(flat) == num_items // world_size * world_size
-    assert len({tuple(len(batch) for batch in batches) for batches in shuffled}) == 1
-
-
-def test_global_batches_are_those_of_one_device() -> None:
-    def batches(rank: int, world_size: int) -> list[list[int]]:
-        loader = ShuffledLoader(lambda i: i.tolist(), 24, 8 // world_size, rank, world_size, num_batches=5, seed=3)
-        return list(loader)
-
-    together = [sorted(a + b) for a, b in zip(batches(0, 2), batches(1, 2), strict=True)]
-    assert together == [sorted(batch) for batch in batches(0, 1)]
 
 
 def test_held_out_targets_follow_their_contexts_and_end_in_nan() -> None:

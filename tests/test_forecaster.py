@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from rnn_lightning import Forecaster, LinearSeries, RandomSeries, SequenceDataModule, SineSeries
-from rnn_lightning.datamodule import WindowBatch
 from rnn_lightning.errors import InputError
+from rnn_lightning.loaders import WindowBatch
 from rnn_lightning.rollout import generate, rollout, warm_up
 
 SMALL: dict[str, Any] = {"context_length": 10, "scored_length": 10, "horizon": 8, "num_batches_per_epoch": 10}

@@ -33,8 +33,8 @@ class TimeIndex:
         if isinstance(interval, str):
             return calendar_stamps(start, interval, steps)
         if isinstance(start, int) and isinstance(interval, int):
-            return list(start + steps * interval)
-        return list(np.round(start + steps * interval, 9))
+            return (start + steps * interval).tolist()
+        return np.round(start + steps * interval, 9).tolist()
 
 
 def calendar_stamps(start: date, interval: str, steps: np.ndarray) -> Sequence[Any]:
