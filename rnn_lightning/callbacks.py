@@ -1,4 +1,4 @@
-"""What the Trainer is equipped with: forecasts to a file and a picture, stops at NaN and SIGTERM, whole checkpoints."""
+"""What the Trainer is equipped with: forecasts to a file and a picture, a stop at SIGTERM, whole checkpoints."""
 
 import contextlib
 import math
@@ -127,24 +127,6 @@ class ForecastWriter(L.Callback):
             )
         level = self.levels[0] if self.quantiles else None
         plot_forecast(panels, data.features, data.time_column, level).savefig(path)
-
-
-class StopAtNonFiniteLoss(L.Callback):
-    """Stops a fit whose loss is NaN or infinite, before it reaches the weights and the checkpoints."""
-
-    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
-        # On a GPU, reading the loss waits for it: look only when it is logged.
-        if loss.is_cuda and (trainer.global_step + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
-            return
-        if not math.isfinite(loss.item()):
-            for callback in trainer.checkpoint_callbacks:
-                if isinstance(callback, ModelCheckpoint):
-                    callback.save_on_exception = False  # the weights may be NaN already
-            raise InputError(
-                f"the loss is {loss.item()} at step {trainer.global_step}: training has diverged. Lower "
-                "--model.learning_rate, keep --trainer.gradient_clip_val at 1 or below, or look for extreme values in the "
-                "data. The best checkpoint so far is kept."
-            )
 
 
 class StopAtSigterm(L.Callback):

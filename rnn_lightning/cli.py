@@ -23,7 +23,6 @@ from rnn_lightning.callbacks import (
     BestCheckpoint,
     ForecastWriter,
     ProgressBar,
-    StopAtNonFiniteLoss,
     StopAtSigterm,
     WholeCheckpoints,
 )
@@ -71,7 +70,7 @@ class CommandLine(LightningCLI):
             help="Name of the experiment. Its runs are kept in folders runs/<experiment>/<subcommand>_<number>; test and "
             "predict use its newest best checkpoint.",
         )
-        parser.add_lightning_class_args(ForecastWriter, "forecast")
+        parser.add_class_arguments(ForecastWriter, "forecast")
         parser.link_arguments("data.num_features", "model.num_features", apply_on="instantiate")
         parser.set_defaults({"data.series": {"class_path": "rnn_lightning.series.SineSeries"}})
 
@@ -125,7 +124,7 @@ class CommandLine(LightningCLI):
             kwargs["logger"] = run_loggers(experiment_folder(config), str(self.subcommand))
         callbacks = config.trainer.callbacks or []
         callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
-        callbacks += [StopAtNonFiniteLoss(), StopAtSigterm()]
+        callbacks.append(config.forecast if self.subcommand == "predict" else StopAtSigterm())
         if config.trainer.enable_progress_bar is not False:
             callbacks.append(ProgressBar())
         if config.trainer.enable_checkpointing is not False and self.subcommand == "fit":
@@ -190,7 +189,7 @@ def run(args: Sequence[str] | None = None) -> None:
             args=list(args) if args is not None else None,
             seed_everything_default=0,
             trainer_defaults={
-                "max_epochs": 20,
+                "max_epochs": 10,
                 "gradient_clip_val": 1.0,
                 "num_sanity_val_steps": 0,
                 "enable_model_summary": False,

@@ -58,7 +58,7 @@ class SequenceDataModule(L.LightningDataModule):
         split_by: Literal["time", "series"] = "time",
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
-        num_batches_per_epoch: int | None = 100,
+        num_batches_per_epoch: int | None = 200,
         num_samples: int | None = None,
         seed: int = 0,
     ) -> None:

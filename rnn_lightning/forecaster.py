@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import lightning.pytorch as L
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.nn import functional
 
@@ -103,6 +104,21 @@ class Forecaster(L.LightningModule):
             self.log("train_loss", torch.stack(self._losses).mean(), prog_bar=True, sync_dist=True)
             self._losses.clear()
         return loss
+
+    def on_before_backward(self, loss: Tensor) -> None:
+        """Stop a fit whose loss is NaN or infinite, before that reaches the weights and the checkpoints."""
+        # On a GPU, reading the loss waits for it: look only when it is logged.
+        if loss.is_cuda and self._losses:
+            return
+        if not math.isfinite(loss.item()):
+            for callback in self.trainer.checkpoint_callbacks:
+                if isinstance(callback, ModelCheckpoint):
+                    callback.save_on_exception = False  # the weights may be NaN already
+            raise InputError(
+                f"the loss is {loss.item()} at step {self.global_step}: training has diverged. Lower "
+                "--model.learning_rate, keep --trainer.gradient_clip_val at 1 or below, or look for extreme values in the "
+                "data. The best checkpoint so far is kept."
+            )
 
     def validation_step(self, batch: ForecastBatch, batch_idx: int) -> None:
         if len(batch.context) == 0:
