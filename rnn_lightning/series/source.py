@@ -20,7 +20,7 @@ class TimeIndex:
     Args:
         starts: the first stamp of every series: numbers, dates or datetimes.
         intervals: the distance of two steps of every series: a number, or for dates and datetimes a duration in the
-            notation of polars' ``offset_by``, such as ``15m``, ``1d`` or ``1mo``.
+            notation of polars' ``offset_by``, such as ``15m``, ``1d`` or ``1mo``, and ``1me`` for the ends of months.
     """
 
     starts: Sequence[Any]
@@ -42,8 +42,9 @@ def calendar_stamps(start: date, interval: str, steps: np.ndarray) -> Sequence[A
     import polars as pl
 
     count, unit = int(interval.rstrip("abcdefghijklmnopqrstuvwxyz")), interval.lstrip("0123456789")
-    offsets = (pl.Series(steps) * count).cast(pl.String) + unit
-    return pl.select(pl.lit(start).dt.offset_by(pl.lit(offsets))).to_series().to_list()
+    offsets = (pl.Series(steps) * count).cast(pl.String) + unit.replace("me", "mo")
+    stamps = pl.lit(start).dt.offset_by(pl.lit(offsets))
+    return pl.select(stamps.dt.month_end() if unit == "me" else stamps).to_series().to_list()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -150,11 +150,11 @@ def calendar_intervals(first: date, second: date) -> list[str]:
     distance = second - first
     if distance <= timedelta(0):
         return []
-    candidates: list[Any] = []
     microseconds = distance // timedelta(microseconds=1)
     units = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "us": 1}
     if not isinstance(first, datetime):
         units = {"d": 86_400_000_000}
-    candidates = [f"{microseconds // size}{unit}" for unit, size in units.items() if microseconds % size == 0][:2]
+    fixed = [f"{microseconds // size}{unit}" for unit, size in units.items() if microseconds % size == 0][:2]
     months = 12 * (second.year - first.year) + second.month - first.month
-    return [*candidates, f"{months}mo"] if months > 0 else candidates
+    # Three ends of quarters may lie 92 days apart: from four weeks on, months are the plainer reading.
+    return [f"{months}mo", f"{months}me", *fixed] if distance >= timedelta(days=28) and months else fixed
