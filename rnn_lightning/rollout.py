@@ -121,7 +121,9 @@ def generate(
     _require_state(network, state, batch_size)
     innovations = _Innovations(network, batch_size, num_samples, noise, generator)
     # Samples are rows of the batch: row = sample * batch_size + series.
-    recurrent = tuple(part.repeat(1, num_samples or 1, 1) for part in state.recurrent)
+    recurrent = state.recurrent
+    if num_samples is not None:
+        recurrent = tuple(part.repeat(1, num_samples, 1) for part in recurrent)
     transformed = _in_chunks(close_loop(network), innovations, recurrent, horizon, network.recurrent.hidden_size)
     if num_samples is not None:
         transformed = transformed.unflatten(0, (num_samples, batch_size))
