@@ -98,12 +98,11 @@ class ForecastWriter(L.Callback):
         table = ForecastTable(self.scratch)
         written = [self.folder / "forecast.csv"]
         write_table(written[0], data, table, self.columns)
+        for path in self.scratch:
+            path.unlink()  # the table has them open
         if self.plot:
             written.append(self.folder / "forecast.png")
             self._draw(written[1], data, table)
-        del table
-        for path in self.scratch:
-            path.unlink()
         print("Forecast: " + ", ".join(str(path) for path in written))
 
     def _draw(self, path: Path, data: SeriesData, table: ForecastTable) -> None:
@@ -180,12 +179,19 @@ class BestCheckpoint(ModelCheckpoint):
             self.lowest, self.limit = value, value + float(trainer.callback_metrics["val_rollout_rmse_error"])
         return value <= self.limit
 
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "lowest": self.lowest, "limit": self.limit}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.lowest, self.limit = state_dict["lowest"], state_dict["limit"]
-        super().load_state_dict(state_dict)
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps the newest state: of the last epoch, or of the step at which a fit was interrupted.
+
+    Not ``save_last`` of the above, which is the last one that was a best one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self.save_on_exception = True  # not earlier: a fit that fails to resume has no optimizer state to save
 
 
 class ProgressBar(TQDMProgressBar):

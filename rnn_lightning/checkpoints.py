@@ -11,14 +11,15 @@ from rnn_lightning.errors import InputError
 
 
 def newest_checkpoint(experiment_folder: Path, name: str) -> Path:
-    """The newest ``best`` or ``last`` checkpoint of an experiment; without validation the last one is the best.
+    """The ``best`` or ``last`` checkpoint of the newest fit; where it did not validate, the last one is the best.
 
     Raises:
         InputError: if there is none.
     """
-    found = list(experiment_folder.glob(f"fit_*/checkpoints/{name}.ckpt"))
-    if not found and name == "best":
-        found = list(experiment_folder.glob("fit_*/checkpoints/last.ckpt"))
+    found = []
+    for folder in experiment_folder.glob("fit_*/checkpoints"):
+        names = [name, "last"] if name == "best" else [name]
+        found += [path for path in (folder / f"{stem}.ckpt" for stem in names) if path.is_file()][:1]
     if not found:
         raise InputError(
             f"no {name} checkpoint in {experiment_folder}/fit_*/checkpoints: run fit with the same --experiment first, or "

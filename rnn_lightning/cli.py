@@ -1,5 +1,6 @@
 """The command line: one LightningCLI that knows where runs are kept and what a checkpoint holds."""
 
+import argparse
 import difflib
 import logging
 import os
@@ -11,9 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -22,6 +25,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rnn_lightning.callbacks import (
     BestCheckpoint,
     ForecastWriter,
+    LastCheckpoint,
     ProgressBar,
     StopAtSigterm,
     WholeCheckpoints,
@@ -32,6 +36,7 @@ from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecaster
 
 RUNS = "runs"
+EXPERIMENT = "default"
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 
@@ -66,7 +71,7 @@ class CommandLine(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--experiment",
-            default="default",
+            default=EXPERIMENT,
             help="Name of the experiment. Its runs are kept in folders runs/<experiment>/<subcommand>_<number>; test and "
             "predict use its newest best checkpoint.",
         )
@@ -75,16 +80,18 @@ class CommandLine(LightningCLI):
         parser.set_defaults({"data.series": {"class_path": "rnn_lightning.series.SineSeries"}})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, and where a checkpoint is to be loaded, parse again with what it holds as the defaults.
+        """Parse, where a checkpoint is to be loaded with what it holds as the defaults.
 
         So an option is taken from the command line, else from a config file, else from the checkpoint.
         """
         # The writer keeps the forecasts: Lightning would keep them all in memory as well.
         self._subcommand_parsers["predict"].set_defaults({"return_predictions": False})
-        super().parse_arguments(parser, args)
-        subcommand = self.config["subcommand"]
-        chosen = self._checkpoint(subcommand, self.config[subcommand])
+        words = list(args) if isinstance(args, list) else sys.argv[1:]
+        subcommand = words[0] if words else ""
+        asks_help = any(word in ("-h", "--help") or word.endswith(".help") for word in words)
+        chosen = None if asks_help or subcommand not in SUBCOMMANDS else self._checkpoint(subcommand, words[1:])
         if chosen is None:
+            super().parse_arguments(parser, args)
             return
         checkpoint = read_checkpoint(chosen)
         defaults = {
@@ -98,13 +105,29 @@ class CommandLine(LightningCLI):
         self.config[subcommand].ckpt_path = str(chosen)
         rank_zero_only(print)(f"Checkpoint: {chosen}")
 
-    def _checkpoint(self, subcommand: str, config: Any) -> Path | None:
-        """The checkpoint that was asked for, or for all but ``fit`` the newest best one of the experiment."""
-        wanted = config.ckpt_path
+    def _checkpoint(self, subcommand: str, words: list[str]) -> Path | None:
+        """The checkpoint that was asked for, or for all but ``fit`` the best one of the newest fit of the experiment.
+
+        It is found before the options are parsed, for it holds the defaults of some of them.
+        """
+        options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        options.add_argument("-c", "--config", action="append", default=[])
+        for name in ("experiment", "ckpt_path", "trainer.default_root_dir"):
+            options.add_argument(f"--{name}")
+        given = vars(options.parse_known_args(words)[0])
+        settings: dict[str, Any] = {}
+        for config in given.pop("config"):
+            loaded = yaml.safe_load(Path(config).read_text()) if Path(config).is_file() else None
+            settings |= loaded if isinstance(loaded, dict) else {}
+        trainer = settings.get("trainer") or {}
+        settings["trainer.default_root_dir"] = trainer.get("default_root_dir")
+        settings |= {name: value for name, value in given.items() if value is not None}
+        wanted = settings.get("ckpt_path")
         if wanted is None and subcommand == "fit":
             return None
         if wanted in (None, "best", "last"):
-            return newest_checkpoint(experiment_folder(config), wanted or "best")
+            folder = experiment_folder(settings["trainer.default_root_dir"], settings.get("experiment", EXPERIMENT))
+            return newest_checkpoint(folder, wanted or "best")
         return Path(wanted)
 
     def _parse_ckpt_path(self) -> None:
@@ -121,38 +144,33 @@ class CommandLine(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
         if config.trainer.logger in (None, True):
-            kwargs["logger"] = run_loggers(experiment_folder(config), str(self.subcommand))
+            kwargs["logger"] = run_loggers(
+                experiment_folder(config.trainer.default_root_dir, config.experiment), str(self.subcommand)
+            )
         callbacks = config.trainer.callbacks or []
         callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
         callbacks.append(config.forecast if self.subcommand == "predict" else StopAtSigterm())
-        if config.trainer.enable_progress_bar is not False:
+        has_bar = any(isinstance(callback, LightningProgressBar) for callback in callbacks)
+        if config.trainer.enable_progress_bar is not False and not has_bar:
             callbacks.append(ProgressBar())
         if config.trainer.enable_checkpointing is not False and self.subcommand == "fit":
             if self.datamodule.val_fraction > 0:
                 callbacks.append(BestCheckpoint())
-            # Not save_last of the above, which is the last one that was a best one.
-            callbacks.append(
-                ModelCheckpoint(
-                    filename="last",
-                    save_on_train_epoch_end=True,
-                    save_on_exception=True,
-                    enable_version_counter=False,
-                )
-            )
+            callbacks.append(LastCheckpoint())
         return super().instantiate_trainer(
             callbacks=callbacks, plugins=[*(config.trainer.plugins or []), WholeCheckpoints()], **kwargs
         )
 
 
-def experiment_folder(config: Any) -> Path:
+def experiment_folder(root: str | None, experiment: str) -> Path:
     """The folder of the runs of an experiment."""
-    return Path(config.trainer.default_root_dir or RUNS) / config.experiment
+    return Path(root or RUNS) / experiment
 
 
 def run_loggers(folder: Path, subcommand: str) -> list[Logger]:
     """Loggers into a new folder ``<subcommand>_<number>``: CSV, and TensorBoard where it is installed."""
-    numbers = [int(path.name.rpartition("_")[2]) for path in folder.glob(f"{subcommand}_*") if path.name[-1].isdigit()]
-    version = f"{subcommand}_{max(numbers, default=-1) + 1}"
+    found = (re.fullmatch(rf"{subcommand}_(\d+)", path.name) for path in folder.glob(f"{subcommand}_*"))
+    version = f"{subcommand}_{max((int(number[1]) for number in found if number), default=-1) + 1}"
     loggers: list[Logger] = [CSVLogger(folder.parent, name=folder.name, version=version)]
     if find_spec("tensorboard") or find_spec("tensorboardX"):
         loggers.append(TensorBoardLogger(folder.parent, name=folder.name, version=version))

@@ -130,7 +130,8 @@ class SequenceDataModule(L.LightningDataModule):
             num_batches=self.num_batches_per_epoch,
             seed=self.seed,
         )
-        loader.position = self._position
+        trained = self.trainer.fit_loop.epoch_loop.batch_progress.total if self.trainer is not None else None
+        loader.position = max(self._position, trained.processed if trained is not None else 0)  # type: ignore[attr-defined]
         return loader
 
     def val_dataloader(self) -> BatchLoader[ForecastBatch] | list[Any]:

@@ -75,6 +75,7 @@ class Forecaster(L.LightningModule):
             raise InputError(f"--model.free_run_weight must be from 0 to 1, got {free_run_weight}.")
         if schedule not in ("constant", "cosine"):
             raise InputError(f"--model.schedule: unknown schedule {schedule!r}; there are constant, cosine.")
+        transforms = list(transforms)  # a tuple would differ from what the command line makes of it
         self.save_hyperparameters()
         self.learning_rate, self.schedule, self.free_run_weight = learning_rate, schedule, free_run_weight
         self.network = RecurrentNetwork(num_features, cell, hidden_size, num_layers, dropout, transforms)
@@ -100,7 +101,8 @@ class Forecaster(L.LightningModule):
         loss = self._loss(batch)
         # A call of self.log costs as much as a step of a small network: log the mean since the last time.
         self._losses.append(loss.detach())
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (self.global_step + 1) % every == 0:
             self.log("train_loss", torch.stack(self._losses).mean(), prog_bar=True, sync_dist=True)
             self._losses.clear()
         return loss
@@ -249,6 +251,8 @@ class Forecaster(L.LightningModule):
         Raises:
             InputError: see ``rollout``.
         """
+        if not isinstance(context, Tensor):
+            context = np.ascontiguousarray(context)
         batch = self._as_batch(context)
         with torch.inference_mode():
             values = self._evaluated(rollout, batch, horizon, **sampling(num_samples, seed, range(len(batch))))
@@ -314,22 +318,27 @@ class Forecaster(L.LightningModule):
 
         A fit that still runs may have replaced the checkpoint between its reading by two of them.
         """
-        if not bool(self.network.transforms.fitted):
-            raise InputError(
-                "the network has not been fitted: load a checkpoint, or fit it with a SequenceDataModule first."
-            )
+        self._require_fitted()
         if self.trainer.world_size > 1:
             for tensor in self.network.state_dict().values():
                 torch.distributed.broadcast(tensor, 0)
 
+    def _require_fitted(self) -> None:
+        if not bool(self.network.transforms.fitted):
+            raise InputError(
+                "the network has not been fitted: load a checkpoint, or fit it with a SequenceDataModule first."
+            )
+
     def _as_batch(self, values: np.ndarray | Tensor) -> Tensor:
-        tensor = torch.as_tensor(values).to(self.network.readout.weight)
+        tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values, np.float64))
+        tensor = tensor.to(self.network.readout.weight)
         if tensor.ndim == 1:
             tensor = tensor[:, None]
         return tensor if tensor.ndim > 2 else tensor[None]
 
     def _evaluated(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call ``function(network, ...)`` without dropout and gradients."""
+        self._require_fitted()
         training = self.network.training
         self.network.eval()
         try:

@@ -58,7 +58,7 @@ def rollout(
     """Generate the ``horizon`` steps after each context by feeding the network's predictions back to it.
 
     Args:
-        network: the network, in evaluation mode (``network.eval()``) unless dropout is wanted.
+        network: the network, in evaluation mode (``network.eval()``): dropout is for training.
         context: ``(batch, time, feature)``, the known steps, in the units of the data.
         horizon: number of steps to generate.
         num_samples: number of sampled paths for each series; None for the point forecast.
@@ -128,7 +128,7 @@ def generate(
     if num_samples is not None:
         transformed = transformed.unflatten(0, (num_samples, batch_size))
     values = network.transforms.inverse(transformed, state.memory)
-    return values if values.requires_grad else _end_at_nonfinite(values, names)
+    return _end_at_nonfinite(values, names)
 
 
 class _Innovations:
@@ -247,7 +247,12 @@ def _checked(network: RecurrentNetwork, values: Tensor, what: str) -> Tensor:
 def _require_state(network: RecurrentNetwork, state: State, batch_size: int) -> None:
     expected = tuple(part.shape for part in network.initial_state(batch_size))
     given = tuple(part.shape for part in state.recurrent)
-    if given != expected or [len(part) for part in state.memory] != network.transforms.memory_sizes:
+    of_memory = [tensor for part in state.memory for tensor in part]
+    if (
+        given != expected
+        or [len(part) for part in state.memory] != network.transforms.memory_sizes
+        or any(tensor.shape[::2] != (batch_size, network.num_features) for tensor in of_memory)
+    ):
         raise InputError(
             f"the state is of another network or batch: its tensors are {[tuple(s) for s in given]}, this network's for "
             f"{batch_size} series {[tuple(s) for s in expected]}."

@@ -1,3 +1,4 @@
+import os
 import resource
 import subprocess
 import sys
@@ -50,11 +51,12 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_no_scrap(tmp_path: Path) -> N
 def test_the_newest_checkpoint_is_found_by_time(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no best checkpoint in .*: run fit with the same --experiment first"):
         newest_checkpoint(tmp_path, "best")
-    for number in (2, 10, 9):
+    for seconds, number in enumerate((2, 10, 9)):
         folder = tmp_path / f"fit_{number}/checkpoints"
         folder.mkdir(parents=True)
         (folder / "last.ckpt").touch()
+        os.utime(folder / "last.ckpt", (seconds, seconds))
     assert newest_checkpoint(tmp_path, "best").parts[-3] == "fit_9"
     (tmp_path / "fit_2/checkpoints/best.ckpt").touch()
-    assert newest_checkpoint(tmp_path, "best").parts[-3] == "fit_2"
+    assert newest_checkpoint(tmp_path, "best").parts[-3:] == ("fit_2", "checkpoints", "best.ckpt")
     assert newest_checkpoint(tmp_path, "last").parts[-3] == "fit_9"

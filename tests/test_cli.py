@@ -103,6 +103,9 @@ def test_sampled_paths_give_intervals(rnn_lightning: Call) -> None:
 def test_a_table_needs_no_config(rnn_lightning: Call) -> None:
     rnn_lightning("fit", *SHORT, "--data.series=TableSeries", "--data.series.path=data/airpassengers.csv")
     rnn_lightning("predict")
+    Path("other.csv").write_text("ds,y\n" + "".join(f"2020-{month:02d}-29,{month}\n" for month in range(1, 13)))
+    rnn_lightning("predict", "--data.series.path=other.csv", "--data.context_length=12")
+    assert pl.read_csv("runs/default/predict_1/forecast.csv")["ds"][0] == "2021-01-29"
     table = pl.read_csv("runs/default/predict_0/forecast.csv", try_parse_dates=True)
     history = pl.read_csv("data/airpassengers.csv", try_parse_dates=True)
     appended = pl.concat([history.cast({"y": pl.Float64}), table])

@@ -151,7 +151,12 @@ def test_forecast_is_without_dropout_and_leaves_the_mode() -> None:
     forecaster = Forecaster(num_layers=2, dropout=0.5, transforms=[])
     assert forecaster.training
     context = torch.randn(1, 6, 1)
+    with pytest.raises(InputError, match="the network has not been fitted"):
+        forecaster.forecast(context, 5)
+    forecaster.network.transforms.fit([context[0]])
     assert torch.equal(forecaster.forecast(context, 5), forecaster.forecast(context, 5))
+    listed: Any = context[0, :, 0].tolist()
+    np.testing.assert_allclose(forecaster.forecast(listed, 5), forecaster.forecast(context, 5)[0, :, 0], rtol=1e-5)
     assert forecaster.network.training
 
 

@@ -15,8 +15,8 @@ def test_the_picture_draws_history_forecast_and_band_at_their_times() -> None:
     known, generated = figure.axes[1].get_lines()[:2]
     np.testing.assert_array_equal(known.get_xdata(), np.arange(6))
     np.testing.assert_array_equal(known.get_ydata(), history[:, 1])
-    np.testing.assert_array_equal(generated.get_xdata(), np.arange(6, 9))
-    np.testing.assert_array_equal(generated.get_ydata(), forecast[:, 1])
+    np.testing.assert_array_equal(generated.get_xdata(), np.arange(5, 9))
+    np.testing.assert_array_equal(generated.get_ydata(), [history[-1, 1], *forecast[:, 1]])
     (interval,) = figure.axes[1].collections
     assert interval.get_label() == "80 % interval"
     heights = np.asarray(interval.get_paths()[0].vertices)[:, 1]

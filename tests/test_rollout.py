@@ -314,6 +314,9 @@ def test_what_cannot_be_meant_is_refused() -> None:
     other = RecurrentNetwork(2, "lstm", 4, transforms=["standardize_context"])
     with pytest.raises(InputError, match="the state is of another network"):
         generate(network, warm_up(other, context), 5)
+    wider = RecurrentNetwork(3, "lstm", 4, transforms=["difference"])
+    with pytest.raises(InputError, match="the state is of another network"):
+        generate(network, warm_up(wider, torch.randn(3, 9, 3)), 5)
 
 
 def test_a_context_may_be_in_another_precision() -> None:

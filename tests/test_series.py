@@ -167,6 +167,20 @@ def test_tables_that_cannot_be_used_are_refused_by_name(tmp_path: Path, text: st
         TableSeries(write(tmp_path, text)).load()
 
 
+def test_ids_are_names_and_keep_their_zeros(tmp_path: Path) -> None:
+    data = TableSeries(write(tmp_path, "unique_id,ds,y\n01,1,2\n01,2,3\n1,1,2\n1,2,3\n")).load()
+    assert data.ids == ["01", "1"]
+
+
+def test_values_that_float32_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
+    rows = "".join(f"{step},{1e9 + 10 * math.sin(step)}\n" for step in range(50))
+    with pytest.raises(InputError, match=r"column 'y' reaches 1e\+09, too large for its changes in the seven digits"):
+        TableSeries(write(tmp_path, "ds,y\n" + rows)).load()
+    with pytest.raises(InputError, match=r"column 'y' reaches 1e\+39"):
+        TableSeries(write(tmp_path, "ds,y\n1,1e39\n2,2\n")).load()
+    assert TableSeries(write(tmp_path, "ds,y\n1,0.1\n2,0.1\n3,0.1\n")).load().values.tolist() == [[pytest.approx(0.1)]] * 3
+
+
 def test_another_separator(tmp_path: Path) -> None:
     assert TableSeries(write(tmp_path, "ds;y\n1;2\n2;3\n"), separator=";").load().values.tolist() == [[2], [3]]
 

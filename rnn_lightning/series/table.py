@@ -61,6 +61,7 @@ class TableSeries(Series):
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         ids = order[self.id_column].to_list()
         stamps = frame[self.time_column]
+        self._require_float32(frame)
         return SeriesData(
             values=torch.from_numpy(frame.select(self.target_columns).cast(pl.Float32).to_numpy(order="c").copy()),
             offsets=torch.from_numpy(offsets),
@@ -77,6 +78,19 @@ class TableSeries(Series):
             time_column=self.time_column,
         )
 
+    def _require_float32(self, frame: "pl.DataFrame") -> None:
+        """Refuse values whose changes drown in the rounding of float32, seven digits, in which networks compute."""
+        for name in self.target_columns:
+            values = frame[name].cast(float).to_numpy()
+            with np.errstate(invalid="ignore", over="ignore"):
+                rounding = np.abs(values - values.astype(np.float32)).max()
+                change = np.abs(np.diff(values)).mean() if len(values) > 1 else 0.0
+            if np.isfinite(values).all() and change > 0 and rounding > 1e-2 * change:
+                raise InputError(
+                    f"{self.path}: column {name!r} reaches {abs(values).max():g}, too large for its changes in the seven "
+                    "digits of float32: subtract a constant from it, or divide it by one."
+                )
+
     def _read(self) -> "pl.DataFrame":
         import polars as pl
 
@@ -84,7 +98,13 @@ class TableSeries(Series):
         if not path.is_file():
             raise InputError(f"--data.series.path {self.path}: no such file.")
         try:
-            frame = pl.read_csv(path, separator=self.separator, try_parse_dates=True, infer_schema_length=None)
+            frame = pl.read_csv(
+                path,
+                separator=self.separator,
+                try_parse_dates=True,
+                infer_schema_length=None,
+                schema_overrides={self.id_column: pl.String},  # 007 is a name
+            )
         except (pl.exceptions.PolarsError, OSError) as error:
             raise InputError(f"--data.series.path {self.path}: not a readable CSV file ({error}).") from error
         if frame.height == 0:
