@@ -52,6 +52,8 @@ class ForecastWriter(L.Callback):
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule = _sequence_datamodule(trainer)
         data, num_samples = datamodule.data, datamodule.num_samples
+        if num_samples is None and self.levels != [80]:
+            raise InputError(f"--forecast.levels {self.levels} are those of sampled paths: give --data.num_samples as well.")
         self.folder = Path(trainer.log_dir or trainer.default_root_dir)
         bounds = [f"-{end}-{level}" for level in self.levels for end in ("lo", "hi")] if num_samples is not None else []
         self.columns = [feature + bound for feature in data.features for bound in ["", *bounds]]

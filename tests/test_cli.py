@@ -219,6 +219,10 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
             ["predict", "--ckpt_path=ok.ckpt", "--data.series=RandomSeries", "--data.series.num_features=2"],
             ["the data have 2 features, and the checkpoint holds a network with 1"],
         ),
+        (
+            ["predict", "--ckpt_path=ok.ckpt", "--forecast.levels=[50]"],
+            ["are those of sampled paths: give --data.num_samples"],
+        ),
         (["fit", "--forecast.levels=[100]"], ["--forecast.levels must be between 0 and 100 percent, got 100"]),
     ],
 )
