@@ -1,16 +1,21 @@
 """The contract of a series: values and time stamps of many recordings, flat in memory."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from rnn_lightning.errors import InputError
+from rnn_lightning.series.storage import FileArray
+
+PIECE_ROWS = 2**20
+"""Rows that are looked at together, so that values larger than memory can be."""
 
 
 @dataclass(frozen=True)
@@ -49,26 +54,51 @@ def calendar_stamps(start: date, interval: str, steps: np.ndarray) -> Sequence[A
 
 @dataclass(frozen=True)
 class SeriesData:
-    """Many series of unequal length, one after another in one tensor.
+    """Many series of unequal length, one after another in one array.
+
+    NaN marks a value that is not known. The rows of a series go from its first known step to its last one, and on to the
+    last step whose covariates are known.
 
     Attributes:
-        values: ``(time, feature)``, float32, the steps of all series; series ``i`` is
-            ``values[offsets[i] : offsets[i + 1]]``.
+        values: ``(row, feature)``, float32: a tensor, or a file where they are larger than memory; the rows of series
+            ``i`` are ``values[offsets[i] : offsets[i + 1]]``.
         offsets: ``(series + 1,)``, int64.
         ids: a name for each series, unique.
         features: a name for each feature.
         times: the time stamps.
         id_column: the name of the column of ids, None if there is none because there is one series.
         time_column: the name of the column of time stamps.
+        lengths: ``(series,)``, the number of steps up to the last known one; all rows if not given.
+        covariates: ``(row, covariate)``, float32, known inputs that are not predicted.
+        covariate_names: a name for each covariate.
+        calendar: ``(row, calendar feature)``, uint8, such as the month, counted from 0.
+        calendar_names: which calendar features, keys of ``CALENDAR``.
+        notes: what a user should know of how the values were made, a sentence each.
+        left_out: ids of series that could not be used, and why.
+        column_types: the polars types of the columns of a table, which its forecast gets as well.
+        time_format: how time stamps are written in a CSV file, in the notation of ``strftime``; None for ISO.
     """
 
-    values: Tensor
+    values: Tensor  # or a FileArray, which is indexed alike
     offsets: Tensor
     ids: Sequence[str]
     features: Sequence[str]
     times: TimeIndex
     id_column: str | None = "unique_id"
     time_column: str = "ds"
+    lengths: Tensor = None  # type: ignore[assignment]
+    covariates: Tensor | None = None
+    covariate_names: Sequence[str] = ()
+    calendar: Tensor | None = None
+    calendar_names: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    column_types: Mapping[str, Any] = field(default_factory=dict)
+    time_format: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.lengths is None:
+            object.__setattr__(self, "lengths", self.offsets.diff())
 
     @classmethod
     def from_equal(cls, values: Tensor, *, start: float = 0, interval: float = 1) -> "SeriesData":
@@ -87,42 +117,69 @@ class SeriesData:
         return len(self.ids)
 
     @property
-    def lengths(self) -> Tensor:
-        """Number of steps of each series, ``(series,)``."""
-        return self.offsets.diff()
+    def ends(self) -> Tensor:
+        """One past the row of the last known step of each series, ``(series,)``."""
+        return self.offsets[:-1] + self.lengths
 
     def series(self, index: int) -> Tensor:
-        """The values of one series, ``(time, feature)``: a view."""
-        return self.values[int(self.offsets[index]) : int(self.offsets[index + 1])]
+        """The values of one series up to its last known step, ``(time, feature)``."""
+        return self.values[int(self.offsets[index]) : int(self.ends[index])]
+
+    def encoded(self, rows: Tensor) -> Tensor | None:
+        """The covariates of ``rows (...)``, ``(..., covariate)``, calendar features one-hot; None if there are none."""
+        parts = [self.covariates[rows]] if self.covariates is not None else []
+        if self.calendar is not None:
+            parts.append(encode_calendar(self.calendar[rows], self.calendar_names))
+        return torch.cat(parts, -1) if parts else None
+
+    def unlink(self) -> None:
+        """Remove the scratch files behind the arrays, once all processes have mapped them."""
+        for array in (self.values, self.covariates, self.calendar):
+            if isinstance(array, FileArray):
+                array.unlink()
 
     def validate(self) -> None:
         """Refuse what no later part can work with.
 
         Raises:
-            InputError: if there is no series, a series is empty, or a value is NaN or infinite.
+            InputError: if there is no series, a series is empty, or a value is infinite.
         """
         if self.num_series == 0 or int(self.lengths.min()) == 0:
             empty = "the source" if self.num_series == 0 else f"series {self.ids[int(self.lengths.argmin())]!r}"
             raise InputError(f"{empty} has no values: give at least one step for every series.")
-        finite = torch.isfinite(self.values)
-        if not bool(finite.all()):
-            position, feature = (int(i) for i in (~finite).nonzero()[0])
-            index = int(torch.searchsorted(self.offsets, position, right=True)) - 1
-            step = position - int(self.offsets[index])
-            raise InputError(
-                f"series {self.ids[index]!r} has the value {float(self.values[position, feature])} in "
-                f"{self.features[feature]!r} at step {step} ({self.time_column} = "
-                f"{self.times.stamps(index, step, 1)[0]}): every value must be a finite number; fill or drop it."
-            )
+        for first in range(0, len(self.values), PIECE_ROWS):
+            infinite = self.values[first : first + PIECE_ROWS].isinf()
+            if bool(infinite.any()):
+                row, feature = (int(i) for i in infinite.nonzero()[0])
+                index = int(torch.searchsorted(self.offsets, first + row, right=True)) - 1
+                step = first + row - int(self.offsets[index])
+                raise InputError(
+                    f"series {self.ids[index]!r} has the value {float(self.values[first + row][feature])} in "
+                    f"{self.features[feature]!r} at step {step} ({self.time_column} = "
+                    f"{self.times.stamps(index, step, 1)[0]}): every value must be a finite number; leave it empty "
+                    "if it is not known."
+                )
+
+
+CALENDAR = {"month": 12, "weekday": 7, "hour": 24}
+"""The calendar features and the number of their values; weekday 0 is Monday."""
+
+
+def encode_calendar(codes: Tensor, names: Sequence[str]) -> Tensor:
+    """Calendar features ``(..., calendar feature)`` as one-hot covariates ``(..., covariate)``, float32."""
+    columns = [one_hot(codes[..., i].long(), CALENDAR[name]) for i, name in enumerate(names)]
+    return torch.cat(columns, -1).float()
 
 
 class Series(ABC):
     """Where values come from. To add a source, write a subclass with plain, typed arguments and one method, ``load``.
 
-    ``num_features`` says, before anything is read, how many features ``load`` returns: override it when it is not one.
+    ``num_features`` and ``num_covariates`` say, before anything is read, how many of them ``load`` returns: override them
+    when there are others.
     """
 
     num_features: int = 1
+    num_covariates: int = 0
 
     @abstractmethod
     def load(self) -> SeriesData:
