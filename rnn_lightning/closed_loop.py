@@ -1,9 +1,10 @@
 """The closed loop: a network with its output fed back, as a network of its own.
 
-Every loop here maps innovations ``(batch, time, feature)`` and the network's state to values ``(batch, time, feature)``
-and the state after them, all in transformed units::
+Every loop here maps its drive ``(batch, time, feature + covariate)`` and the network's state to values
+``(batch, time, feature)`` and the state after them, all in transformed units. The drive of a step is the innovation of its
+values and, beside it, the covariates of the step after it, scaled, see ``RecurrentNetwork.join``::
 
-    x[t + 1] = readout(h[t]) + innovation[t + 1]        h[t + 1] = cell(x[t + 1], h[t])
+    x[t + 1] = readout(h[t]) + innovation[t + 1]        h[t + 1] = cell([x[t + 1], covariates[t + 2]], h[t])
 
 With zero innovations the values are the point forecast, with noise a sampled path, and with the one-step errors of a
 series the series itself. ``plain_loop`` is the definition; ``close_loop`` finds the fastest loop that equals it. See
@@ -41,15 +42,15 @@ def close_loop(network: RecurrentNetwork) -> ClosedLoop:
     if network.cell == "lstm" or has_gradient or network.readout.weight.is_cuda:
         return folded
     step = StepLoop(network)
-    return lambda innovations, state: (step if len(innovations) >= ELMAN_FOLD_ROWS else folded)(innovations, state)
+    return lambda drive, state: (step if len(drive) >= ELMAN_FOLD_ROWS else folded)(drive, state)
 
 
-def plain_loop(network: RecurrentNetwork, innovations: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+def plain_loop(network: RecurrentNetwork, drive: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
     """The definition: one call of the network a step."""
     values = []
-    for innovation in innovations.unbind(1):
-        value = network.readout(state[0][-1]) + innovation
-        _, state = network(value[:, None], state)
+    for step in drive.unbind(1):
+        value = network.readout(state[0][-1]) + step[:, : network.num_features]
+        _, state = network(torch.cat([value, step[:, network.num_features :]], -1)[:, None], state)
         values.append(value)
     return torch.stack(values, 1), state
 
@@ -57,24 +58,27 @@ def plain_loop(network: RecurrentNetwork, innovations: Tensor, state: RecurrentS
 class FoldedLoop:
     """One-layer Elman and LSTM: substituting ``x = Wo h + bo + e`` leaves a network of the same kind.
 
-    ``h[t + 1] = cell((W_hh + W_xh Wo) h[t] + W_xh e[t + 1] + (b + W_xh bo))``: its input is the innovation ``e``.
+    ``h[t + 1] = cell((W_hh + W_xh Wo) h[t] + W_xh e[t + 1] + W_ch c[t + 2] + (b + W_xh bo))``: its input is the drive, the
+    innovation ``e`` beside the covariates ``c``.
     """
 
     def __init__(self, network: RecurrentNetwork) -> None:
         self.cell, self.readout = network.cell, network.readout
+        self.num_features = network.num_features
         w_input, w_hidden, b_input, b_hidden = network.recurrent.all_weights[0]
+        w_values = w_input[:, : network.num_features]
         folded = [
             w_input,
-            w_hidden + w_input @ self.readout.weight,
-            b_input + w_input @ self.readout.bias,
+            w_hidden + w_values @ self.readout.weight,
+            b_input + w_values @ self.readout.bias,
             b_hidden,
         ]
         # In one piece, as cuDNN wants its weights: it would warn, and make a copy at every call.
         pieces = torch.cat([weight.flatten() for weight in folded]).split([weight.numel() for weight in folded])
         self.weights = [piece.view_as(weight) for piece, weight in zip(pieces, folded, strict=True)]
 
-    def __call__(self, innovations: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        inputs = innovations.transpose(0, 1)
+    def __call__(self, drive: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        inputs = drive.transpose(0, 1)
         # The settings: biases, number of layers, dropout, training, bidirectional, batch first.
         settings = (True, 1, 0.0, torch.is_grad_enabled(), False, False)
         following: RecurrentState
@@ -87,13 +91,13 @@ class FoldedLoop:
             following = (hidden,)
         # The readout of h[t] belongs to step t + 1: it starts with that of the given state and needs no last one.
         values = torch.cat([state[0] @ self.readout.weight.T, outputs[:-1] @ self.readout.weight.T])
-        return values.transpose(0, 1) + (innovations + self.readout.bias), following
+        return values.transpose(0, 1) + (drive[..., : self.num_features] + self.readout.bias), following
 
 
 class StepLoop:
     """Any cell and number of layers, step by step, without gradients.
 
-    All is feature first, a column for each row of the batch, and one tensor holds ``[x, 1, h_0, 1, h_1, 1, ...]``: the
+    All is feature first, a column for each row of the batch, and one tensor holds ``[x, c, 1, h_0, 1, h_1, 1, ...]``: the
     input of a layer, a 1 for its bias and its state lie next to each other and make one matrix product, and so do the
     top state and its 1 for the readout. A step writes in place and allocates nothing, so that a chunk of steps can be
     captured and replayed as a CUDA graph where there is one.
@@ -101,7 +105,8 @@ class StepLoop:
 
     def __init__(self, network: RecurrentNetwork) -> None:
         self.cell = network.cell
-        self.num_features, self.hidden_size = network.num_features, network.recurrent.hidden_size
+        self.num_features, self.num_inputs = network.num_features, network.recurrent.input_size
+        self.hidden_size = network.recurrent.hidden_size
         with torch.no_grad():
             self.readout = torch.cat([network.readout.weight, network.readout.bias[:, None]], 1)
             self.weights = [self._arrange(*weights) for weights in network.recurrent.all_weights]
@@ -127,25 +132,25 @@ class StepLoop:
         return [whole]
 
     @torch.no_grad()
-    def __call__(self, innovations: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        values = innovations.permute(1, 2, 0).clone(memory_format=torch.contiguous_format)
-        column = values.new_ones(self.num_features + 1 + len(self.weights) * (self.hidden_size + 1), len(innovations))
-        hidden = column[self.num_features + 1 :].view(len(self.weights), self.hidden_size + 1, -1)[:, :-1]
+    def __call__(self, drive: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        steps = drive.permute(1, 2, 0).clone(memory_format=torch.contiguous_format)
+        column = steps.new_ones(self.num_inputs + 1 + len(self.weights) * (self.hidden_size + 1), len(drive))
+        hidden = column[self.num_inputs + 1 :].view(len(self.weights), self.hidden_size + 1, -1)[:, :-1]
         hidden.copy_(state[0].transpose(1, 2))
         cells = state[-1].transpose(1, 2).clone(memory_format=torch.contiguous_format)
-        if values.is_cuda and len(values) >= 2 * GRAPH_STEPS:
-            self._replay(values, column, cells)
+        if steps.is_cuda and len(steps) >= 2 * GRAPH_STEPS:
+            self._replay(steps, column, cells)
         else:
-            self._steps(values, column, cells)
+            self._steps(steps, column, cells)
         following = (hidden.transpose(1, 2).contiguous(), cells.transpose(1, 2).contiguous())
-        return values.permute(2, 0, 1), following[: len(state)]
+        return steps[:, : self.num_features].permute(2, 0, 1), following[: len(state)]
 
-    def _steps(self, values: Tensor, column: Tensor, cells: Tensor) -> None:
-        """Turn ``values`` from innovations into values, and advance ``column`` and ``cells``, all in place."""
+    def _steps(self, steps: Tensor, column: Tensor, cells: Tensor) -> None:
+        """Turn the innovations in ``steps`` into values, and advance ``column`` and ``cells``, all in place."""
         size = self.hidden_size
         gates = column.new_empty((1 if self.cell.startswith("rnn") else 4) * size, column.shape[1])
         layers = []
-        begin, one = 0, self.num_features
+        begin, one = 0, self.num_inputs
         for weights, c in zip(self.weights, cells.unbind(0), strict=True):
             end = one + 1 + size
             pieces = [(column[begin:end], gates)]
@@ -159,10 +164,10 @@ class StepLoop:
             layers.append((products, column[one + 1 : end], c))
             begin, one = one + 1, end
         advance = self._advance(gates)
-        x, top = column[: self.num_features], column[begin:]
-        for value in values.unbind(0):
+        inputs, top = column[: self.num_inputs], column[begin:]
+        for value, step in zip(steps[:, : self.num_features].unbind(0), steps.unbind(0), strict=True):
             value.addmm_(self.readout, top)
-            x.copy_(value)
+            inputs.copy_(step)
             for products, h, c in layers:
                 for weight, source, target in products:
                     torch.mm(weight, source, out=target)
@@ -194,17 +199,17 @@ class StepLoop:
             return lambda h, _: torch.tanh(gates, out=h)
         return lambda h, _: torch.clamp_min(gates, 0.0, out=h)
 
-    def _replay(self, values: Tensor, column: Tensor, cells: Tensor) -> None:
+    def _replay(self, steps: Tensor, column: Tensor, cells: Tensor) -> None:
         """The same on a GPU: capture ``GRAPH_STEPS`` steps once and replay them, one launch for all their kernels."""
-        with torch.cuda.device(values.device):
-            piece = values[:GRAPH_STEPS].clone()
+        with torch.cuda.device(steps.device):
+            piece = steps[:GRAPH_STEPS].clone()
             current, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
             stream = torch.cuda.Stream()
             stream.wait_stream(current)
             with torch.cuda.stream(stream):  # a capture needs its libraries initialised
                 self._steps(piece[:1].clone(), column.clone(), cells.clone())
             current.wait_stream(stream)
-            num_replayed = len(values) // GRAPH_STEPS * GRAPH_STEPS
+            num_replayed = len(steps) // GRAPH_STEPS * GRAPH_STEPS
             try:
                 # The capture runs nothing: column and cells stay as they are. Other threads may go on using the GPU.
                 with torch.cuda.graph(graph, capture_error_mode="thread_local"):
@@ -213,9 +218,9 @@ class StepLoop:
                 warnings.warn(f"CUDA graph capture failed, stepping without: {error}", RuntimeWarning, stacklevel=2)
                 num_replayed = 0
             for begin in range(0, num_replayed, GRAPH_STEPS):
-                chunk = values[begin : begin + GRAPH_STEPS]
+                chunk = steps[begin : begin + GRAPH_STEPS]
                 piece.copy_(chunk)
                 graph.replay()
                 chunk.copy_(piece)
-            self._steps(values[num_replayed:], column, cells)
+            self._steps(steps[num_replayed:], column, cells)
             current.synchronize()  # the graph and its memory must outlive the replays

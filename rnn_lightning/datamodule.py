@@ -2,6 +2,8 @@
 
 import tempfile
 import uuid
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +13,8 @@ from torch import Tensor
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.loaders import BatchLoader, ForecastBatch, ShuffledLoader, WindowBatch
-from rnn_lightning.series import Series, SeriesData
+from rnn_lightning.series import CALENDAR, Series, SeriesData
+from rnn_lightning.series.source import PIECE_ROWS, encode_calendar
 from rnn_lightning.windows import (
     Segments,
     Split,
@@ -22,6 +25,8 @@ from rnn_lightning.windows import (
     split_by_time,
     training_windows,
 )
+
+HELD_OUT: tuple[Split, Split] = ("val", "test")
 
 
 class SequenceDataModule(L.LightningDataModule):
@@ -74,7 +79,7 @@ class SequenceDataModule(L.LightningDataModule):
             if count is not None and count < 1:
                 raise InputError(f"--data.{name} must be at least 1, got {count}.")
         require_fractions(val_fraction, test_fraction)
-        self.series, self.num_features = series, series.num_features
+        self.series, self.num_features, self.num_covariates = series, series.num_features, series.num_covariates
         self.context_length, self.scored_length, self.stride = context_length, scored_length, stride
         self.horizon, self.batch_size, self.split_by = horizon, batch_size, split_by
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
@@ -97,30 +102,40 @@ class SequenceDataModule(L.LightningDataModule):
         if self._data is None:
             several = self.trainer is not None and self.trainer.num_devices > 1
             self._data = self._load_once(self.trainer) if several else self._load()  # type: ignore[arg-type]
+            self._data.unlink()
             split = split_by_time if self.split_by == "time" else split_by_series
-            self.segments = split(self._data.offsets, self.val_fraction, self.test_fraction)
+            self.segments = split(self._data.offsets[:-1], self._data.ends, self.val_fraction, self.test_fraction)
         if stage == "fit":
             self._require_windows()
         if stage == "predict":
-            self._require_context()
+            self._require_future()
         if stage in ("fit", "validate") and self.val_fraction > 0:
             self._require_forecasts("val")
         if stage == "test":
             self._require_forecasts("test")
 
-    def train_series(self) -> list[Tensor]:
-        """The training part of every series, each ``(time, feature)``: views."""
-        segments = self.segments["train"]
-        spans = zip(segments.start.tolist(), segments.end.tolist(), strict=True)
-        return [self.data.values[start:end] for start, end in spans if end > start]
+    def train_series(self) -> "Pieces":
+        """The training part of every series, in pieces ``(time, feature)``."""
+        return Pieces(lambda rows: self.data.values[rows], self.segments["train"])
+
+    def train_covariates(self) -> "Pieces":
+        """The covariates of the training part of every series, in pieces ``(time, covariate)``; none without covariates."""
+        segments = self.segments["train"] if self.num_covariates else Segments(*[torch.zeros(0)] * 4)
+        return Pieces(lambda rows: self._covariates(torch.arange(rows.start, rows.stop)), segments)
 
     def train_dataloader(self) -> ShuffledLoader[WindowBatch]:
-        windows = self._training_windows()
+        windows, segments = self._training_windows(), self.segments["train"]
+        length = self.context_length + self.scored_length
+        padded = bool((segments.end - segments.start < length).any())
 
         def make_batch(items: Tensor) -> WindowBatch:
-            _, start = windows.locate(items)
-            steps = start[:, None] + torch.arange(self.context_length + self.scored_length)
-            return WindowBatch(self.data.values[steps], self.context_length)
+            segment, start = windows.locate(items)
+            steps = start[:, None] + torch.arange(length)
+            bounds = (segments.start[segment], segments.end[segment]) if padded else None
+            values = self._values(steps, bounds)
+            # A sum is NaN if any value is: the cheapest way to know.
+            complete = bool(values.sum().isfinite())
+            return WindowBatch(values, self.context_length, self._covariates(steps, bounds), complete)
 
         loader = ShuffledLoader(
             make_batch,
@@ -144,31 +159,79 @@ class SequenceDataModule(L.LightningDataModule):
         data = self.data
 
         def make_batch(items: Tensor) -> ForecastBatch:
-            steps = data.offsets[items + 1][:, None] + torch.arange(-self.context_length, 0)
-            unknown = data.values.new_full((1, 1, 1), torch.nan).expand(len(items), self.horizon, self.num_features)
-            origin = data.lengths[items] - 1
-            return ForecastBatch(data.values[steps], unknown, items, origin, self.num_samples, self.seed)
+            first, end = data.offsets[items], data.ends[items]
+            steps = end[:, None] + torch.arange(-self.context_length, 0)
+            context = self._values(steps, (first, end))
+            target = context.new_full((1, 1, 1), torch.nan).expand(len(items), self.horizon, self.num_features)
+            covariates = self._covariates(steps, (first, end))
+            if covariates is not None:
+                covariates = torch.cat([covariates, self._future(items)], 1)
+            return ForecastBatch(context, target, items, end - first - 1, self.num_samples, self.seed, covariates)
 
         return BatchLoader(make_batch, data.num_series, self.batch_size, *self._devices())
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of batches trained on, so that a resumed fit sees those an uninterrupted one would have seen."""
+        """The number of batches trained on, so that a resumed fit sees those an uninterrupted one would have seen.
+
+        And the intervals of the calendar the network was trained on.
+        """
         if self.trainer is None:
             return {}
         total = self.trainer.fit_loop.epoch_loop.batch_progress.total
-        return {"position": total.processed}  # type: ignore[attr-defined]
+        return {"position": total.processed, "intervals": self._calendar_intervals()}  # type: ignore[attr-defined]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the position; refuse series in other steps than those the network was trained on."""
         self._position = state_dict.get("position", 0)
+        trained: list[str] = state_dict.get("intervals", [])
+        other = sorted(set(self._calendar_intervals()) - set(trained)) if self._data is not None else []
+        if trained and other:
+            raise InputError(
+                f"the series have steps of {', '.join(other)}, and the network was trained on steps of {', '.join(trained)}: "
+                "fit one on the new steps, or give --data.series.frequency."
+            )
+
+    def _calendar_intervals(self) -> list[str]:
+        return sorted({interval for interval in self.data.times.intervals if isinstance(interval, str)})
+
+    def summary(self) -> dict[str, Any]:
+        """What there is to train and to score on, see ``summary.py``."""
+        from rnn_lightning.summary import summarize
+
+        segments = self.segments["train"]
+        lengths = segments.end - segments.start
+        length = self.context_length + self.scored_length
+        splits: dict[str, dict[str, int]] = {
+            "train": {
+                "series": int((lengths > 0).sum()),
+                "steps": int(lengths.sum()),
+                "windows": len(self._training_windows()),
+                "window_length": length,
+                "padded_series": int(((lengths >= 2) & (lengths < length)).sum()),
+                "unused_series": int((lengths == 1).sum()),
+            }
+        }
+        for name in HELD_OUT:
+            if getattr(self, f"{name}_fraction") > 0:
+                lengths = self.segments[name].end - self.segments[name].start
+                splits[name] = {
+                    "series": int((lengths > 0).sum()),
+                    "steps": int(lengths.sum()),
+                    "forecasts": len(self._forecast_windows(name)),
+                    "horizon": self._split_horizon(name),
+                }
+        return summarize(self.data, splits)
 
     def _load(self) -> SeriesData:
         data = self.series.load()
         data.validate()
-        if data.values.shape[1] != self.num_features:
-            raise InputError(
-                f"{type(self.series).__name__}.load() gives {data.values.shape[1]} features, and its num_features says "
-                f"{self.num_features}: correct one of them."
-            )
+        num_covariates = len(data.covariate_names) + sum(CALENDAR[name] for name in data.calendar_names)
+        for name, given in (("num_features", data.values.shape[1]), ("num_covariates", num_covariates)):
+            if given != getattr(self, name):
+                raise InputError(
+                    f"{type(self.series).__name__}.load() gives {given} {name.removeprefix('num_')}, and its {name} says "
+                    f"{getattr(self, name)}: correct one of them."
+                )
         return data
 
     def _load_once(self, trainer: L.Trainer) -> SeriesData:
@@ -194,7 +257,7 @@ class SequenceDataModule(L.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def _training_windows(self) -> Windows:
-        return training_windows(self.segments["train"], self.context_length + self.scored_length, self.stride)
+        return training_windows(self.segments["train"], self.context_length, self.scored_length, self.stride)
 
     def _forecast_windows(self, split: Split) -> Windows:
         return scored_windows(self.segments[split], self.context_length, self._split_horizon(split))
@@ -207,53 +270,112 @@ class SequenceDataModule(L.LightningDataModule):
 
     def _forecast_loader(self, split: Split) -> BatchLoader[ForecastBatch]:
         """Forecasts that score every step of a split once; beyond its end the target is NaN."""
-        windows, segments = self._forecast_windows(split), self.segments[split]
-        horizon, last = self._split_horizon(split), len(self.data.values) - 1
+        windows, segments, offsets = self._forecast_windows(split), self.segments[split], self.data.offsets
+        horizon = self._split_horizon(split)
 
         def make_batch(items: Tensor) -> ForecastBatch:
             segment, start = windows.locate(items)
+            series, first = segments.series[segment], segments.first[segment]
             steps = start[:, None] + torch.arange(self.context_length + horizon)
-            values = self.data.values[steps.clamp_max(last)]
-            values[steps >= segments.end[segment][:, None]] = torch.nan
+            values = self._values(steps, (first, segments.end[segment]))
             context, target = values[:, : self.context_length], values[:, self.context_length :]
-            origin = start + self.context_length - 1 - segments.first[segment]
-            return ForecastBatch(context, target, segments.series[segment], origin)
+            # What nothing is known of before is not scored; any number stands for it.
+            unknown = context.isnan().all(1, keepdim=True)
+            target.masked_fill_(unknown, torch.nan)
+            context.masked_fill_(unknown, 1.0)
+            covariates = self._covariates(steps, (first, offsets[series + 1]))
+            return ForecastBatch(context, target, series, start + self.context_length - 1 - first, covariates=covariates)
 
         return BatchLoader(make_batch, len(windows), self.batch_size, *self._devices())
 
+    def _values(self, steps: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
+        """The values of rows ``steps (batch, time)``, NaN outside of the bounds, first and one past the last, of each."""
+        if bounds is None:
+            return self.data.values[steps]
+        outside = (steps < bounds[0][:, None]) | (steps >= bounds[1][:, None])
+        return self.data.values[steps.clamp(0, len(self.data.values) - 1)].masked_fill_(outside[..., None], torch.nan)
+
+    def _covariates(self, steps: Tensor, bounds: tuple[Tensor, Tensor] | None = None) -> Tensor | None:
+        """The same of the covariates; None without any."""
+        if self.num_covariates == 0:
+            return None
+        covariates = self.data.encoded(steps.clamp(0, len(self.data.values) - 1))
+        if covariates is not None and bounds is not None:
+            outside = (steps < bounds[0][:, None]) | (steps >= bounds[1][:, None])
+            covariates.masked_fill_(outside[..., None], torch.nan)
+        return covariates
+
+    def _future(self, items: Tensor) -> Tensor:
+        """The covariates ``(batch, horizon, covariate)`` of the steps after the last known one of each series."""
+        data, parts = self.data, []
+        if data.covariates is not None:
+            parts.append(data.covariates[data.ends[items][:, None] + torch.arange(self.horizon)])
+        if data.calendar is not None:
+            parts.append(encode_calendar(data.future_calendar(items.tolist(), self.horizon), data.calendar_names))
+        return torch.cat(parts, -1)
+
     def _require_windows(self) -> None:
-        segments = self.segments["train"]
-        lengths = segments.end - segments.start
-        needed = self.context_length + self.scored_length
-        if len(lengths) == 0:
+        if len(self.segments["train"].start) == 0:
             raise InputError(
                 f"--data.val_fraction {self.val_fraction} and --data.test_fraction {self.test_fraction} leave none of the "
                 f"{self.data.num_series} series to train on: lower them, or set --data.split_by time."
             )
-        short = (lengths < needed).nonzero()[:, 0]
-        if len(short):
-            index = int(short[0])
-            whole = int(self.data.lengths[index])
+        if len(self._training_windows()) == 0:
+            index = int(self.data.lengths.argmax())
             raise InputError(
-                f"series {self.data.ids[index]!r} has {whole} steps, {int(lengths[index])} of them to train on, fewer than "
-                f"one window of --data.context_length {self.context_length} + --data.scored_length {self.scored_length} = "
-                f"{needed}: lower these, or --data.val_fraction and --data.test_fraction, or set --data.split_by series "
-                f"to split whole series ({len(short)} of {len(lengths)} series are too short)."
+                f"no series has two steps to train on: the longest, {self.data.ids[index]!r}, has "
+                f"{int(self.data.lengths[index])} in all. Lower --data.val_fraction and --data.test_fraction, or give more."
             )
 
     def _require_forecasts(self, split: Literal["val", "test"]) -> None:
         if len(self._forecast_windows(split)) == 0:
             name = f"--data.{split}_fraction"
             raise InputError(
-                f"{name} {getattr(self, f'{split}_fraction')} leaves no step to forecast after --data.context_length "
-                f"{self.context_length} known ones: raise {name} or lower the context."
+                f"{name} {getattr(self, f'{split}_fraction')} leaves no step to forecast after a context: raise {name}, or "
+                "lower --data.context_length."
             )
 
-    def _require_context(self) -> None:
-        lengths = self.data.lengths
-        if int(lengths.min()) < self.context_length:
-            index = int(lengths.argmin())
-            raise InputError(
-                f"series {self.data.ids[index]!r} has {int(lengths[index])} steps, fewer than --data.context_length "
-                f"{self.context_length}: lower it."
-            )
+    def _require_future(self) -> None:
+        """Refuse to forecast where covariates of the horizon are not known."""
+        data = self.data
+        if data.covariates is None:
+            return
+        missing = data.offsets.diff() - data.lengths < self.horizon
+        if not bool(missing.any()):
+            rows = data.ends[:, None] + torch.arange(self.horizon)
+            missing = data.covariates[rows].isnan().any(-1).any(-1)
+        short = missing.nonzero()[:, 0].tolist()
+        if short:
+            raise InputError(self._missing_covariates(short))
+
+    def _missing_covariates(self, short: list[int]) -> str:
+        data, found = self.data, []
+        for index in short[:3]:
+            stamps = data.times.stamps(index, int(data.lengths[index]), self.horizon)
+            rows = range(int(data.ends[index]), int(data.offsets[index + 1]))
+            known = [not bool(data.covariates[row].isnan().any()) for row in rows][: self.horizon]  # type: ignore[index]
+            unknown = [str(stamp) for stamp, is_known in zip_longest(stamps, known, fillvalue=False) if not is_known]
+            span = unknown[0] if len(unknown) == 1 else f"{unknown[0]} to {unknown[-1]}"
+            found.append(f"{data.ids[index]!r} ({len(unknown)} steps, {data.time_column} = {span})")
+        more = f" and {len(short) - 3} more series" if len(short) > 3 else ""
+        return (
+            f"the covariates {', '.join(data.covariate_names)} are not known over --data.horizon {self.horizon} after the last "
+            f"value of {', '.join(found)}{more}: add rows with them after the last value, or lower the horizon."
+        )
+
+
+class Pieces:
+    """Tensors read one after another, no more than a million rows at a time; can be gone through again.
+
+    Args:
+        read: from a slice of rows to a tensor.
+        segments: the runs of rows to read.
+    """
+
+    def __init__(self, read: Callable[[slice], Any], segments: Segments) -> None:
+        self.read, self.segments = read, segments
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for start, end in zip(self.segments.start.tolist(), self.segments.end.tolist(), strict=True):
+            for first in range(start, end, PIECE_ROWS):
+                yield self.read(slice(first, min(first + PIECE_ROWS, end)))

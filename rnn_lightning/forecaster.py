@@ -2,26 +2,25 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import lightning.pytorch as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
-from torch.nn import functional
 
-from rnn_lightning.closed_loop import close_loop
 from rnn_lightning.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
 from rnn_lightning.loaders import ForecastBatch, WindowBatch
+from rnn_lightning.loss import free_run, mean_squared_error, scored, teacher_forced
 from rnn_lightning.metrics import FreeRunError, ResidualMoments
 from rnn_lightning.network import Cell, RecurrentNetwork
 from rnn_lightning.rollout import State, generate, observe, rollout, warm_up
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
-ARCHITECTURE = ("num_features", "cell", "hidden_size", "num_layers", "transforms")
+ARCHITECTURE = ("num_features", "num_covariates", "cell", "hidden_size", "num_layers", "transforms")
 """The arguments that a checkpoint's weights depend on."""
 
 
@@ -54,6 +53,7 @@ class Forecaster(L.LightningModule):
         schedule: the learning rate stays ``constant``, or falls to zero over the whole fit as a half ``cosine``.
         free_run_weight: weight, 0 to 1, of the error of the network's own free run over the scored steps in the loss; the
             rest is that of the teacher-forced next step.
+        num_covariates: number of covariates; the command line takes it from the data.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Forecaster(L.LightningModule):
         learning_rate: float = 0.01,
         schedule: Literal["constant", "cosine"] = "cosine",
         free_run_weight: float = 0.0,
+        num_covariates: int = 0,
     ) -> None:
         super().__init__()
         if not learning_rate > 0:
@@ -78,7 +79,7 @@ class Forecaster(L.LightningModule):
         transforms = list(transforms)  # a tuple would differ from what the command line makes of it
         self.save_hyperparameters()
         self.learning_rate, self.schedule, self.free_run_weight = learning_rate, schedule, free_run_weight
-        self.network = RecurrentNetwork(num_features, cell, hidden_size, num_layers, dropout, transforms)
+        self.network = RecurrentNetwork(num_features, cell, hidden_size, num_layers, dropout, transforms, num_covariates)
         self.residuals = ResidualMoments(num_features)
         self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
         self._losses: list[Tensor] = []
@@ -92,10 +93,10 @@ class Forecaster(L.LightningModule):
         else:
             super().__setattr__(name, value)
 
-    def forward(self, context: Tensor, horizon: int) -> Tensor:
+    def forward(self, context: Tensor, horizon: int, covariates: Tensor | None = None) -> Tensor:
         """The point forecast ``(batch, horizon, feature)`` of contexts ``(batch, time, feature)``, see ``rollout``."""
         with self._float32():
-            return rollout(self.network, context, horizon)
+            return rollout(self.network, context, horizon, covariates=covariates)
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
         loss = self._loss(batch)
@@ -127,8 +128,9 @@ class Forecaster(L.LightningModule):
             return
         values = torch.cat([batch.context, batch.target], 1)
         with self._float32():
-            self.residuals.update(*self._teacher_forced(values, batch.context.shape[1]))
-        self.val_rollout.update(self(batch.context, batch.target.shape[1]), batch.target)
+            windows = scored(self.network, values, batch.context.shape[1], batch.covariates)
+            self.residuals.update(teacher_forced(self.network, windows), windows.target)
+        self.val_rollout.update(self(batch.context, batch.target.shape[1], batch.covariates), batch.target)
 
     def on_validation_epoch_end(self) -> None:
         covariance = self.network.residual_covariance
@@ -144,7 +146,7 @@ class Forecaster(L.LightningModule):
     def test_step(self, batch: ForecastBatch, batch_idx: int) -> None:
         if len(batch.context) == 0:
             return
-        self.test_rollout.update(self(batch.context, batch.target.shape[1]), batch.target)
+        self.test_rollout.update(self(batch.context, batch.target.shape[1], batch.covariates), batch.target)
 
     def on_test_epoch_end(self) -> None:
         errors = self.test_rollout.compute()
@@ -160,10 +162,11 @@ class Forecaster(L.LightningModule):
             names = [datamodule.data.ids[index] for index in batch.series_index.tolist()]
         samples = None
         with self._float32():
-            point = rollout(self.network, batch.context, horizon, names=names)
+            known: dict[str, Any] = {"covariates": batch.covariates, "names": names}
+            point = rollout(self.network, batch.context, horizon, **known)
             if batch.num_samples is not None:
                 noise = sampling(batch.num_samples, batch.seed, batch.series_index.tolist())
-                samples = rollout(self.network, batch.context, horizon, **noise, names=names)
+                samples = rollout(self.network, batch.context, horizon, **noise, **known)
         return Forecast(batch.series_index, point, samples)
 
     def configure_optimizers(self) -> Any:
@@ -191,11 +194,13 @@ class Forecaster(L.LightningModule):
         datamodule = self._datamodule()
         if not isinstance(datamodule, SequenceDataModule):
             return
-        if datamodule.num_features != self.network.num_features:
-            raise InputError(
-                f"the data have {datamodule.num_features} features and the network {self.network.num_features}: "
-                "they must be equal; set --model.num_features."
-            )
+        for name in ("num_features", "num_covariates"):
+            of_data, of_network = getattr(datamodule, name), getattr(self.network, name)
+            if of_data != of_network:
+                what = name.removeprefix("num_")
+                raise InputError(
+                    f"the data have {of_data} {what} and the network {of_network}: they must be equal; set --model.{name}."
+                )
         needed = self.network.transforms.num_lost + 1
         if datamodule.context_length < needed:
             raise InputError(
@@ -204,6 +209,7 @@ class Forecaster(L.LightningModule):
             )
         if stage == "fit" and not bool(self.network.transforms.fitted):
             self.network.transforms.fit(datamodule.train_series())
+            self.network.covariate_scale.fit(datamodule.train_covariates())
 
     def on_train_start(self) -> None:
         self._require_ready()
@@ -228,20 +234,30 @@ class Forecaster(L.LightningModule):
         for name in ARCHITECTURE:
             if name in saved and saved[name] != self.hparams[name]:
                 ours = f"--model.{name} is {self.hparams[name]}"
-                if name == "num_features":
-                    ours = f"the data have {self.hparams[name]} features"
+                if name.startswith("num_") and name != "num_layers":
+                    ours = f"the data have {self.hparams[name]} {name.removeprefix('num_')}"
                 raise InputError(
                     f"{ours}, and the checkpoint holds a network with {saved[name]}: leave the option out, or choose "
                     "another checkpoint."
                 )
 
-    def forecast(self, context: Array, horizon: int, *, num_samples: int | None = None, seed: int = 0) -> Array:
+    def forecast(
+        self,
+        context: Array,
+        horizon: int,
+        *,
+        covariates: np.ndarray | Tensor | None = None,
+        num_samples: int | None = None,
+        seed: int = 0,
+    ) -> Array:
         """Forecast from a NumPy array or a tensor in the units of the data, as ``predict`` does.
 
         Args:
             context: the known steps: ``(time,)`` of one series with one feature, ``(time, feature)`` of one series, or
-                ``(batch, time, feature)``.
+                ``(batch, time, feature)``; NaN is a value that is not known.
             horizon: number of steps to generate.
+            covariates: those of the known steps and of the horizon, ``(time + horizon, covariate)`` or
+                ``(batch, time + horizon, covariate)``, for a network trained with covariates.
             num_samples: number of sampled paths; None for the point forecast.
             seed: seed of the sampled paths.
 
@@ -254,8 +270,10 @@ class Forecaster(L.LightningModule):
         if not isinstance(context, Tensor):
             context = np.ascontiguousarray(context)
         batch = self._as_batch(context)
+        known = self._as_batch(covariates)
         with torch.inference_mode():
-            values = self._evaluated(rollout, batch, horizon, **sampling(num_samples, seed, range(len(batch))))
+            noise = sampling(num_samples, seed, range(len(batch)))
+            values = self._evaluated(rollout, batch, horizon, covariates=known, **noise)
         values = values.clone()  # an ordinary tensor again
         if context.ndim < 3:
             values = values.squeeze(-3)
@@ -265,46 +283,37 @@ class Forecaster(L.LightningModule):
             return values.to(context if context.is_floating_point() else context.device)
         return values.cpu().numpy().astype(context.dtype if context.dtype.kind == "f" else np.float32)
 
-    def warm_up(self, history: np.ndarray | Tensor) -> State:
+    def warm_up(self, history: np.ndarray | Tensor, covariates: np.ndarray | Tensor | None = None) -> State:
         """The state after a history, with axes as for ``forecast``; see ``rollout.warm_up``."""
-        return self._evaluated(warm_up, self._as_batch(history))
+        return self._evaluated(warm_up, self._as_batch(history), self._as_batch(covariates))
 
-    def observe(self, state: State, values: np.ndarray | Tensor) -> State:
+    def observe(self, state: State, values: np.ndarray | Tensor, covariates: np.ndarray | Tensor | None = None) -> State:
         """The state after new values that follow it, with axes as for ``forecast``; see ``rollout.observe``."""
-        return self._evaluated(observe, state, self._as_batch(values))
+        return self._evaluated(observe, state, self._as_batch(values), self._as_batch(covariates))
 
-    def generate(self, state: State, horizon: int, *, num_samples: int | None = None, seed: int = 0) -> Tensor:
-        """Generate ``([sample,] batch, horizon, feature)`` from a state, which is left as it is."""
-        series = range(state.recurrent[0].shape[1])
+    def generate(
+        self,
+        state: State,
+        horizon: int,
+        *,
+        covariates: np.ndarray | Tensor | None = None,
+        num_samples: int | None = None,
+        seed: int = 0,
+    ) -> Tensor:
+        """Generate ``([sample,] batch, horizon, feature)`` from a state, which is left as it is; see ``rollout.generate``."""
+        noise = sampling(num_samples, seed, range(state.recurrent[0].shape[1]))
         with torch.inference_mode():
-            values = self._evaluated(generate, state, horizon, **sampling(num_samples, seed, series))
+            values = self._evaluated(generate, state, horizon, covariates=self._as_batch(covariates), **noise)
         return values.clone()
 
     def _loss(self, batch: WindowBatch) -> Tensor:
-        loss = functional.mse_loss(*self._teacher_forced(batch.values, batch.context_length))
+        windows = scored(self.network, batch.values, batch.context_length, batch.covariates, batch.complete)
+        loss = mean_squared_error(teacher_forced(self.network, windows), windows)
         if self.free_run_weight > 0:
-            free_run = self._free_run_loss(batch.values, batch.context_length)
-            loss = (1 - self.free_run_weight) * loss + self.free_run_weight * free_run
+            with self._float32():
+                of_free_run = mean_squared_error(free_run(self.network, windows), windows)
+            loss = (1 - self.free_run_weight) * loss + self.free_run_weight * of_free_run
         return loss
-
-    def _teacher_forced(self, values: Tensor, context_length: int) -> tuple[Tensor, Tensor]:
-        """Predictions and targets of the scored steps in transformed units: every step is predicted from the known ones."""
-        context, target = self._transformed(values, context_length)
-        outputs, _ = self.network.recur(torch.cat([context, target], 1)[:, :-1])
-        return self.network.readout(outputs[:, context.shape[1] - 1 :]), target
-
-    def _free_run_loss(self, values: Tensor, context_length: int) -> Tensor:
-        """Mean squared error of the network's own free run from the context, in transformed units."""
-        context, target = self._transformed(values, context_length)
-        with self._float32():
-            _, state = self.network.recur(context)
-            generated, _ = close_loop(self.network)(torch.zeros_like(target), state)
-        return functional.mse_loss(generated, target)
-
-    def _transformed(self, values: Tensor, context_length: int) -> tuple[Tensor, Tensor]:
-        """The context and the scored steps of windows in transformed units."""
-        context, memory = self.network.transforms.start(values[:, :context_length])
-        return context, self.network.transforms(values[:, context_length:], memory)[0]
 
     def _float32(self) -> torch.autocast:
         """No mixed precision: bfloat16 has three digits, and generation feeds its rounding errors back."""
@@ -329,7 +338,15 @@ class Forecaster(L.LightningModule):
                 "the network has not been fitted: load a checkpoint, or fit it with a SequenceDataModule first."
             )
 
-    def _as_batch(self, values: np.ndarray | Tensor) -> Tensor:
+    @overload
+    def _as_batch(self, values: np.ndarray | Tensor) -> Tensor: ...
+
+    @overload
+    def _as_batch(self, values: None) -> None: ...
+
+    def _as_batch(self, values: np.ndarray | Tensor | None) -> Tensor | None:
+        if values is None:
+            return None
         tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values, np.float64))
         tensor = tensor.to(self.network.readout.weight)
         if tensor.ndim == 1:

@@ -4,34 +4,47 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rnn_lightning.errors import InputError
+
+BLOCK_BATCHES = 256
+"""Batches whose items are drawn together: drawing has a cost of its own."""
+
+FEISTEL_ROUNDS = 8
+"""Rounds of the random permutation; from four on it is one, for those who do not know its keys."""
 
 
 class WindowBatch(NamedTuple):
     """Windows to train on.
 
     Attributes:
-        values: ``(batch, time, feature)`` in the units of the data.
+        values: ``(batch, time, feature)`` in the units of the data, NaN where they are not known.
         context_length: number of first steps that warm the state up and are not scored.
+        covariates: ``(batch, time, covariate)``, those of the same steps, or None.
+        complete: whether all values are known: said where the data are, so that no GPU has to be waited for; None leaves it
+            to be found out.
     """
 
     values: Tensor
     context_length: int
+    covariates: Tensor | None = None
+    complete: bool | None = None
 
 
 class ForecastBatch(NamedTuple):
     """Forecasts to make.
 
     Attributes:
-        context: ``(batch, time, feature)``, the known steps up to the origin.
-        target: ``(batch, horizon, feature)``, what follows, NaN where unknown.
+        context: ``(batch, time, feature)``, the steps up to the origin, NaN where they are not known.
+        target: ``(batch, horizon, feature)``, what follows, NaN where it is not known.
         series_index: ``(batch,)``, which series each is of.
         origin: ``(batch,)``, the last known step of each, counted from the start of its series.
         num_samples: number of sampled paths wanted, or None.
         seed: seed of the sampled paths.
+        covariates: ``(batch, time + horizon, covariate)``, those of the context and of the horizon, or None.
     """
 
     context: Tensor
@@ -40,6 +53,7 @@ class ForecastBatch(NamedTuple):
     origin: Tensor
     num_samples: int | None = None
     seed: int = 0
+    covariates: Tensor | None = None
 
 
 Batch = TypeVar("Batch")
@@ -103,31 +117,29 @@ class ShuffledLoader(BatchLoader[Batch]):
                 f"there are {num_items} training windows for {world_size} devices: lower --trainer.devices, "
                 "--data.context_length or --data.scored_length."
             )
-        self.batches_per_pass = math.ceil(num_items // world_size / batch_size)
+        self.num_each = num_items // world_size
+        self.batches_per_pass = math.ceil(self.num_each / batch_size)
         self.num_batches = num_batches or self.batches_per_pass
         self.seed, self.position = seed, 0
-        self._order: tuple[int, Tensor] | None = None
+        self._block: tuple[tuple[int, int], Tensor] | None = None
 
     def __len__(self) -> int:
         return self.num_batches
 
     def __iter__(self) -> Iterator[Batch]:
         for _ in range(self.num_batches):
-            number, index = divmod(self.position, self.batches_per_pass)
             self.position += 1
-            items = self._pass(number)[index * self.batch_size : (index + 1) * self.batch_size]
-            yield self.make_batch(items.long())
+            yield self.make_batch(self._items(self.position - 1))
 
-    def _pass(self, number: int) -> Tensor:
-        """The items of this device in pass ``number``."""
-        if self._order is None or self._order[0] != number:
-            self._order = None  # at most one order in memory
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-            dtype = torch.int32 if self.num_items < 2**31 else torch.int64
-            order = torch.randperm(self.num_items, generator=generator, dtype=dtype)
-            whole = self.num_items // self.world_size * self.world_size
-            self._order = number, order[:whole][self.rank :: self.world_size]
-        return self._order[1]
+    def _items(self, position: int) -> Tensor:
+        """The items of this device in the batch at ``position``."""
+        number, index = divmod(position, self.batches_per_pass)
+        block, within = divmod(index, BLOCK_BATCHES)
+        if self._block is None or self._block[0] != (number, block):
+            first = block * BLOCK_BATCHES * self.batch_size
+            mine = torch.arange(first, min(first + BLOCK_BATCHES * self.batch_size, self.num_each))
+            self._block = (number, block), permuted(mine * self.world_size + self.rank, self.num_items, (self.seed, number))
+        return self._block[1][within * self.batch_size : (within + 1) * self.batch_size]
 
     def state_dict(self) -> dict[str, Any]:
         """Empty: the data module keeps the position."""
@@ -135,3 +147,25 @@ class ShuffledLoader(BatchLoader[Batch]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to load, see ``state_dict``."""
+
+
+def permuted(index: Tensor, num_items: int, seed: tuple[int, int]) -> Tensor:
+    """Where a random permutation of ``num_items`` items puts those at ``index``, without a list of them all.
+
+    A Feistel network on the bits of the index (Luby and Rackoff, 1988) is a permutation of the next power of four; what it
+    puts beyond the items it is applied to again, until all are among them (Black and Rogaway, 2002).
+    """
+    half = max(1, math.ceil((num_items - 1).bit_length() / 2))
+    keys = np.random.default_rng([part % 2**64 for part in seed]).integers(2**63, size=FEISTEL_ROUNDS, dtype=np.uint64)
+    mask, shift = np.uint64(2**half - 1), np.uint64(half)
+    places = index.numpy().astype(np.uint64)
+    outside = np.full(len(places), True)
+    while outside.any():
+        left, right = places[outside] >> shift, places[outside] & mask
+        for key in keys:
+            mixed = (right + key) * np.uint64(0x9E3779B97F4A7C15)
+            mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+            left, right = right, left ^ (mixed >> np.uint64(32)) & mask
+        places[outside] = left << shift | right
+        outside = places >= num_items
+    return torch.from_numpy(places.astype(np.int64))

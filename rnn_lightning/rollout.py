@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from tqdm import tqdm
 
-from rnn_lightning.closed_loop import ClosedLoop, close_loop
+from rnn_lightning.closed_loop import close_loop
 from rnn_lightning.errors import InputError
+from rnn_lightning.gaps import first_known, recur_over_gaps
 from rnn_lightning.network import RecurrentNetwork, RecurrentState
 from rnn_lightning.transforms import Memory
 
@@ -50,6 +52,7 @@ def rollout(
     context: Tensor,
     horizon: int,
     *,
+    covariates: Tensor | None = None,
     num_samples: int | None = None,
     noise: Tensor | None = None,
     generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -59,8 +62,11 @@ def rollout(
 
     Args:
         network: the network, in evaluation mode (``network.eval()``): dropout is for training.
-        context: ``(batch, time, feature)``, the known steps, in the units of the data.
+        context: ``(batch, time, feature)``, the steps up to the origin, in the units of the data. NaN is a value that is not
+            known: the network goes on with its own prediction there, and begins at the first known value.
         horizon: number of steps to generate.
+        covariates: ``(batch, time + horizon, covariate)``, those of the context and of the steps to generate; None for a
+            network without.
         num_samples: number of sampled paths for each series; None for the point forecast.
         noise: ``(feature, feature)``, covariance of the noise of a sampled path in transformed units; the network's
             residual covariance if None.
@@ -74,33 +80,46 @@ def rollout(
 
     Raises:
         InputError: if the horizon or the number of samples is below 1, the context is too short for the transforms or of
-            another number of features, or there is no noise to sample from.
+            another number of features, there are other covariates than the network was made for, or there is no noise to
+            sample from.
     """
-    state = warm_up(network, context)
-    return generate(network, state, horizon, num_samples=num_samples, noise=noise, generator=generator, names=names)
+    following = coming = None
+    if covariates is not None:
+        known = context.shape[1] + 1
+        following, coming = covariates[:, 1:known], covariates[:, known:]
+        if covariates.shape[:2] != (len(context), context.shape[1] + horizon):
+            wanted = (len(context), context.shape[1] + horizon, network.num_covariates)
+            raise InputError(
+                f"the covariates must be (batch, time + horizon, covariate) = {wanted}, got {tuple(covariates.shape)}."
+            )
+    state = warm_up(network, context, following)
+    chosen = {"num_samples": num_samples, "noise": noise, "generator": generator, "names": names}
+    return generate(network, state, horizon, covariates=coming, **chosen)  # type: ignore[arg-type]
 
 
-def warm_up(network: RecurrentNetwork, history: Tensor) -> State:
-    """The state after a history ``(batch, time, feature)`` in the units of the data, which starts from zero."""
+def warm_up(network: RecurrentNetwork, history: Tensor, covariates: Tensor | None = None) -> State:
+    """The state after a history ``(batch, time, feature)`` in the units of the data, NaN where it is not known.
+
+    The state starts from zero at the first known value. ``covariates (batch, time, covariate)`` are those of the step
+    *after* each value: the state knows those of the step that it predicts.
+    """
     history = _checked(network, history, "context")
     needed = network.transforms.num_lost + 1
     if history.shape[1] < needed:
         raise InputError(
             f"the context has {history.shape[1]} steps; the network with its transforms needs at least {needed}."
         )
-    transformed, memory = network.transforms.start(history)
-    return State(_recur(network, transformed, network.initial_state(len(history))), memory)
+    return _continued(network, history, covariates, None)
 
 
-def observe(network: RecurrentNetwork, state: State, values: Tensor) -> State:
-    """The state after ``values (batch, time, feature)`` that follow those of ``state``.
+def observe(network: RecurrentNetwork, state: State, values: Tensor, covariates: Tensor | None = None) -> State:
+    """The state after ``values (batch, time, feature)`` that follow those of ``state``; arguments as for ``warm_up``.
 
     It equals warming up on all of them, except that ``standardize_context`` keeps the scale of the first warm-up.
     """
     values = _checked(network, values, "observed values")
     _require_state(network, state, len(values))
-    transformed, memory = network.transforms(values, state.memory)
-    return State(_recur(network, transformed, state.recurrent), memory)
+    return _continued(network, values, covariates, state)
 
 
 def generate(
@@ -108,23 +127,29 @@ def generate(
     state: State,
     horizon: int,
     *,
+    covariates: Tensor | None = None,
     num_samples: int | None = None,
     noise: Tensor | None = None,
     generator: torch.Generator | Sequence[torch.Generator] | None = None,
     names: Sequence[str] | None = None,
 ) -> Tensor:
-    """Generate from a state, which is left as it is; for the arguments see ``rollout``."""
+    """Generate from a state, which is left as it is; for the arguments see ``rollout``.
+
+    Except that ``covariates (batch, horizon - 1, covariate)`` begin at the second step to generate: the state knows the
+    first ones.
+    """
     for name, count in (("horizon", horizon), ("num_samples", num_samples)):
         if count is not None and count < 1:
             raise InputError(f"{name} must be at least 1, got {count}.")
     batch_size = state.recurrent[0].shape[1]
     _require_state(network, state, batch_size)
     innovations = _Innovations(network, batch_size, num_samples, noise, generator)
+    following = _coming(network, covariates, batch_size, horizon)
     # Samples are rows of the batch: row = sample * batch_size + series.
     recurrent = state.recurrent
     if num_samples is not None:
         recurrent = tuple(part.repeat(1, num_samples, 1) for part in recurrent)
-    transformed = _in_chunks(close_loop(network), innovations, recurrent, horizon, network.recurrent.hidden_size)
+    transformed = _in_chunks(network, innovations, following, recurrent, horizon)
     if num_samples is not None:
         transformed = transformed.unflatten(0, (num_samples, batch_size))
     values = network.transforms.inverse(transformed, state.memory)
@@ -177,10 +202,24 @@ class _Innovations:
         return (normal @ self.factor).permute(2, 1, 0, 3).flatten(0, 1).to(self.like)
 
 
+def _coming(network: RecurrentNetwork, covariates: Tensor | None, batch_size: int, horizon: int) -> Tensor | None:
+    """The scaled covariates of the step after each of the horizon: what the drive of a closed loop has of them."""
+    if covariates is None and network.num_covariates == 0:
+        return None
+    shape = (batch_size, horizon - 1, network.num_covariates)
+    if covariates is None or covariates.shape != shape:
+        given = None if covariates is None else tuple(covariates.shape)
+        raise InputError(f"the covariates from the second step on must be {shape} for this network, got {given}.")
+    no_values = network.readout.weight.new_zeros(*shape[:2], network.num_features)
+    scaled = network.join(no_values, covariates.to(no_values))[..., network.num_features :]
+    return functional.pad(scaled, (0, 0, 0, 1))  # the state after the last step is not asked for
+
+
 def _in_chunks(
-    closed_loop: ClosedLoop, innovations: _Innovations, state: RecurrentState, horizon: int, hidden_size: int
+    network: RecurrentNetwork, innovations: _Innovations, following: Tensor | None, state: RecurrentState, horizon: int
 ) -> Tensor:
     """The free run in chunks of rows and steps, whose hidden states stay within ``CHUNK_ELEMENTS``."""
+    closed_loop, hidden_size = close_loop(network), network.recurrent.hidden_size
     num_rows = state[0].shape[1]
     elements = CHUNK_ELEMENTS * (GPU_CHUNK_FACTOR if state[0].is_cuda else 1)
     rows = max(1, min(num_rows, elements // (hidden_size * min(horizon, MIN_CHUNK_STEPS))))
@@ -191,9 +230,12 @@ def _in_chunks(
     settings = {"delay": 3, "leave": False, "disable": total < PROGRESS_STEPS}
     with tqdm(total=total, desc="generate", unit="step", unit_scale=True, **settings) as bar:
         for first in range(0, horizon, steps):
-            drawn = innovations.draw(min(steps, horizon - first))
+            drive = innovations.draw(min(steps, horizon - first))
+            if following is not None:
+                repeated = following[:, first : first + steps].repeat(num_rows // len(following), 1, 1)
+                drive = torch.cat([drive, repeated], -1)
             columns = []
-            for index, piece in enumerate(drawn.split(rows)):
+            for index, piece in enumerate(drive.split(rows)):
                 values, states[index] = closed_loop(piece, states[index])
                 columns.append(values)
                 bar.update(values.shape[0] * values.shape[1])
@@ -201,36 +243,55 @@ def _in_chunks(
     return torch.cat(pieces, 1)
 
 
-def _recur(network: RecurrentNetwork, transformed: Tensor, state: RecurrentState) -> RecurrentState:
-    """The state after ``transformed``, in chunks of bounded memory."""
-    elements = CHUNK_ELEMENTS * (GPU_CHUNK_FACTOR if transformed.is_cuda else 1)
-    steps = max(1, elements // (network.recurrent.hidden_size * len(transformed)))
-    for piece in transformed.split(steps, 1):
-        if piece.shape[1]:
-            _, state = network.recur(piece, state)
-    return state
+def _continued(network: RecurrentNetwork, values: Tensor, covariates: Tensor | None, before: State | None) -> State:
+    """The state after checked ``values`` that follow ``before``, or start a series if it is None."""
+    if before is None:
+        transformed, memory = network.transforms.start(values)
+        recurrent = network.initial_state(len(values))
+    else:
+        transformed, memory = network.transforms(values, before.memory)
+        recurrent = before.recurrent
+    if covariates is not None:
+        covariates = covariates[:, values.shape[1] - transformed.shape[1] :]
+    inputs = network.join(transformed, covariates)
+    known = not bool(transformed.isnan().any())
+    begin = None if known or before is not None else first_known(transformed)
+    elements = CHUNK_ELEMENTS * (GPU_CHUNK_FACTOR if inputs.is_cuda else 1)
+    steps = max(1, elements // (network.recurrent.hidden_size * len(inputs)))
+    filled = []
+    for index, piece in enumerate(inputs.split(steps, 1)):
+        if known:
+            _, recurrent = network.recur(piece, recurrent)
+        else:
+            left = begin - index * steps if begin is not None else None
+            _, recurrent, piece = recur_over_gaps(network, piece, recurrent, left)
+            filled.append(piece[..., : network.num_features])
+    if not known:
+        _, memory = network.transforms.bridged(values, torch.cat(filled, 1), before.memory if before else None)
+    return State(recurrent, memory)
 
 
 def _end_at_nonfinite(values: Tensor, names: Sequence[str] | None) -> Tensor:
-    """NaN from the first non-finite step of each path on, and a warning that names it."""
+    """NaN from the first non-finite step of each feature of a path on, and a warning that names it."""
     if bool(values.isfinite().all()):
         return values
-    bad = ~values.isfinite().all(-1)
-    first = torch.where(bad.any(-1), bad.int().argmax(-1), values.shape[-2])
-    by_series = first if first.ndim == 1 else first.amin(0)
+    bad = ~values.isfinite()
+    first = torch.where(bad.any(-2), bad.int().argmax(-2), values.shape[-2])
+    by_series = first.amin(-1) if first.ndim == 2 else first.amin((0, -1))
     ended = [
         f"{names[index] if names is not None else f'series {index} of the batch'} at step {int(by_series[index]) + 1}"
         for index in (by_series < values.shape[-2]).nonzero()[:, 0].tolist()
     ]
     more = f" and {len(ended) - 5} more" if len(ended) > 5 else ""
     warnings.warn(
-        f"the free run leaves the finite numbers and is NaN from there: {', '.join(ended[:5])}{more}. The network or its "
-        "transforms are unstable beyond what was trained: train longer, with a lower learning rate, or shorten the horizon.",
+        f"the free run leaves the finite numbers and is NaN from there: {', '.join(ended[:5])}{more}. At step 1: nothing to "
+        "go on from is known in the context. Later: the network or its transforms are unstable beyond what was trained; train "
+        "longer, with a lower learning rate, or shorten the horizon.",
         RuntimeWarning,
         stacklevel=3,
     )
-    steps = torch.arange(values.shape[-2], device=values.device)
-    return torch.where((steps >= first[..., None])[..., None], torch.nan, values)
+    steps = torch.arange(values.shape[-2], device=values.device)[:, None]
+    return torch.where(steps >= first[..., None, :], torch.nan, values)
 
 
 def _checked(network: RecurrentNetwork, values: Tensor, what: str) -> Tensor:
@@ -239,8 +300,8 @@ def _checked(network: RecurrentNetwork, values: Tensor, what: str) -> Tensor:
         raise InputError(
             f"the {what} must be (batch, time, {network.num_features} features) for this network, got {tuple(values.shape)}."
         )
-    if not bool(values.isfinite().all()):
-        raise InputError(f"the {what} must be finite numbers: fill or drop NaN and infinite values.")
+    if bool(values.isinf().any()):
+        raise InputError(f"the {what} must be finite numbers, or NaN where they are not known.")
     return values.to(network.readout.weight)
 
 

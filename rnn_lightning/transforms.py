@@ -3,6 +3,9 @@
 A transform has a *memory*: what it must know from earlier steps to go on. ``start`` reads it from a context, ``forward``
 takes it and returns the next one, so that a series can be transformed in pieces, and ``inverse`` takes it to put a
 forecast back into the units of the data.
+
+NaN marks a value that is not known, and stays NaN; what depends on it is NaN as well. When the network has bridged the
+gaps, ``bridge`` puts its predictions back, so that the memory can go on.
 """
 
 from abc import ABC, abstractmethod
@@ -11,6 +14,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rnn_lightning.errors import InputError
 
@@ -44,6 +48,14 @@ class Transform(nn.Module, ABC):
         ``transformed`` may have more leading axes than the memory: ``(..., batch, time, feature)``.
         """
 
+    def bridge(self, values: Tensor, transformed: Tensor, memory: Memory) -> Tensor:
+        """``values`` with what is not known taken from ``transformed``, which is; ``memory`` is that before them."""
+        return torch.where(values.isnan(), self.inverse(transformed, memory), values)
+
+    def advance(self, values: Tensor, memory: Memory) -> Memory:
+        """The memory after ``values``, which follow those of ``memory``."""
+        return memory
+
 
 class Log(Transform):
     """The natural logarithm, for positive values whose changes are proportional to their level."""
@@ -51,7 +63,7 @@ class Log(Transform):
     def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         if bool((values <= 0).any()):
             raise InputError(
-                f"the log transform needs values above 0, and the smallest is {float(values.min()):g}: "
+                f"the log transform needs values above 0, and the smallest is {float(values[~values.isnan()].min()):g}: "
                 "remove log from --model.transforms or shift the data."
             )
         return values.log(), memory
@@ -73,12 +85,24 @@ class Difference(Transform):
         return (context[..., :0, :],)
 
     def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        values = torch.cat([memory[0], values], dim=-2)
-        return values.diff(dim=-2), (values[..., -1:, :],)
+        return torch.cat([memory[0], values], dim=-2).diff(dim=-2), self.advance(values, memory)
 
     def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
         # The sum of a million float32 steps would drift.
         return (memory[0].double() + transformed.double().cumsum(-2)).to(transformed.dtype)
+
+    def bridge(self, values: Tensor, transformed: Tensor, memory: Memory) -> Tensor:
+        """Each gap goes on from the last known value before it; what lies before the first one stays NaN."""
+        levels = torch.cat([memory[0], values], dim=-2)
+        change = functional.pad(transformed.double(), (0, 0, 1, 0)).cumsum(-2)
+        steps = torch.arange(levels.shape[-2], device=levels.device)[:, None]
+        last_known = torch.where(levels.isnan(), 0, steps).cummax(-2).values
+        anchor = (levels - change).gather(-2, last_known)
+        bridged = torch.where(levels.isnan(), anchor + change, levels.double())
+        return bridged[..., memory[0].shape[-2] :, :].to(values.dtype)
+
+    def advance(self, values: Tensor, memory: Memory) -> Memory:
+        return (values[..., -1:, :],)
 
 
 class Standardize(Transform):
@@ -96,17 +120,19 @@ class Standardize(Transform):
         self.register_buffer("scale", torch.ones(num_features))
 
     def fit(self, pieces: Iterable[Tensor]) -> None:
-        count, total, squares = 0, torch.zeros_like(self.mean).double(), torch.zeros_like(self.mean).double()
-        shift: Tensor | float = 0.0
+        zeros = torch.zeros_like(self.mean, dtype=torch.float64)
+        count, total, squares, shift = zeros, zeros, zeros, zeros
         for piece in pieces:
-            if count == 0:
-                shift = piece.double().mean(0)
-            centred = piece.double() - shift
-            count += len(centred)
-            total += centred.sum(0)
-            squares += centred.square().sum(0)
-        mean = total / count
-        deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
+            known = ~piece.isnan()
+            values = piece.double().nan_to_num(0.0)
+            if not bool(count.any()):
+                shift = values.sum(0) / known.sum(0).clamp_min(1)
+            centred = torch.where(known, values - shift, 0.0)
+            count = count + known.sum(0)
+            total = total + centred.sum(0)
+            squares = squares + centred.square().sum(0)
+        mean = total / count.clamp_min(1)
+        deviation = (squares / count.clamp_min(1) - mean.square()).clamp_min(0).sqrt()
         self.mean.copy_(mean + shift)
         magnitude = self.mean.abs()
         constant = torch.where(magnitude > 0, magnitude, 1.0)
@@ -119,20 +145,23 @@ class Standardize(Transform):
         return transformed * self.scale + self.mean
 
 
-class StandardizeContext(Transform):
+class StandardizeContext(Standardize):
     """Zero mean and unit standard deviation of each feature over the context of each series or window.
 
-    For many series of different scale. The memory is the mean and the scale, which stay those of the context. A part of
-    the mean in the scale keeps the rounding errors of a constant, such as the slope of a line, from being blown up.
+    For many series of different scale. The memory is the mean and the scale, which stay those of the context. A hundredth
+    of the mean is the smallest scale, so that neither the rounding errors of a constant, such as the slope of a line, nor
+    what follows a constant are blown up. Where all of a context is zero the scale is that of the training split, and where
+    nothing of it is known the mean is as well.
     """
 
     memory_size = 2
-    mean_part = 1e-4
+    min_part = 1e-2
 
     def start(self, context: Tensor) -> Memory:
-        mean = context.mean(-2, keepdim=True)
-        scale = torch.hypot(context.std(-2, correction=0, keepdim=True), self.mean_part * mean)
-        return mean, torch.where(scale > 0, scale, 1.0)
+        mean = context.nanmean(-2, keepdim=True)
+        deviation = (context - mean).square().nanmean(-2, keepdim=True).sqrt()
+        scale = torch.maximum(deviation, self.min_part * mean.abs())
+        return torch.where(mean.isnan(), self.mean, mean), torch.where(scale > 0, scale, self.scale)
 
     def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         mean, scale = memory
@@ -161,7 +190,7 @@ class Transforms(nn.Module):
             "log": Log,
             "difference": Difference,
             "standardize": lambda: Standardize(num_features),
-            "standardize_context": StandardizeContext,
+            "standardize_context": lambda: StandardizeContext(num_features),
         }
         for name in names:
             if name not in kinds:
@@ -179,8 +208,8 @@ class Transforms(nn.Module):
         return [part.memory_size for part in self._parts()]
 
     @torch.no_grad()
-    def fit(self, series: Sequence[Tensor]) -> None:
-        """Set the statistics from the training part of every series, each ``(time, feature)``."""
+    def fit(self, series: Iterable[Tensor]) -> None:
+        """Set the statistics from the training series, in pieces ``(time, feature)``, gone through several times."""
         for part_index, part in enumerate(self._parts()):
             part.fit(self._through(values, part_index) for values in series)
         for values in series:  # refuse what a transform cannot take before training begins
@@ -210,6 +239,24 @@ class Transforms(nn.Module):
             values, part_memory = part(values, part_memory)
             following.append(part_memory)
         return values, tuple(following)
+
+    def bridged(
+        self, values: Tensor, transformed: Tensor, memory: Sequence[Memory] | None
+    ) -> tuple[Tensor, tuple[Memory, ...]]:
+        """The values with their gaps bridged by ``transformed``, complete, and the memory after them.
+
+        ``memory`` is that before the values, None where they start a series.
+        """
+        levels = []
+        for index, part in enumerate(self._parts()):
+            before = part.start(values) if memory is None else memory[index]
+            levels.append((values, before))
+            values = part(values, before)[0]
+        following = []
+        for part, (values, before) in zip(reversed(self._parts()), reversed(levels), strict=True):
+            transformed = part.bridge(values, transformed, before)
+            following.append(part.advance(transformed, before))
+        return transformed, tuple(reversed(following))
 
     def inverse(self, transformed: Tensor, memory: Sequence[Memory]) -> Tensor:
         """Back to the units of the data, ``(..., batch, time, feature)``, for the steps that follow those in memory."""

@@ -26,9 +26,8 @@ class Segments(NamedTuple):
     end: Tensor
 
 
-def split_by_time(offsets: Tensor, val_fraction: float, test_fraction: float) -> dict[Split, Segments]:
-    """Cut every series into its earliest steps to train on, then those to validate on, then those to test on."""
-    first, last = offsets[:-1], offsets[1:]
+def split_by_time(first: Tensor, last: Tensor, val_fraction: float, test_fraction: float) -> dict[Split, Segments]:
+    """Cut every series, from ``first (series,)`` to before ``last``, into its steps to train, validate and test on."""
     lengths = (last - first).double()
     test_start = last - (lengths * test_fraction).round().long()
     val_start = test_start - (lengths * val_fraction).round().long()
@@ -40,9 +39,8 @@ def split_by_time(offsets: Tensor, val_fraction: float, test_fraction: float) ->
     }
 
 
-def split_by_series(offsets: Tensor, val_fraction: float, test_fraction: float) -> dict[Split, Segments]:
+def split_by_series(first: Tensor, last: Tensor, val_fraction: float, test_fraction: float) -> dict[Split, Segments]:
     """Give the first series to train on, then whole ones to validate on, the last ones to test on."""
-    first, last = offsets[:-1], offsets[1:]
     num_series = len(first)
     num_test, num_val = round(num_series * test_fraction), round(num_series * val_fraction)
     bounds = [0, num_series - num_test - num_val, num_series - num_test, num_series]
@@ -78,21 +76,35 @@ class Windows:
         return segment, self.first[segment] + (index - self.begins[segment]) * self.stride
 
 
-def training_windows(segments: Segments, length: int, stride: int) -> Windows:
-    """All windows of ``length`` steps, ``stride`` apart, that lie inside the segments: ``(n - length) // stride + 1``."""
-    counts = (segments.end - segments.start - length).div(stride, rounding_mode="floor") + 1
-    return Windows(segments.start, counts.clamp_min(0), stride)
+def training_windows(segments: Segments, context_length: int, scored_length: int, stride: int) -> Windows:
+    """All windows, ``stride`` apart, that lie inside the segments: ``(n - length) // stride + 1`` of ``n`` steps.
+
+    A shorter segment of at least two steps has one window that reaches beyond it on both sides, so that its steps are
+    divided into context and scored ones as those of a whole window are.
+    """
+    lengths, length = segments.end - segments.start, context_length + scored_length
+    whole = lengths >= length
+    counts = (lengths - length).div(stride, rounding_mode="floor") + 1
+    before = torch.where(whole, 0, context_length - _own_context(lengths, context_length, scored_length))
+    return Windows(segments.start - before, torch.where(whole, counts, (lengths >= 2).long()), stride)
 
 
 def scored_windows(segments: Segments, context_length: int, scored_length: int) -> Windows:
     """Windows that score every step of the segments once, ``ceil(n / scored_length)`` each.
 
-    Their contexts reach back before the segment, but not before the series: there the first ``context_length`` steps
-    are context only. The last window of a segment may reach past its end.
+    Their contexts reach back before the segment, and before a series too short for a whole window, where there is nothing.
+    The first steps of a series are context only. The last window of a segment may reach past its end.
     """
-    start = torch.maximum(segments.start, segments.first + context_length)
+    context = _own_context(segments.end - segments.first, context_length, scored_length)
+    start = torch.maximum(segments.start, segments.first + context)
     counts = (segments.end - start).clamp_min(0).add(scored_length - 1).div(scored_length, rounding_mode="floor")
     return Windows(start - context_length, counts, scored_length)
+
+
+def _own_context(lengths: Tensor, context_length: int, scored_length: int) -> Tensor:
+    """The context of series of these lengths: for those shorter than a window, the same part as of a window."""
+    part = (lengths * context_length).div(context_length + scored_length, rounding_mode="floor")
+    return part.clamp(1, context_length)
 
 
 def require_fractions(val_fraction: float, test_fraction: float) -> None:

@@ -25,9 +25,10 @@ few = settings(max_examples=12, deadline=None, derandomize=True)
 def contracting(
     cell: Cell, num_features: int, hidden_size: int, seed: int, num_layers: int = 1, dtype: torch.dtype = torch.float64
 ) -> RecurrentNetwork:
-    """A network whose closed loop forgets its state, so that rounding does not grow."""
+    """A network whose closed loop forgets its state, so that rounding does not grow; with covariates for most seeds."""
     torch.manual_seed(seed)
-    network = RecurrentNetwork(num_features, cell, hidden_size, num_layers, transforms=()).to(dtype).eval()
+    sizes = (num_features, cell, hidden_size, num_layers)
+    network = RecurrentNetwork(*sizes, transforms=(), num_covariates=seed % 3).to(dtype).eval()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if "bias" not in name:
@@ -39,8 +40,9 @@ def random_state(network: RecurrentNetwork, batch_size: int) -> RecurrentState:
     return tuple(torch.randn_like(part) for part in network.initial_state(batch_size))
 
 
-def noise_of(network: RecurrentNetwork, batch_size: int, num_steps: int = NUM_STEPS) -> Tensor:
-    return torch.randn(batch_size, num_steps, network.num_features, dtype=network.readout.weight.dtype)
+def drive_of(network: RecurrentNetwork, batch_size: int, num_steps: int = NUM_STEPS) -> Tensor:
+    """Random innovations and, beside them, random covariates."""
+    return torch.randn(batch_size, num_steps, network.recurrent.input_size, dtype=network.readout.weight.dtype)
 
 
 def assert_near(ours: Tensor, plain: Tensor, relative: float) -> None:
@@ -56,7 +58,7 @@ def test_fold_equals_plain_loop(
     cell: Cell, dtype: torch.dtype, relative: float, num_features: int, hidden_size: int, batch_size: int, seed: int
 ) -> None:
     network = contracting(cell, num_features, hidden_size, seed, dtype=dtype)
-    innovations, state = noise_of(network, batch_size), random_state(network, batch_size)
+    innovations, state = drive_of(network, batch_size), random_state(network, batch_size)
     with torch.no_grad():
         for driven in (innovations, torch.zeros_like(innovations)):
             values, following = FoldedLoop(network)(driven, state)
@@ -82,7 +84,7 @@ def test_step_loop_equals_plain_loop(
     seed: int,
 ) -> None:
     network = contracting(cell, num_features, hidden_size, seed, num_layers, dtype)
-    innovations, state = noise_of(network, batch_size, 60), random_state(network, batch_size)
+    innovations, state = drive_of(network, batch_size, 60), random_state(network, batch_size)
     before = tuple(part.clone() for part in state)
     values, following = StepLoop(network)(innovations, state)
     with torch.no_grad():
@@ -97,12 +99,13 @@ def test_step_loop_equals_plain_loop(
 @pytest.mark.parametrize("cell", CELLS)
 def test_fed_with_one_step_errors_the_closed_loop_is_the_open_loop(cell: Cell, num_layers: int) -> None:
     network = contracting(cell, 2, 8, seed=1, num_layers=num_layers)
-    series, state = noise_of(network, 3), random_state(network, 3)
+    inputs, state = drive_of(network, 3), random_state(network, 3)
+    series, covariates = inputs[..., :2], inputs[..., 2:]
     with torch.no_grad():
-        predictions, open_state = network(series, state)
+        predictions, open_state = network(inputs, state)
         first = network.readout(state[0][-1])[:, None]
         errors = series - torch.cat([first, predictions[:, :-1]], 1)
-        values, closed_state = close_loop(network)(errors, state)
+        values, closed_state = close_loop(network)(torch.cat([errors, covariates], -1), state)
     torch.testing.assert_close(values, series, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(closed_state, open_state, rtol=1e-12, atol=1e-12)
 
@@ -114,9 +117,9 @@ def test_gradients_of_the_fold_are_those_through_the_plain_loop(
     cell: Cell, num_features: int, hidden_size: int, batch_size: int, seed: int
 ) -> None:
     network = contracting(cell, num_features, hidden_size, seed)
-    innovations = noise_of(network, batch_size, 30).requires_grad_()
+    innovations = drive_of(network, batch_size, 30).requires_grad_()
     state = tuple(part.requires_grad_() for part in random_state(network, batch_size))
-    target = noise_of(network, batch_size, 30)
+    target = drive_of(network, batch_size, 30)[..., :num_features]
     wanted = [*network.parameters(), innovations, *state]
     folded, plain = (
         torch.autograd.grad((values - target).square().mean() + sum(part.sum() for part in following), wanted)
@@ -129,14 +132,14 @@ def test_gradients_of_the_fold_are_those_through_the_plain_loop(
 @pytest.mark.parametrize(("cell", "num_layers"), [("gru", 1), ("lstm", 2), ("rnn_tanh", 3)])
 def test_a_loop_that_does_not_fold_passes_gradients_too(cell: Cell, num_layers: int) -> None:
     network = contracting(cell, 1, 4, seed=3, num_layers=num_layers)
-    values, _ = close_loop(network)(noise_of(network, 2, 5), random_state(network, 2))
+    values, _ = close_loop(network)(drive_of(network, 2, 5), random_state(network, 2))
     values.sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
 
 
 def test_many_rows_of_an_elman_network_equal_few() -> None:
     network = contracting("rnn_tanh", 2, 8, seed=4)
-    innovations, state = noise_of(network, ELMAN_FOLD_ROWS), random_state(network, ELMAN_FOLD_ROWS)
+    innovations, state = drive_of(network, ELMAN_FOLD_ROWS), random_state(network, ELMAN_FOLD_ROWS)
     with torch.no_grad():
         loop = close_loop(network)
         together, _ = loop(innovations, state)
@@ -162,7 +165,7 @@ def test_the_free_run_of_a_counting_network_counts(num_layers: int) -> None:
 
 def test_the_loop_has_the_weights_of_its_making() -> None:
     """Training on after ``close_loop`` calls for a new one: the step loop has merged copies."""
-    network = contracting("gru", 1, 4, seed=5)
+    network = contracting("gru", 1, 4, seed=3)
     state, still = random_state(network, 1), torch.zeros(1, 3, 1).double()
     with torch.no_grad():
         before = close_loop(network)(still, state)[0]
@@ -181,7 +184,7 @@ def test_the_loop_has_the_weights_of_its_making() -> None:
 def test_loops_on_a_gpu_equal_the_plain_loop(cell: Cell, num_layers: int, num_steps: int) -> None:
     """Without a graph, with whole graphs and with a rest; the state goes on from one call to the next."""
     network = contracting(cell, 2, 8, seed=6, num_layers=num_layers)
-    innovations, state = noise_of(network, 3, num_steps), random_state(network, 3)
+    innovations, state = drive_of(network, 3, num_steps), random_state(network, 3)
     with torch.no_grad():
         expected, expected_state = plain_loop(network, innovations, state)
         network.cuda()

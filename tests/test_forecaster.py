@@ -11,6 +11,7 @@ import torch
 from rnn_lightning import Forecaster, LinearSeries, RandomSeries, SequenceDataModule, SineSeries
 from rnn_lightning.errors import InputError
 from rnn_lightning.loaders import WindowBatch
+from rnn_lightning.loss import scored, teacher_forced
 from rnn_lightning.rollout import generate, rollout, warm_up
 
 SMALL: dict[str, Any] = {"context_length": 10, "scored_length": 10, "horizon": 8, "num_batches_per_epoch": 10}
@@ -54,11 +55,11 @@ def test_the_loss_counts_the_scored_steps_of_the_next_step_prediction() -> None:
 @pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "gru", "lstm"])
 @pytest.mark.parametrize("transforms", [["standardize"], ["difference", "standardize_context"]])
 def test_a_future_value_changes_no_earlier_prediction(cell: Any, transforms: Any) -> None:
-    forecaster = Forecaster(num_features=2, cell=cell, hidden_size=5, num_layers=2, transforms=transforms)
+    network = Forecaster(num_features=2, cell=cell, hidden_size=5, num_layers=2, transforms=transforms).network
     values = torch.randn(3, 20, 2)
-    before, _ = forecaster._teacher_forced(values, 8)
+    before = teacher_forced(network, scored(network, values, 8))
     values[:, 14] += 1
-    after, _ = forecaster._teacher_forced(values, 8)
+    after = teacher_forced(network, scored(network, values, 8))
     assert torch.equal(before[:, :7], after[:, :7])
     assert not torch.equal(before[:, 7], after[:, 7])
 
@@ -94,9 +95,9 @@ def test_logged_validation_metrics_are_those_of_the_definition(
         for case in datamodule.val_dataloader():
             error = loaded(case.context, case.target.shape[1]) - case.target
             squares, count = squares + float(error.square().nansum()), count + int((~error.isnan()).sum())
-            predicted, target = loaded._teacher_forced(torch.cat([case.context, case.target], 1), 10)
-            losses += float((predicted - target).square().nansum())
-            known += int((~target.isnan()).sum())
+            windows = scored(loaded.network, torch.cat([case.context, case.target], 1), 10)
+            losses += float((teacher_forced(loaded.network, windows) - windows.target).square().nansum())
+            known += int((~windows.target.isnan()).sum())
     assert count == known == 3 * 40
     assert logged["val_rollout_rmse"] == pytest.approx(math.sqrt(squares / count), rel=1e-5)
     assert logged["val_loss"] == pytest.approx(losses / known, rel=1e-5)

@@ -1,10 +1,12 @@
+from collections import Counter
 from itertools import chain
 
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rnn_lightning.loaders import BatchLoader, ShuffledLoader
+from rnn_lightning.loaders import BatchLoader, ShuffledLoader, permuted
 
 
 def test_every_pass_holds_every_window_once_in_another_order() -> None:
@@ -43,3 +45,22 @@ def test_global_batches_are_those_of_one_device() -> None:
 
     together = [sorted(a + b) for a, b in zip(batches(0, 2), batches(1, 2), strict=True)]
     assert together == [sorted(batch) for batch in batches(0, 1)]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(1, 3000), st.integers(-5, 10**12), st.integers(0, 50))
+def test_the_order_is_a_permutation(num_items: int, seed: int, number: int) -> None:
+    assert sorted(permuted(torch.arange(num_items), num_items, (seed, number)).tolist()) == list(range(num_items))
+
+
+def test_all_orders_are_about_equally_frequent() -> None:
+    orders = Counter(tuple(permuted(torch.arange(4), 4, (seed, 0)).tolist()) for seed in range(2400))
+    assert len(orders) == 24
+    assert 60 < min(orders.values()) <= max(orders.values()) < 140  # 100 +- 4 standard deviations
+
+
+def test_an_order_of_ten_billion_items_costs_nothing_but_those_asked_for() -> None:
+    items = permuted(torch.arange(10_000), 10**10, (1, 0)).double() / 10**10
+    assert len(items.unique()) == 10_000
+    distance = (items.sort().values - torch.linspace(0, 1, 10_000)).abs().max()
+    assert float(distance) < 1.63 / 100  # Kolmogorov and Smirnov, 1 %

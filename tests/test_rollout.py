@@ -270,12 +270,82 @@ def test_wrong_contexts_are_refused() -> None:
         rollout(network, values(2, 9, 3), 3)
     with pytest.raises(InputError, match=r"context must be \(batch, time, 2 features\).*got \(9, 2\)"):
         rollout(network, values(2, 9, 2)[0], 3)
-    holed = values(2, 9, 2)
-    holed[1, 4, 0] = torch.nan
-    with pytest.raises(InputError, match="context must be finite numbers"):
-        rollout(network, holed, 3)
+    infinite = values(2, 9, 2)
+    infinite[1, 4, 0] = torch.inf
+    with pytest.raises(InputError, match="context must be finite numbers, or NaN where they are not known"):
+        rollout(network, infinite, 3)
     with pytest.raises(InputError, match="observed values must be finite numbers"):
-        observe(network, warm_up(network, values(2, 9, 2)), holed)
+        observe(network, warm_up(network, values(2, 9, 2)), infinite)
+
+
+@pytest.mark.parametrize("transforms", [*CHAINS, ("difference", "standardize_context")])
+def test_a_context_filled_up_with_nan_is_the_short_one(transforms: tuple[str, ...]) -> None:
+    network, context = make("gru", transforms), values(3, 9, 2)
+    padded = torch.full((3, 40, 2), torch.nan).double()
+    padded[0, 31:], padded[1, -3:], padded[2, -5:] = context[0], context[1, -3:], context[2, -5:]
+    together = rollout(network, padded, 6)
+    for row, length in enumerate((9, 3, 5)):
+        torch.testing.assert_close(together[row], rollout(network, context[row : row + 1, -length:], 6)[0])
+
+
+@pytest.mark.parametrize("transforms", CHAINS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_gap_at_the_end_is_part_of_the_forecast(cell: Cell, transforms: tuple[str, ...]) -> None:
+    """What the network bridges a gap with is what it would have generated there."""
+    network, context = make(cell, transforms), values(2, 12, 2)
+    open_ended = torch.cat([context, torch.full((2, 3, 2), torch.nan).double()], 1)
+    torch.testing.assert_close(rollout(network, open_ended, 5), rollout(network, context, 8)[:, 3:])
+    state = observe(network, warm_up(network, context), open_ended[:, 12:])
+    torch.testing.assert_close(generate(network, state, 5), rollout(network, context, 8)[:, 3:])
+
+
+def test_a_gap_in_pieces_is_the_gap_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, context = make(transforms=("difference", "standardize")), values(3, 30, 2)
+    context[0, :17] = context[1, 5:9, 0] = context[2, -1, 1] = torch.nan
+    whole = rollout(network, context, 6)
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 6 * 3 * 4)  # four steps
+    torch.testing.assert_close(rollout(network, context, 6), whole)
+
+
+def test_a_feature_of_which_nothing_is_known_is_nan_where_it_needs_a_level() -> None:
+    network, context = make(transforms=("difference",)), values(2, 9, 2)
+    context[1, :, 0] = torch.nan
+    with pytest.warns(
+        RuntimeWarning, match="series 1 of the batch at step 1.*nothing to go on from is known in the context"
+    ):
+        generated = rollout(network, context, 4)
+    assert generated[1, :, 0].isnan().all()
+    assert generated[1, :, 1].isfinite().all()
+    assert generated[0].isfinite().all()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_covariates_of_context_and_horizon_reach_the_network(cell: Cell) -> None:
+    """The rollout is the plain loop: each value is predicted with the covariates of its own step."""
+    torch.manual_seed(1)
+    network = RecurrentNetwork(1, cell, 6, transforms=("standardize",), num_covariates=2).double().eval()
+    network.transforms.fit([values(1, 60, 1)[0]])
+    context, covariates = values(2, 9, 1), values(2, 9 + 7, 2, seed=3)
+    network.covariate_scale.fit([covariates.flatten(0, 1)])
+    transformed, memory = network.transforms.start(context)
+    generated, state, value = [], network.initial_state(2), transformed[:, :1]
+    for step in range(1, 16):
+        predicted, state = network(network.join(value, covariates[:, step : step + 1]), state)
+        value = transformed[:, step : step + 1] if step < 9 else predicted
+        generated += [predicted] if step >= 9 else []
+    expected = network.transforms.inverse(torch.cat(generated, 1), memory)
+    torch.testing.assert_close(rollout(network, context, 7, covariates=covariates), expected)
+    state_then = observe(network, warm_up(network, context[:, :5], covariates[:, 1:6]), context[:, 5:], covariates[:, 6:10])
+    torch.testing.assert_close(generate(network, state_then, 7, covariates=covariates[:, 10:]), expected)
+    network.residual_covariance.fill_(0.0)
+    paths = rollout(network, context, 7, covariates=covariates, num_samples=3)
+    torch.testing.assert_close(paths, expected.expand(3, -1, -1, -1))
+    with pytest.raises(InputError, match=r"covariates must be .* = \(2, 16, 2\), got \(2, 15, 2\)"):
+        rollout(network, context, 7, covariates=covariates[:, 1:])
+    with pytest.raises(InputError, match="made for 2 covariates, and is given 0"):
+        rollout(network, context, 7)
+    with pytest.raises(InputError, match=r"from the second step on must be \(2, 6, 2\) for this network, got None"):
+        generate(network, state_then, 7)
 
 
 def test_sampling_without_a_covariance_is_refused() -> None:

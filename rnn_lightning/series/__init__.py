@@ -1,7 +1,18 @@
 """Where values come from: each source is a small class whose ``load`` returns a ``SeriesData``."""
 
-from rnn_lightning.series.source import Series, SeriesData, TimeIndex
+from rnn_lightning.series.source import Series, SeriesData
 from rnn_lightning.series.synthetic import LinearSeries, RandomSeries, SineSeries
 from rnn_lightning.series.table import TableSeries
+from rnn_lightning.series.times import CALENDAR, TimeIndex, calendar_codes
 
-__all__ = ["LinearSeries", "RandomSeries", "Series", "SeriesData", "SineSeries", "TableSeries", "TimeIndex"]
+__all__ = [
+    "CALENDAR",
+    "LinearSeries",
+    "RandomSeries",
+    "Series",
+    "SeriesData",
+    "SineSeries",
+    "TableSeries",
+    "TimeIndex",
+    "calendar_codes",
+]

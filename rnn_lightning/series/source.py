@@ -3,53 +3,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.series.storage import FileArray
+from rnn_lightning.series.times import CALENDAR, TimeIndex, calendar_codes
 
 PIECE_ROWS = 2**20
 """Rows that are looked at together, so that values larger than memory can be."""
-
-
-@dataclass(frozen=True)
-class TimeIndex:
-    """Regular time stamps: step ``k`` of series ``i`` is at ``starts[i] + k * intervals[i]``.
-
-    Args:
-        starts: the first stamp of every series: numbers, dates or datetimes.
-        intervals: the distance of two steps of every series: a number, or for dates and datetimes a duration in the
-            notation of polars' ``offset_by``, such as ``15m``, ``1d`` or ``1mo``, and ``1me`` for the ends of months.
-    """
-
-    starts: Sequence[Any]
-    intervals: Sequence[int | float | str]
-
-    def stamps(self, series_index: int, first_step: int, num_steps: int) -> Sequence[Any]:
-        """Time stamps of ``num_steps`` steps from ``first_step`` on, also past the end of the series."""
-        start, interval = self.starts[series_index], self.intervals[series_index]
-        steps = np.arange(first_step, first_step + num_steps)
-        if isinstance(interval, str):
-            return calendar_stamps(start, interval, steps)
-        if isinstance(start, int) and isinstance(interval, int):
-            return (start + steps * interval).tolist()
-        return np.round(start + steps * interval, 9).tolist()
-
-
-def calendar_stamps(start: date, interval: str, steps: np.ndarray) -> Sequence[Any]:
-    """The dates ``steps`` intervals after ``start``, each counted from ``start``, so that the 31st stays the month's end."""
-    import polars as pl
-
-    count, unit = int(interval.rstrip("abcdefghijklmnopqrstuvwxyz")), interval.lstrip("0123456789")
-    offsets = (pl.Series(steps) * count).cast(pl.String) + unit.replace("me", "mo")
-    stamps = pl.lit(start).dt.offset_by(pl.lit(offsets))
-    return pl.select(stamps.dt.month_end() if unit == "me" else stamps).to_series().to_list()
 
 
 @dataclass(frozen=True)
@@ -132,6 +97,13 @@ class SeriesData:
             parts.append(encode_calendar(self.calendar[rows], self.calendar_names))
         return torch.cat(parts, -1) if parts else None
 
+    def future_calendar(self, series_indices: Sequence[int], horizon: int) -> Tensor:
+        """The calendar of the ``horizon`` steps after each series, ``(series, horizon, calendar feature)``, uint8."""
+        chosen = torch.as_tensor(series_indices)
+        stamps = self.times.stamp_series(chosen.tolist(), self.lengths[chosen].tolist(), horizon)
+        codes = calendar_codes(stamps, self.calendar_names)
+        return torch.from_numpy(codes).view(len(chosen), horizon, len(self.calendar_names))
+
     def unlink(self) -> None:
         """Remove the scratch files behind the arrays, once all processes have mapped them."""
         for array in (self.values, self.covariates, self.calendar):
@@ -159,10 +131,6 @@ class SeriesData:
                     f"{self.times.stamps(index, step, 1)[0]}): every value must be a finite number; leave it empty "
                     "if it is not known."
                 )
-
-
-CALENDAR = {"month": 12, "weekday": 7, "hour": 24}
-"""The calendar features and the number of their values; weekday 0 is Monday."""
 
 
 def encode_calendar(codes: Tensor, names: Sequence[str]) -> Tensor:

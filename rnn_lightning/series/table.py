@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.series.source import Series, SeriesData, TimeIndex, calendar_stamps
+from rnn_lightning.series.source import Series, SeriesData
+from rnn_lightning.series.times import TimeIndex
 
 if TYPE_CHECKING:
     import polars as pl
@@ -163,6 +164,11 @@ class TableSeries(Series):
             f"{where}: its {self.time_column} is not regular from {first} to {stamps[-1]} (steps such as {first} to "
             f"{second}): every step must have one row; fill the gaps first."
         )
+
+
+def calendar_stamps(start: date, interval: str, steps: np.ndarray) -> list[object]:
+    """Soon gone."""
+    return TimeIndex([start], [interval]).stamp_series([0], [0], len(steps)).to_list()
 
 
 def calendar_intervals(first: date, second: date) -> list[str]:

@@ -1,0 +1,215 @@
+"""From pieces of a table to rows that are checked: an id, a stamp and numbers each."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from rnn_lightning.errors import InputError
+from rnn_lightning.series.files import Piece
+from rnn_lightning.series.stamps import StampReader
+
+if TYPE_CHECKING:
+    import polars as pl
+
+UNKNOWN = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+"""What a cell of a text file may hold instead of a number that is not known."""
+
+ROWS_PER_FILE = 2**40
+
+
+class Columns(NamedTuple):
+    """The names of the columns in use."""
+
+    id: str | None
+    time: str
+    targets: Sequence[str]
+    covariates: Sequence[str]
+
+    @property
+    def numbers(self) -> list[str]:
+        return [*self.targets, *self.covariates]
+
+    @property
+    def names(self) -> list[str]:
+        return [*([self.id] if self.id is not None else []), self.time, *self.numbers]
+
+
+class Rows(NamedTuple):
+    """Checked rows, in the order in which they were read.
+
+    Attributes:
+        ids: of the series, as they are written, never null.
+        stamps: integers, floats, dates or datetimes, never null.
+        values: ``(row, column)``, float32: the targets, then the covariates; NaN where not known.
+        places: where each row comes from, for ``RowReader.place``.
+    """
+
+    ids: "pl.Series"
+    stamps: "pl.Series"
+    values: np.ndarray
+    places: np.ndarray
+
+    def __len__(self) -> int:  # of rows, not of fields
+        return len(self.places)
+
+    def slice(self, first: int, end: int) -> "Rows":
+        """The rows from ``first`` to before ``end``: views."""
+        ids, stamps = (column.slice(first, end - first) for column in (self.ids, self.stamps))
+        return Rows(ids, stamps, self.values[first:end], self.places[first:end])
+
+    def take(self, chosen: np.ndarray) -> "Rows":
+        """The ``chosen`` rows."""
+        return Rows(self.ids.gather(chosen), self.stamps.gather(chosen), self.values[chosen], self.places[chosen])
+
+    @staticmethod
+    def join(parts: Sequence["Rows"]) -> "Rows":
+        """One after another."""
+        import polars as pl
+
+        if len(parts) == 1:
+            return parts[0]
+        return Rows(
+            pl.concat([part.ids for part in parts]),
+            pl.concat([part.stamps for part in parts]),
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.places for part in parts]),
+        )
+
+
+class Precision:
+    """Finds columns whose changes drown in the rounding of float32, seven digits, in which networks compute."""
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+        self._rounding = self._largest = self._change = 0.0
+        self._num_changes = 0
+
+    def add(self, values: np.ndarray, rounded: np.ndarray) -> None:
+        """Look at some rows, exact and as float32."""
+        if np.isnan(rounded).any():
+            known = ~np.isnan(rounded)
+            values, rounded = values[known], rounded[known]
+        if len(values):
+            self._largest = max(self._largest, float(values.max()), -float(values.min()))
+            self._rounding = max(self._rounding, float(np.abs(values - rounded).max()))
+            self._change += float(np.abs(np.diff(values)).sum())
+            self._num_changes += len(values) - 1
+
+    def require(self) -> None:
+        """Raise InputError where float32 is too coarse."""
+        change = self._change / max(1, self._num_changes)
+        if self._largest > float(np.finfo(np.float32).max) or (change > 0 and self._rounding > 1e-2 * change):
+            raise InputError(
+                f"column {self.column!r} reaches {self._largest:g}, too large for its changes in the seven digits of "
+                "float32: subtract a constant from it, or divide it by one."
+            )
+
+
+class RowReader:
+    """Turns the pieces of a table into rows; the stamps of a file and of all the others must be of one kind.
+
+    Args:
+        columns: the columns in use.
+        stamps: reads the stamps.
+        file_names: the names of the files, for messages.
+        file_ids: the id of the rows of each file, where there is no column of ids.
+    """
+
+    def __init__(
+        self, columns: Columns, stamps: StampReader, file_names: Sequence[str], file_ids: Sequence[str]
+    ) -> None:
+        self.columns, self.stamps = columns, stamps
+        self.file_names, self.file_ids = file_names, file_ids
+        self.dtypes: dict[str, Any] = {}
+        self._precision = [Precision(name) for name in columns.numbers]
+
+    def place(self, place: int) -> str:
+        """Where a row comes from, for a message."""
+        file, row = divmod(int(place), ROWS_PER_FILE)
+        return f"data row {row + 1} of {self.file_names[file]}"
+
+    def read(self, piece: Piece) -> Rows:
+        """The rows of a piece.
+
+        Raises:
+            InputError: names the file, column and row that cannot be used.
+        """
+        import polars as pl
+
+        frame, columns = piece.frame, self.columns
+        places = piece.file * ROWS_PER_FILE + np.arange(piece.first_row, piece.first_row + frame.height)
+        blank = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+        if blank.any():  # an empty line
+            frame, places = frame.filter(~blank), places[~blank.to_numpy()]
+        self._require_types(frame, piece.file)
+        values = np.empty((frame.height, len(columns.numbers)), dtype=np.float32)
+
+        def place(row: int) -> str:
+            return self.place(int(places[row]))
+
+        for index, name in enumerate(columns.numbers):
+            self._read_numbers(frame[name], values[:, index], self._precision[index], place)
+        if columns.id is None:
+            ids = pl.repeat(self.file_ids[piece.file], frame.height, dtype=pl.String, eager=True)
+        else:
+            ids = self._read_ids(frame[columns.id], place)
+        return Rows(ids, self.stamps.read(frame[columns.time], place), values, places)
+
+    def require_precision(self) -> None:
+        """Raise InputError for a column whose changes drown in the rounding of float32, once all is read."""
+        for precision in self._precision:
+            precision.require()
+
+    def _require_types(self, frame: "pl.DataFrame", file: int) -> None:
+        for name, dtype in frame.schema.items():
+            first = self.dtypes.setdefault(name, dtype)
+            if first != dtype and not (first.is_numeric() and dtype.is_numeric() and name in self.columns.numbers):
+                raise InputError(
+                    f"column {name!r} is {dtype} in {self.file_names[file]} and {first} in {self.file_names[0]}: "
+                    "make the files alike."
+                )
+
+    def _read_ids(self, raw: "pl.Series", place: Callable[[int], str]) -> "pl.Series":
+        import polars as pl
+
+        if raw.dtype.is_nested():
+            raise InputError(f"column {raw.name!r} holds {raw.dtype}: an id must be a text or a number.")
+        ids = raw.cast(pl.String) if isinstance(raw.dtype, pl.Categorical | pl.Enum) else raw
+        missing = ids.is_null() | (ids == "") if ids.dtype == pl.String else ids.is_null()
+        if missing.any():
+            raise InputError(
+                f"column {raw.name!r} has rows without an id, such as {place(int(missing.arg_max() or 0))}: fill or drop them."
+            )
+        return ids
+
+    def _read_numbers(
+        self, raw: "pl.Series", target: np.ndarray, precision: Precision, place: Callable[[int], str]
+    ) -> None:
+        import polars as pl
+
+        if raw.dtype == pl.String:
+            text = raw.str.strip_chars()
+            numbers = text.cast(pl.Float64, strict=False)
+            wrong = numbers.is_null() & text.is_not_null() & ~text.is_in(UNKNOWN)
+            if wrong.any():
+                row = int(wrong.arg_max() or 0)
+                raise InputError(
+                    f"column {raw.name!r} holds text, such as {raw[row]!r} in {place(row)}: it must hold numbers, with a "
+                    "decimal point, and nothing where a value is not known."
+                )
+        elif raw.dtype.is_numeric() or raw.dtype in (pl.Boolean, pl.Null):
+            numbers = raw if raw.dtype == pl.Float32 else raw.cast(pl.Float64)
+        else:
+            raise InputError(f"column {raw.name!r} holds {raw.dtype}: it must hold numbers.")
+        values = numbers.fill_null(float("nan")).to_numpy()
+        infinite = np.isinf(values)
+        if infinite.any():
+            row = int(infinite.argmax())
+            raise InputError(
+                f"column {raw.name!r} has the value {values[row]} in {place(row)}: every value must be a finite number; leave "
+                "it empty if it is not known."
+            )
+        with np.errstate(over="ignore"):
+            target[:] = values
+            precision.add(values, target)

@@ -1,0 +1,248 @@
+"""Time stamps as they are written in tables: read without guessing, remembered to be written alike."""
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rnn_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+DATETIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ])\d{2}:\d{2}(:\d{2})?(\.\d+)?\s?(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})?")
+OFFSET = r"(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
+
+
+class MoreRowsNeeded(Exception):  # noqa: N818 - no error: a reason to read a table once more, as a whole
+    """What was read so far was understood wrongly, in the light of later rows; says why."""
+
+
+class StampReader:
+    """Turns the column of time stamps, piece by piece, into integers, floats, dates or datetimes.
+
+    Args:
+        column: name of the column.
+        time_format: how the stamps are written, in the notation of ``strftime``; None for ISO and numbers.
+        time_zone: where the clocks hang; None to keep the stamps as they are.
+
+    Attributes:
+        written: how text in the column was written, in the notation of ``strftime``; None for dates in ISO and numbers.
+        dtype: type of the stamps, after the first piece.
+        notes: what a user should know, a sentence each.
+    """
+
+    def __init__(self, column: str, time_format: str | None, time_zone: str | None) -> None:
+        self.column, self.time_format, self.time_zone = column, time_format, time_zone
+        self.written = time_format
+        self.raw_dtype: Any = None
+        self.dtype: Any = None
+        self._form: str | None = None  # of text: "number", "date", or the strftime notation of all but the offset
+        self._has_offset: bool | None = None
+        self._first = ""
+        self._offsets: set[str] = set()
+
+    @property
+    def notes(self) -> list[str]:
+        if len(self._offsets) > 1 and self.time_zone is None:
+            return [f"{self.column!r} has several UTC offsets: it is read as UTC (--data.series.time_zone sets another zone)."]
+        return []
+
+    def read(self, raw: "pl.Series", place: Callable[[int], str]) -> "pl.Series":
+        """The stamps of some rows.
+
+        Args:
+            raw: the column.
+            place: says where a row of it is.
+
+        Raises:
+            InputError: names a row that cannot be read.
+            MoreRowsNeeded: if the stamps were integers so far and are floats now.
+        """
+        import polars as pl
+
+        self.raw_dtype = raw.dtype if self.raw_dtype is None else self.raw_dtype
+        self._refuse(raw, raw.is_null(), place, "has no value in", "fill or drop it")
+        if self.time_format is not None and not raw.dtype.is_temporal():
+            raw = raw.cast(pl.String)
+        elif self.time_format is not None:
+            raise InputError(f"--data.series.time_format is for text, and column {self.column!r} holds {raw.dtype}: drop it.")
+        stamps = self._read_text(raw, place) if raw.dtype == pl.String else self._read_typed(raw, place)
+        stamps = self._in_zone(stamps)
+        if self.dtype == pl.Float64 and stamps.dtype == pl.Int64:
+            stamps = stamps.cast(pl.Float64)
+        if self.dtype is not None and self.dtype != stamps.dtype:
+            if self.dtype == pl.Int64 and stamps.dtype == pl.Float64:
+                raise MoreRowsNeeded(f"{self.column!r} holds fractions after whole numbers")
+            raise InputError(f"column {self.column!r} is {self.dtype} at first and {stamps.dtype} in {place(0)}: make it one.")
+        self.dtype = stamps.dtype
+        return stamps
+
+    def _refuse(self, raw: "pl.Series", wrong: "pl.Series", place: Callable[[int], str], what: str, advice: str) -> None:
+        if wrong.any():
+            row = int(wrong.arg_max() or 0)
+            text = f", such as {raw[row]!r} in" if what.endswith("text") else ""
+            raise InputError(f"column {self.column!r} {what}{text} {place(row)}: {advice}.")
+
+    def _read_typed(self, raw: "pl.Series", place: Callable[[int], str]) -> "pl.Series":
+        import polars as pl
+
+        if raw.dtype == pl.Date or isinstance(raw.dtype, pl.Datetime):
+            return raw
+        if raw.dtype.is_integer():
+            return raw.cast(pl.Int64)
+        if not raw.dtype.is_numeric():
+            raise InputError(f"column {self.column!r} holds {raw.dtype}: it must hold dates, timestamps, numbers or text.")
+        numbers = raw.cast(pl.Float64)
+        self._refuse(raw, ~numbers.is_finite(), place, "has no finite value in", "fill or drop it")
+        return numbers
+
+    def _read_text(self, text: "pl.Series", place: Callable[[int], str]) -> "pl.Series":
+        import polars as pl
+
+        text = text.str.strip_chars()
+        if self._form is None:
+            self._first = str(text[0]) if len(text) else ""
+            self._form = self._find_form(text, place)
+        if self.time_format is not None:
+            return self._read_format(text, place)
+        advice = f"write all stamps like the first one, {self._first!r}, or say how by --data.series.time_format"
+        if self._form == "number":
+            numbers = text.cast(pl.Int64, strict=False)
+            if numbers.null_count():
+                numbers = text.cast(pl.Float64, strict=False)
+                numbers = numbers.zip_with(numbers.is_finite(), pl.Series([None], dtype=pl.Float64))
+        elif self._form == "date":
+            numbers = text.str.to_date("%Y-%m-%d", strict=False)
+        else:
+            return self._read_datetime(text, place, advice)
+        self._refuse(text, numbers.is_null(), place, "holds text", advice)
+        return numbers
+
+    def _find_form(self, text: "pl.Series", place: Callable[[int], str]) -> str:
+        """How the first stamp is written."""
+        first = self._first
+        if self.time_format is not None or NUMBER.fullmatch(first):
+            return "number"
+        if DATE.fullmatch(first):
+            return "date"
+        match = DATETIME.fullmatch(first)
+        if match is None:
+            raise InputError(
+                f"column {self.column!r} holds text, such as {first!r} in {place(0)}: it must hold ISO dates, timestamps or "
+                "numbers; say how it is written by --data.series.time_format, such as %d.%m.%Y."
+            )
+        separator, seconds, fraction, offset = match.groups()
+        digits = len(fraction) - 1 if fraction else 0
+        form = f"%Y-%m-%d{separator}%H:%M" + ("" if seconds is None else "%S%.f".replace("%S", ":%S"))
+        shown = form.replace("%.f", f"%.{digits}f") if digits in (3, 6, 9) else form
+        if offset == "Z" and self.time_zone is None:
+            shown += "Z"
+        elif offset is not None:
+            shown += "%:z" if ":" in offset or offset == "Z" else "%z"
+        self.written = shown
+        return form
+
+    def _read_datetime(self, text: "pl.Series", place: Callable[[int], str], advice: str) -> "pl.Series":
+        """Datetimes in ISO: the clock, less the offset where there is one."""
+        import polars as pl
+
+        offsets = text.str.slice(10).str.extract(OFFSET)
+        has_offset = offsets.is_not_null()
+        self._refuse_mixed_zones(text, has_offset, place)
+        if not has_offset.any():
+            stamps = text.str.to_datetime(self._form, time_unit="us", strict=False)
+            self._refuse(text, stamps.is_null(), place, "holds text", advice)
+            return stamps
+        self._offsets |= set(offsets.unique())
+        clock = text.str.replace(r"\s?" + OFFSET, "").str.to_datetime(self._form, time_unit="us", strict=False)
+        self._refuse(text, clock.is_null(), place, "holds text", advice)
+        return (clock - offset_durations(offsets)).dt.replace_time_zone("UTC")
+
+    def _refuse_mixed_zones(self, text: "pl.Series", has_offset: "pl.Series", place: Callable[[int], str]) -> None:
+        if self._has_offset is None:
+            self._has_offset = bool(has_offset[0])
+        wrong = has_offset != self._has_offset
+        if wrong.any() and DATETIME.fullmatch(text[int(wrong.arg_max() or 0)]):
+            row = int(wrong.arg_max() or 0)
+            one, other = ("with", "without") if self._has_offset else ("without", "with")
+            raise InputError(
+                f"column {self.column!r} mixes stamps {one} a time zone, such as {self._first!r}, and {other}, such as "
+                f"{text[row]!r} in {place(row)}: write all of them alike."
+            )
+
+    def _read_format(self, text: "pl.Series", place: Callable[[int], str]) -> "pl.Series":
+        """Dates or datetimes in the format that the user gave; a month or a year alone is its first day."""
+        import polars as pl
+
+        form = str(self.time_format)
+        if not re.search(r"%-?[dejDFxcsvu+]|%-?[UW]", form):
+            if not re.search(r"%-?[mbBh]", form):
+                text, form = text + " 01", form + " %m"
+            text, form = text + " 01", form + " %d"
+        has_time = re.search(r"%-?[HIklTRXscr+]", form)
+        stamps = pl.Series([None] * len(text), dtype=pl.Date)
+        try:
+            if has_time:
+                stamps = text.str.to_datetime(form, time_unit="us", strict=False)
+            else:
+                stamps = text.str.to_date(form, strict=False)
+        except pl.exceptions.PolarsError as error:
+            raise InputError(f"--data.series.time_format {self.time_format!r} is no format ({error}).") from error
+        advice = f"it is not written as --data.series.time_format {self.time_format!r} says"
+        self._refuse(text, stamps.is_null(), place, "holds text", advice)
+        return stamps
+
+    def _in_zone(self, stamps: "pl.Series") -> "pl.Series":
+        """Stamps that have a zone, in the one that the user gave; the others are left to ``declare_zone``."""
+        import polars as pl
+
+        if self.time_zone is None:
+            return stamps
+        if not isinstance(stamps.dtype, pl.Datetime):
+            raise InputError(
+                f"--data.series.time_zone {self.time_zone}: column {self.column!r} holds {stamps.dtype}, which has no clock: "
+                "drop it."
+            )
+        try:
+            zoned = stamps.dt.replace_time_zone("UTC") if stamps.dtype.time_zone is None else stamps
+            zoned = zoned.dt.convert_time_zone(self.time_zone)
+        except pl.exceptions.PolarsError as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"--data.series.time_zone {self.time_zone!r} is no time zone ({reason}).") from error
+        return stamps if stamps.dtype.time_zone is None else zoned
+
+
+def offset_durations(offsets: "pl.Series") -> "pl.Series":
+    """Durations of the offsets ``Z``, ``+02``, ``+0200`` and ``+02:00``."""
+    import polars as pl
+
+    digits = offsets.str.replace("Z", "+0000").str.replace(":", "")
+    minutes = digits.str.slice(1, 2).cast(pl.Int64) * 60 + digits.str.slice(3, 2).cast(pl.Int64, strict=False).fill_null(0)
+    sign = digits.str.starts_with("-").cast(pl.Int64) * -2 + 1
+    return (minutes * sign * 60_000_000).cast(pl.Duration("us"))
+
+
+def declare_zone(ids: "pl.Series", stamps: "pl.Series", time_zone: str, place: Callable[[int], str]) -> "pl.Series":
+    """Clocks without a zone, read in ``time_zone``; the second time that one series shows an hour is the later one.
+
+    Raises:
+        InputError: for a clock that the zone skips.
+    """
+    import polars as pl
+
+    early = stamps.dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null")
+    if early.null_count():
+        row = int(early.is_null().arg_max() or 0)
+        raise InputError(
+            f"{place(row)} has the stamp {stamps[row]}, an hour that clocks in --data.series.time_zone {time_zone} skip: "
+            "drop the option if they are not set forward."
+        )
+    late = stamps.dt.replace_time_zone(time_zone, ambiguous="latest", non_existent="null")
+    twofold = early != late
+    if not twofold.any():
+        return early
+    rows = pl.DataFrame({"id": ids, "stamp": stamps}).with_row_index().filter(twofold)
+    again = rows.select("index", number=pl.int_range(pl.len()).over("id", "stamp")).filter(pl.col("number") == 1)["index"]
+    return early.scatter(again, late.gather(again)) if len(again) else early
