@@ -3,7 +3,7 @@
 import sys
 
 HELP = """\
-usage: rnn-lightning <command> [options]
+usage: rnn-lightning <command> [file] [options]
 
 Train a recurrent network on sequences by teacher-forced next-step prediction, then let it generate by itself.
 
@@ -18,9 +18,10 @@ options:
   --version   the version
 
 examples:
+  rnn-lightning fit sales.csv
+  rnn-lightning predict sales.csv --data.horizon 12
   rnn-lightning fit --config configs/sine.yaml
   rnn-lightning predict --experiment sine --data.horizon 200
-  rnn-lightning fit --data.series TableSeries --data.series.path sales.csv
   rnn-lightning fit --data.series.help TableSeries
 """
 

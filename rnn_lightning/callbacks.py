@@ -1,6 +1,7 @@
-"""What the Trainer is equipped with: forecasts to a file and a picture, a stop at SIGTERM, whole checkpoints."""
+"""What the Trainer is equipped with: a look at the data, a stop at SIGTERM, the best and whole checkpoints."""
 
 import contextlib
+import json
 import math
 import os
 import signal
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
@@ -18,116 +18,27 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from rnn_lightning.datamodule import SequenceDataModule
-from rnn_lightning.errors import InputError
-from rnn_lightning.forecast_file import ForecastTable, write_table
-from rnn_lightning.forecaster import Forecast
-from rnn_lightning.series import SeriesData
-
-NUM_PANELS = 4
-"""Number of series in a forecast picture."""
+from rnn_lightning.forecast_writer import ForecastWriter as ForecastWriter
+from rnn_lightning.summary import as_text
 
 SIGTERM_BATCHES = 10
 """Several processes ask each other every so many batches whether to stop: asking costs 0.3 ms."""
 
 
-class ForecastWriter(L.Callback):
-    """Writes ``forecast.csv`` and ``forecast.png`` into the folder of the run.
+class DataSummary(L.Callback):
+    """Prints what the data of a fit are like, and writes it to ``data.json`` in the folder of the run, if it has one."""
 
-    The table has the columns of the input, so that it can be appended to the history, and the ends of the intervals where
-    paths were sampled: ``<feature>-lo-80``, ``<feature>-hi-80``. Every device writes its own series into a scratch file of
-    its own in the folder of the run; the first device turns them into the table when all have finished.
-
-    Args:
-        levels: levels of the intervals in percent; they need ``--data.num_samples``.
-        plot: draw the picture.
-    """
-
-    def __init__(self, levels: list[int] = [80], plot: bool = True) -> None:  # noqa: B006
-        super().__init__()
-        for level in levels:
-            if not 0 < level < 100:
-                raise InputError(f"--forecast.levels must be between 0 and 100 percent, got {level}.")
-        self.levels, self.plot = sorted(levels), plot
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        datamodule = _sequence_datamodule(trainer)
-        data, num_samples = datamodule.data, datamodule.num_samples
-        if num_samples is None and self.levels != [80]:
-            raise InputError(f"--forecast.levels {self.levels} are those of sampled paths: give --data.num_samples as well.")
-        self.folder = Path(trainer.log_dir or trainer.default_root_dir)
-        bounds = [f"-{end}-{level}" for level in self.levels for end in ("lo", "hi")] if num_samples is not None else []
-        self.columns = [feature + bound for feature in data.features for bound in ["", *bounds]]
-        self.quantiles = [0.5 + sign * level / 200 for level in self.levels for sign in (-1, 1)] if bounds else []
-        num_mine = len(range(trainer.global_rank, data.num_series, trainer.world_size))
-        shape = (num_mine, datamodule.horizon, len(data.features), 1 + len(bounds))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.scratch = [self.folder / f".forecast-{rank}.npy" for rank in range(trainer.world_size)]
-        # A file for each device: machines that write into the same block of a file on a network disk lose rows.
-        self.share = np.lib.format.open_memmap(self.scratch[trainer.global_rank], "w+", np.float32, shape)
-        self.share[:] = np.nan
-        self.parent = os.getppid()
-
-    def on_predict_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Forecast,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if trainer.local_rank > 0 and os.getppid() != self.parent:
-            raise RuntimeError("the process that started this one has ended: no one is left to put the forecasts together.")
-        # Series i is the row i // world_size of device i % world_size, see BatchLoader.
-        self.share[outputs.series_index.cpu().numpy() // trainer.world_size] = self._values(outputs)
-
-    def _values(self, forecast: Forecast) -> np.ndarray:
-        """The point forecast and the ends of the intervals, ``(batch, horizon, feature, column)``."""
-        values = forecast.point[None].cpu().numpy()
-        if forecast.samples is not None:
-            # Not torch.quantile, which takes 16 million numbers at most.
-            bounds = np.quantile(forecast.samples.cpu().numpy(), self.quantiles, axis=0)
-            values = np.concatenate([values, bounds])
-        return np.moveaxis(values, 0, -1)
-
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.share.flush()
-        del self.share
-        trainer.strategy.barrier("forecasts written")
-        if not trainer.is_global_zero:
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        datamodule: Any = getattr(trainer, "datamodule", None)
+        folder = trainer.log_dir if trainer.logger is not None else None  # asks all devices
+        if not trainer.is_global_zero or not isinstance(datamodule, SequenceDataModule):
             return
-        data = _sequence_datamodule(trainer).data
-        table = ForecastTable(self.scratch)
-        written = [self.folder / "forecast.csv"]
-        write_table(written[0], data, table, self.columns)
-        for path in self.scratch:
-            path.unlink()  # the table has them open
-        if self.plot:
-            written.append(self.folder / "forecast.png")
-            self._draw(written[1], data, table)
-        print("Forecast: " + ", ".join(str(path) for path in written))
-
-    def _draw(self, path: Path, data: SeriesData, table: ForecastTable) -> None:
-        from rnn_lightning.plots import Panel, plot_forecast
-
-        horizon = table.horizon
-        panels = []
-        for index in range(min(NUM_PANELS, data.num_series)):
-            length = int(data.lengths[index])
-            shown = min(length, max(2 * horizon, 100))
-            values = table.rows(index, index + 1)[0]
-            panels.append(
-                Panel(
-                    title=data.ids[index] if data.num_series > 1 else "",
-                    past=data.times.stamps(index, length - shown, shown),
-                    history=data.series(index)[-shown:].numpy(),
-                    future=data.times.stamps(index, length, horizon),
-                    forecast=values[..., 0],
-                    band=np.moveaxis(values[..., 1:3], -1, 0) if self.quantiles else None,
-                )
-            )
-        level = self.levels[0] if self.quantiles else None
-        plot_forecast(panels, data.features, data.time_column, level).savefig(path)
+        summary = datamodule.summary()
+        print(as_text(summary))
+        if folder is not None:
+            path = Path(folder, "data.json")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 class StopAtSigterm(L.Callback):
@@ -224,10 +135,3 @@ class WholeCheckpoints(TorchCheckpointIO):
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-
-
-def _sequence_datamodule(trainer: L.Trainer) -> SequenceDataModule:
-    datamodule: Any = getattr(trainer, "datamodule", None)
-    if not isinstance(datamodule, SequenceDataModule):
-        raise InputError("ForecastWriter needs predict to be given a SequenceDataModule.")
-    return datamodule

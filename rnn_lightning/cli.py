@@ -24,7 +24,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from rnn_lightning.callbacks import (
     BestCheckpoint,
-    ForecastWriter,
+    DataSummary,
     LastCheckpoint,
     ProgressBar,
     StopAtSigterm,
@@ -33,6 +33,7 @@ from rnn_lightning.callbacks import (
 from rnn_lightning.checkpoints import newest_checkpoint, read_checkpoint
 from rnn_lightning.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
+from rnn_lightning.forecast_writer import ForecastWriter
 from rnn_lightning.forecaster import Forecaster
 
 RUNS = "runs"
@@ -76,7 +77,8 @@ class CommandLine(LightningCLI):
             "predict use its newest best checkpoint.",
         )
         parser.add_class_arguments(ForecastWriter, "forecast")
-        parser.link_arguments("data.num_features", "model.num_features", apply_on="instantiate")
+        for name in ("num_features", "num_covariates"):
+            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
         parser.set_defaults({"data.series": {"class_path": "rnn_lightning.series.SineSeries"}})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -86,7 +88,7 @@ class CommandLine(LightningCLI):
         """
         # The writer keeps the forecasts: Lightning would keep them all in memory as well.
         self._subcommand_parsers["predict"].set_defaults({"return_predictions": False})
-        words = list(args) if isinstance(args, list) else sys.argv[1:]
+        args = words = with_file(list(args) if isinstance(args, list) else sys.argv[1:])
         subcommand = words[0] if words else ""
         asks_help = any(word in ("-h", "--help") or word.endswith(".help") for word in words)
         chosen = None if asks_help or subcommand not in SUBCOMMANDS else self._checkpoint(subcommand, words[1:])
@@ -98,7 +100,7 @@ class CommandLine(LightningCLI):
             f"{group}.{name}": value
             for group, key in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters"))
             for name, value in checkpoint.get(key, {}).items()
-            if not name.startswith("_") and name != "num_features"
+            if not name.startswith("_") and name not in ("num_features", "num_covariates")
         }
         self._subcommand_parsers[subcommand].set_defaults(defaults)
         super().parse_arguments(parser, args)
@@ -150,6 +152,8 @@ class CommandLine(LightningCLI):
         callbacks = config.trainer.callbacks or []
         callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
         callbacks.append(config.forecast if self.subcommand == "predict" else StopAtSigterm())
+        if self.subcommand == "fit":
+            callbacks.append(DataSummary())
         has_bar = any(isinstance(callback, LightningProgressBar) for callback in callbacks)
         if config.trainer.enable_progress_bar is not False and not has_bar:
             callbacks.append(ProgressBar())
@@ -160,6 +164,17 @@ class CommandLine(LightningCLI):
         return super().instantiate_trainer(
             callbacks=callbacks, plugins=[*(config.trainer.plugins or []), WholeCheckpoints()], **kwargs
         )
+
+
+def with_file(words: list[str]) -> list[str]:
+    """``fit sales.csv`` in the place of the options it stands for: a source, its path, and the experiment ``sales``."""
+    if len(words) < 2 or words[0] not in SUBCOMMANDS or words[1].startswith("-"):
+        return words
+    subcommand, path, *options = words
+    name = Path(path).name.partition(".")[0] or EXPERIMENT
+    # Elsewhere the source comes from the checkpoint, with its options.
+    source = [f"--data.series={'ArraySeries' if path.endswith('.npy') else 'TableSeries'}"] if subcommand == "fit" else []
+    return [subcommand, f"--experiment={name}", *source, *options, f"--data.series.path={path}"]
 
 
 def experiment_folder(root: str | None, experiment: str) -> Path:

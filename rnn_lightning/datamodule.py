@@ -3,7 +3,7 @@
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from itertools import zip_longest
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +11,11 @@ import lightning.pytorch as L
 import torch
 from torch import Tensor
 
+from rnn_lightning.batches import ForecastBatch, WindowBatch, future_batch, require_future, scored_batch, training_batch
 from rnn_lightning.errors import InputError
-from rnn_lightning.loaders import BatchLoader, ForecastBatch, ShuffledLoader, WindowBatch
+from rnn_lightning.loaders import BatchLoader, ShuffledLoader
 from rnn_lightning.series import CALENDAR, Series, SeriesData
-from rnn_lightning.series.source import PIECE_ROWS, encode_calendar
+from rnn_lightning.series.source import PIECE_ROWS
 from rnn_lightning.windows import (
     Segments,
     Split,
@@ -108,7 +109,7 @@ class SequenceDataModule(L.LightningDataModule):
         if stage == "fit":
             self._require_windows()
         if stage == "predict":
-            self._require_future()
+            require_future(self.data, self.horizon)
         if stage in ("fit", "validate") and self.val_fraction > 0:
             self._require_forecasts("val")
         if stage == "test":
@@ -121,22 +122,11 @@ class SequenceDataModule(L.LightningDataModule):
     def train_covariates(self) -> "Pieces":
         """The covariates of the training part of every series, in pieces ``(time, covariate)``; none without covariates."""
         segments = self.segments["train"] if self.num_covariates else Segments(*[torch.zeros(0)] * 4)
-        return Pieces(lambda rows: self._covariates(torch.arange(rows.start, rows.stop)), segments)
+        return Pieces(lambda rows: self.data.encoded(torch.arange(rows.start, rows.stop)), segments)
 
     def train_dataloader(self) -> ShuffledLoader[WindowBatch]:
-        windows, segments = self._training_windows(), self.segments["train"]
-        length = self.context_length + self.scored_length
-        padded = bool((segments.end - segments.start < length).any())
-
-        def make_batch(items: Tensor) -> WindowBatch:
-            segment, start = windows.locate(items)
-            steps = start[:, None] + torch.arange(length)
-            bounds = (segments.start[segment], segments.end[segment]) if padded else None
-            values = self._values(steps, bounds)
-            # A sum is NaN if any value is: the cheapest way to know.
-            complete = bool(values.sum().isfinite())
-            return WindowBatch(values, self.context_length, self._covariates(steps, bounds), complete)
-
+        windows, length = self._training_windows(), self.context_length + self.scored_length
+        make_batch = partial(training_batch, self.data, self.segments["train"], windows, self.context_length, length)
         loader = ShuffledLoader(
             make_batch,
             len(windows),
@@ -156,19 +146,8 @@ class SequenceDataModule(L.LightningDataModule):
         return self._forecast_loader("test")
 
     def predict_dataloader(self) -> BatchLoader[ForecastBatch]:
-        data = self.data
-
-        def make_batch(items: Tensor) -> ForecastBatch:
-            first, end = data.offsets[items], data.ends[items]
-            steps = end[:, None] + torch.arange(-self.context_length, 0)
-            context = self._values(steps, (first, end))
-            target = context.new_full((1, 1, 1), torch.nan).expand(len(items), self.horizon, self.num_features)
-            covariates = self._covariates(steps, (first, end))
-            if covariates is not None:
-                covariates = torch.cat([covariates, self._future(items)], 1)
-            return ForecastBatch(context, target, items, end - first - 1, self.num_samples, self.seed, covariates)
-
-        return BatchLoader(make_batch, data.num_series, self.batch_size, *self._devices())
+        settings = (self.context_length, self.horizon, self.num_samples, self.seed)
+        return self._in_order(partial(future_batch, self.data, *settings), self.data.num_series)
 
     def state_dict(self) -> dict[str, Any]:
         """The number of batches trained on, so that a resumed fit sees those an uninterrupted one would have seen.
@@ -187,7 +166,7 @@ class SequenceDataModule(L.LightningDataModule):
         other = sorted(set(self._calendar_intervals()) - set(trained)) if self._data is not None else []
         if trained and other:
             raise InputError(
-                f"the series have steps of {', '.join(other)}, and the network was trained on steps of {', '.join(trained)}: "
+                f"the series have steps of {', '.join(other)}, and the network was trained on {', '.join(trained)}: "
                 "fit one on the new steps, or give --data.series.frequency."
             )
 
@@ -269,50 +248,12 @@ class SequenceDataModule(L.LightningDataModule):
         return max(1, min(self.horizon, longest))
 
     def _forecast_loader(self, split: Split) -> BatchLoader[ForecastBatch]:
-        """Forecasts that score every step of a split once; beyond its end the target is NaN."""
-        windows, segments, offsets = self._forecast_windows(split), self.segments[split], self.data.offsets
-        horizon = self._split_horizon(split)
+        windows = self._forecast_windows(split)
+        settings = (self.segments[split], windows, self.context_length, self._split_horizon(split))
+        return self._in_order(partial(scored_batch, self.data, *settings), len(windows))
 
-        def make_batch(items: Tensor) -> ForecastBatch:
-            segment, start = windows.locate(items)
-            series, first = segments.series[segment], segments.first[segment]
-            steps = start[:, None] + torch.arange(self.context_length + horizon)
-            values = self._values(steps, (first, segments.end[segment]))
-            context, target = values[:, : self.context_length], values[:, self.context_length :]
-            # What nothing is known of before is not scored; any number stands for it.
-            unknown = context.isnan().all(1, keepdim=True)
-            target.masked_fill_(unknown, torch.nan)
-            context.masked_fill_(unknown, 1.0)
-            covariates = self._covariates(steps, (first, offsets[series + 1]))
-            return ForecastBatch(context, target, series, start + self.context_length - 1 - first, covariates=covariates)
-
-        return BatchLoader(make_batch, len(windows), self.batch_size, *self._devices())
-
-    def _values(self, steps: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
-        """The values of rows ``steps (batch, time)``, NaN outside of the bounds, first and one past the last, of each."""
-        if bounds is None:
-            return self.data.values[steps]
-        outside = (steps < bounds[0][:, None]) | (steps >= bounds[1][:, None])
-        return self.data.values[steps.clamp(0, len(self.data.values) - 1)].masked_fill_(outside[..., None], torch.nan)
-
-    def _covariates(self, steps: Tensor, bounds: tuple[Tensor, Tensor] | None = None) -> Tensor | None:
-        """The same of the covariates; None without any."""
-        if self.num_covariates == 0:
-            return None
-        covariates = self.data.encoded(steps.clamp(0, len(self.data.values) - 1))
-        if covariates is not None and bounds is not None:
-            outside = (steps < bounds[0][:, None]) | (steps >= bounds[1][:, None])
-            covariates.masked_fill_(outside[..., None], torch.nan)
-        return covariates
-
-    def _future(self, items: Tensor) -> Tensor:
-        """The covariates ``(batch, horizon, covariate)`` of the steps after the last known one of each series."""
-        data, parts = self.data, []
-        if data.covariates is not None:
-            parts.append(data.covariates[data.ends[items][:, None] + torch.arange(self.horizon)])
-        if data.calendar is not None:
-            parts.append(encode_calendar(data.future_calendar(items.tolist(), self.horizon), data.calendar_names))
-        return torch.cat(parts, -1)
+    def _in_order(self, make_batch: Callable[[Tensor], ForecastBatch], num_items: int) -> BatchLoader[ForecastBatch]:
+        return BatchLoader(make_batch, num_items, self.batch_size, *self._devices())
 
     def _require_windows(self) -> None:
         if len(self.segments["train"].start) == 0:
@@ -334,34 +275,6 @@ class SequenceDataModule(L.LightningDataModule):
                 f"{name} {getattr(self, f'{split}_fraction')} leaves no step to forecast after a context: raise {name}, or "
                 "lower --data.context_length."
             )
-
-    def _require_future(self) -> None:
-        """Refuse to forecast where covariates of the horizon are not known."""
-        data = self.data
-        if data.covariates is None:
-            return
-        missing = data.offsets.diff() - data.lengths < self.horizon
-        if not bool(missing.any()):
-            rows = data.ends[:, None] + torch.arange(self.horizon)
-            missing = data.covariates[rows].isnan().any(-1).any(-1)
-        short = missing.nonzero()[:, 0].tolist()
-        if short:
-            raise InputError(self._missing_covariates(short))
-
-    def _missing_covariates(self, short: list[int]) -> str:
-        data, found = self.data, []
-        for index in short[:3]:
-            stamps = data.times.stamps(index, int(data.lengths[index]), self.horizon)
-            rows = range(int(data.ends[index]), int(data.offsets[index + 1]))
-            known = [not bool(data.covariates[row].isnan().any()) for row in rows][: self.horizon]  # type: ignore[index]
-            unknown = [str(stamp) for stamp, is_known in zip_longest(stamps, known, fillvalue=False) if not is_known]
-            span = unknown[0] if len(unknown) == 1 else f"{unknown[0]} to {unknown[-1]}"
-            found.append(f"{data.ids[index]!r} ({len(unknown)} steps, {data.time_column} = {span})")
-        more = f" and {len(short) - 3} more series" if len(short) > 3 else ""
-        return (
-            f"the covariates {', '.join(data.covariate_names)} are not known over --data.horizon {self.horizon} after the last "
-            f"value of {', '.join(found)}{more}: add rows with them after the last value, or lower the horizon."
-        )
 
 
 class Pieces:

@@ -10,9 +10,9 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from rnn_lightning.batches import ForecastBatch, WindowBatch
 from rnn_lightning.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
-from rnn_lightning.loaders import ForecastBatch, WindowBatch
 from rnn_lightning.loss import free_run, mean_squared_error, scored, teacher_forced
 from rnn_lightning.metrics import FreeRunError, ResidualMoments
 from rnn_lightning.network import Cell, RecurrentNetwork
@@ -300,7 +300,7 @@ class Forecaster(L.LightningModule):
         num_samples: int | None = None,
         seed: int = 0,
     ) -> Tensor:
-        """Generate ``([sample,] batch, horizon, feature)`` from a state, which is left as it is; see ``rollout.generate``."""
+        """Generate ``([sample,] batch, horizon, feature)`` from a state, left as it is; see ``rollout.generate``."""
         noise = sampling(num_samples, seed, range(state.recurrent[0].shape[1]))
         with torch.inference_mode():
             values = self._evaluated(generate, state, horizon, covariates=self._as_batch(covariates), **noise)

@@ -1,8 +1,8 @@
-"""Batches, and loaders that make them by index for any number of devices. No Lightning, no data."""
+"""Loaders that make batches by index for any number of devices. No Lightning, no data."""
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -15,45 +15,6 @@ BLOCK_BATCHES = 256
 
 FEISTEL_ROUNDS = 8
 """Rounds of the random permutation; from four on it is one, for those who do not know its keys."""
-
-
-class WindowBatch(NamedTuple):
-    """Windows to train on.
-
-    Attributes:
-        values: ``(batch, time, feature)`` in the units of the data, NaN where they are not known.
-        context_length: number of first steps that warm the state up and are not scored.
-        covariates: ``(batch, time, covariate)``, those of the same steps, or None.
-        complete: whether all values are known: said where the data are, so that no GPU has to be waited for; None leaves it
-            to be found out.
-    """
-
-    values: Tensor
-    context_length: int
-    covariates: Tensor | None = None
-    complete: bool | None = None
-
-
-class ForecastBatch(NamedTuple):
-    """Forecasts to make.
-
-    Attributes:
-        context: ``(batch, time, feature)``, the steps up to the origin, NaN where they are not known.
-        target: ``(batch, horizon, feature)``, what follows, NaN where it is not known.
-        series_index: ``(batch,)``, which series each is of.
-        origin: ``(batch,)``, the last known step of each, counted from the start of its series.
-        num_samples: number of sampled paths wanted, or None.
-        seed: seed of the sampled paths.
-        covariates: ``(batch, time + horizon, covariate)``, those of the context and of the horizon, or None.
-    """
-
-    context: Tensor
-    target: Tensor
-    series_index: Tensor
-    origin: Tensor
-    num_samples: int | None = None
-    seed: int = 0
-    covariates: Tensor | None = None
 
 
 Batch = TypeVar("Batch")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from rnn_lightning.closed_loop import close_loop
 from rnn_lightning.errors import InputError
 from rnn_lightning.gaps import first_known, recur_over_gaps
+from rnn_lightning.innovations import Innovations
 from rnn_lightning.network import RecurrentNetwork, RecurrentState
 from rnn_lightning.transforms import Memory
 
@@ -143,7 +144,7 @@ def generate(
             raise InputError(f"{name} must be at least 1, got {count}.")
     batch_size = state.recurrent[0].shape[1]
     _require_state(network, state, batch_size)
-    innovations = _Innovations(network, batch_size, num_samples, noise, generator)
+    innovations = Innovations(network, batch_size, num_samples, noise, generator)
     following = _coming(network, covariates, batch_size, horizon)
     # Samples are rows of the batch: row = sample * batch_size + series.
     recurrent = state.recurrent
@@ -154,52 +155,6 @@ def generate(
         transformed = transformed.unflatten(0, (num_samples, batch_size))
     values = network.transforms.inverse(transformed, state.memory)
     return _end_at_nonfinite(values, names)
-
-
-class _Innovations:
-    """The innovations of a rollout, drawn in order of time, so that a short horizon is the beginning of a long one."""
-
-    def __init__(
-        self,
-        network: RecurrentNetwork,
-        batch_size: int,
-        num_samples: int | None,
-        noise: Tensor | None,
-        generator: torch.Generator | Sequence[torch.Generator] | None,
-    ) -> None:
-        self.like, self.num_features = network.readout.weight, network.num_features
-        self.batch_size, self.num_samples, self.factor = batch_size, num_samples, None
-        if num_samples is None:
-            if noise is not None or generator is not None:
-                raise InputError("noise and generator are those of sampled paths: give num_samples as well.")
-            return
-        covariance = network.residual_covariance if noise is None else noise
-        if covariance.shape != (self.num_features, self.num_features) or not bool(covariance.isfinite().all()):
-            raise InputError(
-                "sampled paths need the covariance of their noise, and the network holds none: fit it with validation "
-                "data (--data.val_fraction above 0), or give noise as a finite (feature, feature) tensor."
-            )
-        variances, axes = torch.linalg.eigh(covariance.double().cpu())
-        if bool(variances.min() < -1e-6 * variances.abs().max()) or not torch.allclose(covariance, covariance.T):
-            raise InputError("noise must be a covariance: symmetric, without negative eigenvalues.")
-        self.factor = (axes * variances.clamp_min(0).sqrt()).T
-        self.generators: list[torch.Generator | None] = (
-            [generator] if generator is None or isinstance(generator, torch.Generator) else list(generator)
-        )
-        if len(self.generators) not in (1, batch_size):
-            raise InputError(f"{len(self.generators)} generators for {batch_size} series: give one, or one for each.")
-
-    def draw(self, num_steps: int) -> Tensor:
-        """The next innovations, ``(sample * batch, time, feature)``."""
-        if self.factor is None:
-            return self.like.new_zeros(self.batch_size, num_steps, self.num_features)
-        assert self.num_samples is not None
-        width = self.batch_size // len(self.generators)
-        shape = (num_steps, width, self.num_samples, self.num_features)
-        # Uniform numbers come one by one from a generator, normal ones in blocks that depend on how many are asked for.
-        uniform = [torch.rand(shape, generator=generator, dtype=torch.float64) for generator in self.generators]
-        normal = torch.special.ndtri(torch.cat(uniform, 1).clamp_min(torch.finfo(torch.float64).tiny))
-        return (normal @ self.factor).permute(2, 1, 0, 3).flatten(0, 1).to(self.like)
 
 
 def _coming(network: RecurrentNetwork, covariates: Tensor | None, batch_size: int, horizon: int) -> Tensor | None:
@@ -216,7 +171,7 @@ def _coming(network: RecurrentNetwork, covariates: Tensor | None, batch_size: in
 
 
 def _in_chunks(
-    network: RecurrentNetwork, innovations: _Innovations, following: Tensor | None, state: RecurrentState, horizon: int
+    network: RecurrentNetwork, innovations: Innovations, following: Tensor | None, state: RecurrentState, horizon: int
 ) -> Tensor:
     """The free run in chunks of rows and steps, whose hidden states stay within ``CHUNK_ELEMENTS``."""
     closed_loop, hidden_size = close_loop(network), network.recurrent.hidden_size
@@ -285,8 +240,8 @@ def _end_at_nonfinite(values: Tensor, names: Sequence[str] | None) -> Tensor:
     more = f" and {len(ended) - 5} more" if len(ended) > 5 else ""
     warnings.warn(
         f"the free run leaves the finite numbers and is NaN from there: {', '.join(ended[:5])}{more}. At step 1: nothing to "
-        "go on from is known in the context. Later: the network or its transforms are unstable beyond what was trained; train "
-        "longer, with a lower learning rate, or shorten the horizon.",
+        "go on from is known in the context. Later: the network or its transforms are unstable beyond what was trained: "
+        "train longer, with a lower learning rate, or shorten the horizon.",
         RuntimeWarning,
         stacklevel=3,
     )

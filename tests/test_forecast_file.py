@@ -18,7 +18,7 @@ from rnn_lightning.forecast_file import ForecastTable, write_table
 from rnn_lightning.forecast_writer import ForecastWriter, drawn_series
 from rnn_lightning.series import TimeIndex
 
-ODD_IDS = ["plain", "a,b", 'say "hi"', "two\nlines", "🦆 é", "007", " ", "=1+1"]
+ODD_IDS = ["plain", "a,b", 'say "hi"', "two\nlines", "🦆 é", "007", " ", "", "=1+1"]
 Format = Literal["csv", "parquet"]
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from rnn_lightning import Forecaster, LinearSeries, RandomSeries, SequenceDataModule, SineSeries
+from rnn_lightning.batches import WindowBatch
 from rnn_lightning.errors import InputError
-from rnn_lightning.loaders import WindowBatch
 from rnn_lightning.loss import scored, teacher_forced
 from rnn_lightning.rollout import generate, rollout, warm_up
 

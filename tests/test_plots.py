@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.dates import date2num
+from matplotlib.dates import date2num, num2date
 
 from rnn_lightning.plots import Panel, plot_forecast, save_picture
 
@@ -91,6 +91,9 @@ def test_time_axes_show_the_clock_of_the_time_zone() -> None:
     assert axis.get_xlim() == pytest.approx(date2num([stamps[0], stamps[-1]]).tolist(), abs=0.01)
     ticks = axis.xaxis.get_major_formatter().format_ticks(date2num(stamps).tolist())
     assert ticks[:3] == ["12:00", "13:00", "14:00"]
+    days = [start + timedelta(days=day) for day in range(60)]
+    axis = drawn(Panel("a", days[:50], np.ones((50, 1)), days[50:], np.ones((10, 1))))
+    assert {num2date(tick, zone).hour for tick in axis.get_xticks()} == {0}
 
 
 ODD: dict[str, Any] = {

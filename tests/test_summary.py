@@ -207,6 +207,15 @@ def test_without_a_logger_the_summary_is_only_printed(tmp_path: Path, capsys: py
     assert not list(tmp_path.iterdir())
 
 
+def test_other_processes_than_the_first_say_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(L.Trainer, "is_global_zero", property(lambda _: False))
+    fit(tmp_path, logger=CSVLogger(tmp_path, name="a", version="fit_0"))
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "a/fit_0/data.json").exists()
+
+
 def test_data_of_another_kind_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer = L.Trainer(logger=False, default_root_dir=tmp_path)
     DataSummary().on_fit_start(trainer, Forecaster())

@@ -1,5 +1,6 @@
 """Where values come from: each source is a small class whose ``load`` returns a ``SeriesData``."""
 
+from rnn_lightning.series.array import ArraySeries
 from rnn_lightning.series.source import Series, SeriesData
 from rnn_lightning.series.synthetic import LinearSeries, RandomSeries, SineSeries
 from rnn_lightning.series.table import TableSeries
@@ -7,6 +8,7 @@ from rnn_lightning.series.times import CALENDAR, TimeIndex, calendar_codes
 
 __all__ = [
     "CALENDAR",
+    "ArraySeries",
     "LinearSeries",
     "RandomSeries",
     "Series",

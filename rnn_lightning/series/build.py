@@ -1,7 +1,7 @@
 """From checked rows to series: each on its regular grid of steps, with NaN where a row or a value is missing."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +19,7 @@ from rnn_lightning.series.times import TimeIndex, calendar_codes
 if TYPE_CHECKING:
     import polars as pl
 
-HOLD_ROWS = 2**18
+HOLD_ROWS = 2**17
 """The rows of the last series in a piece wait for the next piece, up to so many: its interval is found from them."""
 
 
@@ -167,7 +167,7 @@ class SeriesBuilder:
             self._close(opened)
             opened = None
         self._require_new(names if opened is None else names[1:])
-        rows = rows._replace(stamps=self._declared(rows))
+        rows = replace(rows, stamps=self._declared(rows))
         clock = Clock.of(rows.stamps)
         self._day = clock.day
         require_order(clock, offsets, names, rows, opened.last_tick if opened is not None else None, self.rules)
@@ -186,9 +186,7 @@ class SeriesBuilder:
             self._close(self._open)
             self._open = None
 
-    def _place(
-        self, rows: Rows, names: list[str], offsets: np.ndarray, before: Placed | None, complete: bool
-    ) -> Placed:
+    def _place(self, rows: Rows, names: list[str], offsets: np.ndarray, before: Placed | None, complete: bool) -> Placed:
         """Append the steps of some series, the first of which may go on; what is known of the last one."""
         placed = place_rows(self.rules, rows, names, offsets, before, complete)
         if before is not None:
@@ -236,7 +234,9 @@ class SeriesBuilder:
             notes.append(f"{self.num_snapped} time stamps were moved onto the grid of --data.series.frequency.")
         if self.left_out:
             some = ", ".join(repr(name) for name in list(self.left_out)[:5])
-            notes.append(f"{len(self.left_out)} series without a value of {self.rules.targets} are left out, such as {some}.")
+            notes.append(
+                f"{len(self.left_out)} series without a value of {self.rules.targets} are left out, such as {some}."
+            )
         return notes
 
 
@@ -271,8 +271,8 @@ def require_order(
         raise MoreRowsNeeded("the rows of a series are not in the order of time")
     index = int(np.searchsorted(offsets, row, side="right")) - 1
     raise InputError(
-        f"series {names[index]!r} has two rows at {rules.time_column} = {rows.stamps[row]}, {rules.place(rows.places[row])} and "
-        f"{rules.place(rows.places[row + 1])}: keep one."
+        f"series {names[index]!r} has two rows at {rules.time_column} = {rows.stamps[row]}, {rules.place(rows.places[row])} "
+        f"and {rules.place(rows.places[row + 1])}: keep one."
     )
 
 
@@ -302,5 +302,3 @@ def after_first_value(
     kept = np.flatnonzero(numbers >= np.repeat(begins, np.diff(offsets)))
     chosen = np.flatnonzero(lengths)
     return kept, chosen.tolist(), np.concatenate([[0], np.cumsum(lengths[chosen])])
-
-

@@ -4,7 +4,7 @@ import csv
 import glob
 import gzip
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PIECE_BYTES = 2**24
 """Bytes of a CSV file that are read together; a longer line is refused."""
 
-PIECE_ROWS = 2**18
+PIECE_ROWS = 2**17
 """Rows of a Parquet file that are read together."""
 
 TEXT_ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".tsv.zst")
@@ -43,9 +43,12 @@ class TextFile(NamedTuple):
         """The names in the header."""
         blocks = self._blocks()
         try:
-            return self._header(next(blocks, b""))[0]
+            first = next(blocks, b"")
         finally:
-            blocks.close()  # type: ignore[attr-defined]
+            blocks.close()
+        if not first:
+            raise InputError(f"--data.series.path {self.name}: not a readable CSV file (it is empty).")
+        return self._header(first)[0]
 
     def num_rows(self) -> None:
         """Not known before all is read."""
@@ -53,7 +56,8 @@ class TextFile(NamedTuple):
 
     def pieces(self, chosen: Sequence[str], file: int) -> Iterator[Piece]:
         """The ``chosen`` columns as text, some megabytes at a time."""
-        names, header, first_row = [], b"", 0
+        names: list[str] = []
+        header, first_row = b"", 0
         for block in self._blocks():
             if not names:
                 names, header = self._header(block)
@@ -62,8 +66,6 @@ class TextFile(NamedTuple):
             frame = self._parsed(header + block, [names.index(name) for name in chosen], len(names), first_row)
             yield Piece(frame.rename(dict(zip(frame.columns, chosen, strict=True))), file, first_row)
             first_row += frame.height
-        if not names:
-            raise InputError(f"--data.series.path {self.name}: not a readable CSV file (it is empty).")
 
     def _header(self, block: bytes) -> tuple[list[str], bytes]:
         line = block[: block.find(b"\n") + 1] or block
@@ -88,7 +90,7 @@ class TextFile(NamedTuple):
             raise InputError(f"--data.series.path {self.name}: not a readable CSV file ({reason}).") from error
         return frame.select([frame.columns[order.index(index)] for index in indices])
 
-    def _blocks(self) -> Iterator[bytes]:
+    def _blocks(self) -> Generator[bytes, None, None]:
         """Whole lines of UTF-8, some megabytes at a time."""
         rest, lines = b"", 1
         try:
@@ -266,7 +268,7 @@ def file_names(path: str) -> list[str]:
         if not names:
             raise InputError(f"--data.series.path {path}: a folder without files that end in {', '.join(endings)}.")
         return names
-    names = sorted(name for name in glob.glob(path, recursive=True) if Path(name).is_file())
+    names = sorted(name for name in glob.glob(path, recursive=True) if Path(name).is_file())  # noqa: PTH207
     if not names:
         wildcard = any(sign in path for sign in "*?[")
         raise InputError(f"--data.series.path {path}: {'matches no file' if wildcard else 'no such file'}.")

@@ -98,11 +98,13 @@ def place_rows(
         InputError: names the series that is not regular.
         MoreRowsNeeded: if the interval of a series that comes in pieces is not the one that was found first.
     """
+    import polars as pl
+
     clock, lengths = Clock.of(rows.stamps), np.diff(offsets)
     starts, intervals = rows.stamps.gather(offsets[:-1]), choose_intervals(rules, clock, offsets)
     num_rows, first_steps = lengths.copy(), np.zeros(len(names), dtype=np.int64)
     if before is not None:
-        starts = before.starts.append(starts[1:])
+        starts = pl.concat([before.starts, starts[1:]])
         intervals.counts[0], intervals.units[0] = before.intervals.counts[0], before.intervals.units[0]
         num_rows[0] += before.num_rows[0]
         first_steps[0] = before.ends[0]
@@ -137,17 +139,13 @@ def choose_intervals(rules: GridRules, clock: Clock, offsets: np.ndarray) -> Int
     return Intervals.all_alike(rules.frequency, len(offsets) - 1, clock.day)
 
 
-def last_useful_steps(
-    rules: GridRules, rows: Rows, steps: np.ndarray, offsets: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def last_useful_steps(rules: GridRules, rows: Rows, steps: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The last step of each series that has any value, and the last that has a known target; -1 if there is none."""
     found = []
     for values in (rows.values, rows.values[:, : rules.num_targets]):
         known = ~np.isnan(values).all(axis=1)
         ends = known[offsets[1:] - 1].all()
-        found.append(
-            steps[offsets[1:] - 1] if ends else np.maximum.reduceat(np.where(known, steps, -1), offsets[:-1])
-        )
+        found.append(steps[offsets[1:] - 1] if ends else np.maximum.reduceat(np.where(known, steps, -1), offsets[:-1]))
     return found[0], found[1].copy()
 
 
@@ -157,8 +155,7 @@ def stamps_of_steps(
     """The stamps of ``sizes`` steps of each series, from its ``first_steps`` on."""
     series = np.repeat(np.arange(len(sizes)), sizes)
     steps = np.arange(len(series)) - np.repeat(np.cumsum(sizes) - sizes - first_steps, sizes)
-    written = [interval if interval is not None else "1d" for interval in intervals.written(day)]  # of one row: step 0
-    return TimeIndex(starts, written).stamps_at(series, steps)
+    return TimeIndex(starts, intervals.written(day)).stamps_at(series, steps)
 
 
 def require_on_grid(
@@ -191,8 +188,8 @@ def require_on_grid(
     if not rising.all():
         row = int(np.argmin(rising))
         raise InputError(
-            f"series {names[series[row]]!r}: {rules.time_column} = {rows.stamps[row]} in {rules.place(rows.places[row])} and "
-            "the row before are the same step of --data.series.frequency: keep one, or aggregate them."
+            f"series {names[series[row]]!r}: {rules.time_column} = {rows.stamps[row]} in {rules.place(rows.places[row])} "
+            "and the row before are the same step of --data.series.frequency: keep one, or aggregate them."
         )
 
 
@@ -221,8 +218,8 @@ def irregular(rules: GridRules, rows: Rows, names: Sequence[str], offsets: np.nd
         advice = "is one of them wrong?"
     return InputError(
         f"series {names[index]!r}: its {rules.time_column} is not regular from {rows.stamps[first]} to {rows.stamps[last]}, "
-        f"with steps such as {rows.stamps[first]} to {rows.stamps[min(first + 1, last)]}: most steps of a regular grid would "
-        f"have no row; {advice}."
+        f"with steps such as {rows.stamps[first]} to {rows.stamps[min(first + 1, last)]}: most steps of a regular grid "
+        f"would have no row; {advice}."
     )
 
 

@@ -70,16 +70,16 @@ class Intervals(NamedTuple):
     @classmethod
     def all_alike(cls, interval: Interval, num_series: int, day: int) -> "Intervals":
         """One interval for all series."""
-        count = interval.count * day // DAY if interval.unit == "ns" else interval.count
+        count = interval.size * day // DAY if interval.unit == "ns" else interval.size
         return cls(np.full(num_series, count), np.full(num_series, UNITS.index(interval.unit), dtype=np.int8))
 
-    def written(self, day: int) -> list[int | float | str | None]:
-        """As ``TimeIndex`` takes them; None for a series of one stamp."""
-        known: dict[tuple[int | float, int], int | float | str | None] = {}
+    def written(self, day: int) -> list[int | float | str]:
+        """As ``TimeIndex`` takes them; any for a series of one stamp, which has one step."""
+        known: dict[tuple[int | float, int], int | float | str] = {}
         pairs = list(zip(self.counts.tolist(), self.units.tolist(), strict=True))
         for count, unit in set(pairs):
             size = count * (DAY // day) if unit == FIXED else count
-            known[count, unit] = Interval(size, UNITS[unit]).written if unit != NONE else None
+            known[count, unit] = Interval(size, UNITS[unit]).written if unit != NONE else "1d" if day else 1
         return [known[pair] for pair in pairs]
 
 
@@ -118,7 +118,13 @@ def find_intervals(clock: Clock, offsets: np.ndarray) -> Intervals:
     return intervals
 
 
-def refine(clock: Clock, offsets: np.ndarray, intervals: Intervals, chosen: np.ndarray, find: Callable[[Clock, np.ndarray], Intervals]) -> None:
+def refine(
+    clock: Clock,
+    offsets: np.ndarray,
+    intervals: Intervals,
+    chosen: np.ndarray,
+    find: Callable[[Clock, np.ndarray], Intervals],
+) -> None:
     """Write the intervals that ``find`` sees in the ``chosen`` series over the others."""
     if not chosen.any():
         return

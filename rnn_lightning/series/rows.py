@@ -1,6 +1,7 @@
 """From pieces of a table to rows that are checked: an id, a stamp and numbers each."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -35,7 +36,8 @@ class Columns(NamedTuple):
         return [*([self.id] if self.id is not None else []), self.time, *self.numbers]
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Rows:
     """Checked rows, in the order in which they were read.
 
     Attributes:
@@ -50,7 +52,7 @@ class Rows(NamedTuple):
     values: np.ndarray
     places: np.ndarray
 
-    def __len__(self) -> int:  # of rows, not of fields
+    def __len__(self) -> int:
         return len(self.places)
 
     def slice(self, first: int, end: int) -> "Rows":
@@ -62,6 +64,15 @@ class Rows(NamedTuple):
         """The ``chosen`` rows."""
         return Rows(self.ids.gather(chosen), self.stamps.gather(chosen), self.values[chosen], self.places[chosen])
 
+    def order(self) -> np.ndarray:
+        """The order of the rows by series, in the order in which these first appear, and by time."""
+        import polars as pl
+
+        names = self.ids.unique(maintain_order=True)
+        number = pl.col("id").replace_strict(names, pl.arange(len(names), dtype=pl.Int32, eager=True))
+        keys = pl.DataFrame({"id": self.ids, "stamp": self.stamps}).with_columns(number)
+        return keys.select(pl.arg_sort_by("id", "stamp", maintain_order=True)).to_series().to_numpy()
+
     @staticmethod
     def join(parts: Sequence["Rows"]) -> "Rows":
         """One after another."""
@@ -71,7 +82,7 @@ class Rows(NamedTuple):
             return parts[0]
         return Rows(
             pl.concat([part.ids for part in parts]),
-            pl.concat([part.stamps for part in parts]),
+            pl.concat([part.stamps.cast(parts[-1].stamps.dtype) for part in parts]),  # whole numbers, then fractions
             np.concatenate([part.values for part in parts]),
             np.concatenate([part.places for part in parts]),
         )
@@ -116,12 +127,11 @@ class RowReader:
         file_ids: the id of the rows of each file, where there is no column of ids.
     """
 
-    def __init__(
-        self, columns: Columns, stamps: StampReader, file_names: Sequence[str], file_ids: Sequence[str]
-    ) -> None:
+    def __init__(self, columns: Columns, stamps: StampReader, file_names: Sequence[str], file_ids: Sequence[str]) -> None:
         self.columns, self.stamps = columns, stamps
         self.file_names, self.file_ids = file_names, file_ids
         self.dtypes: dict[str, Any] = {}
+        self.notes: list[str] = []
         self._precision = [Precision(name) for name in columns.numbers]
 
     def place(self, place: int) -> str:
@@ -129,8 +139,8 @@ class RowReader:
         file, row = divmod(int(place), ROWS_PER_FILE)
         return f"data row {row + 1} of {self.file_names[file]}"
 
-    def read(self, piece: Piece) -> Rows:
-        """The rows of a piece.
+    def read(self, piece: Piece) -> Rows | None:
+        """The rows of a piece, None if it has but empty lines.
 
         Raises:
             InputError: names the file, column and row that cannot be used.
@@ -143,6 +153,8 @@ class RowReader:
         if blank.any():  # an empty line
             frame, places = frame.filter(~blank), places[~blank.to_numpy()]
         self._require_types(frame, piece.file)
+        if frame.height == 0:
+            return None
         values = np.empty((frame.height, len(columns.numbers)), dtype=np.float32)
 
         def place(row: int) -> str:
@@ -179,13 +191,12 @@ class RowReader:
         missing = ids.is_null() | (ids == "") if ids.dtype == pl.String else ids.is_null()
         if missing.any():
             raise InputError(
-                f"column {raw.name!r} has rows without an id, such as {place(int(missing.arg_max() or 0))}: fill or drop them."
+                f"column {raw.name!r} has rows without an id, such as {place(int(missing.arg_max() or 0))}: fill or drop "
+                "them."
             )
         return ids
 
-    def _read_numbers(
-        self, raw: "pl.Series", target: np.ndarray, precision: Precision, place: Callable[[int], str]
-    ) -> None:
+    def _read_numbers(self, raw: "pl.Series", target: np.ndarray, precision: Precision, place: Callable[[int], str]) -> None:
         import polars as pl
 
         if raw.dtype == pl.String:
@@ -207,8 +218,8 @@ class RowReader:
         if infinite.any():
             row = int(infinite.argmax())
             raise InputError(
-                f"column {raw.name!r} has the value {values[row]} in {place(row)}: every value must be a finite number; leave "
-                "it empty if it is not known."
+                f"column {raw.name!r} has the value {values[row]} in {place(row)}: every value must be a finite number; "
+                "leave it empty if it is not known."
             )
         with np.errstate(over="ignore"):
             target[:] = values

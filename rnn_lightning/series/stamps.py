@@ -15,7 +15,7 @@ DATETIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ])\d{2}:\d{2}(:\d{2})?(\.\d+)?\s?(Z
 OFFSET = r"(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
 
 
-class MoreRowsNeeded(Exception):  # noqa: N818 - no error: a reason to read a table once more, as a whole
+class MoreRowsNeeded(Exception):
     """What was read so far was understood wrongly, in the light of later rows; says why."""
 
 
@@ -26,6 +26,7 @@ class StampReader:
         column: name of the column.
         time_format: how the stamps are written, in the notation of ``strftime``; None for ISO and numbers.
         time_zone: where the clocks hang; None to keep the stamps as they are.
+        whole: integers may become floats later, because all pieces are joined.
 
     Attributes:
         written: how text in the column was written, in the notation of ``strftime``; None for dates in ISO and numbers.
@@ -33,8 +34,8 @@ class StampReader:
         notes: what a user should know, a sentence each.
     """
 
-    def __init__(self, column: str, time_format: str | None, time_zone: str | None) -> None:
-        self.column, self.time_format, self.time_zone = column, time_format, time_zone
+    def __init__(self, column: str, time_format: str | None, time_zone: str | None, whole: bool = False) -> None:
+        self.column, self.time_format, self.time_zone, self.whole = column, time_format, time_zone, whole
         self.written = time_format
         self.raw_dtype: Any = None
         self.dtype: Any = None
@@ -46,7 +47,9 @@ class StampReader:
     @property
     def notes(self) -> list[str]:
         if len(self._offsets) > 1 and self.time_zone is None:
-            return [f"{self.column!r} has several UTC offsets: it is read as UTC (--data.series.time_zone sets another zone)."]
+            return [
+                f"{self.column!r} has several UTC offsets: it is read as UTC (--data.series.time_zone sets another zone)."
+            ]
         return []
 
     def read(self, raw: "pl.Series", place: Callable[[int], str]) -> "pl.Series":
@@ -67,15 +70,22 @@ class StampReader:
         if self.time_format is not None and not raw.dtype.is_temporal():
             raw = raw.cast(pl.String)
         elif self.time_format is not None:
-            raise InputError(f"--data.series.time_format is for text, and column {self.column!r} holds {raw.dtype}: drop it.")
+            raise InputError(
+                f"--data.series.time_format is for text, and column {self.column!r} holds {raw.dtype}: drop it."
+            )
         stamps = self._read_text(raw, place) if raw.dtype == pl.String else self._read_typed(raw, place)
         stamps = self._in_zone(stamps)
         if self.dtype == pl.Float64 and stamps.dtype == pl.Int64:
             stamps = stamps.cast(pl.Float64)
         if self.dtype is not None and self.dtype != stamps.dtype:
             if self.dtype == pl.Int64 and stamps.dtype == pl.Float64:
+                if self.whole:
+                    self.dtype = pl.Float64
+                    return stamps
                 raise MoreRowsNeeded(f"{self.column!r} holds fractions after whole numbers")
-            raise InputError(f"column {self.column!r} is {self.dtype} at first and {stamps.dtype} in {place(0)}: make it one.")
+            raise InputError(
+                f"column {self.column!r} is {self.dtype} at first and {stamps.dtype} in {place(0)}: make it one."
+            )
         self.dtype = stamps.dtype
         return stamps
 
@@ -146,8 +156,6 @@ class StampReader:
 
     def _read_datetime(self, text: "pl.Series", place: Callable[[int], str], advice: str) -> "pl.Series":
         """Datetimes in ISO: the clock, less the offset where there is one."""
-        import polars as pl
-
         offsets = text.str.slice(10).str.extract(OFFSET)
         has_offset = offsets.is_not_null()
         self._refuse_mixed_zones(text, has_offset, place)
@@ -202,8 +210,8 @@ class StampReader:
             return stamps
         if not isinstance(stamps.dtype, pl.Datetime):
             raise InputError(
-                f"--data.series.time_zone {self.time_zone}: column {self.column!r} holds {stamps.dtype}, which has no clock: "
-                "drop it."
+                f"--data.series.time_zone {self.time_zone}: column {self.column!r} holds {stamps.dtype}, which has no "
+                "clock: drop it."
             )
         try:
             zoned = stamps.dt.replace_time_zone("UTC") if stamps.dtype.time_zone is None else stamps

@@ -20,8 +20,9 @@ BYTES_PER_PIECE = 2**17
 
 
 class FileArray:
-    """An array in a file that is indexed like a tensor: ``array[10:20]`` and ``array[steps]`` give tensors, of
-    float32, or of uint8 where the file holds it.
+    """An array in a file that is indexed like a tensor: ``array[10:20]`` and ``array[steps]`` give tensors.
+
+    They are of float32, or of uint8 where the file holds it.
 
     Every process that unpickles it maps the same file; pages read by one are not read again by another.
 
@@ -125,6 +126,6 @@ class GrowingArray:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if needed > memory / 2:
             raise InputError(
-                f"the {num_rows} steps take {needed / 2**30:.3g} GiB, more than half of the {memory / 2**30:.3g} GiB of memory: "
-                "keep them in files by --data.series.scratch_folder, or check the time stamps for a wrong one."
+                f"the {num_rows} steps take {needed / 2**30:.3g} GiB, more than half of the {memory / 2**30:.3g} GiB of "
+                "memory: keep them in files by --data.series.scratch_folder, or check the time stamps for a wrong one."
             )

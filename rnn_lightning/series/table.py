@@ -1,186 +1,254 @@
-"""Series from a CSV file."""
+"""Series from tables: CSV and Parquet files, polars and pandas frames."""
 
-from datetime import date, datetime, timedelta
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rnn_lightning.errors import InputError
+from rnn_lightning.series.build import Built, SeriesBuilder, Storage
+from rnn_lightning.series.files import PIECE_ROWS, Frame, Source, find_sources
+from rnn_lightning.series.grid import GridRules
+from rnn_lightning.series.interpolate import interpolate
+from rnn_lightning.series.rows import Columns, RowReader, Rows
 from rnn_lightning.series.source import Series, SeriesData
-from rnn_lightning.series.times import TimeIndex
+from rnn_lightning.series.stamps import MoreRowsNeeded, StampReader
+from rnn_lightning.series.times import CALENDAR, DAY, FORMS, Interval, ticks_of_day
 
 if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
     import polars as pl
+
+    Table: TypeAlias = str | pl.DataFrame | pd.DataFrame
+else:
+    Table = str  # the command line knows files alone
 
 
 class TableSeries(Series):
-    """A CSV file in the long format ``unique_id, ds, y``: one row for each series and step.
+    """A table in the long format ``unique_id, ds, y``: one row for each series and step.
 
-    Each series must be regular and without gaps. Rows may come in any order; the series keep the order in which their
-    ids first appear. Without the id column the file is one series.
+    Each series has a regular grid of time stamps of its own. Steps without a row, and empty cells, are unknown values.
+    Rows may come in any order; those of large files should be sorted by id and time. The series keep the order in which
+    their ids first appear. Without the id column each file is one series.
 
     Args:
-        path: the CSV file.
+        path: a CSV file, plain or compressed (.gz, .zst), or a Parquet file, or a folder or glob of one kind of them; in
+            Python also a polars or pandas DataFrame.
         id_column: column that names the series.
-        time_column: column of time stamps: ISO dates, timestamps, or numbers.
+        time_column: column of time stamps: numbers, ISO dates, timestamps with or without a time zone, or what
+            time_format says.
         target_columns: columns that are predicted, one feature each.
-        separator: character between two columns.
+        covariate_columns: columns that are known in the future as well and help to predict; rows after the last known
+            target carry their future values.
+        calendar_features: inputs made of the time stamps, also in the future, each as one input per month, weekday or hour.
+        frequency: distance of two steps, where it cannot be found or is found wrongly: 1d, 1mo, 1h, 15m and so on, 1me for
+            ends of months, 1bd for business days, or a number where the time stamps are numbers.
+        time_format: how time stamps are written that are not ISO, in the notation of strftime, such as %d.%m.%Y or %Y-%m.
+        time_zone: time zone of the calendar, such as Europe/Berlin: stamps with a zone or offset are converted to it, others
+            are read in it.
+        interpolate: fill gaps inside a series by straight lines; otherwise their values stay unknown.
+        separator: character between two columns of a CSV file.
+        scratch_folder: a folder for files that hold the values instead of memory, for tables larger than memory.
     """
 
     def __init__(
         self,
-        path: str,
+        path: Table,
         id_column: str = "unique_id",
         time_column: str = "ds",
         target_columns: list[str] = ["y"],  # noqa: B006 - read only; None would hide the default from --help
+        covariate_columns: list[str] = [],  # noqa: B006
+        calendar_features: list[Literal["month", "weekday", "hour"]] = [],  # noqa: B006
+        frequency: str | None = None,
+        time_format: str | None = None,
+        time_zone: str | None = None,
+        interpolate: bool = False,
         separator: str = ",",
+        scratch_folder: str | None = None,
     ) -> None:
         self.path, self.id_column, self.time_column = path, id_column, time_column
-        self.separator = separator
-        self.target_columns = list(target_columns)
+        self.target_columns, self.covariate_columns = list(target_columns), list(covariate_columns)
+        self.calendar_features, self.time_format, self.time_zone = list(calendar_features), time_format, time_zone
+        self.interpolate, self.separator = interpolate, separator
+        self.scratch_folder = Path(scratch_folder) if scratch_folder is not None else None
+        self.frequency = parse_frequency(frequency)
+        self._require_options()
         self.num_features = len(self.target_columns)
+        self.num_covariates = len(self.covariate_columns) + sum(CALENDAR[name] for name in self.calendar_features)
 
     def load(self) -> SeriesData:
-        """Read, check and order the file.
+        """Read, check and order the table.
 
         Raises:
             InputError: names the file and the column, row or id that cannot be used.
         """
-        import polars as pl
-
-        frame = self._checked_columns(self._read())
-        has_ids = self.id_column in frame.columns
-        if not has_ids:
-            frame = frame.with_columns(pl.lit(Path(self.path).stem).alias(self.id_column))
-        frame = frame.with_columns(pl.col(self.id_column).cast(pl.String))
-        order = frame.select(pl.col(self.id_column).unique(maintain_order=True)).with_row_index("series order")
-        frame = frame.join(order, on=self.id_column, how="left").sort("series order", self.time_column)
-        lengths = frame.group_by("series order", maintain_order=True).len()["len"].to_numpy()
-        offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        ids = order[self.id_column].to_list()
-        stamps = frame[self.time_column]
-        self._require_float32(frame)
-        return SeriesData(
-            values=torch.from_numpy(frame.select(self.target_columns).cast(pl.Float32).to_numpy(order="c").copy()),
-            offsets=torch.from_numpy(offsets),
-            ids=ids,
-            features=self.target_columns,
-            times=TimeIndex(
-                starts=[stamps[int(start)] for start in offsets[:-1]],
-                intervals=[
-                    self._interval(stamps[int(start) : int(end)], name)
-                    for name, (start, end) in zip(ids, pairwise(offsets), strict=True)
-                ],
-            ),
-            id_column=self.id_column if has_ids else None,
-            time_column=self.time_column,
-        )
-
-    def _require_float32(self, frame: "pl.DataFrame") -> None:
-        """Refuse values whose changes drown in the rounding of float32, seven digits, in which networks compute."""
-        for name in self.target_columns:
-            values = frame[name].cast(float).to_numpy()
-            with np.errstate(invalid="ignore", over="ignore"):
-                rounding = np.abs(values - values.astype(np.float32)).max()
-                change = np.abs(np.diff(values)).mean() if len(values) > 1 else 0.0
-            if np.isfinite(values).all() and change > 0 and rounding > 1e-2 * change:
-                raise InputError(
-                    f"{self.path}: column {name!r} reaches {abs(values).max():g}, too large for its changes in the seven "
-                    "digits of float32: subtract a constant from it, or divide it by one."
-                )
-
-    def _read(self) -> "pl.DataFrame":
-        import polars as pl
-
-        path = Path(self.path)
-        if not path.is_file():
-            raise InputError(f"--data.series.path {self.path}: no such file.")
+        sources = find_sources(self.path, self.separator)
+        columns = self._find_columns(sources)
         try:
-            frame = pl.read_csv(
-                path,
-                separator=self.separator,
-                try_parse_dates=True,
-                infer_schema_length=None,
-                schema_overrides={self.id_column: pl.String},  # 007 is a name
-            )
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise InputError(f"--data.series.path {self.path}: not a readable CSV file ({error}).") from error
-        if frame.height == 0:
-            raise InputError(f"--data.series.path {self.path}: has a header but no rows.")
-        return frame
+            built, reader = self._build(sources, columns, whole=False)
+        except MoreRowsNeeded as reason:
+            if self.scratch_folder is not None:
+                raise InputError(
+                    f"{sources[0].name}: {reason}: with --data.series.scratch_folder a table must be sorted by "
+                    f"{self.id_column!r} and {self.time_column!r}, and a series of more rows than are read at once must "
+                    "show its interval in the first ones; sort it, or set --data.series.frequency."
+                ) from reason
+            built, reader = self._build(sources, columns, whole=True)
+        return self._data(built, reader, num_sources=len(sources))
 
-    def _checked_columns(self, frame: "pl.DataFrame") -> "pl.DataFrame":
-        """Only the columns in use, after a check of their names and types."""
+    def _require_options(self) -> None:
+        if not self.target_columns:
+            raise InputError("--data.series.target_columns is empty: name at least one column to predict.")
+        roles = [("id_column", self.id_column), ("time_column", self.time_column)]
+        roles += [("target_columns", name) for name in self.target_columns]
+        roles += [("covariate_columns", name) for name in self.covariate_columns]
+        seen: dict[str, str] = {}
+        for option, name in roles:
+            if name in seen:
+                raise InputError(f"--data.series.{option} has {name!r}, which is in --data.series.{seen[name]} already.")
+            seen[name] = option
+        for name, count in Counter(self.calendar_features).items():
+            if name not in CALENDAR or count > 1:
+                raise InputError(f"--data.series.calendar_features has {name!r}: give each of {', '.join(CALENDAR)} once.")
+        if len(self.separator.encode()) != 1:
+            raise InputError(f"--data.series.separator must be one character, got {self.separator!r}.")
+
+    def _find_columns(self, sources: Sequence[Source]) -> Columns:
+        """The columns in use, after a check that each file has them."""
+        has_ids = None
+        for source in sources:
+            names = source.columns()
+            if has_ids is None:
+                has_ids = self.id_column in names or self.id_column != "unique_id"
+            options = [("id_column", self.id_column)] if has_ids else []
+            options += [("time_column", self.time_column)]
+            options += [("target_columns", name) for name in self.target_columns]
+            options += [("covariate_columns", name) for name in self.covariate_columns]
+            for option, name in options:
+                if name not in names:
+                    advice = f"name the right one by --data.series.{option}"
+                    if len(names) == 1:
+                        advice = "is it separated by something else? set --data.series.separator"
+                    raise InputError(f"{source.name} has no column {name!r}: it has {', '.join(names)}; {advice}.")
+                if names.count(name) > 1:
+                    raise InputError(f"{source.name} has {names.count(name)} columns {name!r}: rename one.")
+        ids = self.id_column if has_ids else None
+        return Columns(ids, self.time_column, self.target_columns, self.covariate_columns)
+
+    def _build(self, sources: Sequence[Source], columns: Columns, whole: bool) -> tuple[Built, RowReader]:
+        """The series: from sorted rows piece by piece, or as a ``whole`` from all rows, which are sorted first."""
+        stamps = StampReader(self.time_column, self.time_format, self.time_zone, whole)
+        reader = RowReader(columns, stamps, [source.name for source in sources], file_ids(sources))
+        counts = [source.num_rows() for source in sources]
+        expected = sum(count or 0 for count in counts)
+        rules = GridRules(
+            time_column=self.time_column,
+            targets=" or ".join(repr(name) for name in self.target_columns),
+            num_targets=self.num_features,
+            has_calendar=bool(self.calendar_features),
+            frequency=self.frequency,
+            time_zone=self.time_zone,
+            place=reader.place,
+        )
+        storage = Storage(
+            self.num_features, len(self.covariate_columns), self.calendar_features, expected, self.scratch_folder
+        )
+        builder = SeriesBuilder(rules, storage, whole)
+        try:
+            for rows in self._sorted_rows(sources, reader) if whole else self._rows(sources, reader):
+                builder.add(rows)
+            reader.require_precision()
+            return builder.finish(), reader
+        except BaseException:
+            storage.discard()
+            raise
+
+    def _rows(self, sources: Sequence[Source], reader: RowReader) -> Iterator[Rows]:
+        for number, source in enumerate(sources):
+            empty = True
+            for piece in source.pieces(reader.columns.names, number):
+                rows = reader.read(piece)
+                if rows is not None:
+                    empty = False
+                    self._require_frequency_fits(rows.stamps.dtype)
+                    yield rows
+            if empty:
+                raise InputError(f"--data.series.path {source.name}: has a header but no rows.")
+
+    def _sorted_rows(self, sources: Sequence[Source], reader: RowReader) -> Iterator[Rows]:
+        """The series in the order in which they first appear, each in the order of time, after all rows are read."""
+        rows = Rows.join(list(self._rows(sources, reader)))
+        order = rows.order()
+        if (order[1:] < order[:-1]).any():
+            reader.notes.append(f"The rows were not in the order of {self.id_column!r} and {self.time_column!r}: sorted.")
+        for first in range(0, len(order), PIECE_ROWS):
+            yield rows.take(order[first : first + PIECE_ROWS])
+
+    def _require_frequency_fits(self, dtype: Any) -> None:
+        """A frequency must be a number for numbers, and of days at least for dates."""
+        if self.frequency is None:
+            return
+        count, unit = self.frequency
+        given = f"--data.series.frequency {self.frequency.written}"
+        if dtype.is_temporal() == (unit == "number"):
+            kind = f"{dtype}: give {FORMS}" if dtype.is_temporal() else "numbers: give a number"
+            raise InputError(f"{given}: column {self.time_column!r} holds {kind}.")
+        if unit == "ns" and count * ticks_of_day(dtype) % DAY:
+            raise InputError(f"{given}: column {self.time_column!r} holds {dtype}, which is too coarse for it.")
+
+    def _data(self, built: Built, reader: RowReader, num_sources: int) -> SeriesData:
         import polars as pl
 
-        for option, names in (("time_column", [self.time_column]), ("target_columns", self.target_columns)):
-            for name in names:
-                if name not in frame.columns:
-                    advice = f"name the right one by --data.series.{option}"
-                    if len(frame.columns) == 1:
-                        advice = "is it separated by something else? set --data.series.separator"
-                    raise InputError(f"{self.path} has no column {name!r}: it has {', '.join(frame.columns)}; {advice}.")
-        for name in [self.time_column, *self.target_columns]:
-            column = frame[name]
-            if column.null_count():
-                row = int(column.is_null().arg_max() or 0)
-                raise InputError(f"{self.path}: column {name!r} has no value in data row {row + 1}: fill or drop it.")
-            if column.dtype == pl.String:
-                numbers = column.cast(pl.Float64, strict=False)
-                row = int(numbers.is_null().arg_max() or 0)
-                wanted = "ISO dates, timestamps or numbers" if name == self.time_column else "numbers"
-                raise InputError(
-                    f"{self.path}: column {name!r} holds text, such as {column[row]!r} in data row {row + 1}: "
-                    f"it must hold {wanted}."
-                )
-        ids = [self.id_column] if self.id_column in frame.columns else []
-        if ids and frame[self.id_column].null_count():
-            raise InputError(f"{self.path}: column {self.id_column!r} has rows without an id: fill or drop them.")
-        return frame.select([*ids, self.time_column, *self.target_columns])
-
-    def _interval(self, stamps: "pl.Series", name: str) -> int | float | str:
-        """The interval that reproduces all the sorted time stamps of one series."""
-        where = f"{self.path}, series {name!r}"
-        if len(stamps) < 2:
-            raise InputError(f"{where} has one row: the interval of its time stamps needs at least two.")
-        first, second = stamps[0], stamps[1]
-        steps = np.arange(len(stamps))
-        if isinstance(first, date):
-            for interval in calendar_intervals(first, second):
-                expected = calendar_stamps(first, interval, steps)
-                if expected == stamps.to_list():
-                    return interval
-        else:
-            interval = second - first
-            if interval > 0 and np.allclose(stamps.to_numpy(), first + steps * interval, rtol=0, atol=1e-6 * interval):
-                return interval
-        for previous, following in pairwise(stamps.to_list()):
-            if previous == following:
-                raise InputError(f"{where} has two rows at {self.time_column} = {previous}: keep one.")
-        raise InputError(
-            f"{where}: its {self.time_column} is not regular from {first} to {stamps[-1]} (steps such as {first} to "
-            f"{second}): every step must have one row; fill the gaps first."
+        notes = [*reader.stamps.notes, *reader.notes, *built.notes]
+        if self.interpolate:
+            filled = interpolate(built.values, built.offsets.numpy(), built.lengths.numpy())
+            notes.append(f"{filled} unknown values inside series were filled by straight lines.")
+        dtypes = reader.dtypes
+        types: dict[str, Any] = dict.fromkeys(self.target_columns, pl.Float64)
+        types |= {name: pl.Float32 for name in self.target_columns if dtypes[name] == pl.Float32}
+        types[self.time_column] = reader.stamps.dtype
+        if self.id_column in dtypes:
+            types[self.id_column] = dtypes[self.id_column]
+        single = reader.columns.id is None and num_sources == 1
+        return SeriesData(
+            values=built.values,  # type: ignore[arg-type]
+            offsets=built.offsets,
+            ids=built.ids,
+            features=self.target_columns,
+            times=built.times,
+            id_column=None if single else self.id_column,
+            time_column=self.time_column,
+            lengths=built.lengths,
+            covariates=built.covariates,  # type: ignore[arg-type]
+            covariate_names=self.covariate_columns,
+            calendar=built.calendar,  # type: ignore[arg-type]
+            calendar_names=self.calendar_features,
+            notes=notes,
+            left_out=built.left_out,
+            column_types=types,
+            time_format=reader.stamps.written,
         )
 
 
-def calendar_stamps(start: date, interval: str, steps: np.ndarray) -> list[object]:
-    """Soon gone."""
-    return TimeIndex([start], [interval]).stamp_series([0], [0], len(steps)).to_list()
+def parse_frequency(frequency: str | None) -> Interval | None:
+    """The interval that a user gave: a number or a duration."""
+    if frequency is None:
+        return None
+    try:
+        number = float(frequency)
+        interval = Interval(int(number) if number == int(number) else number, "number")
+    except (ValueError, OverflowError):
+        try:
+            interval = Interval.parse(str(frequency).strip())
+        except ValueError as error:
+            raise InputError(f"--data.series.frequency {frequency!r} must be {FORMS}, or a number above 0.") from error
+    if not interval.size > 0:
+        raise InputError(f"--data.series.frequency must be above 0, got {frequency}.")
+    return interval
 
 
-def calendar_intervals(first: date, second: date) -> list[str]:
-    """What the distance of two dates or datetimes may mean, the plainest first."""
-    distance = second - first
-    if distance <= timedelta(0):
-        return []
-    microseconds = distance // timedelta(microseconds=1)
-    units = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "us": 1}
-    if not isinstance(first, datetime):
-        units = {"d": 86_400_000_000}
-    fixed = [f"{microseconds // size}{unit}" for unit, size in units.items() if microseconds % size == 0][:2]
-    months = 12 * (second.year - first.year) + second.month - first.month
-    # Three ends of quarters may lie 92 days apart: from four weeks on, months are the plainer reading.
-    return [f"{months}mo", f"{months}me", *fixed] if distance >= timedelta(days=28) and months else fixed
+def file_ids(sources: Sequence[Source]) -> list[str]:
+    """Ids of series that are a file each: their names without folder and ending, or where these are not unique, with."""
+    names = [source.name for source in sources]
+    stems = ["series" if isinstance(source, Frame) else Path(source.name).name.split(".")[0] for source in sources]
+    return stems if len(set(stems)) == len(stems) else names

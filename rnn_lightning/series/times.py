@@ -21,9 +21,9 @@ FORMS = "a number and mo, me (ends of months), d, bd (business days), h, m, s, m
 
 
 class Interval(NamedTuple):
-    """The distance of two steps: ``count`` numbers, nanoseconds (``ns``), days, business days, months or ends of months."""
+    """The distance of two steps: ``size`` numbers, nanoseconds (``ns``), days, business days, months or ends of months."""
 
-    count: int | float
+    size: int | float
     unit: str  # "number", "ns", "d", "bd", "mo" or "me"
 
     @classmethod
@@ -48,11 +48,11 @@ class Interval(NamedTuple):
     def written(self) -> int | float | str:
         """The number, or the text that ``parse`` understands."""
         if self.unit == "number":
-            return self.count
+            return self.size
         if self.unit != "ns":
-            return f"{self.count}{self.unit}"
-        unit, size = next((unit, size) for unit, size in NANOSECONDS.items() if self.count % size == 0)
-        return f"{self.count // size}{unit}"
+            return f"{self.size}{self.unit}"
+        unit, size = next((unit, size) for unit, size in NANOSECONDS.items() if self.size % size == 0)
+        return f"{self.size // size}{unit}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +113,11 @@ def advance(starts: "pl.Series", interval: Interval, steps: np.ndarray) -> "pl.S
     import polars as pl
 
     if interval.unit == "number":
-        stamps = starts.to_numpy() + steps * interval.count
-        return pl.Series(stamps if stamps.dtype.kind in "iu" else round_stamps(stamps, interval.count))
+        stamps = starts.to_numpy() + steps * interval.size
+        return pl.Series(stamps if stamps.dtype.kind in "iu" else round_stamps(stamps, interval.size))
     ticks = ticks_of_day(starts.dtype)
     if interval.unit == "ns":
-        count, rest = divmod(int(interval.count) * ticks, DAY)
+        count, rest = divmod(int(interval.size) * ticks, DAY)
         if rest:
             raise ValueError(f"{starts.dtype} cannot hold steps of {interval.written}")
         return from_ticks(starts.to_physical().to_numpy() + steps * count, starts.dtype)
@@ -126,7 +126,7 @@ def advance(starts: "pl.Series", interval: Interval, steps: np.ndarray) -> "pl.S
 
 def advance_local(start: np.ndarray, interval: Interval, steps: np.ndarray, ticks: int) -> np.ndarray:
     """Wall-clock ticks, ``ticks`` a day, that lie ``steps`` days, business days or months after ``start``."""
-    count, unit = int(interval.count), interval.unit
+    count, unit = int(interval.size), interval.unit
     if unit == "d":
         return start + steps * (count * ticks)
     day, time = np.divmod(start, ticks)

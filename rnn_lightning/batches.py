@@ -1,0 +1,156 @@
+"""From series and window numbers to batches: what is cut from the values and covariates. No Lightning."""
+
+from itertools import zip_longest
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rnn_lightning.errors import InputError
+from rnn_lightning.series import SeriesData
+from rnn_lightning.series.source import encode_calendar
+from rnn_lightning.windows import Segments, Windows
+
+Bounds = tuple[Tensor, Tensor]
+"""The first row and one past the last of each window, ``(batch,)`` each: what lies outside of them is not known."""
+
+
+class WindowBatch(NamedTuple):
+    """Windows to train on.
+
+    Attributes:
+        values: ``(batch, time, feature)`` in the units of the data, NaN where they are not known.
+        context_length: number of first steps that warm the state up and are not scored.
+        covariates: ``(batch, time, covariate)``, those of the same steps, or None.
+        complete: whether all values are known: said where the data are, so that no GPU has to be waited for; None leaves it
+            to be found out.
+    """
+
+    values: Tensor
+    context_length: int
+    covariates: Tensor | None = None
+    complete: bool | None = None
+
+
+class ForecastBatch(NamedTuple):
+    """Forecasts to make.
+
+    Attributes:
+        context: ``(batch, time, feature)``, the steps up to the origin, NaN where they are not known.
+        target: ``(batch, horizon, feature)``, what follows, NaN where it is not known.
+        series_index: ``(batch,)``, which series each is of.
+        origin: ``(batch,)``, the last known step of each, counted from the start of its series.
+        num_samples: number of sampled paths wanted, or None.
+        seed: seed of the sampled paths.
+        covariates: ``(batch, time + horizon, covariate)``, those of the context and of the horizon, or None.
+    """
+
+    context: Tensor
+    target: Tensor
+    series_index: Tensor
+    origin: Tensor
+    num_samples: int | None = None
+    seed: int = 0
+    covariates: Tensor | None = None
+
+
+def training_batch(
+    data: SeriesData, segments: Segments, windows: Windows, context_length: int, length: int, items: Tensor
+) -> WindowBatch:
+    """The training windows numbered ``items``, ``length`` steps each."""
+    segment, start = windows.locate(items)
+    steps = start[:, None] + torch.arange(length)
+    bounds = (segments.start[segment], segments.end[segment])
+    values = values_at(data, steps, bounds)
+    # A sum is NaN if any value is: the cheapest way to know.
+    complete = bool(values.sum().isfinite())
+    return WindowBatch(values, context_length, covariates_at(data, steps, bounds), complete)
+
+
+def scored_batch(
+    data: SeriesData, segments: Segments, windows: Windows, context_length: int, horizon: int, items: Tensor
+) -> ForecastBatch:
+    """The forecasts numbered ``items`` of a held-out split; beyond its end the target is NaN."""
+    segment, start = windows.locate(items)
+    series, first = segments.series[segment], segments.first[segment]
+    steps = start[:, None] + torch.arange(context_length + horizon)
+    values = values_at(data, steps, (first, segments.end[segment]))
+    context, target = values[:, :context_length], values[:, context_length:]
+    # What nothing is known of before is not scored; any number stands for it.
+    unknown = context.isnan().all(1, keepdim=True)
+    target.masked_fill_(unknown, torch.nan)
+    context.masked_fill_(unknown, 1.0)
+    covariates = covariates_at(data, steps, (first, data.offsets[series + 1]))
+    return ForecastBatch(context, target, series, start + context_length - 1 - first, covariates=covariates)
+
+
+def future_batch(
+    data: SeriesData, context_length: int, horizon: int, num_samples: int | None, seed: int, items: Tensor
+) -> ForecastBatch:
+    """The forecasts of what follows the series numbered ``items``."""
+    first, end = data.offsets[items], data.ends[items]
+    steps = end[:, None] + torch.arange(-context_length, 0)
+    context = values_at(data, steps, (first, end))
+    target = context.new_full((1, 1, 1), torch.nan).expand(len(items), horizon, context.shape[2])
+    covariates = covariates_at(data, steps, (first, end))
+    if covariates is not None:
+        covariates = torch.cat([covariates, _future(data, horizon, items)], 1)
+    return ForecastBatch(context, target, items, end - first - 1, num_samples, seed, covariates)
+
+
+def values_at(data: SeriesData, steps: Tensor, bounds: Bounds) -> Tensor:
+    """The values of rows ``steps (batch, time)``, NaN outside of the bounds."""
+    return _known(data.values[steps.clamp(0, len(data.values) - 1)], steps, bounds)
+
+
+def covariates_at(data: SeriesData, steps: Tensor, bounds: Bounds) -> Tensor | None:
+    """The covariates of rows ``steps (batch, time)``, NaN outside of the bounds; None if there are none."""
+    covariates = data.encoded(steps.clamp(0, len(data.values) - 1))
+    return _known(covariates, steps, bounds) if covariates is not None else None
+
+
+def _known(values: Tensor, steps: Tensor, bounds: Bounds) -> Tensor:
+    first, end = bounds
+    # The steps of a window follow one another: its ends tell whether it leaves the bounds.
+    if bool((steps[:, 0] < first).any()) or bool((steps[:, -1] >= end).any()):
+        outside = (steps < first[:, None]) | (steps >= end[:, None])
+        values.masked_fill_(outside[..., None], torch.nan)
+    return values
+
+
+def _future(data: SeriesData, horizon: int, items: Tensor) -> Tensor:
+    """The covariates ``(batch, horizon, covariate)`` of the steps after the last known one of each series."""
+    parts = []
+    if data.covariates is not None:
+        parts.append(data.covariates[data.ends[items][:, None] + torch.arange(horizon)])
+    if data.calendar is not None:
+        parts.append(encode_calendar(data.future_calendar(items.tolist(), horizon), data.calendar_names))
+    return torch.cat(parts, -1)
+
+
+def require_future(data: SeriesData, horizon: int) -> None:
+    """Refuse to forecast where covariates of the horizon are not known.
+
+    Raises:
+        InputError: names the series and the steps.
+    """
+    if data.covariates is None:
+        return
+    missing = data.offsets.diff() - data.lengths < horizon
+    if not bool(missing.any()):
+        missing = data.covariates[data.ends[:, None] + torch.arange(horizon)].isnan().any(-1).any(-1)
+    short = missing.nonzero()[:, 0].tolist()
+    if not short:
+        return
+    found = []
+    for index in short[:3]:
+        stamps = data.times.stamps(index, int(data.lengths[index]), horizon)
+        known = (~data.covariates[int(data.ends[index]) : int(data.offsets[index + 1])].isnan()).all(-1)[:horizon].tolist()
+        unknown = [str(stamp) for stamp, is_known in zip_longest(stamps, known, fillvalue=False) if not is_known]
+        span = unknown[0] if len(unknown) == 1 else f"{unknown[0]} to {unknown[-1]}"
+        found.append(f"{data.ids[index]!r} ({len(unknown)} steps, {data.time_column} = {span})")
+    more = f" and {len(short) - 3} more series" if len(short) > 3 else ""
+    raise InputError(
+        f"the covariates {', '.join(data.covariate_names)} are not known over --data.horizon {horizon} after the last value "
+        f"of {', '.join(found)}{more}: add rows with them after the last value, or lower the horizon."
+    )
