@@ -132,20 +132,24 @@ class StepLoop:
         return [whole]
 
     @torch.no_grad()
-    def __call__(self, drive: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+    def __call__(self, drive: Tensor, state: RecurrentState, given: Tensor | None = None) -> tuple[Tensor, RecurrentState]:
+        """The loop of this module; values ``given (batch, time, feature)`` take the place of its own where not NaN."""
         steps = drive.permute(1, 2, 0).clone(memory_format=torch.contiguous_format)
         column = steps.new_ones(self.num_inputs + 1 + len(self.weights) * (self.hidden_size + 1), len(drive))
         hidden = column[self.num_inputs + 1 :].view(len(self.weights), self.hidden_size + 1, -1)[:, :-1]
         hidden.copy_(state[0].transpose(1, 2))
         cells = state[-1].transpose(1, 2).clone(memory_format=torch.contiguous_format)
-        if steps.is_cuda and len(steps) >= 2 * GRAPH_STEPS:
+        if given is not None:
+            steps[:, : self.num_features] = 0.0
+            self._steps(steps, column, cells, given.permute(1, 2, 0))
+        elif steps.is_cuda and len(steps) >= 2 * GRAPH_STEPS:
             self._replay(steps, column, cells)
         else:
             self._steps(steps, column, cells)
         following = (hidden.transpose(1, 2).contiguous(), cells.transpose(1, 2).contiguous())
         return steps[:, : self.num_features].permute(2, 0, 1), following[: len(state)]
 
-    def _steps(self, steps: Tensor, column: Tensor, cells: Tensor) -> None:
+    def _steps(self, steps: Tensor, column: Tensor, cells: Tensor, given: Tensor | None = None) -> None:
         """Turn the innovations in ``steps`` into values, and advance ``column`` and ``cells``, all in place."""
         size = self.hidden_size
         gates = column.new_empty((1 if self.cell.startswith("rnn") else 4) * size, column.shape[1])
@@ -165,8 +169,11 @@ class StepLoop:
             begin, one = one + 1, end
         advance = self._advance(gates)
         inputs, top = column[: self.num_inputs], column[begin:]
-        for value, step in zip(steps[:, : self.num_features].unbind(0), steps.unbind(0), strict=True):
+        values, known = steps[:, : self.num_features].unbind(0), [None] * len(steps) if given is None else given.unbind(0)
+        for value, step, known_value in zip(values, steps.unbind(0), known, strict=True):
             value.addmm_(self.readout, top)
+            if known_value is not None:
+                torch.where(known_value.isnan(), value, known_value, out=value)
             inputs.copy_(step)
             for products, h, c in layers:
                 for weight, source, target in products:

@@ -1,14 +1,11 @@
-"""The recurrence over values that are not all known: the network's own prediction takes their place.
-
-This is the closed loop for the steps of a gap and teacher forcing for the others. Between gaps the fused kernel runs; each
-step at which some row of the batch has a gap begins a new call of it.
-"""
+"""Values that are not all known: the network's own prediction takes their place, in a closed loop over each gap."""
 
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from rnn_lightning.closed_loop import StepLoop
 from rnn_lightning.network import RecurrentNetwork, RecurrentState
 
 
@@ -17,10 +14,10 @@ def first_known(values: Tensor) -> Tensor:
     return values.isnan().all(-1).long().cumprod(1).sum(1)
 
 
-def recur_over_gaps(
+def bridge(
     network: RecurrentNetwork, inputs: Tensor, state: RecurrentState, begin: Tensor | None = None
-) -> tuple[Tensor, RecurrentState, Tensor]:
-    """``network.recur`` where features may be NaN, not known: they are replaced by what the network predicted for them.
+) -> tuple[Tensor, RecurrentState]:
+    """Replace features that are NaN, not known, by what the network predicts for them. No gradient passes through.
 
     Args:
         network: the network.
@@ -30,24 +27,37 @@ def recur_over_gaps(
             the first input.
 
     Returns:
-        The hidden outputs ``(batch, time, hidden)``, the state after the last input, and the inputs without gaps.
+        The inputs without gaps and the state after the last of them.
     """
-    unknown = inputs[..., : network.num_features].isnan()
-    num_steps = inputs.shape[1]
-    steps = unknown.any(-1).any(0).nonzero()[:, 0].tolist()
-    begins = [] if begin is None else begin.clamp(0, num_steps).tolist()
-    outputs, filled = [], []
-    for first, end in pairwise(sorted({0, *steps, *begins, num_steps})):
+    loop, features = StepLoop(network), network.num_features
+    filled = []
+    for first, end in pairwise(_edges(begin, inputs.shape[1])):
         piece = inputs[:, first:end]
-        if bool(unknown[:, first].any()):
-            predicted = network.readout(state[0][-1])
-            values = torch.where(unknown[:, first], predicted, piece[:, 0, : network.num_features])
-            step = torch.cat([values, piece[:, 0, network.num_features :]], -1)
-            piece = torch.cat([step[:, None], piece[:, 1:]], 1)
-        output, state = network.recur(piece, state)
-        if begin is not None:
-            begun = (begin < end).to(output)[:, None]
-            state = tuple(part * begun for part in state)
+        values, state = loop(piece, state, given=piece[..., :features])
+        state = _begun(state, begin, end)
+        filled.append(torch.cat([values, piece[..., features:]], -1))
+    return torch.cat(filled, 1), state
+
+
+def recur_from(network: RecurrentNetwork, inputs: Tensor, begin: Tensor) -> tuple[Tensor, RecurrentState]:
+    """``network.recur`` over inputs without gaps from the zero state, in which each row stays until its ``begin``."""
+    state, outputs = network.initial_state(len(inputs)), []
+    for first, end in pairwise(_edges(begin, inputs.shape[1])):
+        output, state = network.recur(inputs[:, first:end], state)
+        state = _begun(state, begin, end)
         outputs.append(output)
-        filled.append(piece)
-    return torch.cat(outputs, 1), state, torch.cat(filled, 1)
+    return torch.cat(outputs, 1), state
+
+
+def _edges(begin: Tensor | None, num_steps: int) -> list[int]:
+    """The steps at which rows begin, and both ends."""
+    begins = [] if begin is None else begin.clamp(0, num_steps).tolist()
+    return sorted({0, *begins, num_steps})
+
+
+def _begun(state: RecurrentState, begin: Tensor | None, end: int) -> RecurrentState:
+    """The state after the step before ``end``, zero where a row begins at ``end`` or later."""
+    if begin is None:
+        return state
+    begun = (begin < end).to(state[0])[:, None]
+    return tuple(part * begun for part in state)

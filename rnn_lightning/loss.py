@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rnn_lightning.closed_loop import close_loop
-from rnn_lightning.gaps import first_known, recur_over_gaps
+from rnn_lightning.gaps import bridge, first_known, recur_from
 from rnn_lightning.network import RecurrentNetwork, RecurrentState
 
 
@@ -69,7 +69,8 @@ def teacher_forced(network: RecurrentNetwork, windows: Scored) -> Tensor:
         over = windows.target.isnan().all(-1).flip(1).cummin(1).values.flip(1)[:, :-1, None]
         inputs = torch.cat([windows.context, windows.rest[:, :-1].masked_fill(over, 0.0)], 1)
         begin = first_known(inputs[..., : network.num_features])
-        outputs, _, _ = recur_over_gaps(network, inputs, network.initial_state(len(inputs)), begin)
+        inputs, _ = bridge(network, inputs, network.initial_state(len(inputs)), begin)
+        outputs, _ = recur_from(network, inputs, begin)
     return network.readout(outputs[:, known - 1 :])
 
 
@@ -86,7 +87,8 @@ def context_state(network: RecurrentNetwork, windows: Scored) -> RecurrentState:
     if windows.complete:
         return network.recur(windows.context)[1]
     begin = first_known(windows.context[..., : network.num_features])
-    return recur_over_gaps(network, windows.context, network.initial_state(len(begin)), begin)[1]
+    context, _ = bridge(network, windows.context, network.initial_state(len(begin)), begin)
+    return recur_from(network, context, begin)[1]
 
 
 def mean_squared_error(predicted: Tensor, windows: Scored) -> Tensor:

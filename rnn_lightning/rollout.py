@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from rnn_lightning.closed_loop import close_loop
 from rnn_lightning.errors import InputError
-from rnn_lightning.gaps import first_known, recur_over_gaps
+from rnn_lightning.gaps import bridge, first_known
 from rnn_lightning.innovations import Innovations
 from rnn_lightning.network import RecurrentNetwork, RecurrentState
 from rnn_lightning.transforms import Memory
@@ -219,7 +219,7 @@ def _continued(network: RecurrentNetwork, values: Tensor, covariates: Tensor | N
             _, recurrent = network.recur(piece, recurrent)
         else:
             left = begin - index * steps if begin is not None else None
-            _, recurrent, piece = recur_over_gaps(network, piece, recurrent, left)
+            piece, recurrent = bridge(network, piece, recurrent, left)
             filled.append(piece[..., : network.num_features])
     if not known:
         _, memory = network.transforms.bridged(values, torch.cat(filled, 1), before.memory if before else None)

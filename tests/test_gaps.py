@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rnn_lightning.gaps import first_known, recur_over_gaps
+from rnn_lightning.gaps import bridge, first_known, recur_from
 from rnn_lightning.network import Cell, RecurrentNetwork
 
 CELLS: list[Cell] = ["rnn_tanh", "rnn_relu", "gru", "lstm"]
@@ -44,7 +44,9 @@ def test_gaps_are_bridged_as_by_the_definition(
     inputs[..., :2][torch.rand(3, num_steps, 2, generator=generator) < missing] = torch.nan
     begin = first_known(inputs[..., :2])
     with torch.no_grad():
-        outputs, state, filled = recur_over_gaps(network, inputs, network.initial_state(3), begin)
+        filled, state = bridge(network, inputs, network.initial_state(3), begin)
+        outputs, same_state = recur_from(network, filled, begin)
+        torch.testing.assert_close(same_state, state, rtol=1e-12, atol=1e-12)
         for row, first in enumerate(begin.tolist()):
             if first == num_steps:
                 assert all(float(part[:, row].abs().max()) == 0 for part in state)
@@ -55,34 +57,36 @@ def test_gaps_are_bridged_as_by_the_definition(
             torch.testing.assert_close(state[0][-1, row], expected[-1], rtol=1e-12, atol=1e-12)
 
 
-def test_without_gaps_it_is_one_call_of_the_network() -> None:
+def test_a_state_goes_on_over_a_gap() -> None:
     network, inputs = make(), torch.randn(3, 20, 3).double()
-    calls = []
+    inputs[1, 7, 0] = inputs[2, 9:13, :2] = torch.nan
+    with torch.no_grad():
+        whole, state = bridge(network, inputs, network.initial_state(3))
+        first, between = bridge(network, inputs[:, :11], network.initial_state(3))
+        rest, after = bridge(network, inputs[:, 11:], between)
+    torch.testing.assert_close(torch.cat([first, rest], 1), whole)
+    torch.testing.assert_close(after, state)
+    assert torch.equal(whole[0], inputs[0])
+
+
+def test_one_call_of_the_kernel_for_rows_that_begin_together() -> None:
+    network, inputs = make(), torch.randn(3, 20, 3).double()
+    calls: list[int] = []
     network.recurrent.register_forward_hook(lambda *_: calls.append(1))
-    outputs, _, filled = recur_over_gaps(network, inputs, network.initial_state(3))
+    recur_from(network, inputs, torch.tensor([0, 0, 0]))
     assert len(calls) == 1
-    assert torch.equal(filled, inputs)
-    inputs[1, 7, 0] = inputs[2, 15:17, :2] = torch.nan
-    recur_over_gaps(network, inputs, network.initial_state(3))
-    assert len(calls) == 1 + 4  # before step 7, from it, from 15, from 16
-    torch.testing.assert_close(outputs[0], network.recur(inputs[:1])[0][0])
+    recur_from(network, inputs, torch.tensor([4, 0, 4]))
+    assert len(calls) == 3
 
 
-def test_gradients_pass_through_the_bridge() -> None:
+def test_a_bridge_is_a_constant_for_the_gradient() -> None:
     network, inputs = make("gru"), torch.randn(1, 6, 3).double()
     inputs[0, 3, :2] = torch.nan
-
-    def loss() -> Tensor:
-        return recur_over_gaps(network, inputs, network.initial_state(1))[0][0, -1].sum()
-
-    loss().backward()
-    weight = network.readout.bias
-    assert weight.grad is not None
-    with torch.no_grad():
-        before = loss()
-        weight[0] += 1e-6
-        assert float((loss() - before) / 1e-6) == pytest.approx(float(weight.grad[0]), rel=1e-4)
-    assert float(weight.grad[0]) != 0
+    filled, _ = bridge(network, inputs, network.initial_state(1))
+    assert not filled.requires_grad
+    recur_from(network, filled, torch.tensor([0]))[0].sum().backward()
+    assert network.readout.weight.grad is None
+    assert network.recurrent.all_weights[0][0].grad is not None
 
 
 def test_first_known_is_the_first_step_with_any_known_feature() -> None:
