@@ -11,6 +11,9 @@ from rnn_lightning.series import SeriesData
 from rnn_lightning.series.source import encode_calendar
 from rnn_lightning.windows import Segments, Windows
 
+SCALE_STEPS = 1000
+"""The steps up to the origin whose standard deviation is the scale of a series' errors."""
+
 Bounds = tuple[Tensor, Tensor]
 """The first row and one past the last of each window, ``(batch,)`` each: what lies outside of them is not known."""
 
@@ -43,6 +46,7 @@ class ForecastBatch(NamedTuple):
         num_samples: number of sampled paths wanted, or None.
         seed: seed of the sampled paths.
         covariates: ``(batch, time + horizon, covariate)``, those of the context and of the horizon, or None.
+        scale: ``(batch, feature)``, by which errors are made comparable between series; None where there are no targets.
     """
 
     context: Tensor
@@ -52,6 +56,7 @@ class ForecastBatch(NamedTuple):
     num_samples: int | None = None
     seed: int = 0
     covariates: Tensor | None = None
+    scale: Tensor | None = None
 
 
 def training_batch(
@@ -81,7 +86,9 @@ def scored_batch(
     target.masked_fill_(unknown, torch.nan)
     context.masked_fill_(unknown, 1.0)
     covariates = covariates_at(data, steps, (first, data.offsets[series + 1]))
-    return ForecastBatch(context, target, series, start + context_length - 1 - first, covariates=covariates)
+    origin = start + context_length - 1
+    scale = _scale(values_at(data, origin[:, None] + torch.arange(1 - SCALE_STEPS, 1), (first, origin + 1)))
+    return ForecastBatch(context, target, series, origin - first, covariates=covariates, scale=scale)
 
 
 def future_batch(
@@ -96,6 +103,14 @@ def future_batch(
     if covariates is not None:
         covariates = torch.cat([covariates, _future(data, horizon, items)], 1)
     return ForecastBatch(context, target, items, end - first - 1, num_samples, seed, covariates)
+
+
+def _scale(history: Tensor) -> Tensor:
+    """The standard deviation of ``(batch, time, feature)`` values, or if they are all the same their magnitude, or 1."""
+    mean = history.nanmean(1, keepdim=True)
+    deviation, magnitude = (history - mean).square().nanmean(1).sqrt(), mean[:, 0].abs()
+    constant = torch.where(magnitude > 0, magnitude, 1.0)
+    return torch.where(deviation > 1e-6 * magnitude, deviation, constant)
 
 
 def values_at(data: SeriesData, steps: Tensor, bounds: Bounds) -> Tensor:

@@ -18,7 +18,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from rnn_lightning.datamodule import SequenceDataModule
-from rnn_lightning.forecast_writer import ForecastWriter as ForecastWriter
 from rnn_lightning.summary import as_text
 
 SIGTERM_BATCHES = 10
@@ -81,7 +80,7 @@ class BestCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self) -> None:
-        super().__init__(filename="best", monitor="val_rollout_rmse", enable_version_counter=False)
+        super().__init__(filename="best", monitor="val_rollout_nrmse", enable_version_counter=False)
         self.lowest = self.limit = math.inf
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
@@ -89,7 +88,7 @@ class BestCheckpoint(ModelCheckpoint):
             return False
         value = float(current)
         if value < self.lowest:
-            self.lowest, self.limit = value, value + float(trainer.callback_metrics["val_rollout_rmse_error"])
+            self.lowest, self.limit = value, value + float(trainer.callback_metrics["val_rollout_nrmse_error"])
         return value <= self.limit
 
 

@@ -199,7 +199,7 @@ class SequenceDataModule(L.LightningDataModule):
                     "forecasts": len(self._forecast_windows(name)),
                     "horizon": self._split_horizon(name),
                 }
-        return summarize(self.data, splits)
+        return summarize(self.data, splits, self.horizon)
 
     def _load(self) -> SeriesData:
         data = self.series.load()

@@ -130,7 +130,7 @@ class Forecaster(L.LightningModule):
         with self._float32():
             windows = scored(self.network, values, batch.context.shape[1], batch.covariates)
             self.residuals.update(teacher_forced(self.network, windows), windows.target)
-        self.val_rollout.update(self(batch.context, batch.target.shape[1], batch.covariates), batch.target)
+        self.val_rollout.update(*self._generated(batch))
 
     def on_validation_epoch_end(self) -> None:
         covariance = self.network.residual_covariance
@@ -138,19 +138,20 @@ class Forecaster(L.LightningModule):
         errors = self.val_rollout.compute()
         # The metrics are those of all devices already; sync_dist tells Lightning that the devices agree.
         self.log("val_loss", covariance.diagonal().mean(), prog_bar=True, sync_dist=True)
-        self.log("val_rollout_rmse", errors["rmse"], prog_bar=True, sync_dist=True)
-        self.log("val_rollout_rmse_error", errors["rmse_error"], sync_dist=True)
+        self.log("val_rollout_nrmse", errors["nrmse"], prog_bar=True, sync_dist=True)
+        self.log("val_rollout_nrmse_error", errors["nrmse_error"], sync_dist=True)
+        self.log("val_rollout_rmse", errors["rmse"], sync_dist=True)
         self.residuals.reset()
         self.val_rollout.reset()
 
     def test_step(self, batch: ForecastBatch, batch_idx: int) -> None:
         if len(batch.context) == 0:
             return
-        self.test_rollout.update(self(batch.context, batch.target.shape[1], batch.covariates), batch.target)
+        self.test_rollout.update(*self._generated(batch))
 
     def on_test_epoch_end(self) -> None:
         errors = self.test_rollout.compute()
-        self.log_dict({"test_rmse": errors["rmse"], "test_mae": errors["mae"]}, sync_dist=True)
+        self.log_dict({f"test_{name}": errors[name] for name in ("rmse", "mae", "nrmse")}, sync_dist=True)
         self.test_rollout.reset()
 
     def predict_step(self, batch: ForecastBatch, batch_idx: int) -> Forecast:
@@ -314,6 +315,11 @@ class Forecaster(L.LightningModule):
                 of_free_run = mean_squared_error(free_run(self.network, windows), windows)
             loss = (1 - self.free_run_weight) * loss + self.free_run_weight * of_free_run
         return loss
+
+    def _generated(self, batch: ForecastBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Generated values, what is known of them, and the scales of their series."""
+        assert batch.scale is not None
+        return self(batch.context, batch.target.shape[1], batch.covariates), batch.target, batch.scale
 
     def _float32(self) -> torch.autocast:
         """No mixed precision: bfloat16 has three digits, and generation feeds its rounding errors back."""

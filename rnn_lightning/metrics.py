@@ -6,39 +6,48 @@ from torchmetrics import Metric
 
 
 class FreeRunError(Metric):
-    """The error of generated values, over all steps, series and features, in the units of the data.
+    """The error of generated values over all steps, series and features.
 
-    ``rmse`` is the root of the mean squared error, ``mae`` the mean absolute error, and ``rmse_error`` the standard error of
-    ``rmse``, as if the values were independent.
+    ``rmse``, the root of the mean squared error, and ``mae``, the mean absolute error, are in the units of the data.
+    ``nrmse`` is the ``rmse`` of errors that are each divided by the scale of their series and feature, so that large series
+    do not outweigh small ones; ``nrmse_error`` is its standard error, as if the values were independent.
     """
 
     full_state_update = False
     squares: Tensor
+    scaled: Tensor
     fourths: Tensor
     absolutes: Tensor
     count: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("squares", "fourths", "absolutes", "count"):
+        for name in ("squares", "scaled", "fourths", "absolutes", "count"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, generated: Tensor, target: Tensor) -> None:
-        """Add ``(batch, horizon, feature)`` values; those whose target is NaN, because it is unknown, do not count."""
-        errors = (generated - target)[~target.isnan()].double()
-        self.squares += errors.square().sum()
-        self.fourths += errors.square().square().sum()
-        self.absolutes += errors.abs().sum()
-        self.count += errors.numel()
+    def update(self, generated: Tensor, target: Tensor, scale: Tensor) -> None:
+        """Add ``(batch, horizon, feature)`` values; those whose target is NaN, because it is unknown, do not count.
+
+        ``scale (batch, feature)`` is that of the series.
+        """
+        known = ~target.isnan()
+        errors = (generated - target).double()
+        scaled = (errors / scale[:, None])[known].square()
+        self.squares += errors[known].square().sum()
+        self.scaled += scaled.sum()
+        self.fourths += scaled.square().sum()
+        self.absolutes += errors[known].abs().sum()
+        self.count += known.sum()
 
     def compute(self) -> dict[str, Tensor]:
-        """``rmse``, ``mae`` and ``rmse_error``; NaN before any known value."""
-        mean = self.squares / self.count
+        """``rmse``, ``mae``, ``nrmse`` and ``nrmse_error``; NaN before any known value."""
+        mean = self.scaled / self.count
         spread = (self.fourths / self.count - mean.square()).clamp_min(0).sqrt() / self.count.sqrt()
         return {
-            "rmse": mean.sqrt().float(),
+            "rmse": (self.squares / self.count).sqrt().float(),
             "mae": (self.absolutes / self.count).float(),
-            "rmse_error": (spread / (2 * mean.sqrt())).nan_to_num().float(),
+            "nrmse": mean.sqrt().float(),
+            "nrmse_error": (spread / (2 * mean.sqrt())).nan_to_num().float(),
         }
 
 

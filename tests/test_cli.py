@@ -1,7 +1,9 @@
+import json
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from datetime import date, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ def saved_config(folder: str) -> Any:
 
 def test_from_fit_to_forecast_file_and_picture(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
     rnn_lightning("fit", *SHORT)
-    assert "Checkpoint: runs/default/fit_0/checkpoints/best.ckpt (val_rollout_rmse " in capsys.readouterr().out
+    assert "Checkpoint: runs/default/fit_0/checkpoints/best.ckpt (val_rollout_nrmse " in capsys.readouterr().out
     rnn_lightning("predict", "--data.horizon=7", "--data.context_length=30")
     said = capsys.readouterr().out
     assert "Checkpoint: runs/default/fit_0/checkpoints/best.ckpt" in said
@@ -54,7 +56,7 @@ def test_from_fit_to_forecast_file_and_picture(rnn_lightning: Call, capsys: pyte
     rnn_lightning("test")
     assert "test_rmse" in capsys.readouterr().out
     rnn_lightning("validate")
-    assert "val_rollout_rmse" in capsys.readouterr().out
+    assert "val_rollout_nrmse" in capsys.readouterr().out
 
 
 def test_runs_are_kept_apart_and_the_newest_best_checkpoint_is_used(
@@ -110,6 +112,52 @@ def test_a_table_needs_no_config(rnn_lightning: Call) -> None:
     history = pl.read_csv("data/airpassengers.csv", try_parse_dates=True)
     appended = pl.concat([history.cast({"y": pl.Float64}), table])
     assert appended["ds"].to_list() == pl.date_range(pl.date(1949, 1, 1), pl.date(1962, 12, 1), "1mo", eager=True).to_list()
+
+
+def test_a_file_is_the_shortest_command(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two series of other scales and lengths, the second shorter than a window, with a gap and an empty value."""
+    rows = [f"big,2024-{month:02d}-01,{1000 + 100 * month}" for month in range(1, 13)]
+    rows += [f"big,2025-{month:02d}-01,{2200 + 100 * month}" for month in range(1, 13)]
+    rows += [f"small,2025-{month:02d}-01,{'' if month == 9 else month / 10}" for month in (5, 6, 8, 9, 10, 11, 12)]
+    Path("sales.csv").write_text("shop,ds,y\n" + "\n".join(rows) + "\n")
+    rnn_lightning("fit", "sales.csv", "--data.series.id_column=shop", *SHORT)
+    said = capsys.readouterr().out
+    assert "2 series" in said
+    summary = json.loads(Path("runs/sales/fit_0/data.json").read_text())
+    assert summary["missing"]["by_feature"]["y"]["values"] == 2
+    assert summary["splits"]["train"]["padded_series"] == 2
+    rnn_lightning("predict", "sales.csv", "--data.horizon=3", "--data.num_samples=20", "--forecast.plot_ids=[small]")
+    table = pl.read_csv("runs/sales/predict_0/forecast.csv", try_parse_dates=True)
+    assert table.columns == ["shop", "ds", "y", "y-lo-80", "y-hi-80"]
+    assert table["shop"].to_list() == ["big"] * 3 + ["small"] * 3
+    assert table["ds"].to_list() == [date(2026, month, 1) for month in (1, 2, 3)] * 2
+    assert not table.null_count().sum_horizontal().item()
+    np.save("values.npy", np.sin(0.3 * np.arange(120)).reshape(2, 60, 1))
+    rnn_lightning("fit", "values.npy", *SHORT)
+    rnn_lightning("predict", "values.npy", "--forecast.format=parquet", "--forecast.plot=false")
+    assert len(pl.read_parquet("runs/values/predict_0/forecast.parquet")) == 2 * 24
+
+
+def test_a_network_is_not_asked_for_steps_it_was_not_trained_on(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, unit in (("daily", 24), ("hourly", 1)):
+        stamps = [datetime(2025, 1, 1) + timedelta(hours=unit * step) for step in range(60)]
+        Path(f"{name}.csv").write_text("ds,y\n" + "".join(f"{stamp.isoformat()},{stamp.day}\n" for stamp in stamps))
+    rnn_lightning("fit", "daily.csv", *SHORT)
+    error = error_of(rnn_lightning, capsys, "predict", "hourly.csv", "--experiment=daily")
+    assert "the series have steps of 1h, and the network was trained on 1d" in error
+
+
+def test_covariates_must_reach_over_the_horizon(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{shop},{step},{step % 5 if step < 50 else ''},{step % 5}" for shop in "ab" for step in range(54)]
+    Path("sales.csv").write_text("unique_id,ds,y,promo\n" + "\n".join(rows) + "\n")
+    rnn_lightning("fit", "sales.csv", "--data.series.covariate_columns=[promo]", *SHORT)
+    error = error_of(rnn_lightning, capsys, "predict", "sales.csv", "--data.horizon=6")
+    assert "the covariates promo are not known over --data.horizon 6 after the last value of 'a' (2 steps, ds = 54" in error
+    assert "'b' (2 steps" in error
+    rnn_lightning("predict", "sales.csv", "--data.horizon=4")
+    assert pl.read_csv("runs/sales/predict_1/forecast.csv")["ds"].to_list() == [50, 51, 52, 53] * 2
 
 
 def test_a_series_of_the_users_own_file(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +243,7 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         (["fit", "--model.cell=elman"], ["model.cell", "'rnn_tanh', 'rnn_relu', 'gru', 'lstm'", "elman"]),
         (["fit", "--data.context_length=0"], ["--data.context_length must be at least 1, got 0"]),
         (["predict", "--ckpt_path=ok.ckpt", "--data.horizon=0"], ["--data.horizon must be at least 1, got 0"]),
-        (["fit", "--data.series.num_steps=40"], ["fewer than one window of --data.context_length 24"]),
+        (["fit", "--data.series.num_steps=1"], ["no series has two steps to train on: the longest, '0', has 1 in all"]),
         (
             ["fit", "--data.series=TableSeries", "--data.series.path=no.csv"],
             ["--data.series.path no.csv: no such file"],

@@ -26,7 +26,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from rnn_lightning import Forecaster, RandomSeries, SequenceDataModule, SeriesData, SineSeries
-from rnn_lightning.callbacks import ForecastWriter
+from rnn_lightning.forecast_writer import ForecastWriter
 from rnn_lightning.cli import run
 from rnn_lightning.errors import InputError
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import torch
 
-from rnn_lightning import Forecaster, SequenceDataModule, Series, SeriesData, forecast_file
+from rnn_lightning import Forecaster, SequenceDataModule, Series, SeriesData, TableSeries, forecast_file
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecast_file import ForecastTable, write_table
 from rnn_lightning.forecast_writer import ForecastWriter, drawn_series
@@ -339,3 +339,27 @@ def test_notes_and_series_left_out_are_said(tmp_path: Path, capsys: pytest.Captu
     said = capsys.readouterr().out.splitlines()
     assert "Note: Hours were summed to days." in said
     assert "Left out: 2 series: 'a', 'b' (no known value)" in said
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_with_its_columns_in_another_order_can_be_continued(suffix: str, tmp_path: Path) -> None:
+    stamps = [datetime(2024, 1, 31, 22), datetime(2024, 1, 31, 23)] * 2
+    history = pl.DataFrame({"z": [1.0, 2, 3, 4], "ds": stamps, "unique_id": ["007"] * 2 + ["8"] * 2, "y": [0.5, 1, 2, 3]})
+    path, forecast = tmp_path / f"history.{suffix}", tmp_path / f"forecast.{suffix}"
+    written = history.with_columns(pl.col("ds").dt.strftime("%Y-%m-%d %H:%M:%S")).write_csv()
+    if suffix == "csv":
+        path.write_text(written)
+    else:
+        history.write_parquet(path)
+    data = TableSeries(str(path), target_columns=["y", "z"]).load()
+    write_table(forecast, data, shares(tmp_path, random_values(2, num_features=2)), [])
+    if suffix == "csv":
+        lines = written + forecast.read_text().split("\n", 1)[1]
+        whole = pl.read_csv(lines.encode(), schema_overrides={"unique_id": pl.String})
+        whole = whole.with_columns(pl.col("ds").str.to_datetime("%Y-%m-%d %H:%M:%S"))
+    else:
+        whole = pl.concat([history, pl.read_parquet(forecast)])
+    assert whole.schema == history.schema
+    assert whole["unique_id"].to_list()[4:] == ["007"] * 3 + ["8"] * 3
+    assert whole["ds"].to_list()[4:] == [datetime(2024, 2, 1, hour) for hour in range(3)] * 2
+    np.testing.assert_allclose(whole["z"][4:], random_values(2, num_features=2)[:, :, 1, 0].reshape(-1), rtol=1e-6)

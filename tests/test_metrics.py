@@ -9,15 +9,16 @@ def test_free_run_error_is_that_of_the_known_values() -> None:
     target[2, 3:] = torch.nan
     target[4] = torch.nan
     metric = FreeRunError()
-    metric.update(generated[:3], target[:3])
-    metric.update(generated[3:4], target[3:4])
-    metric.update(generated[4:5], target[4:5])
-    metric.update(generated[5:], target[5:])
+    scale = torch.rand(7, 2) + 0.5
+    for rows in (slice(0, 3), slice(3, 4), slice(4, 5), slice(5, 7)):
+        metric.update(generated[rows], target[rows], scale[rows])
     error = (generated - target)[~target.isnan()]
     values = metric.compute()
     assert float(values["rmse"]) == pytest.approx(float(error.square().mean().sqrt()), rel=1e-6)
-    spread = float(error.double().square().std(correction=0)) / len(error) ** 0.5
-    assert float(values["rmse_error"]) == pytest.approx(spread / (2 * float(values["rmse"])), rel=1e-5)
+    scaled = ((generated - target) / scale[:, None])[~target.isnan()].double().square()
+    assert float(values["nrmse"]) == pytest.approx(float(scaled.mean().sqrt()), rel=1e-6)
+    spread = float(scaled.std(correction=0)) / len(error) ** 0.5
+    assert float(values["nrmse_error"]) == pytest.approx(spread / (2 * float(values["nrmse"])), rel=1e-5)
     assert float(values["mae"]) == pytest.approx(float(error.abs().mean()), rel=1e-6)
 
 

@@ -112,7 +112,7 @@ def require_digits(rows: np.ndarray, name: str) -> None:
     if rows.dtype == np.float32:
         return
     for feature in range(rows.shape[1]):
-        precision = Precision(f"{feature} of {name}")
+        precision = Precision(f"column {feature} of {name}")
         values = rows[:, feature].astype(np.float64)
         with np.errstate(over="ignore"):
             precision.add(values, values.astype(np.float32))

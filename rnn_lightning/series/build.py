@@ -1,7 +1,7 @@
 """From checked rows to series: each on its regular grid of steps, with NaN where a row or a value is missing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +12,7 @@ from rnn_lightning.errors import InputError
 from rnn_lightning.series.grid import GridRules, Placed, place_rows, settle_intervals
 from rnn_lightning.series.intervals import Clock, Intervals
 from rnn_lightning.series.rows import Rows
-from rnn_lightning.series.stamps import MoreRowsNeeded, declare_zone
+from rnn_lightning.series.stamps import MoreRowsNeeded
 from rnn_lightning.series.storage import FileArray, GrowingArray
 from rnn_lightning.series.times import TimeIndex, calendar_codes
 
@@ -167,7 +167,7 @@ class SeriesBuilder:
             self._close(opened)
             opened = None
         self._require_new(names if opened is None else names[1:])
-        rows = replace(rows, stamps=self._declared(rows))
+        rows = rows.in_zone(self.rules.time_zone, self.rules.place)
         clock = Clock.of(rows.stamps)
         self._day = clock.day
         require_order(clock, offsets, names, rows, opened.last_tick if opened is not None else None, self.rules)
@@ -203,12 +203,6 @@ class SeriesBuilder:
         self.num_snapped += placed.num_snapped
         self.storage.append(placed.values, placed.stamps)
         return placed.last()
-
-    def _declared(self, rows: Rows) -> "pl.Series":
-        """The stamps; where they have no zone and the user gave one, in that."""
-        if self.rules.time_zone is None or rows.stamps.dtype.time_zone is not None:  # type: ignore[attr-defined]
-            return rows.stamps
-        return declare_zone(rows.ids, rows.stamps, self.rules.time_zone, lambda row: self.rules.place(rows.places[row]))
 
     def _require_new(self, names: list[str]) -> None:
         """The rows of each series must follow each other."""

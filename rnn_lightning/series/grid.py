@@ -216,6 +216,8 @@ def irregular(rules: GridRules, rows: Rows, names: Sequence[str], offsets: np.nd
     advice = "give the distance of two steps by --data.series.frequency, or aggregate the rows to regular steps first"
     if rules.frequency is not None:
         advice = "is one of them wrong?"
+    elif getattr(rows.stamps.dtype, "time_zone", None) == "UTC":
+        advice += ", or set --data.series.time_zone if they follow the clocks of a place"
     return InputError(
         f"series {names[index]!r}: its {rules.time_column} is not regular from {rows.stamps[first]} to {rows.stamps[last]}, "
         f"with steps such as {rows.stamps[first]} to {rows.stamps[min(first + 1, last)]}: most steps of a regular grid "

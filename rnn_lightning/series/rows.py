@@ -1,14 +1,14 @@
 """From pieces of a table to rows that are checked: an id, a stamp and numbers each."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.series.files import Piece
-from rnn_lightning.series.stamps import StampReader
+from rnn_lightning.series.stamps import StampReader, declare_zone
 
 if TYPE_CHECKING:
     import polars as pl
@@ -64,14 +64,20 @@ class Rows:
         """The ``chosen`` rows."""
         return Rows(self.ids.gather(chosen), self.stamps.gather(chosen), self.values[chosen], self.places[chosen])
 
+    def in_zone(self, time_zone: str | None, place: Callable[[int], str]) -> "Rows":
+        """The same; clocks without a zone are read in ``time_zone``, if one is given."""
+        if time_zone is None or self.stamps.dtype.time_zone is not None:  # type: ignore[attr-defined]
+            return self
+        stamps = declare_zone(self.ids, self.stamps, time_zone, lambda row: place(int(self.places[row])))
+        return replace(self, stamps=stamps)
+
     def order(self) -> np.ndarray:
         """The order of the rows by series, in the order in which these first appear, and by time."""
         import polars as pl
 
         names = self.ids.unique(maintain_order=True)
-        number = pl.col("id").replace_strict(names, pl.arange(len(names), dtype=pl.Int32, eager=True))
-        keys = pl.DataFrame({"id": self.ids, "stamp": self.stamps}).with_columns(number)
-        return keys.select(pl.arg_sort_by("id", "stamp", maintain_order=True)).to_series().to_numpy()
+        numbers = self.ids.replace_strict(names, pl.arange(len(names), dtype=pl.Int32, eager=True)).to_numpy()
+        return np.lexsort((self.stamps.to_physical().to_numpy(), numbers))
 
     @staticmethod
     def join(parts: Sequence["Rows"]) -> "Rows":
@@ -112,7 +118,7 @@ class Precision:
         change = self._change / max(1, self._num_changes)
         if self._largest > float(np.finfo(np.float32).max) or (change > 0 and self._rounding > 1e-2 * change):
             raise InputError(
-                f"column {self.column!r} reaches {self._largest:g}, too large for its changes in the seven digits of "
+                f"{self.column} reaches {self._largest:g}, too large for its changes in the seven digits of "
                 "float32: subtract a constant from it, or divide it by one."
             )
 
@@ -132,7 +138,7 @@ class RowReader:
         self.file_names, self.file_ids = file_names, file_ids
         self.dtypes: dict[str, Any] = {}
         self.notes: list[str] = []
-        self._precision = [Precision(name) for name in columns.numbers]
+        self._precision = [Precision(f"column {name!r}") for name in columns.numbers]
 
     def place(self, place: int) -> str:
         """Where a row comes from, for a message."""

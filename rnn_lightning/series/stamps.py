@@ -190,6 +190,8 @@ class StampReader:
                 text, form = text + " 01", form + " %m"
             text, form = text + " 01", form + " %d"
         has_time = re.search(r"%-?[HIklTRXscr+]", form)
+        if has_time and not re.search(r"%-?[MTRXscr+]", form):
+            text, form = text + " 00", form + " %M"
         stamps = pl.Series([None] * len(text), dtype=pl.Date)
         try:
             if has_time:
@@ -197,7 +199,8 @@ class StampReader:
             else:
                 stamps = text.str.to_date(form, strict=False)
         except pl.exceptions.PolarsError as error:
-            raise InputError(f"--data.series.time_format {self.time_format!r} is no format ({error}).") from error
+            given = f"--data.series.time_format {self.time_format!r}"
+            raise InputError(f"{given} is no format ({first_line(error)}).") from error
         advice = f"it is not written as --data.series.time_format {self.time_format!r} says"
         self._refuse(text, stamps.is_null(), place, "holds text", advice)
         return stamps
@@ -217,9 +220,13 @@ class StampReader:
             zoned = stamps.dt.replace_time_zone("UTC") if stamps.dtype.time_zone is None else stamps
             zoned = zoned.dt.convert_time_zone(self.time_zone)
         except pl.exceptions.PolarsError as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"--data.series.time_zone {self.time_zone!r} is no time zone ({reason}).") from error
+            raise InputError(f"--data.series.time_zone {self.time_zone!r} is no time zone ({first_line(error)}).") from error
         return stamps if stamps.dtype.time_zone is None else zoned
+
+
+def first_line(error: Exception) -> str:
+    """Polars' messages go on with hints for programmers."""
+    return (str(error).splitlines() or ["no reason given"])[0]
 
 
 def offset_durations(offsets: "pl.Series") -> "pl.Series":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.series.build import Built, SeriesBuilder, Storage
-from rnn_lightning.series.files import PIECE_ROWS, Frame, Source, find_sources
+from rnn_lightning.series.files import PIECE_ROWS, Frame, Source, TextFile, find_sources
 from rnn_lightning.series.grid import GridRules
 from rnn_lightning.series.interpolate import interpolate
 from rnn_lightning.series.rows import Columns, RowReader, Rows
@@ -94,7 +94,7 @@ class TableSeries(Series):
                     "show its interval in the first ones; sort it, or set --data.series.frequency."
                 ) from reason
             built, reader = self._build(sources, columns, whole=True)
-        return self._data(built, reader, num_sources=len(sources))
+        return self._data(built, reader, sources)
 
     def _require_options(self) -> None:
         if not self.target_columns:
@@ -178,6 +178,7 @@ class TableSeries(Series):
     def _sorted_rows(self, sources: Sequence[Source], reader: RowReader) -> Iterator[Rows]:
         """The series in the order in which they first appear, each in the order of time, after all rows are read."""
         rows = Rows.join(list(self._rows(sources, reader)))
+        rows = rows.in_zone(self.time_zone, reader.place)
         order = rows.order()
         if (order[1:] < order[:-1]).any():
             reader.notes.append(f"The rows were not in the order of {self.id_column!r} and {self.time_column!r}: sorted.")
@@ -196,20 +197,12 @@ class TableSeries(Series):
         if unit == "ns" and count * ticks_of_day(dtype) % DAY:
             raise InputError(f"{given}: column {self.time_column!r} holds {dtype}, which is too coarse for it.")
 
-    def _data(self, built: Built, reader: RowReader, num_sources: int) -> SeriesData:
-        import polars as pl
-
+    def _data(self, built: Built, reader: RowReader, sources: Sequence[Source]) -> SeriesData:
         notes = [*reader.stamps.notes, *reader.notes, *built.notes]
         if self.interpolate:
             filled = interpolate(built.values, built.offsets.numpy(), built.lengths.numpy())
             notes.append(f"{filled} unknown values inside series were filled by straight lines.")
-        dtypes = reader.dtypes
-        types: dict[str, Any] = dict.fromkeys(self.target_columns, pl.Float64)
-        types |= {name: pl.Float32 for name in self.target_columns if dtypes[name] == pl.Float32}
-        types[self.time_column] = reader.stamps.dtype
-        if self.id_column in dtypes:
-            types[self.id_column] = dtypes[self.id_column]
-        single = reader.columns.id is None and num_sources == 1
+        single = reader.columns.id is None and len(sources) == 1
         return SeriesData(
             values=built.values,  # type: ignore[arg-type]
             offsets=built.offsets,
@@ -225,9 +218,29 @@ class TableSeries(Series):
             calendar_names=self.calendar_features,
             notes=notes,
             left_out=built.left_out,
-            column_types=types,
+            column_types=self._column_types(built, reader, sources[0]),
             time_format=reader.stamps.written,
         )
+
+    def _column_types(self, built: Built, reader: RowReader, source: Source) -> dict[str, Any]:
+        """The types of the columns in use, in the order of the table: those of a forecast, which may be appended to it."""
+        import polars as pl
+
+        given = reader.dtypes
+        types = {name: pl.Float32 if given[name] == pl.Float32 else pl.Float64 for name in self.target_columns}
+        types[self.time_column] = stamps = reader.stamps.dtype
+        whole = all(isinstance(interval, int) for interval in built.times.intervals)
+        if not isinstance(source, TextFile):
+            raw = given[self.time_column]
+            if (
+                raw == pl.String
+                or (raw.is_integer() and stamps == pl.Int64 and whole)
+                or (raw.is_float() and stamps.is_float())
+            ):
+                types[self.time_column] = raw
+        if self.id_column in given:
+            types[self.id_column] = given[self.id_column]
+        return {name: types[name] for name in source.columns() if name in types}
 
 
 def parse_frequency(frequency: str | None) -> Interval | None:

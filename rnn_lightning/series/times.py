@@ -93,7 +93,7 @@ class TimeIndex:
         if isinstance(self.starts, pl.Series):
             starts = self.starts.gather(chosen)
         else:
-            starts = pl.Series([self.starts[index] for index in chosen.tolist()])
+            starts = pl.Series([self.starts[index] for index in chosen.tolist()], strict=False)
         known: dict[int | float | str, int] = {}
         codes = np.array([known.setdefault(self.intervals[index], len(known)) for index in chosen.tolist()], dtype=np.int64)
         if len(known) <= 1:
