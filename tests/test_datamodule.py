@@ -1,4 +1,6 @@
 import re
+from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
@@ -6,7 +8,7 @@ import torch
 
 from rnn_lightning.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
-from rnn_lightning.series import Series, SeriesData, SineSeries
+from rnn_lightning.series import Series, SeriesData, SineSeries, TimeIndex
 
 
 class Counting(Series):
@@ -19,6 +21,28 @@ class Counting(Series):
         data = SeriesData.from_equal(torch.zeros(len(self.lengths), 1, 1))
         values = torch.cat([1000 * i + torch.arange(float(n)) for i, n in enumerate(self.lengths)])[:, None]
         return SeriesData(values, torch.tensor([0, *self.lengths]).cumsum(0), data.ids, data.features, data.times)
+
+
+class Accompanied(Counting):
+    """The same with one covariate, the negative value, known for two more steps than the values; and the weekday."""
+
+    num_covariates = 1 + 7
+
+    def load(self) -> SeriesData:
+        rows = Counting(*[length + 2 for length in self.lengths]).load()
+        values = rows.values.clone()
+        for end in rows.offsets[1:]:
+            values[end - 2 : end] = torch.nan
+        return replace(
+            rows,
+            values=values,
+            lengths=torch.tensor(self.lengths),
+            times=TimeIndex([date(2024, 1, 1)] * len(self.lengths), ["1d"] * len(self.lengths)),
+            covariates=-rows.values,
+            covariate_names=["minus"],
+            calendar=(rows.values % 1000 % 7).byte(),
+            calendar_names=["weekday"],
+        )
 
 
 def made(stage: str, *lengths: int, **options: Any) -> SequenceDataModule:
@@ -86,6 +110,74 @@ def test_predictions_follow_the_last_value_of_every_series() -> None:
     assert case.target.isnan().all()
     assert case.origin.tolist() == [19, 8]
     assert (case.num_samples, case.seed) == (3, 4)
+
+
+def test_a_short_series_has_one_window_filled_up_on_both_sides() -> None:
+    options = {"context_length": 6, "scored_length": 3, "num_batches_per_epoch": None, "val_fraction": 0, "test_fraction": 0}
+    datamodule = made("fit", 10, 4, 1, **options)
+    batches = list(datamodule.train_dataloader())
+    windows = torch.cat([batch.values for batch in batches])[..., 0].nan_to_num(-1).int().tolist()
+    assert sorted(windows)[1:] == [[0, 1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8, 9]]
+    # Two of its four steps are context, as six of nine are of a whole window.
+    assert sorted(windows)[0] == [-1, -1, -1, -1, 1000, 1001, 1002, 1003, -1]
+    assert [batch.complete for batch in batches] == [False]
+
+
+def test_a_context_does_not_reach_beyond_its_series_and_predictions_start_from_what_there_is() -> None:
+    datamodule = made("predict", 20, 3, context_length=5, horizon=2, test_fraction=0.34, val_fraction=0)
+    (case,) = datamodule.predict_dataloader()
+    assert case.context[1, :, 0].nan_to_num(-1).tolist() == [-1, -1, 1000, 1001, 1002]
+    assert case.origin.tolist() == [19, 2]
+    datamodule.setup("test")
+    cases = list(datamodule.test_dataloader())
+    short = [(case, row) for case in cases for row in range(len(case.context)) if case.series_index[row] == 1]
+    ((case, row),) = short
+    assert case.context[row, :, 0].nan_to_num(-1).tolist() == [-1, -1, -1, 1000, 1001]
+    assert case.target[row, :, 0].nan_to_num(-1).tolist() == [1002, -1]
+    assert case.scale is not None
+    assert case.scale[row].tolist() == [0.5]
+
+
+def test_covariates_are_those_of_the_same_steps_and_go_on_over_the_horizon() -> None:
+    options = {"context_length": 5, "scored_length": 4, "horizon": 2, "test_fraction": 0.2, "val_fraction": 0}
+    datamodule = SequenceDataModule(Accompanied(30, 4), **options)  # type: ignore[arg-type]
+    datamodule.setup("predict")
+    (case,) = datamodule.predict_dataloader()
+    assert case.covariates is not None
+    assert case.covariates.shape == (2, 7, 8)
+    assert case.covariates[0, :, 0].tolist() == [-25, -26, -27, -28, -29, -30, -31]
+    assert case.covariates[1, :, 0].nan_to_num(9).tolist() == [9, -1000, -1001, -1002, -1003, -1004, -1005]
+    assert case.covariates[0, :, 1:].argmax(-1).tolist() == [step % 7 for step in range(25, 32)]
+    batch = next(iter(datamodule.train_dataloader()))
+    assert batch.covariates is not None
+    torch.testing.assert_close(batch.covariates[..., :1], -batch.values, equal_nan=True)
+    codes = batch.covariates[..., 1:].argmax(-1)
+    known = ~batch.values[..., 0].isnan()
+    assert torch.equal(codes[known], (batch.values[..., 0] % 1000 % 7).long()[known])
+    test = next(iter(datamodule.test_dataloader()))
+    assert test.covariates is not None
+    assert test.covariates[0, :, 0].tolist() == [-19, -20, -21, -22, -23, -24, -25]
+    pieces = list(datamodule.train_covariates())
+    assert [len(piece) for piece in pieces] == [24, 3]
+
+
+def test_a_horizon_beyond_the_known_covariates_is_refused_with_ids_and_steps() -> None:
+    message = (
+        "the covariates minus are not known over --data.horizon 4 after the last value of '0' (2 steps, ds = 2024-02-02 to "
+        "2024-02-03), '1' (2 steps, ds = 2024-01-12 to 2024-01-13)"
+    )
+    with pytest.raises(InputError, match=re.escape(message)):
+        SequenceDataModule(Accompanied(30, 9), horizon=4).setup("predict")
+
+
+def test_what_nothing_is_known_of_before_is_not_scored() -> None:
+    datamodule = made("test", 40, context_length=4, horizon=4, test_fraction=0.2)
+    datamodule.data.values[28:32] = torch.nan
+    first, second = next(iter(datamodule.test_dataloader())).target
+    assert first.isnan().all()
+    assert second[..., 0].tolist() == [36, 37, 38, 39]
+    context = next(iter(datamodule.test_dataloader())).context
+    assert context.isfinite().all()
 
 
 def test_training_steps_come_before_the_held_out_ones() -> None:
