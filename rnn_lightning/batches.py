@@ -60,12 +60,12 @@ class ForecastBatch(NamedTuple):
 
 
 def training_batch(
-    data: SeriesData, segments: Segments, windows: Windows, context_length: int, length: int, items: Tensor
+    data: SeriesData, segments: Segments, windows: Windows, context_length: int, length: int, padded: bool, items: Tensor
 ) -> WindowBatch:
-    """The training windows numbered ``items``, ``length`` steps each."""
+    """The training windows numbered ``items``, ``length`` steps each; some are ``padded``, or all lie in their segments."""
     segment, start = windows.locate(items)
     steps = start[:, None] + torch.arange(length)
-    bounds = (segments.start[segment], segments.end[segment])
+    bounds = (segments.start[segment], segments.end[segment]) if padded else None
     values = values_at(data, steps, bounds)
     # A sum is NaN if any value is: the cheapest way to know.
     complete = bool(values.sum().isfinite())
@@ -113,24 +113,23 @@ def _scale(history: Tensor) -> Tensor:
     return torch.where(deviation > 1e-6 * magnitude, deviation, constant)
 
 
-def values_at(data: SeriesData, steps: Tensor, bounds: Bounds) -> Tensor:
-    """The values of rows ``steps (batch, time)``, NaN outside of the bounds."""
-    return _known(data.values[steps.clamp(0, len(data.values) - 1)], steps, bounds)
+def values_at(data: SeriesData, steps: Tensor, bounds: Bounds | None) -> Tensor:
+    """The values of rows ``steps (batch, time)``, NaN outside of the bounds; None if all lie within."""
+    if bounds is None:
+        return data.values[steps]
+    return data.values[steps.clamp(0, len(data.values) - 1)].masked_fill_(_outside(steps, bounds), torch.nan)
 
 
-def covariates_at(data: SeriesData, steps: Tensor, bounds: Bounds) -> Tensor | None:
-    """The covariates of rows ``steps (batch, time)``, NaN outside of the bounds; None if there are none."""
-    covariates = data.encoded(steps.clamp(0, len(data.values) - 1))
-    return _known(covariates, steps, bounds) if covariates is not None else None
+def covariates_at(data: SeriesData, steps: Tensor, bounds: Bounds | None) -> Tensor | None:
+    """The covariates of rows ``steps (batch, time)``, NaN outside of the bounds; None if there are no covariates."""
+    covariates = data.encoded(steps if bounds is None else steps.clamp(0, len(data.values) - 1))
+    if covariates is None or bounds is None:
+        return covariates
+    return covariates.masked_fill_(_outside(steps, bounds), torch.nan)
 
 
-def _known(values: Tensor, steps: Tensor, bounds: Bounds) -> Tensor:
-    first, end = bounds
-    # The steps of a window follow one another: its ends tell whether it leaves the bounds.
-    if bool((steps[:, 0] < first).any()) or bool((steps[:, -1] >= end).any()):
-        outside = (steps < first[:, None]) | (steps >= end[:, None])
-        values.masked_fill_(outside[..., None], torch.nan)
-    return values
+def _outside(steps: Tensor, bounds: Bounds) -> Tensor:
+    return ((steps < bounds[0][:, None]) | (steps >= bounds[1][:, None]))[..., None]
 
 
 def _future(data: SeriesData, horizon: int, items: Tensor) -> Tensor:

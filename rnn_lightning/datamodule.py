@@ -125,8 +125,10 @@ class SequenceDataModule(L.LightningDataModule):
         return Pieces(lambda rows: self.data.encoded(torch.arange(rows.start, rows.stop)), segments)
 
     def train_dataloader(self) -> ShuffledLoader[WindowBatch]:
-        windows, length = self._training_windows(), self.context_length + self.scored_length
-        make_batch = partial(training_batch, self.data, self.segments["train"], windows, self.context_length, length)
+        windows, segments = self._training_windows(), self.segments["train"]
+        length = self.context_length + self.scored_length
+        padded = bool((segments.end - segments.start < length).any())
+        make_batch = partial(training_batch, self.data, segments, windows, self.context_length, length, padded)
         loader = ShuffledLoader(
             make_batch,
             len(windows),

@@ -13,6 +13,9 @@ from rnn_lightning.errors import InputError
 BLOCK_BATCHES = 256
 """Batches whose items are drawn together: drawing has a cost of its own."""
 
+MAX_LISTED = 2**16
+"""The most items whose order is listed; the order of more is computed piece by piece."""
+
 FEISTEL_ROUNDS = 8
 """Rounds of the random permutation; from four on it is one, for those who do not know its keys."""
 
@@ -97,10 +100,18 @@ class ShuffledLoader(BatchLoader[Batch]):
         number, index = divmod(position, self.batches_per_pass)
         block, within = divmod(index, BLOCK_BATCHES)
         if self._block is None or self._block[0] != (number, block):
-            first = block * BLOCK_BATCHES * self.batch_size
-            mine = torch.arange(first, min(first + BLOCK_BATCHES * self.batch_size, self.num_each))
-            self._block = (number, block), permuted(mine * self.world_size + self.rank, self.num_items, (self.seed, number))
+            self._block = (number, block), self._drawn(number, block)
         return self._block[1][within * self.batch_size : (within + 1) * self.batch_size]
+
+    def _drawn(self, number: int, block: int) -> Tensor:
+        """The items of this device in a block of batches of pass ``number``."""
+        first = block * BLOCK_BATCHES * self.batch_size
+        end = min(first + BLOCK_BATCHES * self.batch_size, self.num_each)
+        places = torch.arange(first, end) * self.world_size + self.rank
+        if self.num_items > MAX_LISTED:
+            return permuted(places, self.num_items, (self.seed, number))
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        return torch.randperm(self.num_items, generator=generator)[places]
 
     def state_dict(self) -> dict[str, Any]:
         """Empty: the data module keeps the position."""

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rnn_lightning.loaders import BatchLoader, ShuffledLoader, permuted
+from rnn_lightning.loaders import MAX_LISTED, BatchLoader, ShuffledLoader, permuted
 
 
 def test_every_pass_holds_every_window_once_in_another_order() -> None:
@@ -51,6 +51,17 @@ def test_global_batches_are_those_of_one_device() -> None:
 @given(st.integers(1, 3000), st.integers(-5, 10**12), st.integers(0, 50))
 def test_the_order_is_a_permutation(num_items: int, seed: int, number: int) -> None:
     assert sorted(permuted(torch.arange(num_items), num_items, (seed, number)).tolist()) == list(range(num_items))
+
+
+def test_a_long_order_is_a_permutation_too_and_shared_without_repeating_any() -> None:
+    num_items, world_size = MAX_LISTED + 3, 2
+    parts = [
+        [*chain(*ShuffledLoader(lambda i: i.tolist(), num_items, 100, rank, world_size, num_batches=None, seed=0))]
+        for rank in range(world_size)
+    ]
+    flat = [*chain(*parts)]
+    assert len(set(flat)) == len(flat) == num_items // world_size * world_size
+    assert set(flat) <= set(range(num_items))
 
 
 def test_all_orders_are_about_equally_frequent() -> None:

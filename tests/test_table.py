@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.series import ArraySeries, SeriesData, TableSeries, build, files
+from rnn_lightning.series import ArraySeries, SeriesData, TableSeries, build, files, frames
 from rnn_lightning.series.storage import FileArray
 
 quick = settings(derandomize=True, deadline=None, max_examples=40)
@@ -328,10 +328,13 @@ def test_calendar_features_are_those_of_the_steps_also_of_missing_ones(tmp_path:
 
 def test_interpolation_fills_gaps_inside_series_alone(tmp_path: Path) -> None:
     text = "unique_id,ds,y,z\na,1,1,\na,2,,7\na,4,4,\na,5,5,\nb,1,,2\nb,2,8,\nb,3,9,4\n"
-    data = TableSeries(write(tmp_path, text), target_columns=["y", "z"], interpolate=True).load()
+    source = TableSeries(write(tmp_path, text), target_columns=["y", "z"], interpolate=True)
+    data = source.load()
     assert rows_of(data, 0) == [[1, None], [2, 7], [3, None], [4, None], [5, None]]
     assert rows_of(data, 1) == [[None, 2], [8, 3], [9, 4]]
     assert "3 unknown values inside series were filled by straight lines." in data.notes
+    source.scratch_folder = tmp_path / "scratch"
+    same(source.load(), data)
 
 
 @pytest.mark.parametrize(
@@ -568,7 +571,7 @@ def tables(draw: st.DrawFn) -> pl.DataFrame:
     kind = draw(st.sampled_from(["int", "float", "date", "datetime", "zone"]))
     frames = []
     for name in draw(st.lists(NAMES, unique=True, min_size=1, max_size=4)):
-        steps = [0, 1, *sorted(draw(st.sets(st.integers(2, 12), max_size=8)))]
+        steps = [0, 1, *sorted(draw(st.sets(st.integers(2, 7), max_size=6)))]
         number = pl.Series(steps, dtype=pl.Int64) + draw(st.integers(-50, 50))
         if kind == "int":
             stamps = number * draw(st.integers(1, 5))
@@ -646,6 +649,7 @@ def test_every_cell_is_at_its_step_and_all_others_are_unknown(table: pl.DataFram
 def test_pieces_of_any_size_give_the_same_series(table: pl.DataFrame, rows: int) -> None:
     data = TableSeries(table, **OPTIONS).load()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, "PIECE_ROWS", rows)
         patch.setattr(files, "PIECE_ROWS", rows)
         patch.setattr(build, "HOLD_ROWS", max(2, rows))
         same(TableSeries(table, **OPTIONS).load(), data)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,48 +9,18 @@ import torch
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.series.grid import GridRules, Placed, place_rows, settle_intervals
+from rnn_lightning.series.growing import GrowingSeries
 from rnn_lightning.series.intervals import Clock, Intervals
 from rnn_lightning.series.rows import Rows
 from rnn_lightning.series.stamps import MoreRowsNeeded
-from rnn_lightning.series.storage import FileArray, GrowingArray
-from rnn_lightning.series.times import TimeIndex, calendar_codes
+from rnn_lightning.series.storage import FileArray
+from rnn_lightning.series.times import TimeIndex
 
 if TYPE_CHECKING:
     import polars as pl
 
 HOLD_ROWS = 2**17
 """The rows of the last series in a piece wait for the next piece, up to so many: its interval is found from them."""
-
-
-class Storage:
-    """The arrays of all series, which grow.
-
-    Args:
-        num_targets: the first columns of the rows; the others are covariates.
-        num_covariates: how many others.
-        calendar: names of the calendar features.
-        expected: rows to expect.
-        folder: for files; None for memory.
-    """
-
-    def __init__(self, num_targets: int, num_covariates: int, calendar: Sequence[str], expected: int, folder: Path | None):
-        self.num_targets, self.calendar_names = num_targets, calendar
-        self.values = GrowingArray("float32", num_targets, expected, folder)
-        self.covariates = GrowingArray("float32", num_covariates, expected, folder)
-        self.calendar = GrowingArray("uint8", len(calendar), expected, folder)
-        self.all = [self.values, self.covariates, self.calendar]
-
-    def append(self, values: np.ndarray, stamps: "pl.Series | None") -> None:
-        """Add rows: targets and covariates ``(row, column)``, and their stamps, if there is a calendar."""
-        self.values.append(values[:, : self.num_targets])
-        self.covariates.append(values[:, self.num_targets :])
-        if stamps is not None:
-            self.calendar.append(calendar_codes(stamps, self.calendar_names))
-
-    def discard(self) -> None:
-        """Remove the files."""
-        for array in self.all:
-            array.discard()
 
 
 @dataclass
@@ -92,7 +61,7 @@ class SeriesBuilder:
         whole: all rows of a series are looked at together, however many there are.
     """
 
-    def __init__(self, rules: GridRules, storage: Storage, whole: bool) -> None:
+    def __init__(self, rules: GridRules, storage: GrowingSeries, whole: bool) -> None:
         self.rules, self.storage, self.whole = rules, storage, whole
         self.ids: list[str] = []
         self.sizes: list[int] = []  # rows of each series

@@ -8,9 +8,8 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from rnn_lightning.errors import InputError
+from rnn_lightning.series.frames import PIECE_ROWS, Frame, Piece, from_pandas
 
 if TYPE_CHECKING:
     import polars as pl
@@ -18,19 +17,8 @@ if TYPE_CHECKING:
 PIECE_BYTES = 2**24
 """Bytes of a CSV file that are read together; a longer line is refused."""
 
-PIECE_ROWS = 2**17
-"""Rows of a Parquet file that are read together."""
-
 TEXT_ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".tsv.zst")
 PARQUET_ENDINGS = (".parquet", ".pq")
-
-
-class Piece(NamedTuple):
-    """Some rows of one file."""
-
-    frame: "pl.DataFrame"
-    file: int  # its number among the sources
-    first_row: int  # data row of the first one, from 0
 
 
 class TextFile(NamedTuple):
@@ -213,32 +201,16 @@ class ParquetFile(NamedTuple):
         return InputError(f"--data.series.path {self.name}: not a readable Parquet file ({reason}).")
 
 
-class Frame(NamedTuple):
-    """A table in memory."""
-
-    frame: "pl.DataFrame"
-    name: str = "the DataFrame"
-
-    def columns(self) -> list[str]:
-        """The names of its columns."""
-        return self.frame.columns
-
-    def num_rows(self) -> int:
-        """The number of its rows."""
-        return self.frame.height
-
-    def pieces(self, chosen: Sequence[str], file: int) -> Iterator[Piece]:
-        """The ``chosen`` columns, some rows at a time."""
-        rows = self.frame.select(chosen)
-        for first_row in range(0, rows.height, PIECE_ROWS):
-            yield Piece(rows.slice(first_row, PIECE_ROWS), file, first_row)
-
-
 Source = TextFile | ParquetFile | Frame
 
 
-def find_sources(path: Any, separator: str) -> list[Source]:
+def find_sources(path: Any, separator: str, wanted: Sequence[str]) -> list[Source]:
     """The frame, the file, or the files of a folder or a glob, sorted by name.
+
+    Args:
+        path: as ``TableSeries`` takes it.
+        separator: character between two columns of a CSV file.
+        wanted: names of the columns in use.
 
     Raises:
         InputError: if there is none, or they are of different kinds.
@@ -248,7 +220,7 @@ def find_sources(path: Any, separator: str) -> list[Source]:
     if isinstance(path, pl.DataFrame):
         return [Frame(path)]
     if type(path).__module__.split(".")[0] == "pandas":
-        return [Frame(from_pandas(path))]
+        return [Frame(from_pandas(path, wanted))]
     names = file_names(str(path))
     parquet = [name for name in names if name.endswith(PARQUET_ENDINGS)]
     if parquet and len(parquet) < len(names):
@@ -273,33 +245,3 @@ def file_names(path: str) -> list[str]:
         wildcard = any(sign in path for sign in "*?[")
         raise InputError(f"--data.series.path {path}: {'matches no file' if wildcard else 'no such file'}.")
     return names
-
-
-def from_pandas(table: Any) -> "pl.DataFrame":
-    """A polars frame of a pandas one, column by column, without pyarrow; a named index is a column as well."""
-    import polars as pl
-
-    if any(name is not None for name in table.index.names):
-        table = table.reset_index()
-    return pl.DataFrame([pandas_column(str(name), table.iloc[:, index]) for index, name in enumerate(table.columns)])
-
-
-def pandas_column(name: str, column: Any) -> "pl.Series":
-    """One column; what pandas calls NA, NaN or NaT is null, or NaN in a column of floats."""
-    import polars as pl
-
-    zone = getattr(column.dtype, "tz", None)
-    if zone is not None:
-        stamps = pandas_column(name, column.dt.tz_convert("UTC").dt.tz_localize(None))
-        return stamps.dt.replace_time_zone("UTC").dt.convert_time_zone(str(zone))
-    kind = column.dtype.kind if hasattr(column.dtype, "kind") else "O"
-    missing = column.isna().to_numpy()
-    if kind in "iuf" and not isinstance(column.dtype, np.dtype):  # Int64, Float64
-        column = column.astype("float64") if kind == "f" or missing.any() else column.astype(column.dtype.name.lower())
-    if kind == "M":
-        days = column.to_numpy()
-        return pl.Series(name, days)
-    if kind in "iufb" and isinstance(column.dtype, np.dtype):
-        return pl.Series(name, np.ascontiguousarray(column.to_numpy()))
-    cells = [None if gone else cell for cell, gone in zip(column.tolist(), missing.tolist(), strict=True)]
-    return pl.Series(name, cells, strict=False)

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.series.build import Built, SeriesBuilder, Storage
-from rnn_lightning.series.files import PIECE_ROWS, Frame, Source, TextFile, find_sources
+from rnn_lightning.series.build import Built, SeriesBuilder
+from rnn_lightning.series.files import Source, TextFile, find_sources
+from rnn_lightning.series.frames import PIECE_ROWS, Frame
 from rnn_lightning.series.grid import GridRules
+from rnn_lightning.series.growing import GrowingSeries
 from rnn_lightning.series.interpolate import interpolate
 from rnn_lightning.series.rows import Columns, RowReader, Rows
 from rnn_lightning.series.source import Series, SeriesData
@@ -82,7 +84,8 @@ class TableSeries(Series):
         Raises:
             InputError: names the file and the column, row or id that cannot be used.
         """
-        sources = find_sources(self.path, self.separator)
+        wanted = [self.id_column, self.time_column, *self.target_columns, *self.covariate_columns]
+        sources = find_sources(self.path, self.separator, wanted)
         columns = self._find_columns(sources)
         try:
             built, reader = self._build(sources, columns, whole=False)
@@ -150,7 +153,7 @@ class TableSeries(Series):
             time_zone=self.time_zone,
             place=reader.place,
         )
-        storage = Storage(
+        storage = GrowingSeries(
             self.num_features, len(self.covariate_columns), self.calendar_features, expected, self.scratch_folder
         )
         builder = SeriesBuilder(rules, storage, whole)
