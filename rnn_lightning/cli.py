@@ -198,6 +198,7 @@ def quieten() -> None:
         "The dirpath has changed from",  # every resumed run has a folder of its own
         "Be aware that when using `ckpt_path`, callbacks",  # predict and test write no checkpoints
         "Total length of `list` across ranks is zero",  # no validation, as asked
+        "LightningCLI's args parameter is intended",  # what a file name stands for
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own, with torch 2.13
     ):
         warnings.filterwarnings("ignore", message)
