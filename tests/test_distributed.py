@@ -26,9 +26,9 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from rnn_lightning import Forecaster, RandomSeries, SequenceDataModule, SeriesData, SineSeries
-from rnn_lightning.forecast_writer import ForecastWriter
 from rnn_lightning.cli import run
 from rnn_lightning.errors import InputError
+from rnn_lightning.forecast_writer import ForecastWriter
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["lightning.pytorch.cli", "polars", "rnn_lightning.cli"])  # imported once for all tests

@@ -197,8 +197,8 @@ def test_statistics_are_those_of_the_known_values() -> None:
     pieces = [torch.tensor([[1.0, torch.nan], [torch.nan, torch.nan]]), torch.tensor([[3.0, 7.0], [5.0, torch.nan]])]
     transforms.fit(pieces)
     (standardize,) = transforms.parts
-    assert standardize.mean.tolist() == [3.0, 7.0]  # type: ignore[operator, union-attr]
-    assert standardize.scale.tolist() == [pytest.approx((8 / 3) ** 0.5), 7.0]  # type: ignore[operator, union-attr]
+    assert standardize.mean.tolist() == [3.0, 7.0]  # type: ignore[operator]
+    assert standardize.scale.tolist() == [pytest.approx((8 / 3) ** 0.5), 7.0]  # type: ignore[operator]
 
 
 def test_a_context_without_scale_of_its_own_takes_that_of_the_training_split() -> None:

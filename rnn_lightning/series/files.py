@@ -1,5 +1,6 @@
 """From files and frames to pieces of a table: some rows at a time, only the columns in use, as they are written."""
 
+import contextlib
 import csv
 import glob
 import gzip
@@ -58,7 +59,10 @@ class TextFile(NamedTuple):
     def _header(self, block: bytes) -> tuple[list[str], bytes]:
         line = block[: block.find(b"\n") + 1] or block
         text = line.decode().removeprefix("\ufeff").rstrip("\r\n")
-        return next(csv.reader([text], delimiter=self.separator), []), line
+        try:
+            return next(csv.reader([text], delimiter=self.separator), []), line
+        except csv.Error as error:
+            raise InputError(f"--data.series.path {self.name}: its first line is no header ({error}).") from error
 
     def _parsed(self, text: bytes, indices: list[int], num_columns: int, first_row: int) -> "pl.DataFrame":
         import polars as pl
@@ -68,12 +72,13 @@ class TextFile(NamedTuple):
             frame = pl.read_csv(text, separator=self.separator, infer_schema=False, columns=order)
         except (pl.exceptions.PolarsError, OSError) as error:
             lines = text.decode().splitlines()
-            for row, cells in enumerate(csv.reader(lines[1:], delimiter=self.separator), first_row + 1):
-                if len(cells) > num_columns:
-                    raise InputError(
-                        f"{self.name}: data row {row} has {len(cells)} cells, and the header has {num_columns}: put text "
-                        "that holds the separator into quotes, or set --data.series.separator."
-                    ) from error
+            with contextlib.suppress(csv.Error):
+                for row, cells in enumerate(csv.reader(lines[1:], delimiter=self.separator), first_row + 1):
+                    if len(cells) > num_columns:
+                        raise InputError(
+                            f"{self.name}: data row {row} has {len(cells)} cells, and the header has {num_columns}: put "
+                            "text that holds the separator into quotes, or set --data.series.separator."
+                        ) from error
             reason = str(error).splitlines()[0]
             raise InputError(f"--data.series.path {self.name}: not a readable CSV file ({reason}).") from error
         return frame.select([frame.columns[order.index(index)] for index in indices])

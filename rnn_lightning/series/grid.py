@@ -120,15 +120,9 @@ def place_rows(
     if before is not None:
         known[0] = max(known[0] + 1, before.lengths[0]) - 1
     sizes = ends - first_steps
-    written = grid.steps < ends[series]
-    place = (np.cumsum(sizes) - sizes - first_steps)[series] + grid.steps
-    values, num_steps = rows.values, int(sizes.sum())
-    if num_steps != len(rows) or not written.all():
-        values = np.full((num_steps, rows.values.shape[1]), np.nan, dtype=np.float32)
-        values[place[written]] = rows.values[written]
+    values, gaps = values_of_steps(rows, series, grid.steps, first_steps, sizes)
     snapped = int((grid.missed > 1e-6).sum()) if rules.frequency is not None else 0
     stamps = stamps_of_steps(starts, intervals, clock.day, first_steps, sizes) if rules.has_calendar else None
-    gaps = num_steps - int(written.sum())
     return Placed(starts, intervals, num_rows, last_steps, ends, known + 1, values, stamps, gaps, snapped)
 
 
@@ -147,6 +141,20 @@ def last_useful_steps(rules: GridRules, rows: Rows, steps: np.ndarray, offsets: 
         ends = known[offsets[1:] - 1].all()
         found.append(steps[offsets[1:] - 1] if ends else np.maximum.reduceat(np.where(known, steps, -1), offsets[:-1]))
     return found[0], found[1].copy()
+
+
+def values_of_steps(
+    rows: Rows, series: np.ndarray, steps: np.ndarray, first_steps: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """The values of ``sizes`` steps of each series, from its ``first_steps`` on, and how many of them have no row."""
+    written = steps < (first_steps + sizes)[series]
+    num_steps = int(sizes.sum())
+    if num_steps == len(rows) and written.all():
+        return rows.values, 0
+    place = (np.cumsum(sizes) - sizes - first_steps)[series] + steps
+    values = np.full((num_steps, rows.values.shape[1]), np.nan, dtype=np.float32)
+    values[place[written]] = rows.values[written]
+    return values, num_steps - int(written.sum())
 
 
 def stamps_of_steps(

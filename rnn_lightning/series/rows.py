@@ -195,7 +195,9 @@ class RowReader:
         if raw.dtype.is_nested():
             raise InputError(f"column {raw.name!r} holds {raw.dtype}: an id must be a text or a number.")
         ids = raw.cast(pl.String) if isinstance(raw.dtype, pl.Categorical | pl.Enum) else raw
-        missing = ids.is_null() | (ids == "") if ids.dtype == pl.String else ids.is_null()
+        missing = ids.is_null()
+        if ids.dtype == pl.String or ids.dtype.is_float():
+            missing |= (ids == "") if ids.dtype == pl.String else ids.is_nan()
         if missing.any():
             raise InputError(
                 f"column {raw.name!r} has rows without an id, such as {place(int(missing.arg_max() or 0))}: fill or drop "

@@ -61,7 +61,7 @@ class TableSeries(Series):
         target_columns: list[str] = ["y"],  # noqa: B006 - read only; None would hide the default from --help
         covariate_columns: list[str] = [],  # noqa: B006
         calendar_features: list[Literal["month", "weekday", "hour"]] = [],  # noqa: B006
-        frequency: str | None = None,
+        frequency: str | float | None = None,
         time_format: str | None = None,
         time_zone: str | None = None,
         interpolate: bool = False,
@@ -246,7 +246,7 @@ class TableSeries(Series):
         return {name: types[name] for name in source.columns() if name in types}
 
 
-def parse_frequency(frequency: str | None) -> Interval | None:
+def parse_frequency(frequency: str | float | None) -> Interval | None:
     """The interval that a user gave: a number or a duration."""
     if frequency is None:
         return None
