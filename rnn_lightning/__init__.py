@@ -15,12 +15,21 @@ if TYPE_CHECKING:
     from rnn_lightning.datamodule import SequenceDataModule
     from rnn_lightning.forecaster import Forecaster
     from rnn_lightning.network import RecurrentNetwork
-    from rnn_lightning.series import LinearSeries, RandomSeries, Series, SeriesData, SineSeries, TableSeries
+    from rnn_lightning.series import (
+        ArraySeries,
+        LinearSeries,
+        RandomSeries,
+        Series,
+        SeriesData,
+        SineSeries,
+        TableSeries,
+    )
 
 _HOMES = {
     "Forecaster": "forecaster",
     "SequenceDataModule": "datamodule",
     "RecurrentNetwork": "network",
+    "ArraySeries": "series",
     "Series": "series",
     "SeriesData": "series",
     "SineSeries": "series",
@@ -30,6 +39,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ArraySeries",
     "Forecaster",
     "LinearSeries",
     "RandomSeries",

@@ -26,7 +26,8 @@ def test_a_config_serves_fit_test_and_predict(
     assert "test_rmse" in said
     table = pl.read_csv(f"runs/{name}/predict_0/forecast.csv")
     settings = yaml.safe_load(Path(config).read_text())
-    assert len(table) == settings["data"]["horizon"] * table["unique_id"].n_unique()
+    id_column = settings["data"]["series"]["init_args"].get("id_column", "unique_id")
+    assert len(table) == settings["data"]["horizon"] * table[id_column].n_unique()
     assert not any(table[column].is_null().any() or table[column].is_nan().any() for column in table.columns[2:])
     checkpoint = f"runs/{name}/fit_0/checkpoints/best.ckpt"
     assert torch.serialization.get_unsafe_globals_in_checkpoint(checkpoint) == []

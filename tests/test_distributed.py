@@ -164,7 +164,7 @@ def test_metrics_and_the_noise_of_paths_are_exact_on_every_device(tmp_path: Path
     """There are 1, 10 and 21 forecasts to validate on: fewer than devices, and shares that differ."""
     groups = [start_group(num, evaluate_cases, tmp_path) for num in (1, 2, 3)]
     everywhere = [result for group in groups for result in results(group)]
-    assert len(everywhere[0][0]) == 9
+    assert len(everywhere[0][0]) == 11
     for result in everywhere:
         np.testing.assert_allclose(result, everywhere[0], rtol=1e-6)
 
