@@ -1,6 +1,7 @@
 """Several devices: the same command, the same answer. Processes with gloo, each set up as a worker of torchrun is."""
 
 import logging
+import math
 import multiprocessing
 import os
 import re
@@ -255,6 +256,31 @@ FIT = (
 def weights(path: Path | str) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
     return state
+
+
+def test_values_in_a_file_serve_all_processes_as_those_in_memory_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [(f"s{i}", step, math.sin(step / 3 + i), step % 5) for i in range(3) for step in range(119)]
+    rows += [(f"s{i}", step, None, step % 5) for i in range(3) for step in range(119, 124)]
+    table = pl.DataFrame(sorted(rows), schema=["unique_id", "ds", "y", "promo"], orient="row")
+    table.write_parquet("table.parquet", row_group_size=50)
+    Path("scratch").mkdir()
+    fit = FIT.replace(" --data.series.num_series=3", "").replace("fit ", "fit table.parquet ")
+    fit += " --data.series.covariate_columns=[promo] --trainer.max_epochs=2 --experiment="
+    predict = "predict table.parquet --data.horizon=5 --trainer.enable_progress_bar=false --experiment="
+    in_memory = start_group(1, commands, f"{fit}memory --data.batch_size=12", f"{predict}memory")
+    file = "--data.series.scratch_folder=scratch"
+    assert in_group(2, commands, f"{fit}file --data.batch_size=6 {file}", f"{predict}file") == [[0, 0], [0, 0]]
+    assert results(in_memory) == [[0, 0]]
+    assert list(Path("scratch").iterdir()) == []
+    whole = weights("runs/memory/fit_0/checkpoints/last.ckpt")
+    for name, value in weights("runs/file/fit_0/checkpoints/last.ckpt").items():
+        torch.testing.assert_close(value, whole[name], rtol=1e-4, atol=1e-5)
+    forecasts = [pl.read_csv(f"runs/{name}/predict_0/forecast.csv") for name in ("memory", "file")]
+    assert forecasts[0]["ds"].to_list() == [*range(119, 124)] * 3
+    np.testing.assert_allclose(forecasts[1]["y"], forecasts[0]["y"], rtol=1e-3, atol=1e-4)
 
 
 def test_checkpoints_move_between_numbers_of_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
