@@ -11,7 +11,7 @@ from torch import Tensor
 RELEASE_BYTES = 2**28
 """A process gives mapped pages back when it has touched about this many bytes of them: they would count as its memory."""
 
-BYTES_PER_PIECE = 2**17
+BYTES_PER_PIECE = 2**21
 """What reading one piece, such as a window, may map beside its own bytes: the system maps whole blocks around an access."""
 
 
