@@ -1,6 +1,6 @@
 """Accuracy of the configs' free runs over seeds, beside floors: median and worst.
 
-    python benchmarks/accuracy.py sine random linear lstm airpassengers --seeds 5
+    python benchmarks/accuracy.py sine random linear lstm airpassengers months --seeds 5
 
 Every seed runs ``fit`` with the config as it is; only the seeds change, of the weights and of the generated values. The
 forecast is that of the checkpoint which ``predict`` uses, and beside it that of the last weights.
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,8 +65,10 @@ def linear(forecaster: Forecaster, seed: int, context_length: int) -> dict[str, 
 
 def airpassengers(forecaster: Forecaster, seed: int, context_length: int) -> dict[str, float]:
     """Mean absolute percentage error over the last 36 months."""
-    values = TableSeries(str(CONFIGS.parent / "data/airpassengers.csv")).load().values[:, 0].double()
-    generated = forecaster.forecast(values[108 - context_length : 108], 36)
+    calendar: list[Any] = ["month"] if forecaster.network.num_covariates else []
+    data = TableSeries(str(CONFIGS.parent / "data/airpassengers.csv"), calendar_features=calendar).load()
+    values, covariates = data.values[:, 0].double(), data.encoded(torch.arange(108 - context_length, 144))
+    generated = forecaster.forecast(values[108 - context_length : 108], 36, covariates=covariates)
     return {"MAPE, %": float(100 * ((generated - values[108:]) / values[108:]).abs().mean())}
 
 
@@ -75,6 +78,7 @@ FLOORS = {
     "random": "the mean, 1.00",
     "linear": "exact, 0",
     "airpassengers": "seasonal naive 13.2, log SARIMA 8.1, Holt-Winters 5.6, ETS 5.1",
+    "months": "the same, and mean log difference of each month 7.0, log-linear trend and months 14.2",
 }
 
 
@@ -85,7 +89,7 @@ def rms(errors: torch.Tensor) -> float:
 def fitted(name: str, seed: int, folder: str) -> float:
     options = [f"--config={CONFIGS / name}.yaml", f"--seed_everything={seed}", f"--data.seed={seed}"]
     options += ["--trainer.default_root_dir", folder, "--trainer.accelerator=cpu", f"--experiment={name}"]
-    if name != "airpassengers":
+    if name not in ("airpassengers", "months"):
         options.append(f"--data.series.seed={seed}")
     begin = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -100,6 +104,7 @@ def main() -> None:
         "linear": linear,
         "lstm": lstm,
         "airpassengers": airpassengers,
+        "months": airpassengers,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(measures), help="configs to measure")

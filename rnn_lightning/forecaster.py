@@ -18,6 +18,7 @@ from rnn_lightning.metrics import FreeRunError, ResidualMoments
 from rnn_lightning.network import Cell, RecurrentNetwork
 from rnn_lightning.rollout import State, generate, observe, rollout, warm_up
 
+Transform = Literal["log", "difference", "standardize", "standardize_context"]
 Array = TypeVar("Array", np.ndarray, Tensor)
 
 ARCHITECTURE = ("num_features", "num_covariates", "cell", "hidden_size", "num_layers", "transforms")
@@ -63,7 +64,7 @@ class Forecaster(L.LightningModule):
         hidden_size: int = 32,
         num_layers: int = 1,
         dropout: float = 0.0,
-        transforms: list[Literal["log", "difference", "standardize", "standardize_context"]] = ["standardize"],  # noqa: B006
+        transforms: list[Transform] = ["standardize_context"],  # noqa: B006
         learning_rate: float = 0.01,
         schedule: Literal["constant", "cosine"] = "cosine",
         free_run_weight: float = 0.0,

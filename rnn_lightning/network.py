@@ -40,7 +40,7 @@ class RecurrentNetwork(nn.Module):
         hidden_size: int = 32,
         num_layers: int = 1,
         dropout: float = 0.0,
-        transforms: Sequence[str] = ("standardize",),
+        transforms: Sequence[str] = ("standardize_context",),
         num_covariates: int = 0,
     ) -> None:
         super().__init__()

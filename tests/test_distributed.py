@@ -258,11 +258,11 @@ def weights(path: Path | str) -> dict[str, torch.Tensor]:
     return state
 
 
-def test_values_in_a_file_serve_all_processes_as_those_in_memory_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_values_in_a_file_serve_all_processes_as_those_in_memory_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    rows = [(f"s{i}", step, math.sin(step / 3 + i), step % 5) for i in range(3) for step in range(119)]
+    rows: list[tuple[Any, ...]] = [
+        (f"s{i}", step, math.sin(step / 3 + i), step % 5) for i in range(3) for step in range(119)
+    ]
     rows += [(f"s{i}", step, None, step % 5) for i in range(3) for step in range(119, 124)]
     table = pl.DataFrame(sorted(rows), schema=["unique_id", "ds", "y", "promo"], orient="row")
     table.write_parquet("table.parquet", row_group_size=50)
