@@ -189,7 +189,7 @@ def test_linear_series_go_on_for_slopes_and_starts_never_trained_on(tmp_path: Pa
 
 def test_a_fit_learns_that_random_values_have_only_a_mean(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    forecaster = Forecaster(hidden_size=4, cell="rnn_tanh")
+    forecaster = Forecaster(hidden_size=4, cell="rnn_tanh", transforms=["standardize"])
     datamodule = SequenceDataModule(
         RandomSeries(num_series=500), context_length=4, scored_length=6, horizon=6, split_by="series"
     )
