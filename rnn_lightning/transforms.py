@@ -9,7 +9,7 @@ gaps, ``bridge`` puts its predictions back, so that the memory can go on.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -148,18 +148,39 @@ class Standardize(Transform):
 class StandardizeContext(Standardize):
     """Zero mean and unit standard deviation of each feature over the context of each series or window.
 
-    For many series of different scale. The memory is the mean and the scale, which stay those of the context. A hundredth
-    of the mean is the smallest scale, so that neither the rounding errors of a constant, such as the slope of a line, nor
-    what follows a constant are blown up. Where all of a context is zero the scale is that of the training split, and where
-    nothing of it is known the mean is as well.
+    For many series of different scale. The memory is the mean and the scale, which stay those of the context. Of fewer than
+    ``min_count`` known values the deviation is not known: it is that of the training series, relative to the magnitude of
+    the values. A hundredth of the mean is the smallest scale, so that neither the rounding errors of a constant, such as
+    the slope of a line, nor what follows a constant are blown up. Where all of a context is zero the scale is that of the
+    training split, and where nothing of it is known the mean is as well.
     """
 
     memory_size = 2
     min_part = 1e-2
+    min_count = 3
+    relative: Tensor
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__(num_features)
+        self.register_buffer("relative", torch.zeros(num_features))
+
+    def fit(self, pieces: Iterable[Tensor]) -> None:
+        ratios: list[Tensor] = []
+
+        def noted() -> Iterator[Tensor]:
+            for piece in pieces:
+                deviation = (piece - piece.nanmean(0)).square().nanmean(0).sqrt()
+                ratios.append(deviation / piece.abs().nanmean(0))
+                yield piece
+
+        super().fit(noted())
+        self.relative.copy_(torch.stack(ratios).nanmedian(0).values.nan_to_num(0.0))
 
     def start(self, context: Tensor) -> Memory:
         mean = context.nanmean(-2, keepdim=True)
         deviation = (context - mean).square().nanmean(-2, keepdim=True).sqrt()
+        few = (~context.isnan()).sum(-2, keepdim=True) < self.min_count
+        deviation = torch.where(few, self.relative * context.abs().nanmean(-2, keepdim=True), deviation)
         scale = torch.maximum(deviation, self.min_part * mean.abs())
         return torch.where(mean.isnan(), self.mean, mean), torch.where(scale > 0, scale, self.scale)
 

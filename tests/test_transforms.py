@@ -207,4 +207,4 @@ def test_a_context_without_scale_of_its_own_takes_that_of_the_training_split() -
     contexts = torch.tensor([[0.0, 0.0], [torch.nan, torch.nan], [6.0, torch.nan]])[..., None]
     _, ((mean, scale),) = transforms.start(contexts)
     assert mean.flatten().tolist() == [0.0, 120.0, 6.0]
-    assert scale.flatten().tolist() == [20.0, 20.0, pytest.approx(0.06)]
+    assert scale.flatten().tolist() == [20.0, 20.0, pytest.approx(1.0)]  # a sixth of the magnitude, as in training
