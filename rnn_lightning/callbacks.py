@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -76,12 +77,33 @@ class BestCheckpoint(ModelCheckpoint):
     """Keeps the latest weights whose free-running error on the validation split is not clearly above the lowest so far.
 
     Not clearly: within one standard error of it (Breiman et al., *Classification and Regression Trees*, 1984). The error of
-    a short and noisy validation split ranks the networks of a fit by luck, and later ones have been trained longer.
+    a short and noisy validation split ranks the networks of a fit by luck, and later ones have been trained longer. A
+    resumed fit begins with the best checkpoint so far.
     """
 
     def __init__(self) -> None:
         super().__init__(filename="best", monitor="val_rollout_nrmse", enable_version_counter=False)
         self.lowest = self.limit = math.inf
+        self.before: Path | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "lowest": self.lowest, "limit": self.limit}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        before = Path(state_dict["best_model_path"])
+        if before.is_file():
+            self.before, self.best_model_score = before, state_dict["best_model_score"]
+            self.lowest, self.limit = state_dict["lowest"], state_dict["limit"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self.before is not None:
+            mine = Path(str(self.dirpath), "best.ckpt")
+            if trainer.is_global_zero:
+                mine.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.before, mine)
+            self.best_model_path = str(mine)
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
         if current is None or not bool(current.isfinite()):

@@ -146,9 +146,13 @@ class CommandLine(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
         if config.trainer.logger in (None, True):
-            kwargs["logger"] = run_loggers(
-                experiment_folder(config.trainer.default_root_dir, config.experiment), str(self.subcommand)
-            )
+            folder = experiment_folder(config.trainer.default_root_dir, config.experiment)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                root = config.trainer.default_root_dir or RUNS
+                raise InputError(f"--trainer.default_root_dir {root}: cannot be written ({error.strerror}).") from error
+            kwargs["logger"] = run_loggers(folder, str(self.subcommand))
         callbacks = config.trainer.callbacks or []
         callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
         callbacks.append(config.forecast if self.subcommand == "predict" else StopAtSigterm())
@@ -171,7 +175,12 @@ def with_file(words: list[str]) -> list[str]:
     if len(words) < 2 or words[0] not in SUBCOMMANDS or words[1].startswith("-"):
         return words
     subcommand, path, *options = words
-    name = Path(path).name.partition(".")[0] or EXPERIMENT
+    if options and Path(options[0]).suffix and not options[0].startswith("-"):
+        raise InputError(f"{subcommand} {path} {options[0]}: give one file, a folder, or a pattern in quotes.")
+    if any(option.partition("=")[0] == "--data.series.path" for option in options):
+        raise InputError(f"{subcommand} {path} and --data.series.path both name a table: give one.")
+    named = [part.partition(".")[0] for part in Path(path).parts if not set(part) & set("*?[")]
+    name = next((part for part in reversed(named) if part.strip("/")), EXPERIMENT)
     # Elsewhere the source comes from the checkpoint, with its options.
     source = [f"--data.series={'ArraySeries' if path.endswith('.npy') else 'TableSeries'}"] if subcommand == "fit" else []
     return [subcommand, f"--experiment={name}", *source, *options, f"--data.series.path={path}"]
@@ -199,6 +208,7 @@ def quieten() -> None:
         "Be aware that when using `ckpt_path`, callbacks",  # predict and test write no checkpoints
         "Total length of `list` across ranks is zero",  # no validation, as asked
         "LightningCLI's args parameter is intended",  # what a file name stands for
+        "The number of training batches",  # fewer than log_every_n_steps: the loss is in the bar all the same
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own, with torch 2.13
     ):
         warnings.filterwarnings("ignore", message)

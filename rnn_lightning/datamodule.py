@@ -27,6 +27,9 @@ from rnn_lightning.windows import (
     training_windows,
 )
 
+MIN_CONTEXT = 16
+"""The context of a forecast is not cut below this to the length of the longest series."""
+
 HELD_OUT: tuple[Split, Split] = ("val", "test")
 
 
@@ -148,32 +151,35 @@ class SequenceDataModule(L.LightningDataModule):
         return self._forecast_loader("test")
 
     def predict_dataloader(self) -> BatchLoader[ForecastBatch]:
-        settings = (self.context_length, self.horizon, self.num_samples, self.seed)
+        # No more than there is, to fill it up would cost time; but as much as any transforms need.
+        context_length = min(self.context_length, max(int(self.data.lengths.max()), MIN_CONTEXT))
+        settings = (context_length, self.horizon, self.num_samples, self.seed)
         return self._in_order(partial(future_batch, self.data, *settings), self.data.num_series)
 
     def state_dict(self) -> dict[str, Any]:
         """The number of batches trained on, so that a resumed fit sees those an uninterrupted one would have seen.
 
-        And the intervals of the calendar the network was trained on.
+        And the intervals the network was trained on.
         """
         if self.trainer is None:
             return {}
         total = self.trainer.fit_loop.epoch_loop.batch_progress.total
-        return {"position": total.processed, "intervals": self._calendar_intervals()}  # type: ignore[attr-defined]
+        return {"position": total.processed, "intervals": self._intervals()}  # type: ignore[attr-defined]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the position; refuse series in other steps than those the network was trained on."""
         self._position = state_dict.get("position", 0)
         trained: list[str] = state_dict.get("intervals", [])
-        other = sorted(set(self._calendar_intervals()) - set(trained)) if self._data is not None else []
+        other = sorted(set(self._intervals()) - set(trained)) if self._data is not None else []
         if trained and other:
             raise InputError(
-                f"the series have steps of {', '.join(other)}, and the network was trained on {', '.join(trained)}: "
+                f"the series have steps of {', '.join(other)}, and the network was trained on steps of {', '.join(trained)}: "
                 "fit one on the new steps, or give --data.series.frequency."
             )
 
-    def _calendar_intervals(self) -> list[str]:
-        return sorted({interval for interval in self.data.times.intervals if isinstance(interval, str)})
+    def _intervals(self) -> list[str]:
+        """What steps the series have: those of a calendar, or of numbers."""
+        return sorted({step if isinstance(step, str) else "numbers" for step in self.data.times.intervals})
 
     def summary(self) -> dict[str, Any]:
         """What there is to train and to score on, see ``summary.py``."""
@@ -274,8 +280,8 @@ class SequenceDataModule(L.LightningDataModule):
         if len(self._forecast_windows(split)) == 0:
             name = f"--data.{split}_fraction"
             raise InputError(
-                f"{name} {getattr(self, f'{split}_fraction')} leaves no step to forecast after a context: raise {name}, or "
-                "lower --data.context_length."
+                f"{name} {getattr(self, f'{split}_fraction')} leaves no step to forecast after a context: raise {name}"
+                f"{', or set it to 0 to train without validation' if split == 'val' else ''}."
             )
 
 

@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections.abc import Sequence
+from datetime import MAXYEAR
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -60,9 +61,12 @@ class ForecastWriter(L.Callback):
         data, num_samples = datamodule.data, datamodule.num_samples
         if num_samples is None and self.levels != [80]:
             raise InputError(f"--forecast.levels {self.levels} are those of sampled paths: give --data.num_samples as well.")
+        if num_samples == 1:
+            raise InputError("--data.num_samples 1: an interval needs at least two sampled paths.")
         self.drawn = drawn_series(data, self.plot_ids) if self.plot else []
         self.used_levels = self.levels if num_samples is not None else []
         self.quantiles = [0.5 + sign * level / 200 for level in self.used_levels for sign in (-1, 1)]
+        _require_calendar(data, datamodule.horizon)
         _require_distinct([data.id_column, data.time_column, *value_columns(data.features, self.used_levels)])
         self.folder = Path(trainer.log_dir or trainer.default_root_dir)
         num_mine = len(range(trainer.global_rank, data.num_series, trainer.world_size))
@@ -165,6 +169,18 @@ def _require_distinct(columns: Sequence[str | None]) -> None:
     twice = [name for name in columns if columns.count(name) > 1]
     if twice:
         raise InputError(f"the forecast would have two columns {twice[0]!r}: rename the one of the table.")
+
+
+def _require_calendar(data: SeriesData, horizon: int) -> None:
+    """Refuse to forecast beyond the last year that dates can have."""
+    last = data.times.stamp_series(range(data.num_series), (data.lengths + horizon - 1).tolist(), 1)
+    if last.dtype.is_temporal():
+        years = last.dt.year()
+        index = int(years.arg_max() or 0)
+        if years[index] > MAXYEAR:
+            raise InputError(
+                f"--data.horizon {horizon} leads series {data.ids[index]!r} beyond the year {MAXYEAR}: lower it."
+            )
 
 
 def _sequence_datamodule(trainer: L.Trainer) -> SequenceDataModule:

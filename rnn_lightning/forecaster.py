@@ -252,14 +252,16 @@ class Forecaster(L.LightningModule):
         num_samples: int | None = None,
         seed: int = 0,
     ) -> Array:
-        """Forecast from a NumPy array or a tensor in the units of the data, as ``predict`` does.
+        """Forecast from a NumPy array or a tensor in the units of the data.
 
         Args:
-            context: the known steps: ``(time,)`` of one series with one feature, ``(time, feature)`` of one series, or
-                ``(batch, time, feature)``; NaN is a value that is not known.
+            context: the known steps, all of which are used: ``(time,)`` of one series with one feature, ``(time, feature)``
+                of one series, or ``(batch, time, feature)``; NaN is a value that is not known. The last
+                ``--data.context_length`` steps give what ``predict`` gives.
             horizon: number of steps to generate.
             covariates: those of the known steps and of the horizon, ``(time + horizon, covariate)`` or
-                ``(batch, time + horizon, covariate)``, for a network trained with covariates.
+                ``(batch, time + horizon, covariate)``, for a network trained with covariates; over the horizon all must
+                be known.
             num_samples: number of sampled paths; None for the point forecast.
             seed: seed of the sampled paths.
 
@@ -273,6 +275,8 @@ class Forecaster(L.LightningModule):
             context = np.ascontiguousarray(context)
         batch = self._as_batch(context)
         known = self._as_batch(covariates)
+        if known is not None and bool(known[:, batch.shape[1] :].isnan().any()):
+            raise InputError(f"the covariates of the horizon, the last {horizon} steps, must all be known: some are NaN.")
         with torch.inference_mode():
             noise = sampling(num_samples, seed, range(len(batch)))
             values = self._evaluated(rollout, batch, horizon, covariates=known, **noise)
@@ -354,7 +358,7 @@ class Forecaster(L.LightningModule):
     def _as_batch(self, values: np.ndarray | Tensor | None) -> Tensor | None:
         if values is None:
             return None
-        tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values, np.float64))
+        tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, np.float64, order="C"))
         tensor = tensor.to(self.network.readout.weight)
         if tensor.ndim == 1:
             tensor = tensor[:, None]

@@ -16,7 +16,9 @@ import yaml
 
 from rnn_lightning import Forecaster, SineSeries
 from rnn_lightning.__main__ import HELP
-from rnn_lightning.cli import SUBCOMMANDS
+from rnn_lightning.cli import SUBCOMMANDS, with_file
+from rnn_lightning.errors import InputError
+from rnn_lightning.metrics import FreeRunError
 
 Call = Callable[..., None]
 SHORT = (
@@ -138,6 +140,22 @@ def test_a_file_is_the_shortest_command(rnn_lightning: Call, capsys: pytest.Capt
     assert len(pl.read_parquet("runs/values/predict_0/forecast.parquet")) == 2 * 24
 
 
+def test_a_file_stands_for_a_source_its_path_and_an_experiment() -> None:
+    source = "--data.series=TableSeries"
+    assert with_file(["fit", "a/sales.csv.gz", "-x"]) == [
+        "fit", "--experiment=sales", source, "-x", "--data.series.path=a/sales.csv.gz",
+    ]  # fmt: skip
+    assert with_file(["fit", "a/shops/*.parquet"])[1] == "--experiment=shops"
+    assert with_file(["fit", "a/shops/"])[1] == "--experiment=shops"
+    assert with_file(["fit", "*.csv"])[1] == "--experiment=default"
+    assert with_file(["predict", "x.npy"]) == ["predict", "--experiment=x", "--data.series.path=x.npy"]
+    assert with_file(["fit", "--config", "x.yaml"]) == ["fit", "--config", "x.yaml"]
+    with pytest.raises(InputError, match=r"fit sales.csv and --data.series.path both name a table: give one"):
+        with_file(["fit", "sales.csv", "--data.series.path", "other.csv"])
+    with pytest.raises(InputError, match=r"fit a.csv b.csv: give one file, a folder, or a pattern in quotes"):
+        with_file(["fit", "a.csv", "b.csv"])
+
+
 def test_a_network_is_not_asked_for_steps_it_was_not_trained_on(
     rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,7 +164,24 @@ def test_a_network_is_not_asked_for_steps_it_was_not_trained_on(
         Path(f"{name}.csv").write_text("ds,y\n" + "".join(f"{stamp.isoformat()},{stamp.day}\n" for stamp in stamps))
     rnn_lightning("fit", "daily.csv", *SHORT)
     error = error_of(rnn_lightning, capsys, "predict", "hourly.csv", "--experiment=daily")
-    assert "the series have steps of 1h, and the network was trained on 1d" in error
+    assert "the series have steps of 1h, and the network was trained on steps of 1d" in error
+    Path("numbers.csv").write_text("ds,y\n" + "".join(f"{step},{step % 7}\n" for step in range(60)))
+    error = error_of(rnn_lightning, capsys, "predict", "numbers.csv", "--experiment=daily")
+    assert "the series have steps of numbers, and the network was trained on steps of 1d" in error
+
+
+def test_a_calendar_ends_with_the_year_9999(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("years.csv").write_text("ds,y\n" + "".join(f"{year}-01-01,{year % 7}\n" for year in range(1900, 2000)))
+    rnn_lightning("fit", "years.csv", *SHORT)
+    error = error_of(rnn_lightning, capsys, "predict", "years.csv", "--data.horizon=9000")
+    assert "--data.horizon 9000 leads series 'years' beyond the year 9999" in error
+    assert not list(Path("runs/years/predict_0").glob("forecast*"))
+
+
+def test_a_folder_for_runs_that_cannot_be_written_is_named(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text("")
+    error = error_of(rnn_lightning, capsys, "fit", *SHORT, "--trainer.default_root_dir=file/runs")
+    assert "--trainer.default_root_dir file/runs: cannot be written" in error
 
 
 def test_covariates_must_reach_over_the_horizon(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,6 +249,22 @@ def test_a_resumed_fit_goes_on(rnn_lightning: Call, monkeypatch: pytest.MonkeyPa
         assert torch.equal(expected, weights("fit_2")[name]), name
 
 
+def test_a_resumed_fit_keeps_the_best_checkpoint_if_it_finds_no_better_one(
+    rnn_lightning: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rnn_lightning("fit", *SHORT, "--trainer.max_epochs=3")
+    best = Path("runs/default/fit_0/checkpoints/best.ckpt").read_bytes()
+    with monkeypatch.context() as patch:
+        names = ("rmse", "mae", "nrmse", "nrmse_error")
+        patch.setattr(FreeRunError, "compute", lambda self: dict.fromkeys(names, torch.tensor(9.0)))
+        rnn_lightning("fit", "--ckpt_path=last", *SHORT, "--trainer.max_epochs=4")
+        assert Path("runs/default/fit_1/checkpoints/best.ckpt").read_bytes() == best
+        patch.setattr(FreeRunError, "compute", lambda self: dict.fromkeys(names, torch.tensor(0.01)))
+        rnn_lightning("fit", "--ckpt_path=last", *SHORT, "--trainer.max_epochs=5")
+    assert Path("runs/default/fit_2/checkpoints/best.ckpt").read_bytes() != best
+    assert Path("runs/default/fit_1/checkpoints/best.ckpt").read_bytes() == best
+
+
 def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
     rnn_lightning: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +322,7 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
             ["predict", "--ckpt_path=ok.ckpt", "--forecast.levels=[50]"],
             ["are those of sampled paths: give --data.num_samples"],
         ),
+        (["predict", "--ckpt_path=ok.ckpt", "--data.num_samples=1"], ["--data.num_samples 1: an interval needs at least two"]),
         (["fit", "--forecast.levels=[100]"], ["--forecast.levels must be between 0 and 100 percent, got 100"]),
     ],
 )

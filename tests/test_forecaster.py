@@ -199,6 +199,27 @@ def test_a_fit_learns_that_random_values_have_only_a_mean(tmp_path: Path) -> Non
     assert 0.9 < logged["test_rmse"] ** 2 / (1 / 12) < 1.15
 
 
+def test_a_script_forecasts_with_covariates_that_are_known() -> None:
+    torch.manual_seed(0)
+    forecaster = Forecaster(hidden_size=4, num_covariates=2)
+    forecaster.network.transforms.fit([torch.rand(30, 1)])
+    history, covariates = np.random.default_rng(0).random(20), np.random.default_rng(1).random((25, 2))
+    forecast = forecaster.forecast(history, 5, covariates=covariates)
+    assert forecast.shape == (5,)
+    covariates[-1] += 1
+    changed = forecaster.forecast(history, 5, covariates=covariates)
+    assert np.array_equal(changed[:4], forecast[:4])
+    assert changed[4] != forecast[4]
+    state = forecaster.warm_up(history, covariates[1:21])
+    generated = forecaster.generate(state, 5, covariates=covariates[21:])
+    np.testing.assert_allclose(generated.flatten(), changed, rtol=1e-5)
+    history[7] = covariates[3, 0] = np.nan  # in the past, that is a gap
+    assert np.isfinite(forecaster.forecast(history, 5, covariates=covariates)).all()
+    covariates[22, 1] = np.nan
+    with pytest.raises(InputError, match=r"covariates of the horizon, the last 5 steps, must all be known"):
+        forecaster.forecast(history, 5, covariates=covariates)
+
+
 def test_resumed_in_the_middle_of_an_epoch_equals_uninterrupted(tmp_path: Path) -> None:
     def fit(ckpt_path: Path | None = None, **options: Any) -> tuple[Forecaster, L.Trainer]:
         torch.manual_seed(0)
