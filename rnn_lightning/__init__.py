@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         SeriesData,
         SineSeries,
         TableSeries,
+        calendar_covariates,
     )
 
 _HOMES = {
@@ -36,6 +37,7 @@ _HOMES = {
     "RandomSeries": "series",
     "LinearSeries": "series",
     "TableSeries": "series",
+    "calendar_covariates": "series",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "SeriesData",
     "SineSeries",
     "TableSeries",
+    "calendar_covariates",
 ]
 
 

@@ -173,7 +173,8 @@ class SequenceDataModule(L.LightningDataModule):
         other = sorted(set(self._intervals()) - set(trained)) if self._data is not None else []
         if trained and other:
             raise InputError(
-                f"the series have steps of {', '.join(other)}, and the network was trained on steps of {', '.join(trained)}: "
+                f"the series have steps of {', '.join(other)}, and the network was trained on steps of "
+                f"{', '.join(trained)}: "
                 "fit one on the new steps, or give --data.series.frequency."
             )
 

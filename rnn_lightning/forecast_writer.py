@@ -62,7 +62,7 @@ class ForecastWriter(L.Callback):
         if num_samples is None and self.levels != [80]:
             raise InputError(f"--forecast.levels {self.levels} are those of sampled paths: give --data.num_samples as well.")
         if num_samples == 1:
-            raise InputError("--data.num_samples 1: an interval needs at least two sampled paths.")
+            raise InputError("--data.num_samples 1: an interval needs two sampled paths at least.")
         self.drawn = drawn_series(data, self.plot_ids) if self.plot else []
         self.used_levels = self.levels if num_samples is not None else []
         self.quantiles = [0.5 + sign * level / 200 for level in self.used_levels for sign in (-1, 1)]

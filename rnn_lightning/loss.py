@@ -15,15 +15,15 @@ class Scored(NamedTuple):
     """Windows in transformed units, ready for the network.
 
     Attributes:
-        context: ``(batch, time, feature + covariate)``, the inputs that warm the state up.
-        rest: ``(batch, scored, feature + covariate)``, the inputs that follow; the last one, from which nothing is
-            predicted, has covariates of zero.
+        inputs: ``(batch, context + scored, feature + covariate)``: those that warm the state up and those that follow. From
+            the last one nothing is predicted; its covariates are of no meaning.
+        context_length: number of first inputs that warm the state up.
         target: ``(batch, scored, feature)``, NaN where it is not known or where nothing of its context is.
         complete: no value is unknown.
     """
 
-    context: Tensor
-    rest: Tensor
+    inputs: Tensor
+    context_length: int
     target: Tensor
     complete: bool
 
@@ -55,19 +55,18 @@ def scored(
     if not complete:
         target = target.masked_fill((first_known(context) == known)[:, None, None], torch.nan)
     inputs = network.join(torch.cat([context, target], 1), following)
-    return Scored(inputs[:, :known], inputs[:, known:], target, complete)
+    return Scored(inputs, known, target, complete)
 
 
 def teacher_forced(network: RecurrentNetwork, windows: Scored) -> Tensor:
     """The predictions ``(batch, scored, feature)``, each from the true values before it."""
-    known = windows.context.shape[1]
-    inputs = torch.cat([windows.context, windows.rest[:, :-1]], 1)
+    inputs, known = windows.inputs[:, :-1], windows.context_length
     if windows.complete:
         outputs, _ = network.recur(inputs)
     else:
         # What follows the last known target of a row is no gap to bridge: nothing after it is scored.
         over = windows.target.isnan().all(-1).flip(1).cummin(1).values.flip(1)[:, :-1, None]
-        inputs = torch.cat([windows.context, windows.rest[:, :-1].masked_fill(over, 0.0)], 1)
+        inputs = torch.cat([inputs[:, :known], inputs[:, known:].masked_fill(over, 0.0)], 1)
         begin = first_known(inputs[..., : network.num_features])
         inputs, _ = bridge(network, inputs, network.initial_state(len(inputs)), begin)
         outputs, _ = recur_from(network, inputs, begin)
@@ -77,17 +76,18 @@ def teacher_forced(network: RecurrentNetwork, windows: Scored) -> Tensor:
 def free_run(network: RecurrentNetwork, windows: Scored) -> Tensor:
     """The values ``(batch, scored, feature)`` that the network generates from the contexts."""
     state = context_state(network, windows)
-    drive = windows.rest.clone()
+    drive = windows.inputs[:, windows.context_length :].clone()
     drive[..., : network.num_features] = 0.0
     return close_loop(network)(drive, state)[0]
 
 
 def context_state(network: RecurrentNetwork, windows: Scored) -> RecurrentState:
     """The state after the contexts."""
+    context = windows.inputs[:, : windows.context_length]
     if windows.complete:
-        return network.recur(windows.context)[1]
-    begin = first_known(windows.context[..., : network.num_features])
-    context, _ = bridge(network, windows.context, network.initial_state(len(begin)), begin)
+        return network.recur(context)[1]
+    begin = first_known(context[..., : network.num_features])
+    context, _ = bridge(network, context, network.initial_state(len(begin)), begin)
     return recur_from(network, context, begin)[1]
 
 

@@ -6,10 +6,9 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-import torch
 
 from rnn_lightning.series import SeriesData
-from rnn_lightning.series.source import PIECE_ROWS
+from rnn_lightning.series.source import count_unknown, counted
 
 NUM_NAMED = 5
 """Number of series that are named where many are of a kind."""
@@ -46,23 +45,6 @@ def summarize(data: SeriesData, splits: Splits, horizon: int | None = None) -> d
     if horizon is not None:
         summary["horizon"] = horizon
     return summary
-
-
-def count_missing(data: SeriesData) -> tuple[np.ndarray, np.ndarray]:
-    """The number of unknown values up to the last known step, of each series ``(series,)`` and feature ``(feature,)``."""
-    num_features = len(data.features)
-    by_series, by_feature = torch.zeros(data.num_series, dtype=torch.long), torch.zeros(num_features, dtype=torch.long)
-    at_once, offsets, ends = max(1, PIECE_ROWS // num_features), data.offsets, data.ends
-    for first in range(0, len(data.values), at_once):
-        values = data.values[first : first + at_once]
-        before = torch.nn.functional.pad(values.isnan().cumsum(0), (0, 0, 1, 0))  # of the rows before each one
-        low = int(torch.searchsorted(offsets, first, right=True)) - 1
-        high = int(torch.searchsorted(offsets[:-1], first + len(values)))
-        start, end = (bounds[low:high].clamp(first, first + len(values)) - first for bounds in (offsets, ends))
-        counts = before[end] - before[start]
-        by_series[low:high] += counts.sum(1)
-        by_feature += counts.sum(0)
-    return by_series.numpy(), by_feature.numpy()
 
 
 def as_text(summary: Mapping[str, Any]) -> str:
@@ -111,7 +93,7 @@ def _times(data: SeriesData) -> dict[str, Any]:
 
 
 def _missing(data: SeriesData) -> dict[str, Any]:
-    by_series, by_feature = count_missing(data)
+    by_series, by_feature = count_unknown(data.values, data.offsets, data.ends)
     num_steps, num_values = int(data.lengths.sum()), data.lengths.numpy() * len(data.features)
     worst = np.argsort(-by_series / num_values, kind="stable")[:NUM_NAMED].tolist()
     return {
@@ -125,7 +107,15 @@ def _missing(data: SeriesData) -> dict[str, Any]:
 
 
 def _share(part: Any, whole: Any) -> dict[str, Any]:
-    return {"values": int(part), "percent": float(f"{100 * int(part) / int(whole):.4g}")}
+    percent = float(f"{100 * int(part) / int(whole):.4g}")
+    return {"values": int(part), "percent": percent if part == whole else min(percent, 99.99)}
+
+
+def _percent(share: Mapping[str, Any]) -> str:
+    """Two digits, more where they would make it 100."""
+    percent = share["percent"]
+    digits = np.format_float_positional(percent, precision=2, fractional=False, unique=False, trim="-")
+    return f"{percent if digits == '100' else digits} %" if percent < 100 else "100 %"
 
 
 def _plain(stamp: Any) -> Any:
@@ -133,8 +123,8 @@ def _plain(stamp: Any) -> Any:
 
 
 def _size_text(summary: Mapping[str, Any]) -> str:
-    length, count = summary["length"], _count(summary["series"], "series", "series")
-    text = f"{count}, {_count(summary['steps'], 'step')}"
+    length, count = summary["length"], counted(summary["series"], "series", "series")
+    text = f"{count}, {counted(summary['steps'], 'step')}"
     if summary["series"] == 1:
         return text
     if length["shortest"] == length["longest"]:
@@ -158,7 +148,7 @@ def _time_text(times: Mapping[str, Any]) -> str:
     if len(intervals) == 1:
         every = intervals[0]["interval"]
     else:
-        shown = [f"{each['interval']} ({_count(each['series'], 'series', 'series')})" for each in intervals[:NUM_NAMED]]
+        shown = [f"{each['interval']} ({counted(each['series'], 'series', 'series')})" for each in intervals[:NUM_NAMED]]
         every = _named(shown, len(intervals))
     return f"{times['column']} from {times['first']} to {times['last']}, every {every}"
 
@@ -166,28 +156,28 @@ def _time_text(times: Mapping[str, Any]) -> str:
 def _missing_text(missing: Mapping[str, Any]) -> str:
     if missing["values"] == 0:
         return "nothing"
-    text = f"{_count(missing['values'], 'value')} ({missing['percent']:.2g} %) in {missing['series']:,} series"
+    text = f"{counted(missing['values'], 'value')} ({_percent(missing)}) in {missing['series']:,} series"
     if len(missing["by_feature"]) > 1:
         features = sorted(missing["by_feature"].items(), key=lambda item: -item[1]["values"])
-        gaps = [f"{name} {each['values']:,} ({each['percent']:.2g} %)" for name, each in features if each["values"]]
+        gaps = [f"{name} {each['values']:,} ({_percent(each)})" for name, each in features if each["values"]]
         text += f": {_named(gaps[:NUM_NAMED], len(gaps))}"
-    worst = [f"{each['id']!r} {each['values']:,} ({each['percent']:.2g} %)" for each in missing["worst"][:3]]
+    worst = [f"{each['id']!r} {each['values']:,} ({_percent(each)})" for each in missing["worst"][:3]]
     return f"{text}; most in {', '.join(worst)}"
 
 
 def _train_text(numbers: Mapping[str, int]) -> str:
-    text = f"{_count(numbers['series'], 'series', 'series')}, {_count(numbers['steps'], 'step')}, "
-    text += f"{_count(numbers['windows'], 'window')} of {numbers['window_length']:,} steps"
+    text = f"{counted(numbers['series'], 'series', 'series')}, {counted(numbers['steps'], 'step')}, "
+    text += f"{counted(numbers['windows'], 'window')} of {numbers['window_length']:,} steps"
     if numbers["padded_series"]:
-        text += f"; {_count(numbers['padded_series'], 'series', 'series')} shorter than a window, padded"
+        text += f"; {counted(numbers['padded_series'], 'series', 'series')} shorter than a window, padded"
     if numbers["unused_series"]:
-        text += f"; {_count(numbers['unused_series'], 'series', 'series')} unused"
+        text += f"; {counted(numbers['unused_series'], 'series', 'series')} unused"
     return text
 
 
 def _forecasts_text(numbers: Mapping[str, int], horizon: int | None) -> str:
-    text = f"{_count(numbers['series'], 'series', 'series')}, {_count(numbers['steps'], 'step')}, "
-    text += f"{_count(numbers['forecasts'], 'forecast')} of {_count(numbers['horizon'], 'step')}"
+    text = f"{counted(numbers['series'], 'series', 'series')}, {counted(numbers['steps'], 'step')}, "
+    text += f"{counted(numbers['forecasts'], 'forecast')} of {counted(numbers['horizon'], 'step')}"
     if horizon is not None and numbers["horizon"] < horizon:
         text += f", fewer than --data.horizon {horizon:,}: no held-out part is longer"
     return text
@@ -201,10 +191,6 @@ def _left_out_text(left_out: Mapping[str, str]) -> str:
     shown = [f"{', '.join(names)} ({reason.rstrip('.')})" for reason, names in first.items()]
     others = f" and {len(left_out) - NUM_NAMED:,} others" if len(left_out) > NUM_NAMED else ""
     return f"{len(left_out):,} series: {', '.join(shown)}{others}"
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _named(names: Sequence[str], number: int, most: int = NUM_NAMED) -> str:

@@ -187,7 +187,7 @@ def test_a_folder_for_runs_that_cannot_be_written_is_named(rnn_lightning: Call, 
 def test_covariates_must_reach_over_the_horizon(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [f"{shop},{step},{step % 5 if step < 50 else ''},{step % 5}" for shop in "ab" for step in range(54)]
     Path("sales.csv").write_text("unique_id,ds,y,promo\n" + "\n".join(rows) + "\n")
-    rnn_lightning("fit", "sales.csv", "--data.series.covariate_columns=[promo]", *SHORT)
+    rnn_lightning("fit", "sales.csv", "--data.series.covariate_columns=promo", *SHORT)
     error = error_of(rnn_lightning, capsys, "predict", "sales.csv", "--data.horizon=6")
     assert "the covariates promo are not known over --data.horizon 6 after the last value of 'a' (2 steps, ds = 54" in error
     assert "'b' (2 steps" in error
@@ -322,7 +322,10 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
             ["predict", "--ckpt_path=ok.ckpt", "--forecast.levels=[50]"],
             ["are those of sampled paths: give --data.num_samples"],
         ),
-        (["predict", "--ckpt_path=ok.ckpt", "--data.num_samples=1"], ["--data.num_samples 1: an interval needs at least two"]),
+        (
+            ["predict", "--ckpt_path=ok.ckpt", "--data.num_samples=1"],
+            ["--data.num_samples 1: an interval needs at least two"],
+        ),
         (["fit", "--forecast.levels=[100]"], ["--forecast.levels must be between 0 and 100 percent, got 100"]),
     ],
 )

@@ -378,7 +378,8 @@ def test_mixed_precision_trains_in_bfloat16_and_generates_in_float32(cell: Any, 
         SineSeries(num_series=2), context_length=10, scored_length=20, num_batches_per_epoch=100, num_samples=3
     )
     torch.manual_seed(0)
-    model = Forecaster(cell=cell, num_layers=num_layers, hidden_size=16, free_run_weight=0.2)
+    sizes: dict[str, Any] = {"cell": cell, "num_layers": num_layers, "hidden_size": 16}
+    model = Forecaster(**sizes, transforms=["standardize"], free_run_weight=0.2)
     seen = []
     model.network.readout.register_forward_hook(lambda *call: seen.append(call[-1].dtype))
     fit = trainer(tmp_path, max_epochs=1, precision="bf16-mixed")

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.loggers import CSVLogger
 
-from rnn_lightning import Forecaster, RandomSeries, SequenceDataModule, SeriesData, summary
+from rnn_lightning import Forecaster, RandomSeries, SequenceDataModule, SeriesData
 from rnn_lightning.callbacks import DataSummary
-from rnn_lightning.series import TimeIndex
+from rnn_lightning.series import TimeIndex, source
 from rnn_lightning.series.storage import FileArray
-from rnn_lightning.summary import as_text, count_missing, remarks, summarize
+from rnn_lightning.summary import as_text, remarks, summarize
 
 TRAIN = {"series": 3, "steps": 9, "windows": 4, "window_length": 3, "padded_series": 0, "unused_series": 0}
 HELD_OUT = {"series": 3, "steps": 3, "forecasts": 3, "horizon": 1}
@@ -107,6 +107,24 @@ train     3 series, 9 steps, 4 windows of 3 steps"""
     assert max(map(len, text.splitlines())) < 125
 
 
+@pytest.mark.parametrize(
+    ("known", "percent"), [(0, "100 %"), (1, "99.95 %"), (10, "99.5 %"), (40, "98 %"), (1999, "0.05 %"), (1750, "12 %")]
+)
+def test_percents_are_plain_and_100_is_all(known: int, percent: str) -> None:
+    values = torch.full((1, 2000, 2), torch.nan)
+    values[:, :known, 1] = values[..., 0] = 1
+    data = SeriesData.from_equal(values)
+    assert f"y1 {2000 - known:,} ({percent})" in as_text(summarize(data, {}))
+
+
+def test_all_but_one_of_many_is_not_100_percent() -> None:
+    values = torch.full((1, 100_000, 1), torch.nan)
+    values[0, -1] = 1
+    numbers = summarize(SeriesData.from_equal(values), {})
+    assert numbers["missing"]["percent"] == 99.99
+    assert "99,999 values (99.99 %)" in as_text(numbers)
+
+
 def test_intervals_that_differ_by_rounding_are_one() -> None:
     times = TimeIndex([0.0] * 3, [0.2, 0.1 + 0.1 + 1e-16, 5])
     numbers = summarize(example(times=times), {})
@@ -152,8 +170,8 @@ def test_missing_values_are_counted_as_one_series_after_another(
         lengths=known,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summary, "PIECE_ROWS", piece)
-        by_series, by_feature = count_missing(data)
+        patch.setattr(source, "PIECE_ROWS", piece)
+        by_series, by_feature = source.count_unknown(data.values, data.offsets, data.ends)
     each = [data.series(index).isnan() for index in range(len(sizes))]
     assert by_series.tolist() == [int(gaps.sum()) for gaps in each]
     assert by_feature.tolist() == torch.cat(each).sum(0).tolist()

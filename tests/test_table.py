@@ -131,6 +131,7 @@ def test_time_goes_on_by_the_calendar(tmp_path: Path, stamps: list[str], interva
             "has no column 'ds': it has ds;y; is it separated by something else? set --data.series.sep",
         ),
         ("ds,y\r1,2\r2,3\r", {}, "its first line is no header (new-line character"),
+        ("\n\n\n", {}, "table.csv: its first line is empty: it has no header"),
         ("ds,y,y\n1,2,3\n", {}, "has 2 columns 'y': rename one"),
         ("ds,y\n1,2\n2,two\n3,3\n", {}, "column 'y' holds text, such as 'two' in data row 2 of "),
         ("ds,y\n1,2\n\n2,two\n3,3\n", {}, "column 'y' holds text, such as 'two' in data row 3 of "),
@@ -151,6 +152,8 @@ def test_time_goes_on_by_the_calendar(tmp_path: Path, stamps: list[str], interva
             {"time_format": "%d.%m.%Y"},
             "not written as --data.series.time_format '%d.%m.%Y' says",
         ),
+        ("ds,y\n2020-01-01,2\n", {"time_format": "%Y"}, "holds text, such as '2020-01-01' in data row 1 of "),
+        ("ds,y\n20200101,2\n20200201,2\n", {"frequency": "1h"}, "--data.series.frequency 1h: column 'ds' holds Date"),
         ("ds,y\n1,2\n,3\n", {}, "column 'ds' has no value in data row 2 of "),
         (
             "ds,y\n2020-01-01T00:00Z,2\n2020-01-01T01:00,3\n",
@@ -169,6 +172,7 @@ def test_time_goes_on_by_the_calendar(tmp_path: Path, stamps: list[str], interva
         ("unique_id,ds,y\na,1,2\nb,1,3\nb,2,1\na,1,5\n", {}, "series 'a' has two rows at ds = 1, data row 1 of "),
         ("ds,y\n2020-01-01,2\n2020-01-01,3\n", {}, "has two rows at ds = 2020-01-01"),
         ("ds,y\n1,2\n2,3\n100,5\n", {}, "series 'table': its ds is not regular from 1 to 100"),
+        ("ds,y\n1,2\n2,3\n100,5\n", {}, "the longest gap is from 2 in data row 2 of "),
         ("ds,y\n0.1,2\n0.25,3\n9.17,5\n", {}, "give the distance of two steps by --data.series.frequency, or aggregate"),
         ("ds,y\n0,2\n1,3\n2.7182818284590455,5\n", {}, "its ds is not regular from 0"),
         (
@@ -293,7 +297,7 @@ def test_missing_steps_and_empty_cells_are_unknown(tmp_path: Path) -> None:
     assert data.left_out == {"c": "has no value of 'y' or 'z'"}
     assert data.notes == [
         "2 steps without a row count as unknown values.",
-        "1 series without a value of 'y' or 'z' are left out, such as 'c'.",
+        "1 series without a value of 'y' or 'z' is left out: 'c'.",
     ]
 
 
@@ -363,7 +367,7 @@ def test_the_frequency_that_is_given_holds(
     snapped = [note for note in data.notes if "moved onto the grid" in note]
     assert snapped == (
         ["2 time stamps were moved onto the grid of --data.series.frequency."] if "0.99" in stamps else
-        ["1 time stamps were moved onto the grid of --data.series.frequency."] if "2020-01-01 01:03" in stamps else []
+        ["1 time stamp was moved onto the grid of --data.series.frequency."] if "2020-01-01 01:03" in stamps else []
     )  # fmt: skip
 
 
@@ -418,6 +422,100 @@ def test_stamps_are_written_as_they_were(tmp_path: Path, stamp: str) -> None:
 def test_dates_and_numbers_need_no_format(tmp_path: Path) -> None:
     assert TableSeries(write(tmp_path, "ds,y\n2020-01-01,1\n2020-01-02,1\n")).load().time_format is None
     assert TableSeries(write(tmp_path, "ds,y\n1,1\n2,1\n")).load().time_format is None
+
+
+COMPACT_NOTE = "'ds' is read as dates YYYYMMDD; for numbers, give one as --data.series.frequency."
+
+
+@pytest.mark.parametrize(
+    ("stamps", "interval", "following"),
+    [
+        ([20240130, 20240131, 20240201], "1d", date(2024, 2, 2)),
+        ([20240131, 20240229, 20240331], "1me", date(2024, 4, 30)),
+        ([18000101, 21991231], "146096d", date(2599, 12, 30)),
+        ([20240130, 20240131, 20240132], 1, 20240133),
+        ([17991230, 17991231], 1, 17991232),
+        ([22000101, 22000102], 1, 22000103),
+        ([1, 2, 3], 1, 4),
+    ],
+)
+def test_compact_dates_are_no_numbers(tmp_path: Path, stamps: list[int], interval: Any, following: Any) -> None:
+    frame = pl.DataFrame({"ds": stamps, "y": 1.0})
+    frame.write_csv(tmp_path / "a.csv")
+    frame.write_parquet(tmp_path / "a.parquet")
+    for table in (frame, frame[::-1], frame.cast({"ds": pl.String}), tmp_path / "a.csv", tmp_path / "a.parquet"):
+        data = TableSeries(table).load()
+        is_date = isinstance(following, date)
+        assert data.times.intervals == [interval]
+        assert data.times.stamps(0, int(data.lengths[0]), 1) == [following]
+        assert data.time_format == ("%Y%m%d" if is_date else None)
+        assert (COMPACT_NOTE in data.notes) == is_date
+        text = isinstance(table, pl.DataFrame) and table["ds"].dtype == pl.String
+        assert data.column_types["ds"] == (pl.String if text else pl.Date if is_date else pl.Int64)
+
+
+def test_compact_dates_are_numbers_where_a_later_row_is_none_or_a_number_is_the_frequency() -> None:
+    table = pl.DataFrame({"ds": [20240130, 20240131, 20240132, 20240133], "y": 1.0})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, "PIECE_ROWS", 2)
+        assert TableSeries(table).load().times.intervals == [1]
+        fractions = table.with_columns(pl.Series("ds", ["20240130", "20240131", "20240131.5", "20240132"]))
+        assert TableSeries(fractions).load().times.intervals == [0.5]
+        dates = table.with_columns(ds=pl.Series([20240130, 20240131, 20240201, 20240202]))
+        data = TableSeries(dates).load()
+        assert data.times.intervals == ["1d"]
+        assert data.notes == [COMPACT_NOTE]
+        assert TableSeries(dates[:2], frequency=1).load().times.intervals == [1]
+        assert TableSeries(dates, frequency="1bd").load().times.stamps(0, 4, 1) == [date(2024, 2, 5)]
+
+
+def test_unknown_covariates_of_the_past_are_counted(tmp_path: Path) -> None:
+    text = "unique_id,ds,y,x,z\na,1,1,,1\na,2,2,5,1\na,4,4,,1\na,5,,,\na,6,,7,7\nb,1,1,1,1\nb,2,2,2,1\n"
+    notes = TableSeries(write(tmp_path, text), covariate_columns=["x", "z"]).load().notes
+    assert notes == [
+        "1 step without a row counts as an unknown value.",
+        "3 unknown values of the covariate 'x' count as its mean.",
+        "1 unknown value of the covariate 'z' counts as its mean.",
+    ]
+
+
+def test_one_utc_offset_is_told_as_several_are(tmp_path: Path) -> None:
+    path = write(tmp_path, "ds,y\n2021-03-27T00:00+02:00,1\n2021-03-28T00:00+02:00,2\n")
+    note = "'ds' has the UTC offset +02:00: it is read as UTC (--data.series.time_zone gives the calendar its zone)."
+    assert TableSeries(path).load().notes == [note]
+    assert TableSeries(path, time_zone="Europe/Berlin", frequency="1h").load().notes[:1] != [note]
+    assert TableSeries(write(tmp_path, "ds,y\n2021-03-27T00:00+00:00,1\n2021-03-28T00:00Z,2\n")).load().notes == []
+
+
+def days_with_a_typo(num_days: int) -> pl.DataFrame:
+    days = pl.date_range(date(2024, 1, 1), date(2024, 1, 1) + timedelta(num_days - 1), "1d", eager=True)
+    return pl.DataFrame({"ds": [*days, date(2204, 2, 10)], "y": 1.0})
+
+
+@pytest.mark.parametrize("rows", [2**17, 20])
+def test_a_wrong_stamp_is_named(rows: int) -> None:
+    table, stamps = days_with_a_typo(40), "from 2024-02-09 in data row 40 of the DataFrame to 2204-02-10 in data row 41 of"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, "PIECE_ROWS", rows)
+        patch.setattr(build, "HOLD_ROWS", rows)
+        with pytest.raises(
+            InputError, match=rf"not regular from .*, the longest gap is {stamps} the DataFrame: is one of th"
+        ):
+            TableSeries(table).load()
+        notes = TableSeries(table, frequency="1d").load().notes
+        assert [note for note in notes if "has no row" in note] == [
+            f"Series 'series' has no row {stamps} the DataFrame, 65,744 steps and more than all others of it: is one of "
+            "them wrong?"
+        ]
+        two = pl.concat([table.with_columns(unique_id=pl.lit(name)) for name in "ab"])
+        assert TableSeries(two, frequency="1d").load().notes[-1].endswith("wrong? 1 more series is alike.")
+
+
+def test_gaps_of_long_series_are_not_named() -> None:
+    table = pl.DataFrame({"ds": [*range(2000), *range(3500, 4000)], "y": 1.0})
+    assert TableSeries(table, frequency=1).load().notes == ["1,500 steps without a row count as unknown values."]
+    empty = pl.DataFrame({"ds": [1, 2, 9000], "y": [1.0, 1.0, None]})
+    assert TableSeries(empty, frequency=1).load().notes == []
 
 
 def test_offsets_are_read_as_utc_or_in_the_zone_that_is_given(tmp_path: Path) -> None:
@@ -554,11 +652,29 @@ def test_line_endings_and_marks_of_other_programs(tmp_path: Path) -> None:
     same(TableSeries(write(tmp_path, "y\tds\n 2 \t1\n3\t2\n"), separator="\t").load(), plain)
 
 
+def test_the_separator_is_a_tab_in_tsv_files_or_if_it_is_given(tmp_path: Path) -> None:
+    plain = TableSeries(write(tmp_path, "ds,y\n1,2\n2,3\n")).load()
+    path = write(tmp_path, "ds\ty\n1\t2\n2\t3\n", "table.tsv")
+    same(TableSeries(path).load(), plain)
+    same(TableSeries(compressed(Path(path), ".gz")).load(), plain)
+    for separator in ("\t", r"\t", "tab"):
+        same(TableSeries(write(tmp_path, "ds\ty\n1\t2\n2\t3\n"), separator=separator).load(), plain)
+    same(TableSeries(write(tmp_path, "ds,y\n1,2\n2,3\n", "table.tsv"), separator=",").load(), plain)
+
+
+@pytest.mark.parametrize("path", [pl.LazyFrame({"ds": [1]}), {"ds": [1]}, None, pl.Series([1])])
+def test_other_tables_than_paths_and_frames_are_refused(path: Any) -> None:
+    with pytest.raises(InputError, match=rf"a {type(path).__name__}: give a path or a polars or pandas DataFrame"):
+        TableSeries(path).load()
+
+
 def test_values_that_float32_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
     rows = "".join(f"{step},{1e9 + 10 * math.sin(step)}\n" for step in range(50))
-    with pytest.raises(InputError, match=r"column 'y' reaches 1e\+09, too large for its changes in the seven digits"):
+    with pytest.raises(
+        InputError, match=r"table.csv: column 'y' reaches 1e\+09, too large for its changes in the seven digits"
+    ):
         TableSeries(write(tmp_path, "ds,y\n" + rows)).load()
-    with pytest.raises(InputError, match=r"column 'y' reaches 1e\+39"):
+    with pytest.raises(InputError, match=r"table.csv: column 'y' reaches 1e\+39"):
         TableSeries(write(tmp_path, "ds,y\n1,1e39\n2,2\n")).load()
     assert TableSeries(write(tmp_path, "ds,y\n1,0.1\n2,0.1\n3,0.1\n")).load().values.tolist() == [[pytest.approx(0.1)]] * 3
 
@@ -727,12 +843,36 @@ def test_arrays_that_end_in_nan_are_shorter() -> None:
         (np.zeros((0, 2)), r"has the shape \(0, 2\)"),
         (np.array(["a"]), "holds <U1: it must hold real numbers"),
         (np.zeros(3, complex), "holds complex128"),
-        (1e9 + np.sin(np.arange(50.0)), r"column 0 of .*a.npy reaches 1e\+09"),
+        (1e9 + np.sin(np.arange(50.0)), r"a.npy: column 0 reaches 1e\+09"),
     ],
 )
 def test_arrays_that_cannot_be_used(tmp_path: Path, array: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
         ArraySeries(array_file(tmp_path, array)).load()
+
+
+def test_lists_are_arrays() -> None:
+    data = ArraySeries([1, 2, 3]).load()
+    assert data.values.tolist() == [[1], [2], [3]]
+    assert ArraySeries([[1, 2], [3, 4]]).num_features == 2
+    with pytest.raises(InputError, match=r"--data.series.path is no array"):
+        ArraySeries([[1], [2, 3]])
+    with pytest.raises(InputError, match="the array holds object"):
+        ArraySeries([1, None]).load()
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, 1e39])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_infinite_numbers_of_arrays_are_refused(value: float, dtype: str) -> None:
+    with np.errstate(over="ignore"):
+        array = np.array([[[0.0], [1.0], [2.0]], [[0.0], [1.0], [value]]]).astype(dtype)
+    with pytest.raises(
+        InputError, match=r"series '1' has the value -?inf in 'y' at step 2 .*: every value must be a finite"
+    ):
+        ArraySeries(array).load()
+    if math.isinf(value):
+        with pytest.raises(InputError, match="series '0' has the value"):
+            ArraySeries(array[1:]).load()
 
 
 def test_array_files_that_cannot_be_read(tmp_path: Path) -> None:

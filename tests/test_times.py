@@ -4,11 +4,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.series import SeriesData, TimeIndex, calendar_codes
+from rnn_lightning.series import CALENDAR, SeriesData, TableSeries, TimeIndex, calendar_codes, calendar_covariates
 from rnn_lightning.series.intervals import Clock, find_intervals
 from rnn_lightning.series.times import Interval
 
@@ -147,3 +148,20 @@ def test_the_interval_that_is_found_has_all_stamps_on_its_grid(
 
 def test_utc_is_no_special_zone() -> None:
     assert TimeIndex([datetime(2020, 1, 1, tzinfo=UTC)], ["1h"]).stamps(0, 1, 1) == [datetime(2020, 1, 1, 1, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_calendar_covariates_are_those_of_a_fit(zone: str | None) -> None:
+    stamps = pl.datetime_range(datetime(2024, 3, 30), datetime(2024, 4, 2), "5h", time_zone=zone, eager=True)
+    names: list[Any] = ["hour", "month", "weekday"]
+    data = TableSeries(pl.DataFrame({"ds": stamps, "y": 1.0}), calendar_features=names).load()
+    encoded = data.encoded(torch.arange(len(stamps)))
+    assert encoded is not None
+    for column in (stamps, stamps.to_list()):
+        assert torch.equal(calendar_covariates(column, names), encoded)
+    assert calendar_covariates([date(2024, 3, 30)], ["weekday"]).tolist() == [[0, 0, 0, 0, 0, 1, 0]]
+    assert calendar_covariates(stamps[:0], list(CALENDAR)).shape == (0, 43)
+    with pytest.raises(InputError, match="'year' is no calendar feature: give some of month, weekday, hour"):
+        calendar_covariates(stamps, ["year"])
+    with pytest.raises(InputError, match="need dates"):
+        calendar_covariates([1, 2], ["month"])

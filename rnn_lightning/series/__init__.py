@@ -1,7 +1,7 @@
 """Where values come from: each source is a small class whose ``load`` returns a ``SeriesData``."""
 
 from rnn_lightning.series.array import ArraySeries
-from rnn_lightning.series.source import Series, SeriesData
+from rnn_lightning.series.source import Series, SeriesData, calendar_covariates
 from rnn_lightning.series.synthetic import LinearSeries, RandomSeries, SineSeries
 from rnn_lightning.series.table import TableSeries
 from rnn_lightning.series.times import CALENDAR, TimeIndex, calendar_codes
@@ -17,4 +17,5 @@ __all__ = [
     "TableSeries",
     "TimeIndex",
     "calendar_codes",
+    "calendar_covariates",
 ]

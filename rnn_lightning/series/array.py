@@ -13,7 +13,7 @@ from rnn_lightning.series.storage import FileArray
 from rnn_lightning.series.times import TimeIndex
 
 if TYPE_CHECKING:
-    Array = str | np.ndarray
+    Array = str | Path | np.ndarray | list[Any]
 else:
     Array = str  # the command line knows files alone
 
@@ -28,11 +28,14 @@ class ArraySeries(Series):
     length end in NaN. The time stamps are 0, 1, 2, ...
 
     Args:
-        path: the file; in Python also an array.
+        path: the file; in Python also an array or a list.
     """
 
     def __init__(self, path: Array) -> None:
-        self.path = path
+        try:
+            self.path = path if isinstance(path, str | Path) else np.asanyarray(path)
+        except ValueError as error:
+            raise InputError(f"--data.series.path is no array ({error}).") from error
         try:
             shape = self._open().shape
         except (OSError, ValueError, EOFError):  # load says what is wrong
@@ -63,7 +66,7 @@ class ArraySeries(Series):
         require_digits(array.reshape(shape)[0, :PIECE_ROWS], name)
         num_series, length, num_features = array.reshape(shape).shape
         values = rows_of(array, num_series * length, num_features)
-        return SeriesData(
+        data = SeriesData(
             values=values,  # type: ignore[arg-type]
             offsets=torch.arange(num_series + 1) * length,
             ids=[str(index) for index in range(num_series)],
@@ -72,6 +75,9 @@ class ArraySeries(Series):
             id_column="unique_id" if array.ndim == 3 else None,
             lengths=known_lengths(values, num_series, length, name),
         )
+        if isinstance(values, Tensor):  # those of a file are looked at before they are used
+            data.validate()
+        return data
 
     def _open(self) -> np.ndarray:
         if isinstance(self.path, np.ndarray):
@@ -84,7 +90,8 @@ def rows_of(array: np.ndarray, num_rows: int, num_features: int) -> Tensor | Fil
     mapped = isinstance(array, np.memmap) and array.flags.c_contiguous and array.dtype.name in MAPPED
     if mapped and array.dtype.isnative and array.dtype != np.uint8:
         return FileArray(Path(str(array.filename)), array.dtype.name, (num_rows, num_features), array.offset)  # type: ignore[attr-defined]
-    return torch.from_numpy(np.array(array, dtype=np.float32).reshape(num_rows, num_features))
+    with np.errstate(over="ignore"):  # refused as infinite
+        return torch.from_numpy(np.array(array, dtype=np.float32).reshape(num_rows, num_features))
 
 
 def known_lengths(values: Any, num_series: int, length: int, name: str) -> Tensor:
@@ -112,8 +119,8 @@ def require_digits(rows: np.ndarray, name: str) -> None:
     if rows.dtype == np.float32:
         return
     for feature in range(rows.shape[1]):
-        precision = Precision(f"column {feature} of {name}")
+        precision = Precision(f"column {feature}")
         values = rows[:, feature].astype(np.float64)
         with np.errstate(over="ignore"):
-            precision.add(values, values.astype(np.float32))
+            precision.add(values, values.astype(np.float32), name)
         precision.require()

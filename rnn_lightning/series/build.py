@@ -8,10 +8,12 @@ import numpy as np
 import torch
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.series.grid import GridRules, Placed, place_rows, settle_intervals
+from rnn_lightning.series.grid import Placed, after_first_value, place_rows, settle_intervals
 from rnn_lightning.series.growing import GrowingSeries
 from rnn_lightning.series.intervals import Clock, Intervals
 from rnn_lightning.series.rows import Rows
+from rnn_lightning.series.rules import GridRules
+from rnn_lightning.series.source import counted
 from rnn_lightning.series.stamps import MoreRowsNeeded
 from rnn_lightning.series.storage import FileArray
 from rnn_lightning.series.times import TimeIndex
@@ -71,6 +73,7 @@ class SeriesBuilder:
         self.starts: list[pl.Series] = []
         self.left_out: dict[str, str] = {}
         self.num_gaps = self.num_snapped = 0
+        self.long_gaps: list[str] = []
         self._day = 0
         self._seen: set[str] = set()
         self._held: list[Rows] = []
@@ -170,6 +173,7 @@ class SeriesBuilder:
         self.lengths += placed.lengths.tolist()
         self.num_gaps += placed.num_gaps
         self.num_snapped += placed.num_snapped
+        self.long_gaps += placed.long_gaps
         self.storage.append(placed.values, placed.stamps)
         return placed.last()
 
@@ -192,14 +196,20 @@ class SeriesBuilder:
     def _notes(self) -> list[str]:
         notes = []
         if self.num_gaps:
-            notes.append(f"{self.num_gaps} steps without a row count as unknown values.")
+            one, many = "step without a row counts as an unknown value.", "steps without a row count as unknown values."
+            notes.append(counted(self.num_gaps, one, many))
         if self.num_snapped:
-            notes.append(f"{self.num_snapped} time stamps were moved onto the grid of --data.series.frequency.")
-        if self.left_out:
-            some = ", ".join(repr(name) for name in list(self.left_out)[:5])
+            stamps = counted(self.num_snapped, "time stamp was", "time stamps were")
+            notes.append(f"{stamps} moved onto the grid of --data.series.frequency.")
+        if self.long_gaps:
+            others = len(self.long_gaps) - 1
             notes.append(
-                f"{len(self.left_out)} series without a value of {self.rules.targets} are left out, such as {some}."
+                self.long_gaps[0] + (f" {others:,} more series {'is' if others == 1 else 'are'} alike." if others else "")
             )
+        if self.left_out:
+            number, what = len(self.left_out), f"series without a value of {self.rules.targets}"
+            some = ", ".join(repr(name) for name in list(self.left_out)[:5])
+            notes.append(counted(number, f"{what} is left out: {some}.", f"{what} are left out, such as {some}."))
         return notes
 
 
@@ -237,31 +247,3 @@ def require_order(
         f"series {names[index]!r} has two rows at {rules.time_column} = {rows.stamps[row]}, {rules.place(rows.places[row])} "
         f"and {rules.place(rows.places[row + 1])}: keep one."
     )
-
-
-def after_first_value(
-    rows: Rows, offsets: np.ndarray, num_targets: int, started: bool
-) -> tuple[np.ndarray, list[int], np.ndarray]:
-    """Without what comes before the first known value of each series.
-
-    Args:
-        rows: of several series.
-        offsets: where each begins.
-        num_targets: the first columns of the values.
-        started: the first series had a known value before.
-
-    Returns:
-        The rows that are left, the series of which there are any, and their offsets in these rows.
-    """
-    num_rows, first = len(rows), offsets[:-1]
-    known = ~np.isnan(rows.values[:, :num_targets]).all(axis=1)
-    if started:
-        known[0] = True
-    numbers = np.arange(num_rows)
-    if known[first].all():
-        return numbers, list(range(len(first))), offsets
-    begins = np.minimum.reduceat(np.where(known, numbers, num_rows), first)
-    lengths = np.maximum(offsets[1:] - begins, 0)
-    kept = np.flatnonzero(numbers >= np.repeat(begins, np.diff(offsets)))
-    chosen = np.flatnonzero(lengths)
-    return kept, chosen.tolist(), np.concatenate([[0], np.cumsum(lengths[chosen])])

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 PIECE_BYTES = 2**24
 """Bytes of a CSV file that are read together; a longer line is refused."""
 
-TEXT_ENDINGS = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz", ".tsv.zst")
+TAB_ENDINGS = (".tsv", ".tsv.gz", ".tsv.zst")
+TEXT_ENDINGS = (".csv", ".csv.gz", ".csv.zst", *TAB_ENDINGS)
 PARQUET_ENDINGS = (".parquet", ".pq")
 
 
@@ -59,6 +60,8 @@ class TextFile(NamedTuple):
     def _header(self, block: bytes) -> tuple[list[str], bytes]:
         line = block[: block.find(b"\n") + 1] or block
         text = line.decode().removeprefix("\ufeff").rstrip("\r\n")
+        if not text.strip():
+            raise InputError(f"--data.series.path {self.name}: its first line is empty: it has no header.")
         try:
             return next(csv.reader([text], delimiter=self.separator), []), line
         except csv.Error as error:
@@ -209,12 +212,12 @@ class ParquetFile(NamedTuple):
 Source = TextFile | ParquetFile | Frame
 
 
-def find_sources(path: Any, separator: str, wanted: Sequence[str]) -> list[Source]:
+def find_sources(path: Any, separator: str | None, wanted: Sequence[str]) -> list[Source]:
     """The frame, the file, or the files of a folder or a glob, sorted by name.
 
     Args:
         path: as ``TableSeries`` takes it.
-        separator: character between two columns of a CSV file.
+        separator: character between two columns of a CSV file; None for a comma, or a tab in files that are named .tsv.
         wanted: names of the columns in use.
 
     Raises:
@@ -224,14 +227,18 @@ def find_sources(path: Any, separator: str, wanted: Sequence[str]) -> list[Sourc
 
     if isinstance(path, pl.DataFrame):
         return [Frame(path)]
-    if type(path).__module__.split(".")[0] == "pandas":
+    if any(kind.__name__ == "DataFrame" and kind.__module__.split(".")[0] == "pandas" for kind in type(path).__mro__):
         return [Frame(from_pandas(path, wanted))]
+    if not isinstance(path, str | Path):
+        raise InputError(f"--data.series.path is a {type(path).__name__}: give a path or a polars or pandas DataFrame.")
     names = file_names(str(path))
     parquet = [name for name in names if name.endswith(PARQUET_ENDINGS)]
     if parquet and len(parquet) < len(names):
         other = next(name for name in names if name not in parquet)
         raise InputError(f"--data.series.path {path}: holds {parquet[0]} and {other}: choose one kind, such as *.parquet.")
-    return [ParquetFile(name) for name in names] if parquet else [TextFile(name, separator) for name in names]
+    if parquet:
+        return [ParquetFile(name) for name in names]
+    return [TextFile(name, separator or ("\t" if name.endswith(TAB_ENDINGS) else ",")) for name in names]
 
 
 def file_names(path: str) -> list[str]:
@@ -250,3 +257,10 @@ def file_names(path: str) -> list[str]:
         wildcard = any(sign in path for sign in "*?[")
         raise InputError(f"--data.series.path {path}: {'matches no file' if wildcard else 'no such file'}.")
     return names
+
+
+def file_ids(sources: Sequence[Source]) -> list[str]:
+    """Ids of series that are a file each: their names without folder and ending, or where these are not unique, with."""
+    names = [source.name for source in sources]
+    stems = ["series" if isinstance(source, Frame) else Path(source.name).name.split(".")[0] for source in sources]
+    return stems if len(set(stems)) == len(stems) else names

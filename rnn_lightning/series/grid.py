@@ -1,50 +1,19 @@
 """Places checked rows on the regular grids of their series."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.series.intervals import (
-    BUSINESS,
-    DAYS,
-    NONE,
-    SNAP,
-    Clock,
-    Grid,
-    Intervals,
-    find_intervals,
-    place_on_grid,
-)
+from rnn_lightning.series.intervals import BUSINESS, DAYS, NONE, Clock, Intervals, place_on_grid
 from rnn_lightning.series.rows import Rows
+from rnn_lightning.series.rules import GridRules, Part
 from rnn_lightning.series.stamps import MoreRowsNeeded
-from rnn_lightning.series.times import Interval, TimeIndex
+from rnn_lightning.series.times import TimeIndex
 
 if TYPE_CHECKING:
     import polars as pl
-
-
-class GridRules(NamedTuple):
-    """What is asked for.
-
-    Attributes:
-        time_column: for messages.
-        targets: how messages call the targets.
-        num_targets: the first columns of the values; the others are covariates.
-        has_calendar: the stamps of all steps are needed.
-        frequency: the interval of all series; None to find that of each one.
-        time_zone: where clocks without a zone hang.
-        place: says where a row comes from.
-    """
-
-    time_column: str
-    targets: str
-    num_targets: int
-    has_calendar: bool
-    frequency: Interval | None
-    time_zone: str | None
-    place: Callable[[int], str]
 
 
 class Placed(NamedTuple):
@@ -57,10 +26,12 @@ class Placed(NamedTuple):
         last_steps: number of the step of the last row of each series.
         ends: number of rows of each series that are written, with those before.
         lengths: steps of each series up to the last known one.
+        last_row: of the last series.
         values: ``(row, column)``, to write.
         stamps: of these rows, if asked for.
         num_gaps: steps among them that had no row.
         num_snapped: rows that were moved onto the grid.
+        long_gaps: what to say of gaps that may be mistakes.
     """
 
     starts: "pl.Series"
@@ -69,16 +40,25 @@ class Placed(NamedTuple):
     last_steps: np.ndarray
     ends: np.ndarray
     lengths: np.ndarray
+    last_row: Rows
     values: np.ndarray
     stamps: "pl.Series | None"
     num_gaps: int
     num_snapped: int
+    long_gaps: list[str]
 
     def last(self) -> "Placed":
         """The last series, without its values."""
-        intervals = Intervals(self.intervals.counts[-1:], self.intervals.units[-1:])
-        counts = (self.num_rows[-1:], self.last_steps[-1:], self.ends[-1:], self.lengths[-1:])
-        return Placed(self.starts[-1:], intervals, *counts, self.values[:0], None, 0, 0)
+        return self._replace(
+            starts=self.starts[-1:],
+            intervals=Intervals(self.intervals.counts[-1:], self.intervals.units[-1:]),
+            num_rows=self.num_rows[-1:],
+            last_steps=self.last_steps[-1:],
+            ends=self.ends[-1:],
+            lengths=self.lengths[-1:],
+            values=self.values[:0],
+            stamps=None,
+        )
 
 
 def place_rows(
@@ -101,7 +81,7 @@ def place_rows(
     import polars as pl
 
     clock, lengths = Clock.of(rows.stamps), np.diff(offsets)
-    starts, intervals = rows.stamps.gather(offsets[:-1]), choose_intervals(rules, clock, offsets)
+    starts, intervals = rows.stamps.gather(offsets[:-1]), rules.intervals(clock, offsets)
     num_rows, first_steps = lengths.copy(), np.zeros(len(names), dtype=np.int64)
     if before is not None:
         starts = pl.concat([before.starts, starts[1:]])
@@ -110,11 +90,13 @@ def place_rows(
         first_steps[0] = before.ends[0]
     if not complete and intervals.units[-1] == NONE:
         raise MoreRowsNeeded(f"series {names[-1]!r} has one row in the first ones")
-    grid = place_on_grid(clock, Clock.of(starts), intervals, lengths)
     series = np.repeat(np.arange(len(names)), lengths)
-    require_on_grid(rules, rows, names, offsets, grid, series, -1 if before is None else int(before.last_steps[0]))
+    part = Part(rows, names, offsets, series, before.last_row if before is not None else None)
+    grid = place_on_grid(clock, Clock.of(starts), intervals, lengths)
     last_steps = grid.steps[offsets[1:] - 1]
-    require_dense(rules, rows, names, offsets, num_rows, last_steps)
+    distances = part.distances(grid.steps, int(before.last_steps[0]) if before is not None else 0)
+    rules.require_on_grid(part, grid, distances)
+    rules.require_dense(part, num_rows, last_steps + 1, distances)
     ends, known = last_useful_steps(rules, rows, grid.steps, offsets)
     ends = np.maximum(ends + 1, first_steps)
     if before is not None:
@@ -122,15 +104,20 @@ def place_rows(
     sizes = ends - first_steps
     values, gaps = values_of_steps(rows, series, grid.steps, first_steps, sizes)
     snapped = int((grid.missed > 1e-6).sum()) if rules.frequency is not None else 0
-    stamps = stamps_of_steps(starts, intervals, clock.day, first_steps, sizes) if rules.has_calendar else None
-    return Placed(starts, intervals, num_rows, last_steps, ends, known + 1, values, stamps, gaps, snapped)
-
-
-def choose_intervals(rules: GridRules, clock: Clock, offsets: np.ndarray) -> Intervals:
-    """The frequency that the user gave, or what each series shows."""
-    if rules.frequency is None:
-        return find_intervals(clock, offsets)
-    return Intervals.all_alike(rules.frequency, len(offsets) - 1, clock.day)
+    return Placed(
+        starts=starts,
+        intervals=intervals,
+        num_rows=num_rows,
+        last_steps=last_steps,
+        ends=ends,
+        lengths=known + 1,
+        last_row=rows.take(np.array([len(rows) - 1])),
+        values=values,
+        stamps=stamps_of_steps(starts, intervals, clock.day, first_steps, sizes) if rules.has_calendar else None,
+        num_gaps=gaps,
+        num_snapped=snapped,
+        long_gaps=rules.long_gaps(part, ends, np.where(grid.steps < ends[series], distances, 0)),
+    )
 
 
 def last_useful_steps(rules: GridRules, rows: Rows, steps: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -166,73 +153,6 @@ def stamps_of_steps(
     return TimeIndex(starts, intervals.written(day)).stamps_at(series, steps)
 
 
-def require_on_grid(
-    rules: GridRules,
-    rows: Rows,
-    names: Sequence[str],
-    offsets: np.ndarray,
-    grid: Grid,
-    series: np.ndarray,
-    last_step: int,
-) -> None:
-    """Every row must lie on a step of its own; ``last_step`` was the last one of the first series before."""
-    import polars as pl
-
-    snap = rules.frequency is not None or rows.stamps.dtype == pl.Float64
-    missed = grid.missed > (SNAP if snap else 0)
-    if missed.any():
-        row = int(missed.argmax())
-        if rules.frequency is None and last_step >= 0 and series[row] == 0:
-            raise MoreRowsNeeded(f"series {names[0]!r} leaves the grid of its first rows")
-        if rules.frequency is None:
-            raise irregular(rules, rows, names, offsets, int(series[row]))
-        raise InputError(
-            f"series {names[series[row]]!r}: {rules.time_column} = {rows.stamps[row]} in {rules.place(rows.places[row])} is "
-            f"not on the grid of --data.series.frequency {rules.frequency.written} that begins with its first stamp, "
-            f"{rows.stamps[int(offsets[series[row]])]}."
-        )
-    rising = np.diff(grid.steps, prepend=last_step) > 0
-    rising[offsets[:-1][1 if last_step >= 0 else 0 :]] = True
-    if not rising.all():
-        row = int(np.argmin(rising))
-        raise InputError(
-            f"series {names[series[row]]!r}: {rules.time_column} = {rows.stamps[row]} in {rules.place(rows.places[row])} "
-            "and the row before are the same step of --data.series.frequency: keep one, or aggregate them."
-        )
-
-
-def require_dense(
-    rules: GridRules,
-    rows: Rows,
-    names: Sequence[str],
-    offsets: np.ndarray,
-    num_rows: np.ndarray,
-    last_steps: np.ndarray,
-) -> None:
-    """Refuse stamps that fill only a small part of their grid: they are not regular."""
-    num_steps = last_steps + 1
-    sparse = 4 * num_rows < num_steps
-    if rules.frequency is not None:
-        sparse = (1000 * num_rows < num_steps) & (num_steps > 1_000_000)
-    if sparse.any():
-        raise irregular(rules, rows, names, offsets, int(sparse.argmax()))
-
-
-def irregular(rules: GridRules, rows: Rows, names: Sequence[str], offsets: np.ndarray, index: int) -> InputError:
-    """What to say of a series whose stamps are on no grid."""
-    first, last = int(offsets[index]), int(offsets[index + 1]) - 1
-    advice = "give the distance of two steps by --data.series.frequency, or aggregate the rows to regular steps first"
-    if rules.frequency is not None:
-        advice = "is one of them wrong?"
-    elif getattr(rows.stamps.dtype, "time_zone", None) == "UTC":
-        advice += ", or set --data.series.time_zone if they follow the clocks of a place"
-    return InputError(
-        f"series {names[index]!r}: its {rules.time_column} is not regular from {rows.stamps[first]} to {rows.stamps[last]}, "
-        f"with steps such as {rows.stamps[first]} to {rows.stamps[min(first + 1, last)]}: most steps of a regular grid "
-        f"would have no row; {advice}."
-    )
-
-
 def settle_intervals(intervals: Intervals, starts: Clock, sizes: np.ndarray, names: Sequence[str]) -> Intervals:
     """What series too short to tell their interval take from the others.
 
@@ -259,3 +179,31 @@ def settle_intervals(intervals: Intervals, starts: Clock, sizes: np.ndarray, nam
             )
         counts[single], units[single] = others.pop()
     return intervals
+
+
+def after_first_value(
+    rows: Rows, offsets: np.ndarray, num_targets: int, started: bool
+) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Without what comes before the first known value of each series.
+
+    Args:
+        rows: of several series.
+        offsets: where each begins.
+        num_targets: the first columns of the values.
+        started: the first series had a known value before.
+
+    Returns:
+        The rows that are left, the series of which there are any, and their offsets in these rows.
+    """
+    num_rows, first = len(rows), offsets[:-1]
+    known = ~np.isnan(rows.values[:, :num_targets]).all(axis=1)
+    if started:
+        known[0] = True
+    numbers = np.arange(num_rows)
+    if known[first].all():
+        return numbers, list(range(len(first))), offsets
+    begins = np.minimum.reduceat(np.where(known, numbers, num_rows), first)
+    lengths = np.maximum(offsets[1:] - begins, 0)
+    kept = np.flatnonzero(numbers >= np.repeat(begins, np.diff(offsets)))
+    chosen = np.flatnonzero(lengths)
+    return kept, chosen.tolist(), np.concatenate([[0], np.cumsum(lengths[chosen])])

@@ -99,17 +99,19 @@ class Precision:
     """Finds columns whose changes drown in the rounding of float32, seven digits, in which networks compute."""
 
     def __init__(self, column: str) -> None:
-        self.column = column
+        self.column, self._file = column, ""
         self._rounding = self._largest = self._change = 0.0
         self._num_changes = 0
 
-    def add(self, values: np.ndarray, rounded: np.ndarray) -> None:
-        """Look at some rows, exact and as float32."""
-        if np.isnan(rounded).any():
-            known = ~np.isnan(rounded)
+    def add(self, values: np.ndarray, rounded: np.ndarray, file: str) -> None:
+        """Look at some rows of a file, exact and as float32."""
+        known = np.isfinite(values)
+        if not known.all():
             values, rounded = values[known], rounded[known]
         if len(values):
-            self._largest = max(self._largest, float(values.max()), -float(values.min()))
+            largest = max(float(values.max()), -float(values.min()))
+            if largest > self._largest:
+                self._largest, self._file = largest, file
             self._rounding = max(self._rounding, float(np.abs(values - rounded).max()))
             self._change += float(np.abs(np.diff(values)).sum())
             self._num_changes += len(values) - 1
@@ -119,7 +121,7 @@ class Precision:
         change = self._change / max(1, self._num_changes)
         if self._largest > float(np.finfo(np.float32).max) or (change > 0 and self._rounding > 1e-2 * change):
             raise InputError(
-                f"{self.column} reaches {self._largest:g}, too large for its changes in the seven digits of "
+                f"{self._file}: {self.column} reaches {self._largest:g}, too large for its changes in the seven digits of "
                 "float32: subtract a constant from it, or divide it by one."
             )
 
@@ -168,7 +170,10 @@ class RowReader:
             return self.place(int(places[row]))
 
         for index, name in enumerate(columns.numbers):
-            self._read_numbers(frame[name], values[:, index], self._precision[index], place)
+            exact = self._read_numbers(frame[name], place)
+            with np.errstate(over="ignore"):
+                values[:, index] = exact
+                self._precision[index].add(exact, values[:, index], self.file_names[piece.file])
         if columns.id is None:
             ids = pl.repeat(self.file_ids[piece.file], frame.height, dtype=pl.String, eager=True)
         else:
@@ -205,7 +210,8 @@ class RowReader:
             )
         return ids
 
-    def _read_numbers(self, raw: "pl.Series", target: np.ndarray, precision: Precision, place: Callable[[int], str]) -> None:
+    def _read_numbers(self, raw: "pl.Series", place: Callable[[int], str]) -> np.ndarray:
+        """The numbers of a column, NaN where not known."""
         import polars as pl
 
         if raw.dtype == pl.String:
@@ -230,6 +236,4 @@ class RowReader:
                 f"column {raw.name!r} has the value {values[row]} in {place(row)}: every value must be a finite number; "
                 "leave it empty if it is not known."
             )
-        with np.errstate(over="ignore"):
-            target[:] = values
-            precision.add(values, target)
+        return values

@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -12,6 +13,9 @@ from torch.nn.functional import one_hot
 from rnn_lightning.errors import InputError
 from rnn_lightning.series.storage import FileArray
 from rnn_lightning.series.times import CALENDAR, TimeIndex, calendar_codes
+
+if TYPE_CHECKING:
+    import polars as pl
 
 PIECE_ROWS = 2**20
 """Rows that are looked at together, so that values larger than memory can be."""
@@ -137,6 +141,51 @@ def encode_calendar(codes: Tensor, names: Sequence[str]) -> Tensor:
     """Calendar features ``(..., calendar feature)`` as one-hot covariates ``(..., covariate)``, float32."""
     columns = [one_hot(codes[..., i].long(), CALENDAR[name]) for i, name in enumerate(names)]
     return torch.cat(columns, -1).float()
+
+
+def calendar_covariates(stamps: "Sequence[Any] | pl.Series", names: Sequence[str]) -> Tensor:
+    """The covariates ``(step, covariate)`` that calendar features give to time stamps, as a fit with them has them.
+
+    Args:
+        stamps: dates or datetimes, as a list or a polars Series; those with a time zone are read as its clocks show.
+        names: the calendar features in the order of the fit: month, weekday, hour.
+
+    Raises:
+        InputError: if the stamps are numbers, or a name is none of these.
+    """
+    import polars as pl
+
+    for name in names:
+        if name not in CALENDAR:
+            raise InputError(f"{name!r} is no calendar feature: give some of {', '.join(CALENDAR)}.")
+    column = stamps if isinstance(stamps, pl.Series) else pl.Series(stamps)
+    return encode_calendar(torch.from_numpy(calendar_codes(column, names)), names)
+
+
+def count_unknown(rows: Any, offsets: Tensor, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """How many of the ``rows (row, column)`` of each series, from its offset to before its end, are NaN.
+
+    Returns:
+        Counts of each series ``(series,)`` and of each column ``(column,)``.
+    """
+    num_columns = rows.shape[1]
+    by_series, by_column = torch.zeros(len(ends), dtype=torch.long), torch.zeros(num_columns, dtype=torch.long)
+    at_once = max(1, PIECE_ROWS // num_columns)
+    for first in range(0, len(rows), at_once):
+        piece = rows[first : first + at_once]
+        before = torch.nn.functional.pad(piece.isnan().cumsum(0), (0, 0, 1, 0))  # of the rows before each one
+        low = int(torch.searchsorted(offsets, first, right=True)) - 1
+        high = int(torch.searchsorted(offsets[:-1], first + len(piece)))
+        start, end = (bounds[low:high].clamp(first, first + len(piece)) - first for bounds in (offsets, ends))
+        counts = before[end] - before[start]
+        by_series[low:high] += counts.sum(1)
+        by_column += counts.sum(0)
+    return by_series.numpy(), by_column.numpy()
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """The number and what it counts: ``1 step``, ``1,200 steps``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 class Series(ABC):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rnn_lightning.errors import InputError
+from rnn_lightning.series.times import COMPACT, compact_dates
 from rnn_lightning.series.zones import offset_durations
 
 if TYPE_CHECKING:
@@ -27,16 +28,20 @@ class StampReader:
         column: name of the column.
         time_format: how the stamps are written, in the notation of ``strftime``; None for ISO and numbers.
         time_zone: where the clocks hang; None to keep the stamps as they are.
-        whole: integers may become floats later, because all pieces are joined.
+        whole: all pieces are joined: integers may become floats later, and dates by ``settle`` after the last one.
+        compact: integers that are all dates, such as 20240131, are read as such.
 
     Attributes:
-        written: how text in the column was written, in the notation of ``strftime``; None for dates in ISO and numbers.
+        written: how the column was written, in the notation of ``strftime``; None for dates in ISO and numbers.
         dtype: type of the stamps, after the first piece.
         notes: what a user should know, a sentence each.
     """
 
-    def __init__(self, column: str, time_format: str | None, time_zone: str | None, whole: bool = False) -> None:
+    def __init__(
+        self, column: str, time_format: str | None, time_zone: str | None, whole: bool = False, compact: bool = False
+    ) -> None:
         self.column, self.time_format, self.time_zone, self.whole = column, time_format, time_zone, whole
+        self._compact = None if compact else False  # None before the first integers
         self.written = time_format
         self.raw_dtype: Any = None
         self.dtype: Any = None
@@ -47,11 +52,14 @@ class StampReader:
 
     @property
     def notes(self) -> list[str]:
-        if len(self._offsets) > 1 and self.time_zone is None:
-            return [
-                f"{self.column!r} has several UTC offsets: it is read as UTC (--data.series.time_zone sets another zone)."
-            ]
-        return []
+        if self._compact:
+            return [f"{self.column!r} is read as dates YYYYMMDD; for numbers, give one as --data.series.frequency."]
+        offsets = {offset if set(offset) & set("123456789") else "Z" for offset in self._offsets}
+        if self.time_zone is not None or offsets <= {"Z"}:
+            return []
+        what = "several UTC offsets" if len(offsets) > 1 else f"the UTC offset {offsets.pop()}"
+        zone = "--data.series.time_zone gives the calendar its zone"
+        return [f"{self.column!r} has {what}: it is read as UTC ({zone})."]
 
     def read(self, raw: "pl.Series", place: Callable[[int], str]) -> "pl.Series":
         """The stamps of some rows.
@@ -62,7 +70,7 @@ class StampReader:
 
         Raises:
             InputError: names a row that cannot be read.
-            MoreRowsNeeded: if the stamps were integers so far and are floats now.
+            MoreRowsNeeded: if the stamps were integers so far and are floats now, or dates as integers and are none now.
         """
         import polars as pl
 
@@ -76,10 +84,11 @@ class StampReader:
             )
         stamps = self._read_text(raw, place) if raw.dtype == pl.String else self._read_typed(raw, place)
         stamps = self._in_zone(stamps)
+        stamps = stamps if self.whole else self.settle(stamps)
         if self.dtype == pl.Float64 and stamps.dtype == pl.Int64:
             stamps = stamps.cast(pl.Float64)
         if self.dtype is not None and self.dtype != stamps.dtype:
-            if self.dtype == pl.Int64 and stamps.dtype == pl.Float64:
+            if (self.dtype == pl.Int64 or self._compact) and stamps.dtype == pl.Float64:
                 if self.whole:
                     self.dtype = pl.Float64
                     return stamps
@@ -89,6 +98,21 @@ class StampReader:
             )
         self.dtype = stamps.dtype
         return stamps
+
+    def settle(self, stamps: "pl.Series") -> "pl.Series":
+        """Stamps as dates, if they are integers and all of them, and of the pieces before, are dates such as 20240131."""
+        import polars as pl
+
+        if self._compact is False or stamps.dtype != pl.Int64:
+            return stamps
+        dates = compact_dates(stamps)
+        if dates is None and self._compact:
+            raise MoreRowsNeeded(f"{self.column!r} holds other numbers after dates such as 20240131")
+        self._compact = dates is not None
+        if dates is None:
+            return stamps
+        self.dtype, self.written = pl.Date, COMPACT
+        return dates
 
     def _refuse(self, raw: "pl.Series", wrong: "pl.Series", place: Callable[[int], str], what: str, advice: str) -> None:
         if wrong.any():
@@ -185,7 +209,7 @@ class StampReader:
         """Dates or datetimes in the format that the user gave; a month or a year alone is its first day."""
         import polars as pl
 
-        form = str(self.time_format)
+        given, form = text, str(self.time_format)
         if not re.search(r"%-?[dejDFxcsvu+]|%-?[UW]", form):
             if not re.search(r"%-?[mbBh]", form):
                 text, form = text + " 01", form + " %m"
@@ -200,10 +224,10 @@ class StampReader:
             else:
                 stamps = text.str.to_date(form, strict=False)
         except pl.exceptions.PolarsError as error:
-            given = f"--data.series.time_format {self.time_format!r}"
-            raise InputError(f"{given} is no format ({first_line(error)}).") from error
+            option = f"--data.series.time_format {self.time_format!r}"
+            raise InputError(f"{option} is no format ({first_line(error)}).") from error
         advice = f"it is not written as --data.series.time_format {self.time_format!r} says"
-        self._refuse(text, stamps.is_null(), place, "holds text", advice)
+        self._refuse(given, stamps.is_null(), place, "holds text", advice)
         return stamps
 
     def _in_zone(self, stamps: "pl.Series") -> "pl.Series":

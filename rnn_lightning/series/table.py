@@ -2,28 +2,31 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.series.build import Built, SeriesBuilder
-from rnn_lightning.series.files import Source, TextFile, find_sources
-from rnn_lightning.series.frames import PIECE_ROWS, Frame
-from rnn_lightning.series.grid import GridRules
+from rnn_lightning.series.files import Source, TextFile, file_ids, find_sources
+from rnn_lightning.series.frames import PIECE_ROWS
 from rnn_lightning.series.growing import GrowingSeries
 from rnn_lightning.series.interpolate import interpolate
 from rnn_lightning.series.rows import Columns, RowReader, Rows
-from rnn_lightning.series.source import Series, SeriesData
+from rnn_lightning.series.rules import GridRules, parse_frequency
+from rnn_lightning.series.source import Series, SeriesData, count_unknown, counted
 from rnn_lightning.series.stamps import MoreRowsNeeded, StampReader
-from rnn_lightning.series.times import CALENDAR, DAY, FORMS, Interval, ticks_of_day
+from rnn_lightning.series.times import CALENDAR
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
     import polars as pl
 
-    Table: TypeAlias = str | pl.DataFrame | pd.DataFrame
+    Table: TypeAlias = str | Path | pl.DataFrame | pd.DataFrame
 else:
     Table = str  # the command line knows files alone
+
+CalendarFeature = Literal["month", "weekday", "hour"]
 
 
 class TableSeries(Series):
@@ -37,19 +40,20 @@ class TableSeries(Series):
         path: a CSV file, plain or compressed (.gz, .zst), or a Parquet file, or a folder or glob of one kind of them; in
             Python also a polars or pandas DataFrame.
         id_column: column that names the series.
-        time_column: column of time stamps: numbers, ISO dates, timestamps with or without a time zone, or what
-            time_format says.
+        time_column: column of time stamps: numbers, ISO dates, dates such as 20240131, timestamps with or without a time
+            zone, or what time_format says.
         target_columns: columns that are predicted, one feature each.
         covariate_columns: columns that are known in the future as well and help to predict; rows after the last known
             target carry their future values.
         calendar_features: inputs made of the time stamps, also in the future, each as one input per month, weekday or hour.
         frequency: distance of two steps, where it cannot be found or is found wrongly: 1d, 1mo, 1h, 15m and so on, 1me for
-            ends of months, 1bd for business days, or a number where the time stamps are numbers.
+            ends of months, 1bd for business days, or a number where the time stamps are numbers, not dates such as 20240131.
         time_format: how time stamps are written that are not ISO, in the notation of strftime, such as %d.%m.%Y or %Y-%m.
         time_zone: time zone of the calendar, such as Europe/Berlin: stamps with a zone or offset are converted to it, others
             are read in it.
         interpolate: fill gaps inside a series by straight lines; otherwise their values stay unknown.
-        separator: character between two columns of a CSV file.
+        separator: character between two columns of a CSV file, "tab" for a tab. By default a comma, or a tab in files that
+            are named .tsv.
         scratch_folder: a folder for files that hold the values instead of memory, for tables larger than memory.
     """
 
@@ -58,20 +62,21 @@ class TableSeries(Series):
         path: Table,
         id_column: str = "unique_id",
         time_column: str = "ds",
-        target_columns: list[str] = ["y"],  # noqa: B006 - read only; None would hide the default from --help
-        covariate_columns: list[str] = [],  # noqa: B006
-        calendar_features: list[Literal["month", "weekday", "hour"]] = [],  # noqa: B006
+        target_columns: list[str] | str = ["y"],  # noqa: B006 - read only; None would hide the default from --help
+        covariate_columns: list[str] | str = [],  # noqa: B006
+        calendar_features: list[CalendarFeature] | CalendarFeature = [],  # noqa: B006
         frequency: str | float | None = None,
         time_format: str | None = None,
         time_zone: str | None = None,
         interpolate: bool = False,
-        separator: str = ",",
+        separator: str | None = None,
         scratch_folder: str | None = None,
     ) -> None:
         self.path, self.id_column, self.time_column = path, id_column, time_column
-        self.target_columns, self.covariate_columns = list(target_columns), list(covariate_columns)
-        self.calendar_features, self.time_format, self.time_zone = list(calendar_features), time_format, time_zone
-        self.interpolate, self.separator = interpolate, separator
+        self.target_columns, self.covariate_columns = as_list(target_columns), as_list(covariate_columns)
+        self.calendar_features, self.time_format, self.time_zone = as_list(calendar_features), time_format, time_zone
+        self.interpolate = interpolate
+        self.separator = "\t" if separator in ("tab", r"\t") else separator
         self.scratch_folder = Path(scratch_folder) if scratch_folder is not None else None
         self.frequency = parse_frequency(frequency)
         self._require_options()
@@ -113,7 +118,7 @@ class TableSeries(Series):
         for name, count in Counter(self.calendar_features).items():
             if name not in CALENDAR or count > 1:
                 raise InputError(f"--data.series.calendar_features has {name!r}: give each of {', '.join(CALENDAR)} once.")
-        if len(self.separator.encode()) != 1:
+        if self.separator is not None and len(self.separator.encode()) != 1:
             raise InputError(f"--data.series.separator must be one character, got {self.separator!r}.")
 
     def _find_columns(self, sources: Sequence[Source]) -> Columns:
@@ -140,7 +145,8 @@ class TableSeries(Series):
 
     def _build(self, sources: Sequence[Source], columns: Columns, whole: bool) -> tuple[Built, RowReader]:
         """The series: from sorted rows piece by piece, or as a ``whole`` from all rows, which are sorted first."""
-        stamps = StampReader(self.time_column, self.time_format, self.time_zone, whole)
+        compact = self.time_format is None and (self.frequency is None or self.frequency.unit != "number")
+        stamps = StampReader(self.time_column, self.time_format, self.time_zone, whole, compact)
         reader = RowReader(columns, stamps, [source.name for source in sources], file_ids(sources))
         counts = [source.num_rows() for source in sources]
         expected = sum(count or 0 for count in counts)
@@ -159,6 +165,7 @@ class TableSeries(Series):
         builder = SeriesBuilder(rules, storage, whole)
         try:
             for rows in self._sorted_rows(sources, reader) if whole else self._rows(sources, reader):
+                rules.require_frequency_fits(rows.stamps.dtype)
                 builder.add(rows)
             reader.require_precision()
             return builder.finish(), reader
@@ -173,7 +180,6 @@ class TableSeries(Series):
                 rows = reader.read(piece)
                 if rows is not None:
                     empty = False
-                    self._require_frequency_fits(rows.stamps.dtype)
                     yield rows
             if empty:
                 raise InputError(f"--data.series.path {source.name}: has a header but no rows.")
@@ -181,30 +187,22 @@ class TableSeries(Series):
     def _sorted_rows(self, sources: Sequence[Source], reader: RowReader) -> Iterator[Rows]:
         """The series in the order in which they first appear, each in the order of time, after all rows are read."""
         rows = Rows.join(list(self._rows(sources, reader)))
-        rows = rows.in_zone(self.time_zone, reader.place)
+        rows = replace(rows, stamps=reader.stamps.settle(rows.stamps)).in_zone(self.time_zone, reader.place)
         order = rows.order()
         if (order[1:] < order[:-1]).any():
             reader.notes.append(f"The rows were not in the order of {self.id_column!r} and {self.time_column!r}: sorted.")
         for first in range(0, len(order), PIECE_ROWS):
             yield rows.take(order[first : first + PIECE_ROWS])
 
-    def _require_frequency_fits(self, dtype: Any) -> None:
-        """A frequency must be a number for numbers, and of days at least for dates."""
-        if self.frequency is None:
-            return
-        count, unit = self.frequency
-        given = f"--data.series.frequency {self.frequency.written}"
-        if dtype.is_temporal() == (unit == "number"):
-            kind = f"{dtype}: give {FORMS}" if dtype.is_temporal() else "numbers: give a number"
-            raise InputError(f"{given}: column {self.time_column!r} holds {kind}.")
-        if unit == "ns" and count * ticks_of_day(dtype) % DAY:
-            raise InputError(f"{given}: column {self.time_column!r} holds {dtype}, which is too coarse for it.")
-
     def _data(self, built: Built, reader: RowReader, sources: Sequence[Source]) -> SeriesData:
-        notes = [*reader.stamps.notes, *reader.notes, *built.notes]
+        notes = [*reader.stamps.notes, *reader.notes, *built.notes, *self._covariate_notes(built)]
         if self.interpolate:
             filled = interpolate(built.values, built.offsets.numpy(), built.lengths.numpy())
-            notes.append(f"{filled} unknown values inside series were filled by straight lines.")
+            one, many = (
+                "value inside series was filled by a straight line",
+                "values inside series were filled by straight lines",
+            )
+            notes.append(f"{counted(filled, f'unknown {one}', f'unknown {many}')}.")
         single = reader.columns.id is None and len(sources) == 1
         return SeriesData(
             values=built.values,  # type: ignore[arg-type]
@@ -224,6 +222,18 @@ class TableSeries(Series):
             column_types=self._column_types(built, reader, sources[0]),
             time_format=reader.stamps.written,
         )
+
+    def _covariate_notes(self, built: Built) -> list[str]:
+        """How many covariates of the known steps are unknown."""
+        if built.covariates is None:
+            return []
+        _, numbers = count_unknown(built.covariates, built.offsets, built.offsets[:-1] + built.lengths)
+        notes = []
+        for name, number in zip(self.covariate_columns, numbers.tolist(), strict=True):
+            what = f"of the covariate {name!r}"
+            one, many = f"unknown value {what} counts as its mean.", f"unknown values {what} count as its mean."
+            notes += [counted(number, one, many)] if number else []
+        return notes
 
     def _column_types(self, built: Built, reader: RowReader, source: Source) -> dict[str, Any]:
         """The types of the columns in use, in the order of the table: those of a forecast, which may be appended to it."""
@@ -246,25 +256,6 @@ class TableSeries(Series):
         return {name: types[name] for name in source.columns() if name in types}
 
 
-def parse_frequency(frequency: str | float | None) -> Interval | None:
-    """The interval that a user gave: a number or a duration."""
-    if frequency is None:
-        return None
-    try:
-        number = float(frequency)
-        interval = Interval(int(number) if number == int(number) else number, "number")
-    except (ValueError, OverflowError):
-        try:
-            interval = Interval.parse(str(frequency).strip())
-        except ValueError as error:
-            raise InputError(f"--data.series.frequency {frequency!r} must be {FORMS}, or a number above 0.") from error
-    if not interval.size > 0:
-        raise InputError(f"--data.series.frequency must be above 0, got {frequency}.")
-    return interval
-
-
-def file_ids(sources: Sequence[Source]) -> list[str]:
-    """Ids of series that are a file each: their names without folder and ending, or where these are not unique, with."""
-    names = [source.name for source in sources]
-    stems = ["series" if isinstance(source, Frame) else Path(source.name).name.split(".")[0] for source in sources]
-    return stems if len(set(stems)) == len(stems) else names
+def as_list(names: Sequence[str] | str) -> list[str]:
+    """The names of an option that may be a single one."""
+    return [names] if isinstance(names, str) else list(names)

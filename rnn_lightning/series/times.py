@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 CALENDAR = {"month": 12, "weekday": 7, "hour": 24}
 """The calendar features and the number of their values; weekday 0 is Monday."""
 
+COMPACT = "%Y%m%d"
 NANOSECONDS = {"h": 3_600_000_000_000, "m": 60_000_000_000, "s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 DAY = 86_400_000_000_000
 FORMS = "a number and mo, me (ends of months), d, bd (business days), h, m, s, ms or us, such as 1mo, 7d, 1bd or 15m"
@@ -225,3 +226,13 @@ def calendar_codes(stamps: "pl.Series", names: Sequence[str]) -> np.ndarray:
         else:
             codes[:, column] = (stamps.dt.month() if name == "month" else stamps.dt.weekday()).to_numpy() - 1
     return codes
+
+
+def compact_dates(numbers: "pl.Series") -> "pl.Series | None":
+    """The dates that integers such as 20240131 stand for; None if one is no date of the years 1800 to 2199."""
+    import polars as pl
+
+    if not numbers.is_between(18_000_000, 21_999_999).all():
+        return None
+    dates = numbers.cast(pl.String).str.to_date(COMPACT, strict=False)
+    return None if dates.null_count() else dates
