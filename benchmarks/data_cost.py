@@ -60,9 +60,9 @@ def main() -> None:
     print(f"values: {arguments.num_values:,} float32, {megabytes:.0f} MB")
     print(f"after setup: {(after_setup - before) / megabytes:.2f} copies; setup {setup_seconds:.2f} s CPU")
     used = (running - before) / megabytes
-    print(f"while batches are drawn: {used:.2f} copies (the order of a pass is one int32 a window)")
+    print(f"while batches are drawn: {used:.2f} copies")
     print(f"peak of the process: {(peak - before) / megabytes:.2f} copies")
-    print(f"first batch, with the order of the pass: {first:.2f} s CPU")
+    print(f"first batch: {first:.2f} s CPU")
     small, large = batch_times.values()
     print(f"a batch of 64 windows: {1e6 * large:.0f} us, {large / small:.2f} of that on a series of 2,000 values")
 

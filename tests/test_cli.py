@@ -256,10 +256,10 @@ def test_a_resumed_fit_keeps_the_best_checkpoint_if_it_finds_no_better_one(
     best = Path("runs/default/fit_0/checkpoints/best.ckpt").read_bytes()
     with monkeypatch.context() as patch:
         names = ("rmse", "mae", "nrmse", "nrmse_error")
-        patch.setattr(FreeRunError, "compute", lambda self: dict.fromkeys(names, torch.tensor(9.0)))
+        patch.setattr(FreeRunError, "compute", lambda _: dict.fromkeys(names, torch.tensor(9.0)))
         rnn_lightning("fit", "--ckpt_path=last", *SHORT, "--trainer.max_epochs=4")
         assert Path("runs/default/fit_1/checkpoints/best.ckpt").read_bytes() == best
-        patch.setattr(FreeRunError, "compute", lambda self: dict.fromkeys(names, torch.tensor(0.01)))
+        patch.setattr(FreeRunError, "compute", lambda _: dict.fromkeys(names, torch.tensor(0.01)))
         rnn_lightning("fit", "--ckpt_path=last", *SHORT, "--trainer.max_epochs=5")
     assert Path("runs/default/fit_2/checkpoints/best.ckpt").read_bytes() != best
     assert Path("runs/default/fit_1/checkpoints/best.ckpt").read_bytes() == best
