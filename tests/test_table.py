@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.series import ArraySeries, SeriesData, TableSeries, build, files, frames
+from rnn_lightning.series import ArraySeries, SeriesData, TableSeries
+from rnn_lightning.series.reading import build, files, frames
 from rnn_lightning.series.storage import FileArray
 
 quick = settings(derandomize=True, deadline=None, max_examples=40)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.series import CALENDAR, SeriesData, TableSeries, TimeIndex, calendar_codes, calendar_covariates
-from rnn_lightning.series.intervals import Clock, find_intervals
+from rnn_lightning.series.reading.intervals import Clock, find_intervals
 from rnn_lightning.series.times import Interval
 
 quick = settings(derandomize=True, deadline=None, max_examples=40)

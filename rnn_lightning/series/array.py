@@ -114,7 +114,7 @@ def known_lengths(values: Any, num_series: int, length: int, name: str) -> Tenso
 
 def require_digits(rows: np.ndarray, name: str) -> None:
     """Refuse numbers whose changes drown in the rounding of float32, by the first ones."""
-    from rnn_lightning.series.rows import Precision
+    from rnn_lightning.series.reading.rows import Precision
 
     if rows.dtype == np.float32:
         return

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.series.build import Built, SeriesBuilder
-from rnn_lightning.series.files import Source, TextFile, file_ids, find_sources
-from rnn_lightning.series.frames import PIECE_ROWS
-from rnn_lightning.series.growing import GrowingSeries
-from rnn_lightning.series.interpolate import interpolate
-from rnn_lightning.series.rows import Columns, RowReader, Rows
-from rnn_lightning.series.rules import GridRules, parse_frequency
+from rnn_lightning.series.reading.build import Built, SeriesBuilder
+from rnn_lightning.series.reading.files import Source, TextFile, file_ids, find_sources
+from rnn_lightning.series.reading.frames import PIECE_ROWS
+from rnn_lightning.series.reading.growing import GrowingSeries
+from rnn_lightning.series.reading.interpolate import interpolate
+from rnn_lightning.series.reading.rows import Columns, RowReader, Rows
+from rnn_lightning.series.reading.rules import GridRules, parse_frequency
+from rnn_lightning.series.reading.stamps import MoreRowsNeeded, StampReader
 from rnn_lightning.series.source import Series, SeriesData, count_unknown, counted
-from rnn_lightning.series.stamps import MoreRowsNeeded, StampReader
 from rnn_lightning.series.times import CALENDAR
 
 if TYPE_CHECKING:

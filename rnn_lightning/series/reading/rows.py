@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.series.frames import Piece
-from rnn_lightning.series.stamps import StampReader
-from rnn_lightning.series.zones import declare_zone
+from rnn_lightning.series.reading.frames import Piece
+from rnn_lightning.series.reading.stamps import StampReader
+from rnn_lightning.series.reading.zones import declare_zone
 
 if TYPE_CHECKING:
     import polars as pl

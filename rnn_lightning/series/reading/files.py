@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.series.frames import PIECE_ROWS, Frame, Piece, from_pandas
+from rnn_lightning.series.reading.frames import PIECE_ROWS, Frame, Piece, from_pandas
 
 if TYPE_CHECKING:
     import polars as pl

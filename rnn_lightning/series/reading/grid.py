@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.series.intervals import BUSINESS, DAYS, NONE, Clock, Intervals, place_on_grid
-from rnn_lightning.series.rows import Rows
-from rnn_lightning.series.rules import GridRules, Part
-from rnn_lightning.series.stamps import MoreRowsNeeded
+from rnn_lightning.series.reading.intervals import BUSINESS, DAYS, NONE, Clock, Intervals, place_on_grid
+from rnn_lightning.series.reading.rows import Rows
+from rnn_lightning.series.reading.rules import GridRules, Part
+from rnn_lightning.series.reading.stamps import MoreRowsNeeded
 from rnn_lightning.series.times import TimeIndex
 
 if TYPE_CHECKING:

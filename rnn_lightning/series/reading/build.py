@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.series.grid import Placed, after_first_value, place_rows, settle_intervals
-from rnn_lightning.series.growing import GrowingSeries
-from rnn_lightning.series.intervals import Clock, Intervals
-from rnn_lightning.series.rows import Rows
-from rnn_lightning.series.rules import GridRules
+from rnn_lightning.series.reading.grid import Placed, after_first_value, place_rows, settle_intervals
+from rnn_lightning.series.reading.growing import GrowingSeries
+from rnn_lightning.series.reading.intervals import Clock, Intervals
+from rnn_lightning.series.reading.rows import Rows
+from rnn_lightning.series.reading.rules import GridRules
+from rnn_lightning.series.reading.stamps import MoreRowsNeeded
 from rnn_lightning.series.source import counted
-from rnn_lightning.series.stamps import MoreRowsNeeded
 from rnn_lightning.series.storage import FileArray
 from rnn_lightning.series.times import TimeIndex
 

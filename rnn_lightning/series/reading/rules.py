@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.series.intervals import SNAP, Clock, Grid, Intervals, find_intervals
-from rnn_lightning.series.rows import Rows
+from rnn_lightning.series.reading.intervals import SNAP, Clock, Grid, Intervals, find_intervals
+from rnn_lightning.series.reading.rows import Rows
+from rnn_lightning.series.reading.stamps import MoreRowsNeeded
 from rnn_lightning.series.source import counted
-from rnn_lightning.series.stamps import MoreRowsNeeded
 from rnn_lightning.series.times import DAY, FORMS, Interval, ticks_of_day
 
 LONG_GAP = 1000

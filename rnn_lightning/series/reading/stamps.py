@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rnn_lightning.errors import InputError
+from rnn_lightning.series.reading.zones import offset_durations
 from rnn_lightning.series.times import COMPACT, compact_dates
-from rnn_lightning.series.zones import offset_durations
 
 if TYPE_CHECKING:
     import polars as pl
