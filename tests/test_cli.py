@@ -324,7 +324,7 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         ),
         (
             ["predict", "--ckpt_path=ok.ckpt", "--data.num_samples=1"],
-            ["--data.num_samples 1: an interval needs at least two"],
+            ["--data.num_samples 1: an interval needs two"],
         ),
         (["fit", "--forecast.levels=[100]"], ["--forecast.levels must be between 0 and 100 percent, got 100"]),
     ],
