@@ -65,7 +65,10 @@ def write_table(path: Path, data: SeriesData, table: ForecastTable, levels: Sequ
     frames = (pl.DataFrame([_cast(column, types, data.time_format) for column in columns]) for columns in pieces)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        (_write_parquet if parquet else _write_csv)(temporary, frames)
+        if parquet:
+            _write_parquet(temporary, frames)
+        else:
+            _write_csv(temporary, frames, data.separator)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -120,10 +123,10 @@ def _cast(column: "pl.Series", types: Mapping[str, Any], time_format: str | None
     return column.cast(wanted)
 
 
-def _write_csv(path: Path, frames: Iterator["pl.DataFrame"]) -> None:
+def _write_csv(path: Path, frames: Iterator["pl.DataFrame"], separator: str) -> None:
     with path.open("wb") as file:
         for number, frame in enumerate(frames):
-            frame.write_csv(file, include_header=number == 0)
+            frame.write_csv(file, include_header=number == 0, separator=separator)
 
 
 def _write_parquet(path: Path, frames: Iterator["pl.DataFrame"]) -> None:

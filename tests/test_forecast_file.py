@@ -363,3 +363,12 @@ def test_a_table_with_its_columns_in_another_order_can_be_continued(suffix: str,
     assert whole["unique_id"].to_list()[4:] == ["007"] * 3 + ["8"] * 3
     assert whole["ds"].to_list()[4:] == [datetime(2024, 2, 1, hour) for hour in range(3)] * 2
     np.testing.assert_allclose(whole["z"][4:], random_values(2, num_features=2)[:, :, 1, 0].reshape(-1), rtol=1e-6)
+
+
+def test_a_forecast_is_separated_as_its_table_was(tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text("unique_id;ds;y\na,b;1;2\na,b;2;3\nc;1;4\nc;2;5\n")
+    data = TableSeries(str(tmp_path / "history.csv"), separator=";").load()
+    write_table(tmp_path / "forecast.csv", data, shares(tmp_path, random_values(2)), [])
+    header, first, *_ = (tmp_path / "forecast.csv").read_text().splitlines()
+    assert header == "unique_id;ds;y"
+    assert first.startswith("a,b;3;")

@@ -46,6 +46,7 @@ class SeriesData:
         left_out: ids of series that could not be used, and why.
         column_types: the polars types of the columns of a table, which its forecast gets as well.
         time_format: how time stamps are written in a CSV file, in the notation of ``strftime``; None for ISO.
+        separator: the character between two columns of a CSV file.
     """
 
     values: Tensor  # or a FileArray, which is indexed alike
@@ -64,6 +65,7 @@ class SeriesData:
     left_out: Mapping[str, str] = field(default_factory=dict)
     column_types: Mapping[str, Any] = field(default_factory=dict)
     time_format: str | None = None
+    separator: str = ","
 
     def __post_init__(self) -> None:
         if self.lengths is None:

@@ -221,6 +221,7 @@ class TableSeries(Series):
             left_out=built.left_out,
             column_types=self._column_types(built, reader, sources[0]),
             time_format=reader.stamps.written,
+            separator=sources[0].separator if isinstance(sources[0], TextFile) else ",",
         )
 
     def _covariate_notes(self, built: Built) -> list[str]:
