@@ -9,6 +9,7 @@ from torch import Tensor
 from rnn_lightning.errors import InputError
 from rnn_lightning.series import SeriesData
 from rnn_lightning.series.source import encode_calendar
+from rnn_lightning.transforms import scale_of
 from rnn_lightning.windows import Segments, Windows
 
 SCALE_STEPS = 1000
@@ -108,9 +109,7 @@ def future_batch(
 def _scale(history: Tensor) -> Tensor:
     """The standard deviation of ``(batch, time, feature)`` values, or if they are all the same their magnitude, or 1."""
     mean = history.nanmean(1, keepdim=True)
-    deviation, magnitude = (history - mean).square().nanmean(1).sqrt(), mean[:, 0].abs()
-    constant = torch.where(magnitude > 0, magnitude, 1.0)
-    return torch.where(deviation > 1e-6 * magnitude, deviation, constant)
+    return scale_of((history - mean).square().nanmean(1).sqrt(), mean[:, 0])
 
 
 def values_at(data: SeriesData, steps: Tensor, bounds: Bounds | None) -> Tensor:

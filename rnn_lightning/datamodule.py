@@ -212,6 +212,14 @@ class SequenceDataModule(L.LightningDataModule):
 
     def _load(self) -> SeriesData:
         data = self.series.load()
+        try:
+            self._validate(data)
+        except InputError:
+            data.unlink()
+            raise
+        return data
+
+    def _validate(self, data: SeriesData) -> None:
         data.validate()
         num_covariates = len(data.covariate_names) + sum(CALENDAR[name] for name in data.calendar_names)
         for name, given in (("num_features", data.values.shape[1]), ("num_covariates", num_covariates)):
@@ -220,7 +228,6 @@ class SequenceDataModule(L.LightningDataModule):
                     f"{type(self.series).__name__}.load() gives {given} {name.removeprefix('num_')}, and its {name} says "
                     f"{getattr(self, name)}: correct one of them."
                 )
-        return data
 
     def _load_once(self, trainer: L.Trainer) -> SeriesData:
         """One process of each machine loads the values; all of them map its file, gone from disk by then, into memory."""

@@ -105,6 +105,12 @@ class Difference(Transform):
         return (values[..., -1:, :],)
 
 
+def scale_of(deviation: Tensor, mean: Tensor) -> Tensor:
+    """The standard deviation; of values that are all the same, but for rounding, their magnitude, or 1 if that is zero."""
+    magnitude = mean.abs()
+    return torch.where(deviation > 1e-6 * magnitude, deviation, torch.where(magnitude > 0, magnitude, 1.0))
+
+
 class Standardize(Transform):
     """Zero mean and unit standard deviation of each feature over the whole training split.
 
@@ -134,9 +140,7 @@ class Standardize(Transform):
         mean = total / count.clamp_min(1)
         deviation = (squares / count.clamp_min(1) - mean.square()).clamp_min(0).sqrt()
         self.mean.copy_(mean + shift)
-        magnitude = self.mean.abs()
-        constant = torch.where(magnitude > 0, magnitude, 1.0)
-        self.scale.copy_(torch.where(deviation > 1e-6 * magnitude, deviation, constant))
+        self.scale.copy_(scale_of(deviation, self.mean))
 
     def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         return (values - self.mean) / self.scale, memory

@@ -1,6 +1,7 @@
 import re
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from rnn_lightning.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
 from rnn_lightning.series import Series, SeriesData, SineSeries, TimeIndex
+from rnn_lightning.series.storage import FileArray
 
 
 class Counting(Series):
@@ -223,6 +225,21 @@ def test_series_that_are_too_short_are_named(
 ) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         made(stage, *lengths, **options)
+
+
+def test_a_scratch_file_is_removed_where_its_series_is_refused(tmp_path: Path) -> None:
+    class Scratch(Counting):
+        def load(self) -> SeriesData:
+            data = super().load()
+            (tmp_path / "values").write_bytes(data.values.numpy().tobytes())
+            values: Any = FileArray(tmp_path / "values", "float32", (len(data.values), 1), scratch=True)
+            return replace(data, values=values)
+
+    source = Scratch(100)
+    source.num_features = 2
+    with pytest.raises(InputError, match="load\\(\\) gives 1 features"):
+        SequenceDataModule(source).setup("fit")
+    assert not (tmp_path / "values").exists()
 
 
 def test_a_series_that_lies_about_its_features_is_refused() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     Array = str  # the command line knows files alone
 
-MAPPED = ("float32", "float64", "float16", "int8", "uint8", "int16", "int32", "int64")
+MAPPED = ("float32", "float64", "float16", "int8", "int16", "int32", "int64")
 """Types of numbers that stay in their file; others are read into memory."""
 
 
@@ -88,7 +88,7 @@ class ArraySeries(Series):
 def rows_of(array: np.ndarray, num_rows: int, num_features: int) -> Tensor | FileArray:
     """The rows of all series: in the file where they lie in it one after another, in a type that torch knows."""
     mapped = isinstance(array, np.memmap) and array.flags.c_contiguous and array.dtype.name in MAPPED
-    if mapped and array.dtype.isnative and array.dtype != np.uint8:
+    if mapped and array.dtype.isnative:
         return FileArray(Path(str(array.filename)), array.dtype.name, (num_rows, num_features), array.offset)  # type: ignore[attr-defined]
     with np.errstate(over="ignore"):  # refused as infinite
         return torch.from_numpy(np.array(array, dtype=np.float32).reshape(num_rows, num_features))
