@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy.py sine random linear lstm airpassengers months --seeds 5
 
-Every seed runs ``fit`` with the config as it is; only the seeds change, of the weights and of the generated values. The
-forecast is that of the checkpoint which ``predict`` uses, and beside it that of the last weights.
+Every seed runs ``fit`` with the config as it is; only the seeds change, of the weights and of the generated
+values. The forecast is that of the checkpoint which ``predict`` uses, and beside it that of the last weights.
 """
 
 import argparse
@@ -106,7 +106,9 @@ def main() -> None:
         "airpassengers": airpassengers,
         "months": airpassengers,
     }
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", default=list(measures), help="configs to measure")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first_seed", type=int, default=0)
@@ -126,7 +128,9 @@ def main() -> None:
         for measure in results["best"][0]:
             best, last = ([result[measure] for result in results[kind]] for kind in ("best", "last"))
             numbers = " | ".join(f"{value:.3g}" for of in (best, last) for value in (np.median(of), max(of)))
-            print(f"| {name} | {measure} | {numbers} | {FLOORS[name]} | {np.median(seconds):.0f} |", flush=True)
+            print(
+                f"| {name} | {measure} | {numbers} | {FLOORS[name]} | {np.median(seconds):.0f} |", flush=True
+            )
 
 
 if __name__ == "__main__":

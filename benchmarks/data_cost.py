@@ -2,8 +2,8 @@
 
     python benchmarks/data_cost.py
 
-Memory is the resident memory of the process above what it was before ``setup``, in copies of the values; the peak includes
-what making the values takes.
+Memory is the resident memory of the process above what it was before ``setup``, in copies of the values; the
+peak includes what making the values takes.
 """
 
 import argparse
@@ -33,7 +33,9 @@ def resident_megabytes() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--num_values", type=int, default=10_000_000)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -41,7 +43,9 @@ def main() -> None:
     for num_steps in (2000, arguments.num_values):
         before = resident_megabytes()
         begin = time.process_time()
-        datamodule = SequenceDataModule(Noise(num_steps), context_length=100, scored_length=100, batch_size=64)
+        datamodule = SequenceDataModule(
+            Noise(num_steps), context_length=100, scored_length=100, batch_size=64
+        )
         datamodule.setup("fit")
         setup_seconds = time.process_time() - begin
         after_setup = resident_megabytes()
@@ -64,7 +68,9 @@ def main() -> None:
     print(f"peak of the process: {(peak - before) / megabytes:.2f} copies")
     print(f"first batch: {first:.2f} s CPU")
     small, large = batch_times.values()
-    print(f"a batch of 64 windows: {1e6 * large:.0f} us, {large / small:.2f} of that on a series of 2,000 values")
+    print(
+        f"a batch of 64 windows: {1e6 * large:.0f} us, {large / small:.2f} of that on a series of 2,000 values"
+    )
 
 
 if __name__ == "__main__":

@@ -2,14 +2,17 @@
 
     python benchmarks/generation.py --output benchmarks/results/generation.md
 
-Ours is ``generate`` from a warm state: all that a user pays after the context. Loop (a) calls the ``nn.LSTM``,
-``nn.GRU`` or ``nn.RNN`` and the readout once a step, loop (b) an ``nn.LSTMCell``, ``nn.GRUCell`` or ``nn.RNNCell`` a
-layer and the readout. All run the same weights on one CPU core under ``torch.inference_mode``. Their rounds alternate,
-short calls are repeated within a round, and the least CPU time of a call counts: what the work costs undisturbed.
+Ours is ``generate`` from a warm state: all that a user pays after the context. Loop (a) calls the
+``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` and the readout once a step, loop (b) an ``nn.LSTMCell``, ``nn.GRUCell``
+or ``nn.RNNCell`` a layer and the readout. All run the same weights on one CPU core under
+``torch.inference_mode``. Their rounds alternate, short calls are repeated within a round, and the least CPU
+time of a call counts: what the work costs undisturbed.
 
-    python benchmarks/generation.py --peers only --hidden 12 64 --layers 1 --output benchmarks/results/generation_peers.md
+    python benchmarks/generation.py --peers only --hidden 12 64 --layers 1 --output
+    benchmarks/results/generation_peers.md
 
-measures darts and neuralforecast, which it installs into virtual environments of their own (3.5 GB) in ``--peer_folder``.
+measures darts and neuralforecast, which it installs into virtual environments of their own (3.5 GB) in
+``--peer_folder``.
 """
 
 import argparse
@@ -31,42 +34,44 @@ import torch
 from torch import Tensor, nn
 
 from rnn_lightning import Forecaster
-from rnn_lightning.network import Cell, RecurrentNetwork, RecurrentState
-from rnn_lightning.rollout import State, generate, rollout, warm_up
+from rnn_lightning.model.network import Cell, RecurrentNetwork, RecurrentState
+from rnn_lightning.model.rollout import State, generate, rollout, warm_up
 
 NAMES: dict[Cell, str] = {"rnn_tanh": "Elman", "gru": "GRU", "lstm": "LSTM"}
 NUM_SAMPLES = 200
 MEASUREMENT_SECONDS = 0.02
 METHOD = """\
-One core, float32, CPU time, {horizon} steps of one feature, under `torch.inference_mode`. Ours is `generate` from a
-warm state, with all its checks and transforms; (a) is a loop over `nn.LSTM`, `nn.GRU` or `nn.RNN` called with one step,
-(b) a loop over `nn.LSTMCell`, `nn.GRUCell` or `nn.RNNCell`, each with its readout. Rounds alternate, calls shorter than
-20 ms are repeated within a round, the least time counts. The error is the largest absolute difference between ours and
-(a).\
+One core, float32, CPU time, {horizon} steps of one feature, under `torch.inference_mode`. Ours is `generate`
+from a warm state, with all its checks and transforms; (a) is a loop over `nn.LSTM`, `nn.GRU` or `nn.RNN`
+called with one step, (b) a loop over `nn.LSTMCell`, `nn.GRUCell` or `nn.RNNCell`, each with its readout.
+Rounds alternate, calls shorter than 20 ms are repeated within a round, the least time counts. The error is
+the largest absolute difference between ours and (a).\
 """
 PEERS = {"darts": "darts[torch]==0.48.*", "neuralforecast": "neuralforecast==3.3.*"}
 CONTEXT_LENGTH = 50
 PEER_METHOD = """\
-One core, float32, CPU time, {horizon} steps of one feature after a context of {context}. The peers are in virtual
-environments of their own with the same PyTorch: {versions}.
+One core, float32, CPU time, {horizon} steps of one feature after a context of {context}. The peers are in
+virtual environments of their own with the same PyTorch: {versions}.
 
-Each of their models is trained for one step on random numbers. After a warm-up, rounds alternate between the whole call and
-the generation inside it, three at least, and the least time counts. Case by case, ours is measured and right after it the
-peers, in a process each.
+Each of their models is trained for one step on random numbers. After a warm-up, rounds alternate between the
+whole call and the generation inside it, three at least, and the least time counts. Case by case, ours is
+measured and right after it the peers, in a process each.
 
-The whole call is what a user pays for a forecast of data in memory. Ours: `Forecaster.forecast` of an array. darts:
-`RNNModel.predict` of a list of `TimeSeries`, all in one batch, without warnings. neuralforecast: `NeuralForecast.predict`
-with `recurrent=True` and no scaler, of the data that it was fitted to and holds already. Both peers run without progress
-bar, logger, checkpoints and model summary; a Lightning `Trainer` is part of what they do.
+The whole call is what a user pays for a forecast of data in memory. Ours: `Forecaster.forecast` of an array.
+darts: `RNNModel.predict` of a list of `TimeSeries`, all in one batch, without warnings. neuralforecast:
+`NeuralForecast.predict` with `recurrent=True` and no scaler, of the data that it was fitted to and holds
+already. Both peers run without progress bar, logger, checkpoints and model summary; a Lightning `Trainer` is
+part of what they do.
 
-Generation alone begins with the context as a tensor and ends with the forecast as a tensor, under `torch.inference_mode`,
-with the warm-up on the context and without `Trainer`, data loader and data frames. Ours: `rollout`. darts: the module's
-`_get_batch_prediction`. neuralforecast: the model's `_predict_step_recurrent_batch`. These two are called again with what
-`predict` gave them, and their values are checked to be those of `predict`.
+Generation alone begins with the context as a tensor and ends with the forecast as a tensor, under
+`torch.inference_mode`, with the warm-up on the context and without `Trainer`, data loader and data frames.
+Ours: `rollout`. darts: the module's `_get_batch_prediction`. neuralforecast: the model's
+`_predict_step_recurrent_batch`. These two are called again with what `predict` gave them, and their values
+are checked to be those of `predict`.
 
-All networks have the same cells and sizes and a linear readout, with one exception: with `recurrent=True` the LSTM of
-neuralforecast has no readout but `proj_size=1`, so that its hidden state is the forecast itself, a single number. It is a
-smaller network, with less to compute in a step.\
+All networks have the same cells and sizes and a linear readout, with one exception: with `recurrent=True` the
+LSTM of neuralforecast has no readout but `proj_size=1`, so that its hidden state is the forecast itself, a
+single number. It is a smaller network, with less to compute in a step.\
 """
 GPU_TARGETS = {("lstm", 1): 20.0, ("gru", 1): 5.0, ("lstm", 2): 5.0}
 
@@ -127,10 +132,14 @@ def cells_of(network: RecurrentNetwork) -> list[nn.RNNCellBase]:
     return cells
 
 
-def cell_loop(network: RecurrentNetwork, cells: list[nn.RNNCellBase], state: RecurrentState, horizon: int) -> Tensor:
+def cell_loop(
+    network: RecurrentNetwork, cells: list[nn.RNNCellBase], state: RecurrentState, horizon: int
+) -> Tensor:
     """Loop (b): a cell for each layer."""
     lstm = network.cell == "lstm"
-    hiddens = list(zip(*(part.unbind(0) for part in state), strict=True)) if lstm else list(state[0].unbind(0))
+    hiddens = (
+        list(zip(*(part.unbind(0) for part in state), strict=True)) if lstm else list(state[0].unbind(0))
+    )
     values = []
     for _ in range(horizon):
         below = network.readout(hiddens[-1][0] if lstm else hiddens[-1])
@@ -141,7 +150,9 @@ def cell_loop(network: RecurrentNetwork, cells: list[nn.RNNCellBase], state: Rec
     return torch.stack(values, 1)
 
 
-def best_seconds(calls: list[Callable[[], object]], budget_seconds: float, clock: Callable[[], float]) -> list[float]:
+def best_seconds(
+    calls: list[Callable[[], object]], budget_seconds: float, clock: Callable[[], float]
+) -> list[float]:
     """The least time of each call, in alternating rounds of at least two and then until the budget is spent."""
     repeats = []
     for call in calls:
@@ -217,7 +228,9 @@ def sampling_row(horizon: int, budget_seconds: float) -> str:
     generator = torch.Generator().manual_seed(0)
     sampled, point = best_seconds(
         [
-            lambda: generate(network, state, horizon, num_samples=NUM_SAMPLES, noise=noise, generator=generator),
+            lambda: generate(
+                network, state, horizon, num_samples=NUM_SAMPLES, noise=noise, generator=generator
+            ),
             lambda: generate(network, states, horizon),
         ],
         budget_seconds,
@@ -274,7 +287,9 @@ def peer_tables(cases: list[Case], horizon: int, budget_seconds: float, folder: 
         for peer, python in pythons.items():
             try:
                 answer = measured_peer(python, peer, case, horizon, budget_seconds)
-                versions[peer] = ", ".join(f"{name} {version}" for name, version in answer["versions"].items())
+                versions[peer] = ", ".join(
+                    f"{name} {version}" for name, version in answer["versions"].items()
+                )
                 seconds.append(answer["seconds"])
             except subprocess.CalledProcessError as error:
                 print(error, file=sys.stderr, flush=True)
@@ -286,7 +301,9 @@ def peer_tables(cases: list[Case], horizon: int, budget_seconds: float, folder: 
             cells += [f"{second / ours:.1f}" for second in theirs]
             lines.append(f"| {' | '.join(cells)} |")
             print(lines[-1], file=sys.stderr, flush=True)
-    method = PEER_METHOD.format(horizon=horizon, context=CONTEXT_LENGTH, versions="; ".join(versions.values()) or "none")
+    method = PEER_METHOD.format(
+        horizon=horizon, context=CONTEXT_LENGTH, versions="; ".join(versions.values()) or "none"
+    )
     whole, alone = tables
     return "\n".join([method, "\n### The whole call\n", *whole, "\n### Generation alone\n", *alone, *missing])
 
@@ -317,7 +334,8 @@ def measured_peer(python: Path, peer: str, case: Case, horizon: int, budget_seco
     script = Path(__file__).resolve().with_name("peers_generation.py")
     settings = {"horizon": horizon, "context": CONTEXT_LENGTH, "budget_seconds": budget_seconds}
     single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    # A folder of its own, for what a peer writes beside it; -P: no module of ours takes the place of the peer's.
+    # A folder of its own, for what a peer writes beside it; -P: no module of ours takes the place of the
+    # peer's.
     with tempfile.TemporaryDirectory() as work:
         run = subprocess.run(
             [str(python), "-P", str(script), peer, json.dumps({**case._asdict(), **settings})],
@@ -344,9 +362,14 @@ def processor() -> str:
 def commit() -> str:
     """The commit that is measured, marked where the package has changed since."""
     try:
-        found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        found = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        )
         changed = subprocess.run(
-            ["git", "status", "--porcelain", "--", "rnn_lightning"], capture_output=True, text=True, check=True
+            ["git", "status", "--porcelain", "--", "rnn_lightning"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
@@ -354,15 +377,21 @@ def commit() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--hidden", type=int, nargs="+", default=[12, 64, 256], help="hidden sizes")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 256], help="numbers of series")
     parser.add_argument("--layers", type=int, nargs="+", default=[1, 2], help="numbers of layers")
     parser.add_argument("--cells", nargs="+", choices=[*NAMES], default=[*NAMES], help="kinds of cells")
     parser.add_argument("--horizon", type=int, default=1000, help="steps to generate")
-    parser.add_argument("--seconds", type=float, default=6.0, help="time to measure each row, at least two rounds")
+    parser.add_argument(
+        "--seconds", type=float, default=6.0, help="time to measure each row, at least two rounds"
+    )
     parser.add_argument("--output", type=Path, help="file to write the results to; printed in any case")
-    parser.add_argument("--peers", nargs="?", const="too", choices=["too", "only"], help="measure the peers, too or only")
+    parser.add_argument(
+        "--peers", nargs="?", const="too", choices=["too", "only"], help="measure the peers, too or only"
+    )
     parser.add_argument(
         "--peer_folder",
         type=Path,

@@ -3,16 +3,17 @@
     python benchmarks/large_data.py reading
     python benchmarks/large_data.py larger --sources npy parquet memory
 
-``reading``: ten million hourly values of 10,000 series, from before ``TableSeries`` to the first batch of windows.
-``larger``: files of 4 GB of float32 values, two features, on which the Trainer trains an LSTM of 32 units in one process
-and in two; beside it the same training on a small series in memory. The second feature of row ``k`` of ``n`` is
-``k / n``, so that a batch says where its windows begin: their Kolmogorov-Smirnov distance from a uniform distribution is
-given beside the one that 5 % of uniform samples of their number exceed.
+``reading``: ten million hourly values of 10,000 series, from before ``TableSeries`` to the first batch of
+windows. ``larger``: files of 4 GB of float32 values, two features, on which the Trainer trains an LSTM of 32
+units in one process and in two; beside it the same training on a small series in memory. The second feature
+of row ``k`` of ``n`` is ``k / n``, so that a batch says where its windows begin: their Kolmogorov-Smirnov
+distance from a uniform distribution is given beside the one that 5 % of uniform samples of their number
+exceed.
 
-Every measurement is a process of its own, and memory its peak resident memory (VmHWM) above what was resident after the
-imports and a small warm-up. A mapped file counts while its pages are mapped. With ``--cold`` the system is asked to forget
-the pages of the file before each measurement. The files are written to a temporary folder, or to ``--folder``, which keeps
-them for the next run.
+Every measurement is a process of its own, and memory its peak resident memory (VmHWM) above what was resident
+after the imports and a small warm-up. A mapped file counts while its pages are mapped. With ``--cold`` the
+system is asked to forget the pages of the file before each measurement. The files are written to a temporary
+folder, or to ``--folder``, which keeps them for the next run.
 """
 
 import argparse
@@ -37,7 +38,7 @@ import polars as pl
 import torch
 
 from rnn_lightning import Forecaster, SequenceDataModule, Series, SeriesData, TableSeries
-from rnn_lightning.series import ArraySeries
+from rnn_lightning.data import ArraySeries
 
 PIECE_ROWS = 4_000_000
 """Rows that are made together."""
@@ -84,9 +85,9 @@ def write_parquet(path: Path, num_rows: int, num_series: int, features: list[str
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         for number, (first, rows) in enumerate(pieces(num_series * length, dtype)):
             index, step = np.divmod(np.arange(first, first + len(rows)), length)
-            stamps = (step * 3_600_000_000 + int((START - datetime(1970, 1, 1)) / timedelta(microseconds=1))).astype(
-                np.int64
-            )
+            stamps = (
+                step * 3_600_000_000 + int((START - datetime(1970, 1, 1)) / timedelta(microseconds=1))
+            ).astype(np.int64)
             frame = pl.DataFrame(
                 {
                     "unique_id": names.gather(index),
@@ -162,7 +163,9 @@ class Watch(L.Callback):
     def __init__(self) -> None:
         self.starts: list[torch.Tensor] = []
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if batch_idx == 0:
             self.ready = time.perf_counter()
         self.starts.append(batch.values[:, 0, 1].clone())
@@ -190,7 +193,9 @@ def measure_training(kind: str, path: str, folder: str, num_batches: int, num_pr
         enable_model_summary=False,
         gradient_clip_val=1.0,
     )
-    trainer.fit(Forecaster(num_features=2, cell="lstm", hidden_size=32, transforms=["standardize"]), datamodule)
+    trainer.fit(
+        Forecaster(num_features=2, cell="lstm", hidden_size=32, transforms=["standardize"]), datamodule
+    )
     result = {
         "ready_seconds": watch.ready - begin,
         "wall_seconds": watch.wall / (num_batches - WARM_UP_BATCHES),
@@ -211,7 +216,9 @@ def measured(path: Path | None, cold: bool, *arguments: str) -> list[dict[str, A
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     with tempfile.TemporaryDirectory(dir=path.parent if path else None) as folder:
         words = [sys.executable, __file__, "measure", arguments[0], str(path), folder, *arguments[1:]]
-        process = subprocess.run(words, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+        process = subprocess.run(
+            words, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+        )
         results = [json.loads(file.read_text()) for file in sorted(Path(folder).glob("result-*.json"))]
     if process.returncode or not results:
         raise RuntimeError(f"{' '.join(words)}\n{process.stdout}\n{process.stderr}")
@@ -229,8 +236,15 @@ def report_reading(folder: Path, num_rows: int, num_series: int, cold: bool, rep
     path = folder / f"{num_rows}_{num_series}.parquet"
     if not path.exists():
         write_parquet(path, num_rows, num_series, ["y"], np.float64)
-    print(f"{num_rows:,} float64 values of {num_series:,} series, {path.stat().st_size / 1e6:.0f} MB of Parquet", flush=True)
-    print("| wall s | CPU s | peak MB | copies as float32 | as float64 | after, float32 copies |\n" + "|---" * 6 + "|")
+    print(
+        f"{num_rows:,} float64 values of {num_series:,} series, {path.stat().st_size / 1e6:.0f} MB of Parquet",
+        flush=True,
+    )
+    print(
+        "| wall s | CPU s | peak MB | copies as float32 | as float64 | after, float32 copies |\n"
+        + "|---" * 6
+        + "|"
+    )
     for _ in range(repeats):
         result = measured(path, cold, "reading")[0]
         copies = (
@@ -238,12 +252,22 @@ def report_reading(folder: Path, num_rows: int, num_series: int, cold: bool, rep
             result["peak_bytes"] / (8 * num_rows),
             result["after_bytes"] / (4 * num_rows),
         )
-        row = [f"{result['wall_seconds']:.1f}", f"{result['cpu_seconds']:.1f}", f"{result['peak_bytes'] / 1e6:.0f}"]
+        row = [
+            f"{result['wall_seconds']:.1f}",
+            f"{result['cpu_seconds']:.1f}",
+            f"{result['peak_bytes'] / 1e6:.0f}",
+        ]
         print(f"| {' | '.join([*row, *(f'{number:.2f}' for number in copies)])} |", flush=True)
 
 
 def report_larger(
-    folder: Path, gigabytes: float, num_series: int, kinds: list[str], processes: list[int], num_batches: int, cold: bool
+    folder: Path,
+    gigabytes: float,
+    num_series: int,
+    kinds: list[str],
+    processes: list[int],
+    num_batches: int,
+    cold: bool,
 ) -> None:
     num_rows = int(gigabytes * 1e9 / 8) // num_series * num_series
     paths: dict[str, Path | None] = {"memory": None}
@@ -275,10 +299,15 @@ def report_larger(
             length = {"memory": MEMORY_ROWS, "npy": num_rows, "parquet": num_rows // num_series}[kind]
             num_of_series = num_series if kind == "parquet" else 1
             index, place = np.divmod(starts * num_of_series, 1)
-            places = (index + np.minimum(place * length / (length - CONTEXT_LENGTH - SCORED_LENGTH), 1)) / num_of_series
+            places = (
+                index + np.minimum(place * length / (length - CONTEXT_LENGTH - SCORED_LENGTH), 1)
+            ) / num_of_series
             row = [
                 f"{max(result['ready_seconds'] for result in results):.1f}",
-                *(f"{1000 * np.mean([result[name] for result in results]):.2f}" for name in ("wall_seconds", "cpu_seconds")),
+                *(
+                    f"{1000 * np.mean([result[name] for result in results]):.2f}"
+                    for name in ("wall_seconds", "cpu_seconds")
+                ),
                 " ".join(f"{result['peak_bytes'] / 1e6:.0f}" for result in results),
                 f"{distance_from_uniform(places):.4f}",
                 f"{1.358 / np.sqrt(len(places)):.4f}",
@@ -296,14 +325,18 @@ def main() -> None:
         else:
             measure_training(kind, path, folder, *map(int, numbers))
         return
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("part", choices=["reading", "larger"])
     parser.add_argument("--rows", type=int, default=10_000_000, help="of reading")
     parser.add_argument("--series", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=3, help="of reading")
     parser.add_argument("--gigabytes", type=float, default=4.0, help="of larger")
     parser.add_argument("--batches", type=int, default=300, help="of larger, in each process")
-    parser.add_argument("--sources", nargs="+", default=["npy", "parquet", "memory"], choices=["npy", "parquet", "memory"])
+    parser.add_argument(
+        "--sources", nargs="+", default=["npy", "parquet", "memory"], choices=["npy", "parquet", "memory"]
+    )
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--folder", type=Path, help="for the files, which stay there")
     parser.add_argument("--cold", action="store_true")
@@ -315,7 +348,13 @@ def main() -> None:
         if arguments.part == "reading":
             report_reading(files, arguments.rows, arguments.series, arguments.cold, arguments.repeats)
         else:
-            larger = (arguments.gigabytes, arguments.series, arguments.sources, arguments.processes, arguments.batches)
+            larger = (
+                arguments.gigabytes,
+                arguments.series,
+                arguments.sources,
+                arguments.processes,
+                arguments.batches,
+            )
             report_larger(files, *larger, arguments.cold)
 
 

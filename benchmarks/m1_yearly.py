@@ -1,14 +1,17 @@
 """M1 Yearly, 181 series, the last six years of each: mean MASE over seeds, beside the published table.
 
-    python benchmarks/m1_yearly.py --export FOLDER               # where aeon is installed, which has the series
-    python benchmarks/m1_yearly.py FOLDER/m1_yearly.csv          # in the project's environment
-    python benchmarks/m1_yearly.py FOLDER/m1_yearly.csv --inner  # what the recipe was chosen by: the six years before
+    python benchmarks/m1_yearly.py --export FOLDER               # where aeon is installed, which has the
+    series python benchmarks/m1_yearly.py FOLDER/m1_yearly.csv          # in the project's environment python
+    benchmarks/m1_yearly.py FOLDER/m1_yearly.csv --inner  # what the recipe was chosen by: the six years
+    before
 
-The first writes ``unique_id, ds, y`` and checks the metric: MASE as in the Monash archive, the mean absolute error of the
-six forecasts over that of the naive forecast within the known years, its mean over the series. The published simple
-exponential smoothing is repeated for it, level and weight by least squares as R's ``ses`` finds them.
+The first writes ``unique_id, ds, y`` and checks the metric: MASE as in the Monash archive, the mean absolute
+error of the six forecasts over that of the naive forecast within the known years, its mean over the series.
+The published simple exponential smoothing is repeated for it, level and weight by least squares as R's
+``ses`` finds them.
 
-The recipe is fixed below. Each seed runs ``rnn-lightning fit`` with it on a table without the years to forecast.
+The recipe is fixed below. Each seed runs ``rnn-lightning fit`` with it on a table without the years to
+forecast.
 """
 
 import argparse
@@ -100,8 +103,12 @@ def export(folder: Path) -> None:
     with (folder / "m1_yearly.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["unique_id", "ds", "y"])
-        for name, start, values in zip(frame["series_name"], frame["start_timestamp"], frame["series_value"], strict=True):
-            writer.writerows((name, f"{start.year + year}-01-01", float(value)) for year, value in enumerate(values))
+        for name, start, values in zip(
+            frame["series_name"], frame["start_timestamp"], frame["series_value"], strict=True
+        ):
+            writer.writerows(
+                (name, f"{start.year + year}-01-01", float(value)) for year, value in enumerate(values)
+            )
     series = read(folder / "m1_yearly.csv")
     pairs = [(values[:-HORIZON], values[-HORIZON:]) for values in series.values()]
     print("| method | mean MASE | published |\n|---|---|---|")
@@ -133,8 +140,18 @@ def fitted_forecasts(path: Path, known: dict[str, np.ndarray], seed: int) -> tup
                 num_known = len(known.get(name, ()))
                 if num_known >= WINDOW:
                     writer.writerows(list(row.values()) for row in list(of_series)[:num_known])
-        options = [f"--seed_everything={seed}", f"--data.seed={seed}", "--experiment=m1", "--trainer.accelerator=cpu"]
-        options += ["--trainer.default_root_dir", folder, "--data.series=TableSeries", f"--data.series.path={table}"]
+        options = [
+            f"--seed_everything={seed}",
+            f"--data.seed={seed}",
+            "--experiment=m1",
+            "--trainer.accelerator=cpu",
+        ]
+        options += [
+            "--trainer.default_root_dir",
+            folder,
+            "--data.series=TableSeries",
+            f"--data.series.path={table}",
+        ]
         begin = time.process_time()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             run(["fit", *options, *RECIPE])
@@ -145,10 +162,14 @@ def fitted_forecasts(path: Path, known: dict[str, np.ndarray], seed: int) -> tup
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("path", type=Path, help="m1_yearly.csv, or for --export its folder")
     parser.add_argument("--export", action="store_true")
-    parser.add_argument("--inner", action="store_true", help="leave the last six years out, forecast the six before")
+    parser.add_argument(
+        "--inner", action="store_true", help="leave the last six years out, forecast the six before"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.export:
@@ -167,7 +188,10 @@ def main() -> None:
         seconds.append(of_fit)
     each = ", ".join(f"{value:.3f}" for value in results)
     print(f"{len(pairs)} series; seeds: {each}; {np.median(seconds):.1f} CPU s a fit\n")
-    rows = {f"here, median of {len(results)} seeds": float(np.median(results)), "here, worst seed": max(results)}
+    rows = {
+        f"here, median of {len(results)} seeds": float(np.median(results)),
+        "here, worst seed": max(results),
+    }
     rows |= {"naive, last value": mean_mase([naive(values) for values in known.values()], pairs)}
     rows |= {"drift": mean_mase([drift(values) for values in known.values()], pairs)}
     rows |= {} if arguments.inner else PUBLISHED

@@ -3,7 +3,8 @@
     python peers_generation.py darts '{"cell": "lstm", "hidden_size": 12, "num_layers": 1, "batch_size": 1,
         "horizon": 1000, "context": 50, "budget_seconds": 3}'
 
-The last line of the output is JSON: the versions, and the seconds of the whole ``predict`` and of the loop inside it.
+The last line of the output is JSON: the versions, and the seconds of the whole ``predict`` and of the loop
+inside it.
 """
 
 import importlib.metadata
@@ -38,7 +39,9 @@ class Calls(NamedTuple):
     generated: Callable[[Any], Any]
 
 
-def darts_calls(cell: str, hidden_size: int, num_layers: int, values: Any, horizon: int, context: int) -> Calls:
+def darts_calls(
+    cell: str, hidden_size: int, num_layers: int, values: Any, horizon: int, context: int
+) -> Calls:
     """The calls of ``RNNModel`` after one step of training, on a list of ``TimeSeries``."""
     from darts import TimeSeries  # type: ignore[import, unused-ignore]
     from darts.models import RNNModel  # type: ignore[import, unused-ignore]
@@ -58,7 +61,9 @@ def darts_calls(cell: str, hidden_size: int, num_layers: int, values: Any, horiz
     )
 
 
-def neuralforecast_calls(cell: str, hidden_size: int, num_layers: int, values: Any, horizon: int, context: int) -> Calls:
+def neuralforecast_calls(
+    cell: str, hidden_size: int, num_layers: int, values: Any, horizon: int, context: int
+) -> Calls:
     """The calls of ``RNN``, ``GRU`` or ``LSTM`` with ``recurrent=True`` after one step of training, on its own data."""
     import pandas as pd  # type: ignore[import, unused-ignore]
     from neuralforecast import NeuralForecast, models  # type: ignore[import, unused-ignore]
@@ -128,7 +133,9 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     peer, settings = sys.argv[1], json.loads(sys.argv[2])
-    horizon, context, budget_seconds = (settings.pop(name) for name in ("horizon", "context", "budget_seconds"))
+    horizon, context, budget_seconds = (
+        settings.pop(name) for name in ("horizon", "context", "budget_seconds")
+    )
     values = np.random.default_rng(0).standard_normal((settings.pop("batch_size"), context + 10), np.float32)
     calls = PEERS[peer](values=values, horizon=horizon, context=context, **settings)
     # The warm-up, and the proof that the inner loop is all of the generation.

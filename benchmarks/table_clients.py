@@ -1,12 +1,13 @@
 """Is ``forecast.csv`` read as it is by pandas, polars and utilsforecast? Fit and predict here, read there.
 
     python benchmarks/table_clients.py --make FOLDER     # in the project's environment
-    python benchmarks/table_clients.py FOLDER            # where pandas, polars and utilsforecast are installed
+    python benchmarks/table_clients.py FOLDER            # where pandas, polars and utilsforecast are
+    installed
 
-The first makes three monthly series, of which the last year is kept from the network, and forecasts it with intervals. The
-second joins forecast and truth by id and time stamp, and has utilsforecast evaluate the forecast and its interval;
-the values must be those that NumPy computes from the text of the files. No column is renamed: the join tells the two
-``y`` apart, ``y`` of the forecast and ``y_true``.
+The first makes three monthly series, of which the last year is kept from the network, and forecasts it with
+intervals. The second joins forecast and truth by id and time stamp, and has utilsforecast evaluate the
+forecast and its interval; the values must be those that NumPy computes from the text of the files. No column
+is renamed: the join tells the two ``y`` apart, ``y`` of the forecast and ``y_true``.
 """
 
 import argparse
@@ -45,7 +46,12 @@ def make(folder: Path) -> None:
             csv.writer(file).writerows([(*KEYS, "y"), *chosen])
     options = ["--trainer.default_root_dir", str(folder), "--trainer.accelerator=cpu", "--experiment=runs"]
     options += ["--data.series=TableSeries", f"--data.series.path={folder / 'history.csv'}"]
-    window = ["--data.context_length=24", "--data.scored_length=12", "--data.val_fraction=0.15", "--data.test_fraction=0"]
+    window = [
+        "--data.context_length=24",
+        "--data.scored_length=12",
+        "--data.val_fraction=0.15",
+        "--data.test_fraction=0",
+    ]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         run(["fit", *options, *window, "--model.transforms=[standardize_context]", "--trainer.max_epochs=3"])
         run(["predict", *options, f"--data.horizon={HORIZON}", "--data.num_samples=200"])
@@ -54,10 +60,14 @@ def make(folder: Path) -> None:
 
 
 def with_pandas(folder: Path) -> dict[str, float]:
-    pandas, utilsforecast = importlib.import_module("pandas"), importlib.import_module("utilsforecast.evaluation")
+    pandas, utilsforecast = (
+        importlib.import_module("pandas"),
+        importlib.import_module("utilsforecast.evaluation"),
+    )
     types = {"unique_id": str}  # 007 is a name
     history, truth, forecast = (
-        pandas.read_csv(folder / f"{name}.csv", dtype=types, parse_dates=["ds"]) for name in ("history", "truth", "forecast")
+        pandas.read_csv(folder / f"{name}.csv", dtype=types, parse_dates=["ds"])
+        for name in ("history", "truth", "forecast")
     )
     assert list(forecast.columns) == COLUMNS
     assert str(forecast["ds"].dtype).startswith("datetime64")
@@ -71,7 +81,10 @@ def with_pandas(folder: Path) -> dict[str, float]:
 
 
 def with_polars(folder: Path) -> dict[str, float]:
-    polars, utilsforecast = importlib.import_module("polars"), importlib.import_module("utilsforecast.evaluation")
+    polars, utilsforecast = (
+        importlib.import_module("polars"),
+        importlib.import_module("utilsforecast.evaluation"),
+    )
     types = {"unique_id": polars.String}
     history, truth, forecast = (
         polars.read_csv(folder / f"{name}.csv", schema_overrides=types, try_parse_dates=True)
@@ -104,7 +117,9 @@ def with_numpy(folder: Path) -> dict[str, float]:
             tables[name] = list(csv.DictReader(file))
     found: dict[str, list[float]] = {name: [] for name in METRICS}
     for series in dict.fromkeys(row["unique_id"] for row in tables["truth"]):
-        past, truth, forecast = ([row for row in tables[name] if row["unique_id"] == series] for name in tables)
+        past, truth, forecast = (
+            [row for row in tables[name] if row["unique_id"] == series] for name in tables
+        )
         assert [row["ds"] for row in truth] == [row["ds"] for row in forecast]
         y, true, low, high, known = (
             np.array([float(row[column]) for row in rows])
@@ -121,13 +136,18 @@ def with_numpy(folder: Path) -> dict[str, float]:
         found["rmse"].append(float(np.sqrt(np.mean((y - true) ** 2))))
         found["mase"].append(error / np.abs(known[12:] - known[:-12]).mean())
         found["coverage_level80"].append(float(np.mean((low <= true) & (true <= high))))
-        pinball = [np.maximum(q * (true - end), (q - 1) * (true - end)).mean() for q, end in ((0.1, low), (0.9, high))]
+        pinball = [
+            np.maximum(q * (true - end), (q - 1) * (true - end)).mean()
+            for q, end in ((0.1, low), (0.9, high))
+        ]
         found["mqloss"].append(float(np.mean(pinball)))
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--make", action="store_true", help="fit and predict here")
     arguments = parser.parse_args()
@@ -137,7 +157,11 @@ def main() -> None:
     versions = {name: importlib.metadata.version(name) for name in ("pandas", "polars", "utilsforecast")}
     print(", ".join(f"{name} {version}" for name, version in versions.items()) + "\n")
     expected = with_numpy(arguments.folder)
-    results = {"NumPy": expected, "pandas": with_pandas(arguments.folder), "polars": with_polars(arguments.folder)}
+    results = {
+        "NumPy": expected,
+        "pandas": with_pandas(arguments.folder),
+        "polars": with_polars(arguments.folder),
+    }
     print("| mean over the series | " + " | ".join(results) + " |\n|---|" + "---|" * len(results))
     for name, value in expected.items():
         row = [found[name] for found in results.values()]

@@ -2,9 +2,9 @@
 
     python benchmarks/throughput.py --output benchmarks/results/throughput.md
 
-LSTM-64, windows of 50 steps, the callbacks and settings of ``rnn-lightning fit`` without the progress bar. The rounds are
-interleaved; in each the time of 50 steps is taken several times, and the shortest of all rounds counts. Needs two cores that
-are not used by others: where they are, two processes suffer twice.
+LSTM-64, windows of 50 steps, the callbacks and settings of ``rnn-lightning fit`` without the progress bar.
+The rounds are interleaved; in each the time of 50 steps is taken several times, and the shortest of all
+rounds counts. Needs two cores that are not used by others: where they are, two processes suffer twice.
 """
 
 import argparse
@@ -49,7 +49,11 @@ def fit(rank: int, num: int, port: int, batch_size: int, num_steps: int, connect
         logging.getLogger(name).setLevel(logging.ERROR)
     if num > 1:  # as torchrun sets it
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num), "GROUP_RANK": "0"}
-        os.environ |= {"TORCHELASTIC_RUN_ID": "throughput", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        os.environ |= {
+            "TORCHELASTIC_RUN_ID": "throughput",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
     datamodule = SequenceDataModule(
         SineSeries(num_steps=5000, num_series=8),
         context_length=CONTEXT,
@@ -85,7 +89,10 @@ def step_seconds(num: int, batch_size: int) -> float:
         port = free.getsockname()[1]
     mine, theirs = context.Pipe()
     num_steps = STEPS * (5 if batch_size <= 128 else 3)
-    group = [context.Process(target=fit, args=(rank, num, port, batch_size, num_steps, theirs)) for rank in range(num)]
+    group = [
+        context.Process(target=fit, args=(rank, num, port, batch_size, num_steps, theirs))
+        for rank in range(num)
+    ]
     for process in group:
         process.start()
     theirs.close()
@@ -119,7 +126,9 @@ def processor() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[8, 32, 64, 128, 256, 512])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path)
@@ -130,13 +139,14 @@ def main() -> None:
     load_after = os.getloadavg()[0]
     text = f"""# Throughput of training, two processes against one
 
-{time.strftime("%Y-%m-%d")}, {processor()}, {os.cpu_count()} cores, Python {platform.python_version()}, PyTorch
-{torch.__version__}, Lightning {version("lightning")}. Load average before and after: {load_before:.1f}, {load_after:.1f}.
+{time.strftime("%Y-%m-%d")}, {processor()}, {os.cpu_count()} cores, Python {platform.python_version()},
+PyTorch {torch.__version__}, Lightning {version("lightning")}. Load average before and after:
+{load_before:.1f}, {load_after:.1f}.
 
 Command: `python benchmarks/throughput.py --batch_sizes {batch_sizes} --rounds {arguments.rounds}`
 
-LSTM-64, windows of {CONTEXT + SCORED} steps, 1 process on one core and 2 with a core each, gloo on one machine; best of the
-rounds.
+LSTM-64, windows of {CONTEXT + SCORED} steps, 1 process on one core and 2 with a core each, gloo on one
+machine; best of the rounds.
 
 {result}
 """

@@ -2,10 +2,10 @@
 
     taskset -c 0 python benchmarks/training_cost.py
 
-Fit runs with its default callbacks and logging: progress bar, CSV log, validation and two checkpoints an epoch of 200
-batches. The bare loop goes over ready batches in memory and does forward, loss, backward and ``torch.optim.Adam``; the
-"same work" loop clips gradients and follows the cosine schedule, as fit does. One process, one thread, batch 64, windows of
-50 steps; the rounds are interleaved and the fastest counts.
+Fit runs with its default callbacks and logging: progress bar, CSV log, validation and two checkpoints an
+epoch of 200 batches. The bare loop goes over ready batches in memory and does forward, loss, backward and
+``torch.optim.Adam``; the "same work" loop clips gradients and follows the cosine schedule, as fit does. One
+process, one thread, batch 64, windows of 50 steps; the rounds are interleaved and the fastest counts.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from rnn_lightning import RecurrentNetwork, SineSeries
 from rnn_lightning.cli import run
-from rnn_lightning.network import Cell
+from rnn_lightning.model.network import Cell
 
 CONTEXT, SCORED, BATCH = 20, 30, 64
 
@@ -32,7 +32,9 @@ def bare_step_seconds(cell: Cell, hidden_size: int, num_steps: int, same_work: b
     batches = list(values[starts[..., None] + torch.arange(CONTEXT + SCORED)])
     network = RecurrentNetwork(1, cell, hidden_size)
     optimizer = torch.optim.Adam(network.parameters(), 0.01)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / num_steps)))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / num_steps))
+    )
     begin = time.process_time()
     for step in range(num_steps):
         batch = batches[step % len(batches)]
@@ -68,7 +70,9 @@ def fit_seconds(cell: Cell, hidden_size: int, num_epochs: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=6, help="epochs in the longer of two fits")
     arguments = parser.parse_args()

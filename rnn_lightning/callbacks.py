@@ -18,8 +18,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from rnn_lightning.datamodule import SequenceDataModule
-from rnn_lightning.summary import as_text
+from rnn_lightning.data.datamodule import SequenceDataModule
+from rnn_lightning.data.summary import as_text
 
 SIGTERM_BATCHES = 10
 """Several processes ask each other every so many batches whether to stop: asking costs 0.3 ms."""
@@ -44,8 +44,9 @@ class DataSummary(L.Callback):
 class StopAtSigterm(L.Callback):
     """Ends a fit soon after any of its processes is sent SIGTERM, as schedulers do before they take a machine.
 
-    All processes leave after the same batch, so that a checkpoint can be written. Lightning's own handler, which this one
-    replaces during the fit, calls the other processes from within the signal handler and can wait for them for ever.
+    All processes leave after the same batch, so that a checkpoint can be written. Lightning's own handler,
+    which this one replaces during the fit, calls the other processes from within the signal handler and can
+    wait for them for ever.
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -76,9 +77,9 @@ class StopAtSigterm(L.Callback):
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the latest weights whose free-running error on the validation split is not clearly above the lowest so far.
 
-    Not clearly: within one standard error of it (Breiman et al., *Classification and Regression Trees*, 1984). The error of
-    a short and noisy validation split ranks the networks of a fit by luck, and later ones have been trained longer. A
-    resumed fit begins with the best checkpoint so far.
+    Not clearly: within one standard error of it (Breiman et al., *Classification and Regression Trees*,
+    1984). The error of a short and noisy validation split ranks the networks of a fit by luck, and later ones
+    have been trained longer. A resumed fit begins with the best checkpoint so far.
     """
 
     def __init__(self) -> None:
@@ -110,7 +111,10 @@ class BestCheckpoint(ModelCheckpoint):
             return False
         value = float(current)
         if value < self.lowest:
-            self.lowest, self.limit = value, value + float(trainer.callback_metrics["val_rollout_nrmse_error"])
+            self.lowest, self.limit = (
+                value,
+                value + float(trainer.callback_metrics["val_rollout_nrmse_error"]),
+            )
         return value <= self.limit
 
 
@@ -125,7 +129,9 @@ class LastCheckpoint(ModelCheckpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self.save_on_exception = True  # not earlier: a fit that fails to resume has no optimizer state to save
+        self.save_on_exception = (
+            True  # not earlier: a fit that fails to resume has no optimizer state to save
+        )
 
 
 class ProgressBar(TQDMProgressBar):
@@ -135,13 +141,17 @@ class ProgressBar(TQDMProgressBar):
         super().__init__(refresh_rate=20)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+        return {
+            name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"
+        }
 
 
 class WholeCheckpoints(TorchCheckpointIO):
     """Writes a checkpoint beside its final name and renames it, so that a kill or a full disk leaves the old one."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

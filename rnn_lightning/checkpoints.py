@@ -46,5 +46,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"--ckpt_path {path}: damaged, or not a checkpoint ({reason}).") from error
     if not isinstance(checkpoint, dict) or "rnn_lightning_version" not in checkpoint:
-        raise InputError(f"--ckpt_path {path}: a file of torch, but not a checkpoint that rnn-lightning wrote.")
+        raise InputError(
+            f"--ckpt_path {path}: a file of torch, but not a checkpoint that rnn-lightning wrote."
+        )
     return checkpoint

@@ -31,10 +31,10 @@ from rnn_lightning.callbacks import (
     WholeCheckpoints,
 )
 from rnn_lightning.checkpoints import newest_checkpoint, read_checkpoint
-from rnn_lightning.datamodule import SequenceDataModule
+from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
-from rnn_lightning.forecast_writer import ForecastWriter
 from rnn_lightning.forecaster import Forecaster
+from rnn_lightning.output.forecast_writer import ForecastWriter
 
 RUNS = "runs"
 EXPERIMENT = "default"
@@ -42,7 +42,8 @@ SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 
 LOST_PROCESS = """
-rnn-lightning: error: another process of this run has ended or cannot be reached. Its own message says why, above or in its
+rnn-lightning: error: another process of this run has ended or cannot be reached. Its own message says why,
+above or in its
 log; without one it was killed, often for want of memory. Go on with fit --ckpt_path last, or run predict again."""
 
 
@@ -79,7 +80,7 @@ class CommandLine(LightningCLI):
         parser.add_class_arguments(ForecastWriter, "forecast")
         for name in ("num_features", "num_covariates"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
-        parser.set_defaults({"data.series": {"class_path": "rnn_lightning.series.SineSeries"}})
+        parser.set_defaults({"data.series": {"class_path": "rnn_lightning.SineSeries"}})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, where a checkpoint is to be loaded with what it holds as the defaults.
@@ -91,7 +92,9 @@ class CommandLine(LightningCLI):
         args = words = with_file(list(args) if isinstance(args, list) else sys.argv[1:])
         subcommand = words[0] if words else ""
         asks_help = any(word in ("-h", "--help") or word.endswith(".help") for word in words)
-        chosen = None if asks_help or subcommand not in SUBCOMMANDS else self._checkpoint(subcommand, words[1:])
+        chosen = (
+            None if asks_help or subcommand not in SUBCOMMANDS else self._checkpoint(subcommand, words[1:])
+        )
         if chosen is None:
             super().parse_arguments(parser, args)
             return
@@ -128,7 +131,9 @@ class CommandLine(LightningCLI):
         if wanted is None and subcommand == "fit":
             return None
         if wanted in (None, "best", "last"):
-            folder = experiment_folder(settings["trainer.default_root_dir"], settings.get("experiment", EXPERIMENT))
+            folder = experiment_folder(
+                settings["trainer.default_root_dir"], settings.get("experiment", EXPERIMENT)
+            )
             return newest_checkpoint(folder, wanted or "best")
         return Path(wanted)
 
@@ -138,7 +143,11 @@ class CommandLine(LightningCLI):
     def after_fit(self) -> None:
         """Say where the checkpoints are, and how good the best one is."""
         for callback in self.trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.best_model_path and self.trainer.is_global_zero:
+            if (
+                isinstance(callback, ModelCheckpoint)
+                and callback.best_model_path
+                and self.trainer.is_global_zero
+            ):
                 value = callback.best_model_score  # None where a resumed fit has found no better one
                 score = f" ({callback.monitor} {value:.4g})" if value is not None else ""
                 print(f"Checkpoint: {os.path.relpath(callback.best_model_path)}{score}")
@@ -151,7 +160,9 @@ class CommandLine(LightningCLI):
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 root = config.trainer.default_root_dir or RUNS
-                raise InputError(f"--trainer.default_root_dir {root}: cannot be written ({error.strerror}).") from error
+                raise InputError(
+                    f"--trainer.default_root_dir {root}: cannot be written ({error.strerror})."
+                ) from error
             kwargs["logger"] = run_loggers(folder, str(self.subcommand))
         callbacks = config.trainer.callbacks or []
         callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
@@ -176,13 +187,19 @@ def with_file(words: list[str]) -> list[str]:
         return words
     subcommand, path, *options = words
     if options and Path(options[0]).suffix and not options[0].startswith("-"):
-        raise InputError(f"{subcommand} {path} {options[0]}: give one file, a folder, or a pattern in quotes.")
+        raise InputError(
+            f"{subcommand} {path} {options[0]}: give one file, a folder, or a pattern in quotes."
+        )
     if any(option.partition("=")[0] == "--data.series.path" for option in options):
         raise InputError(f"{subcommand} {path} and --data.series.path both name a table: give one.")
     named = [part.partition(".")[0] for part in Path(path).parts if not set(part) & set("*?[")]
     name = next((part for part in reversed(named) if part.strip("/")), EXPERIMENT)
     # Elsewhere the source comes from the checkpoint, with its options.
-    source = [f"--data.series={'ArraySeries' if path.endswith('.npy') else 'TableSeries'}"] if subcommand == "fit" else []
+    source = (
+        [f"--data.series={'ArraySeries' if path.endswith('.npy') else 'TableSeries'}"]
+        if subcommand == "fit"
+        else []
+    )
     return [subcommand, f"--experiment={name}", *source, *options, f"--data.series.path={path}"]
 
 
@@ -254,5 +271,6 @@ def run(args: Sequence[str] | None = None) -> None:
             error.add_note(LOST_PROCESS)
         raise
     except SIGTERMException:
-        # Where a process that Lightning started ends with an error, it kills the first one, which may still be at work.
+        # Where a process that Lightning started ends with an error, it kills the first one, which may still
+        # be at work.
         sys.exit(143 if os.environ.get("LOCAL_RANK", "0") == "0" else 0)

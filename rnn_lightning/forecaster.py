@@ -10,13 +10,13 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from rnn_lightning.batches import ForecastBatch, WindowBatch
-from rnn_lightning.datamodule import SequenceDataModule
+from rnn_lightning.data.batches import ForecastBatch, WindowBatch
+from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
-from rnn_lightning.loss import free_run, mean_squared_error, scored, teacher_forced
-from rnn_lightning.metrics import FreeRunError, ResidualMoments
-from rnn_lightning.network import Cell, RecurrentNetwork
-from rnn_lightning.rollout import State, generate, observe, rollout, warm_up
+from rnn_lightning.model.losses import free_run, mean_squared_error, scored, teacher_forced
+from rnn_lightning.model.metrics import FreeRunError, ResidualMoments
+from rnn_lightning.model.network import Cell, RecurrentNetwork
+from rnn_lightning.model.rollout import State, generate, observe, rollout, warm_up
 
 Transform = Literal["log", "difference", "standardize", "standardize_context"]
 Array = TypeVar("Array", np.ndarray, Tensor)
@@ -48,12 +48,13 @@ class Forecaster(L.LightningModule):
         hidden_size: hidden units of each layer.
         num_layers: number of recurrent layers.
         dropout: probability of dropout between recurrent layers.
-        transforms: transforms of the values, in this order: ``log``, ``difference``, ``standardize`` (by the training
-            split), ``standardize_context`` (by the context of each series).
+        transforms: transforms of the values, in this order: ``log``, ``difference``, ``standardize`` (by the
+            training split), ``standardize_context`` (by the context of each series).
         learning_rate: learning rate of Adam.
-        schedule: the learning rate stays ``constant``, or falls to zero over the whole fit as a half ``cosine``.
-        free_run_weight: weight, 0 to 1, of the error of the network's own free run over the scored steps in the loss; the
-            rest is that of the teacher-forced next step.
+        schedule: the learning rate stays ``constant``, or falls to zero over the whole fit as a half
+        ``cosine``.
+        free_run_weight: weight, 0 to 1, of the error of the network's own free run over the scored steps in
+            the loss; the rest is that of the teacher-forced next step.
         num_covariates: number of covariates; the command line takes it from the data.
     """
 
@@ -80,15 +81,19 @@ class Forecaster(L.LightningModule):
         transforms = list(transforms)  # a tuple would differ from what the command line makes of it
         self.save_hyperparameters()
         self.learning_rate, self.schedule, self.free_run_weight = learning_rate, schedule, free_run_weight
-        self.network = RecurrentNetwork(num_features, cell, hidden_size, num_layers, dropout, transforms, num_covariates)
+        self.network = RecurrentNetwork(
+            num_features, cell, hidden_size, num_layers, dropout, transforms, num_covariates
+        )
         self.residuals = ResidualMoments(num_features)
         self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
         self._losses: list[Tensor] = []
-        # DDP would send the buffers to all devices before every step, 0.9 ms: they are equal already, see _require_ready.
+        # DDP would send the buffers to all devices before every step, 0.9 ms: they are equal already, see
+        # _require_ready.
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the name of each hook it calls, 40 times a step; the way through nn.Module is 0.1 ms a step.
+        # Lightning notes the name of each hook it calls, 40 times a step; the way through nn.Module is 0.1 ms
+        # a step.
         if name == "_current_fx_name":
             self.__dict__[name] = value
         else:
@@ -135,7 +140,9 @@ class Forecaster(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         covariance = self.network.residual_covariance
-        covariance.copy_(self.residuals.compute().reshape_as(covariance))  # torchmetrics returns one number as a scalar
+        covariance.copy_(
+            self.residuals.compute().reshape_as(covariance)
+        )  # torchmetrics returns one number as a scalar
         errors = self.val_rollout.compute()
         # The metrics are those of all devices already; sync_dist tells Lightning that the devices agree.
         self.log("val_loss", covariance.diagonal().mean(), prog_bar=True, sync_dist=True)
@@ -188,7 +195,12 @@ class Forecaster(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def setup(self, stage: str) -> None:
-        if self.trainer.precision in ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16"):
+        if self.trainer.precision in (
+            "16-true",
+            "bf16-true",
+            "transformer-engine",
+            "transformer-engine-float16",
+        ):
             raise InputError(
                 f"--trainer.precision {self.trainer.precision} would round the data and their statistics to three digits: "
                 "choose bf16-mixed."
@@ -255,18 +267,19 @@ class Forecaster(L.LightningModule):
         """Forecast from a NumPy array or a tensor in the units of the data.
 
         Args:
-            context: the known steps, all of which are used: ``(time,)`` of one series with one feature, ``(time, feature)``
-                of one series, or ``(batch, time, feature)``; NaN is a value that is not known. The last
-                ``--data.context_length`` steps give what ``predict`` gives.
+            context: the known steps, all of which are used: ``(time,)`` of one series with one feature,
+                ``(time, feature)`` of one series, or ``(batch, time, feature)``; NaN is a value that is not
+                known. The last ``--data.context_length`` steps give what ``predict`` gives.
             horizon: number of steps to generate.
             covariates: those of the known steps and of the horizon, ``(time + horizon, covariate)`` or
-                ``(batch, time + horizon, covariate)``, for a network trained with covariates; over the horizon all must
-                be known.
+                ``(batch, time + horizon, covariate)``, for a network trained with covariates; over the
+                horizon all must be known.
             num_samples: number of sampled paths; None for the point forecast.
             seed: seed of the sampled paths.
 
         Returns:
-            Of the kind of ``context`` and with its axes, ``horizon`` in the place of ``time``; the samples are a first axis.
+            Of the kind of ``context`` and with its axes, ``horizon`` in the place of ``time``; the samples
+            are a first axis.
 
         Raises:
             InputError: see ``rollout``.
@@ -276,7 +289,9 @@ class Forecaster(L.LightningModule):
         batch = self._as_batch(context)
         known = self._as_batch(covariates)
         if known is not None and bool(known[:, batch.shape[1] :].isnan().any()):
-            raise InputError(f"the covariates of the horizon, the last {horizon} steps, must all be known: some are NaN.")
+            raise InputError(
+                f"the covariates of the horizon, the last {horizon} steps, must all be known: some are NaN."
+            )
         with torch.inference_mode():
             noise = sampling(num_samples, seed, range(len(batch)))
             values = self._evaluated(rollout, batch, horizon, covariates=known, **noise)
@@ -293,7 +308,9 @@ class Forecaster(L.LightningModule):
         """The state after a history, with axes as for ``forecast``; see ``rollout.warm_up``."""
         return self._evaluated(warm_up, self._as_batch(history), self._as_batch(covariates))
 
-    def observe(self, state: State, values: np.ndarray | Tensor, covariates: np.ndarray | Tensor | None = None) -> State:
+    def observe(
+        self, state: State, values: np.ndarray | Tensor, covariates: np.ndarray | Tensor | None = None
+    ) -> State:
         """The state after new values that follow it, with axes as for ``forecast``; see ``rollout.observe``."""
         return self._evaluated(observe, state, self._as_batch(values), self._as_batch(covariates))
 
@@ -358,7 +375,11 @@ class Forecaster(L.LightningModule):
     def _as_batch(self, values: np.ndarray | Tensor | None) -> Tensor | None:
         if values is None:
             return None
-        tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, np.float64, order="C"))
+        tensor = (
+            values
+            if isinstance(values, Tensor)
+            else torch.from_numpy(np.array(values, np.float64, order="C"))
+        )
         tensor = tensor.to(self.network.readout.weight)
         if tensor.ndim == 1:
             tensor = tensor[:, None]

@@ -2,8 +2,12 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import polars as pl
+import polars.selectors as cs
 import pytest
 import torch
 
@@ -49,7 +53,9 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_no_scrap(tmp_path: Path) -> N
 
 
 def test_the_newest_checkpoint_is_found_by_time(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no best checkpoint in .*: run fit with the same --experiment first"):
+    with pytest.raises(
+        InputError, match=r"no best checkpoint in .*: run fit with the same --experiment first"
+    ):
         newest_checkpoint(tmp_path, "best")
     for seconds, number in enumerate((2, 10, 9)):
         folder = tmp_path / f"fit_{number}/checkpoints"
@@ -60,3 +66,16 @@ def test_the_newest_checkpoint_is_found_by_time(tmp_path: Path) -> None:
     (tmp_path / "fit_2/checkpoints/best.ckpt").touch()
     assert newest_checkpoint(tmp_path, "best").parts[-3:] == ("fit_2", "checkpoints", "best.ckpt")
     assert newest_checkpoint(tmp_path, "last").parts[-3] == "fit_9"
+
+
+@pytest.mark.parametrize("name", ["sine", "table"])
+def test_checkpoints_of_version_0_1_forecast_what_they_did(
+    rnn_lightning: Callable[..., None], name: str
+) -> None:
+    fixture = Path(__file__).parent / "fixtures" / f"version_0.1_{name}"
+    rnn_lightning("predict", f"--ckpt_path={fixture}.ckpt", "--data.horizon=6", "--forecast.plot=false")
+    now, before = pl.read_csv("runs/default/predict_0/forecast.csv"), pl.read_csv(f"{fixture}.csv")
+    assert now.columns == before.columns
+    assert now.drop(cs.float()).equals(before.drop(cs.float()))
+    for column in before.select(cs.float()).columns:
+        np.testing.assert_allclose(now[column], before[column], rtol=1e-5, atol=1e-6)

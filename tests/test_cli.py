@@ -18,7 +18,7 @@ from rnn_lightning import Forecaster, SineSeries
 from rnn_lightning.__main__ import HELP
 from rnn_lightning.cli import SUBCOMMANDS, with_file
 from rnn_lightning.errors import InputError
-from rnn_lightning.metrics import FreeRunError
+from rnn_lightning.model.metrics import FreeRunError
 
 Call = Callable[..., None]
 SHORT = (
@@ -40,9 +40,13 @@ def saved_config(folder: str) -> Any:
     return yaml.safe_load(Path(folder, "config.yaml").read_text())
 
 
-def test_from_fit_to_forecast_file_and_picture(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_fit_to_forecast_file_and_picture(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
     rnn_lightning("fit", *SHORT)
-    assert "Checkpoint: runs/default/fit_0/checkpoints/best.ckpt (val_rollout_nrmse " in capsys.readouterr().out
+    assert (
+        "Checkpoint: runs/default/fit_0/checkpoints/best.ckpt (val_rollout_nrmse " in capsys.readouterr().out
+    )
     rnn_lightning("predict", "--data.horizon=7", "--data.context_length=30")
     said = capsys.readouterr().out
     assert "Checkpoint: runs/default/fit_0/checkpoints/best.ckpt" in said
@@ -70,7 +74,12 @@ def test_runs_are_kept_apart_and_the_newest_best_checkpoint_is_used(
     rnn_lightning("predict", "--experiment=a")
     rnn_lightning("predict", "--experiment=a", "--data.horizon=3")
     assert "Checkpoint: runs/a/fit_1/checkpoints/best.ckpt" in capsys.readouterr().out
-    assert sorted(path.name for path in Path("runs/a").iterdir()) == ["fit_0", "fit_1", "predict_0", "predict_1"]
+    assert sorted(path.name for path in Path("runs/a").iterdir()) == [
+        "fit_0",
+        "fit_1",
+        "predict_0",
+        "predict_1",
+    ]
     assert len(pl.read_csv("runs/a/predict_0/forecast.csv")) == 24
     assert len(pl.read_csv("runs/a/predict_1/forecast.csv")) == 3
     for name in ("config.yaml", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
@@ -107,20 +116,27 @@ def test_sampled_paths_give_intervals(rnn_lightning: Call) -> None:
 def test_a_table_needs_no_config(rnn_lightning: Call) -> None:
     rnn_lightning("fit", *SHORT, "--data.series=TableSeries", "--data.series.path=data/airpassengers.csv")
     rnn_lightning("predict")
-    Path("other.csv").write_text("ds,y\n" + "".join(f"2020-{month:02d}-29,{month}\n" for month in range(1, 13)))
+    Path("other.csv").write_text(
+        "ds,y\n" + "".join(f"2020-{month:02d}-29,{month}\n" for month in range(1, 13))
+    )
     rnn_lightning("predict", "--data.series.path=other.csv", "--data.context_length=12")
     assert pl.read_csv("runs/default/predict_1/forecast.csv")["ds"][0] == "2021-01-29"
     table = pl.read_csv("runs/default/predict_0/forecast.csv", try_parse_dates=True)
     history = pl.read_csv("data/airpassengers.csv", try_parse_dates=True)
     appended = pl.concat([history.cast({"y": pl.Float64}), table])
-    assert appended["ds"].to_list() == pl.date_range(pl.date(1949, 1, 1), pl.date(1962, 12, 1), "1mo", eager=True).to_list()
+    assert (
+        appended["ds"].to_list()
+        == pl.date_range(pl.date(1949, 1, 1), pl.date(1962, 12, 1), "1mo", eager=True).to_list()
+    )
 
 
 def test_a_file_is_the_shortest_command(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
     """Two series of other scales and lengths, the second shorter than a window, with a gap and an empty value."""
     rows = [f"big,2024-{month:02d}-01,{1000 + 100 * month}" for month in range(1, 13)]
     rows += [f"big,2025-{month:02d}-01,{2200 + 100 * month}" for month in range(1, 13)]
-    rows += [f"small,2025-{month:02d}-01,{'' if month == 9 else month / 10}" for month in (5, 6, 8, 9, 10, 11, 12)]
+    rows += [
+        f"small,2025-{month:02d}-01,{'' if month == 9 else month / 10}" for month in (5, 6, 8, 9, 10, 11, 12)
+    ]
     Path("sales.csv").write_text("shop,ds,y\n" + "\n".join(rows) + "\n")
     rnn_lightning("fit", "sales.csv", "--data.series.id_column=shop", *SHORT)
     said = capsys.readouterr().out
@@ -128,7 +144,9 @@ def test_a_file_is_the_shortest_command(rnn_lightning: Call, capsys: pytest.Capt
     summary = json.loads(Path("runs/sales/fit_0/data.json").read_text())
     assert summary["missing"]["by_feature"]["y"]["values"] == 2
     assert summary["splits"]["train"]["padded_series"] == 2
-    rnn_lightning("predict", "sales.csv", "--data.horizon=3", "--data.num_samples=20", "--forecast.plot_ids=[small]")
+    rnn_lightning(
+        "predict", "sales.csv", "--data.horizon=3", "--data.num_samples=20", "--forecast.plot_ids=[small]"
+    )
     table = pl.read_csv("runs/sales/predict_0/forecast.csv", try_parse_dates=True)
     assert table.columns == ["shop", "ds", "y", "y-lo-80", "y-hi-80"]
     assert table["shop"].to_list() == ["big"] * 3 + ["small"] * 3
@@ -161,7 +179,9 @@ def test_a_network_is_not_asked_for_steps_it_was_not_trained_on(
 ) -> None:
     for name, unit in (("daily", 24), ("hourly", 1)):
         stamps = [datetime(2025, 1, 1) + timedelta(hours=unit * step) for step in range(60)]
-        Path(f"{name}.csv").write_text("ds,y\n" + "".join(f"{stamp.isoformat()},{stamp.day}\n" for stamp in stamps))
+        Path(f"{name}.csv").write_text(
+            "ds,y\n" + "".join(f"{stamp.isoformat()},{stamp.day}\n" for stamp in stamps)
+        )
     rnn_lightning("fit", "daily.csv", *SHORT)
     error = error_of(rnn_lightning, capsys, "predict", "hourly.csv", "--experiment=daily")
     assert "the series have steps of 1h, and the network was trained on steps of 1d" in error
@@ -171,25 +191,36 @@ def test_a_network_is_not_asked_for_steps_it_was_not_trained_on(
 
 
 def test_a_calendar_ends_with_the_year_9999(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("years.csv").write_text("ds,y\n" + "".join(f"{year}-01-01,{year % 7}\n" for year in range(1900, 2000)))
+    Path("years.csv").write_text(
+        "ds,y\n" + "".join(f"{year}-01-01,{year % 7}\n" for year in range(1900, 2000))
+    )
     rnn_lightning("fit", "years.csv", *SHORT)
     error = error_of(rnn_lightning, capsys, "predict", "years.csv", "--data.horizon=9000")
     assert "--data.horizon 9000 leads series 'years' beyond the year 9999" in error
     assert not list(Path("runs/years/predict_0").glob("forecast*"))
 
 
-def test_a_folder_for_runs_that_cannot_be_written_is_named(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_for_runs_that_cannot_be_written_is_named(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("file").write_text("")
     error = error_of(rnn_lightning, capsys, "fit", *SHORT, "--trainer.default_root_dir=file/runs")
     assert "--trainer.default_root_dir file/runs: cannot be written" in error
 
 
-def test_covariates_must_reach_over_the_horizon(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [f"{shop},{step},{step % 5 if step < 50 else ''},{step % 5}" for shop in "ab" for step in range(54)]
+def test_covariates_must_reach_over_the_horizon(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        f"{shop},{step},{step % 5 if step < 50 else ''},{step % 5}" for shop in "ab" for step in range(54)
+    ]
     Path("sales.csv").write_text("unique_id,ds,y,promo\n" + "\n".join(rows) + "\n")
     rnn_lightning("fit", "sales.csv", "--data.series.covariate_columns=promo", *SHORT)
     error = error_of(rnn_lightning, capsys, "predict", "sales.csv", "--data.horizon=6")
-    assert "the covariates promo are not known over --data.horizon 6 after the last value of 'a' (2 steps, ds = 54" in error
+    assert (
+        "the covariates promo are not known over --data.horizon 6 after the last value of 'a' (2 steps, ds = 54"
+        in error
+    )
     assert "'b' (2 steps" in error
     rnn_lightning("predict", "sales.csv", "--data.horizon=4")
     assert pl.read_csv("runs/sales/predict_1/forecast.csv")["ds"].to_list() == [50, 51, 52, 53] * 2
@@ -270,7 +301,9 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
 ) -> None:
     loss = Forecaster._loss
     monkeypatch.setattr(
-        Forecaster, "_loss", lambda self, batch: loss(self, batch) * (torch.nan if self.global_step == 30 else 1)
+        Forecaster,
+        "_loss",
+        lambda self, batch: loss(self, batch) * (torch.nan if self.global_step == 30 else 1),
     )
     error = error_of(rnn_lightning, capsys, "fit", *SHORT, "--trainer.max_epochs=3")
     assert "the loss is nan at step 30: training has diverged. Lower --model.learning_rate" in error
@@ -290,11 +323,20 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
             ["fit", "--trainer.max_epoch=3"],
             ["unrecognized arguments: --trainer.max_epoch=3", "mean --trainer.max_epochs?"],
         ),
-        (["fit", "--config=wrong.yaml"], ["does not accept option 'model.hiden'", "mean --model.hidden_size?"]),
+        (
+            ["fit", "--config=wrong.yaml"],
+            ["does not accept option 'model.hiden'", "mean --model.hidden_size?"],
+        ),
         (["fit", "--model.cell=elman"], ["model.cell", "'rnn_tanh', 'rnn_relu', 'gru', 'lstm'", "elman"]),
         (["fit", "--data.context_length=0"], ["--data.context_length must be at least 1, got 0"]),
-        (["predict", "--ckpt_path=ok.ckpt", "--data.horizon=0"], ["--data.horizon must be at least 1, got 0"]),
-        (["fit", "--data.series.num_steps=1"], ["no series has two steps to train on: the longest, '0', has 1 in all"]),
+        (
+            ["predict", "--ckpt_path=ok.ckpt", "--data.horizon=0"],
+            ["--data.horizon must be at least 1, got 0"],
+        ),
+        (
+            ["fit", "--data.series.num_steps=1"],
+            ["no series has two steps to train on: the longest, '0', has 1 in all"],
+        ),
         (
             ["fit", "--data.series=TableSeries", "--data.series.path=no.csv"],
             ["--data.series.path no.csv: no such file"],
@@ -305,7 +347,9 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         ),
         (
             ["predict"],
-            ["no best checkpoint in runs/default/fit_*/checkpoints: run fit with the same --experiment first"],
+            [
+                "no best checkpoint in runs/default/fit_*/checkpoints: run fit with the same --experiment first"
+            ],
         ),
         (["fit", "--ckpt_path=last"], ["no last checkpoint in runs/default"]),
         (["test", "--ckpt_path=none.ckpt"], ["--ckpt_path none.ckpt: no such file"]),
@@ -313,7 +357,10 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         (["predict", "--ckpt_path=empty.ckpt"], ["--ckpt_path empty.ckpt: damaged, or not a checkpoint"]),
         (["predict", "--ckpt_path=flipped.ckpt"], ["--ckpt_path flipped.ckpt: damaged", "archive/data/0"]),
         (["predict", "--ckpt_path=other.ckpt"], ["not a checkpoint that rnn-lightning wrote"]),
-        (["predict", "--ckpt_path=ok.ckpt", "--model.hidden_size=9"], ["--model.hidden_size is 9", "network with 6"]),
+        (
+            ["predict", "--ckpt_path=ok.ckpt", "--model.hidden_size=9"],
+            ["--model.hidden_size is 9", "network with 6"],
+        ),
         (
             ["predict", "--ckpt_path=ok.ckpt", "--data.series=RandomSeries", "--data.series.num_features=2"],
             ["the data have 2 features, and the checkpoint holds a network with 1"],
@@ -326,11 +373,18 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
             ["predict", "--ckpt_path=ok.ckpt", "--data.num_samples=1"],
             ["--data.num_samples 1: an interval needs two"],
         ),
-        (["fit", "--forecast.levels=[100]"], ["--forecast.levels must be between 0 and 100 percent, got 100"]),
+        (
+            ["fit", "--forecast.levels=[100]"],
+            ["--forecast.levels must be between 0 and 100 percent, got 100"],
+        ),
     ],
 )
 def test_wrong_input_ends_before_training_with_the_option_and_the_remedy(
-    rnn_lightning: Call, capsys: pytest.CaptureFixture[str], checkpoint: Path, args: list[str], messages: list[str]
+    rnn_lightning: Call,
+    capsys: pytest.CaptureFixture[str],
+    checkpoint: Path,
+    args: list[str],
+    messages: list[str],
 ) -> None:
     if "--trainer.accelerator=gpu" in args and torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -367,7 +421,10 @@ def test_the_config_a_run_leaves_runs_again(rnn_lightning: Call) -> None:
     rnn_lightning("fit", "--config=runs/default/fit_0/config.yaml")
     first, second = saved_config("runs/default/fit_0"), saved_config("runs/default/fit_1")
     assert first == second
-    assert Path("runs/default/fit_0/metrics.csv").read_text() == Path("runs/default/fit_1/metrics.csv").read_text()
+    assert (
+        Path("runs/default/fit_0/metrics.csv").read_text()
+        == Path("runs/default/fit_1/metrics.csv").read_text()
+    )
 
 
 def test_without_validation_the_best_checkpoint_is_the_last(rnn_lightning: Call) -> None:
@@ -382,6 +439,10 @@ def test_help_and_version_come_without_heavy_imports() -> None:
         "heavy = {'torch', 'lightning', 'matplotlib', 'tensorboard', 'polars'} & set(sys.modules); assert not heavy, heavy"
     )
     for option, expected in (("--help", "usage: rnn-lightning"), ("--version", "rnn-lightning 0.1.0")):
-        done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, option], capture_output=True, text=True, check=True
+        )
         assert done.stdout.startswith(expected)
-    assert [line.split()[0] for line in HELP.split("commands:\n")[1].split("\n\n")[0].splitlines()] == list(SUBCOMMANDS)
+    assert [line.split()[0] for line in HELP.split("commands:\n")[1].split("\n\n")[0].splitlines()] == list(
+        SUBCOMMANDS
+    )

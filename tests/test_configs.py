@@ -28,7 +28,9 @@ def test_a_config_serves_fit_test_and_predict(
     settings = yaml.safe_load(Path(config).read_text())
     id_column = settings["data"]["series"]["init_args"].get("id_column", "unique_id")
     assert len(table) == settings["data"]["horizon"] * table[id_column].n_unique()
-    assert not any(table[column].is_null().any() or table[column].is_nan().any() for column in table.columns[2:])
+    assert not any(
+        table[column].is_null().any() or table[column].is_nan().any() for column in table.columns[2:]
+    )
     checkpoint = f"runs/{name}/fit_0/checkpoints/best.ckpt"
     assert torch.serialization.get_unsafe_globals_in_checkpoint(checkpoint) == []
     assert Forecaster.load_from_checkpoint(checkpoint).network.cell == settings["model"]["cell"]
@@ -64,7 +66,7 @@ def test_random_has_the_error_of_its_mean(rnn_lightning: Callable[..., None]) ->
 
 def test_every_setting_is_known_to_the_help() -> None:
     """A config cannot name an option that does nothing: every key is an argument of its class."""
-    from rnn_lightning import SequenceDataModule, series
+    from rnn_lightning import SequenceDataModule, data
 
     for name in NAMES:
         settings = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
@@ -72,4 +74,4 @@ def test_every_setting_is_known_to_the_help() -> None:
         parser.add_class_arguments(Forecaster, "model")
         parser.add_class_arguments(SequenceDataModule, "data")
         parsed = parser.parse_object({"model": settings["model"], "data": settings["data"]})
-        assert issubclass(getattr(series, parsed.data.series.class_path.rpartition(".")[2]), series.Series)
+        assert issubclass(getattr(data, parsed.data.series.class_path.rpartition(".")[2]), data.Series)

@@ -29,17 +29,21 @@ from lightning.pytorch.loggers import CSVLogger
 from rnn_lightning import Forecaster, RandomSeries, SequenceDataModule, SeriesData, SineSeries
 from rnn_lightning.cli import run
 from rnn_lightning.errors import InputError
-from rnn_lightning.forecast_writer import ForecastWriter
+from rnn_lightning.output.forecast_writer import ForecastWriter
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["lightning.pytorch.cli", "polars", "rnn_lightning.cli"])  # imported once for all tests
+CONTEXT.set_forkserver_preload(
+    ["lightning.pytorch.cli", "polars", "rnn_lightning.cli"]
+)  # imported once for all tests
 
 
 class Failure(str):
     """The traceback of a process, or a note of its end."""
 
 
-def start_group(num: int, function: Callable[..., Any], *args: Any) -> list[tuple[ForkServerProcess, Connection]]:
+def start_group(
+    num: int, function: Callable[..., Any], *args: Any
+) -> list[tuple[ForkServerProcess, Connection]]:
     """Start ``function(*args)`` in ``num`` processes that make a group."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -48,7 +52,9 @@ def start_group(num: int, function: Callable[..., Any], *args: Any) -> list[tupl
     for rank in range(num):
         mine, theirs = CONTEXT.Pipe()
         process = CONTEXT.Process(
-            target=work, args=(rank, num, port, theirs, warnings.filters, os.getcwd(), function, args), daemon=True
+            target=work,
+            args=(rank, num, port, theirs, warnings.filters, os.getcwd(), function, args),
+            daemon=True,
         )
         process.start()
         theirs.close()
@@ -81,7 +87,14 @@ def in_group(num: int, function: Callable[..., Any], *args: Any) -> list[Any]:
 
 
 def work(
-    rank: int, num: int, port: int, connection: Connection, filters: Any, folder: str, function: Any, args: Any
+    rank: int,
+    num: int,
+    port: int,
+    connection: Connection,
+    filters: Any,
+    folder: str,
+    function: Any,
+    args: Any,
 ) -> None:
     from lightning.pytorch.utilities import rank_zero_only
     from torchmetrics.utilities import prints
@@ -94,7 +107,12 @@ def work(
     for only in (rank_zero_only, prints.rank_zero_only):
         only.rank = rank  # type: ignore[union-attr]
     if num > 1:
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
+        os.environ |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "GROUP_RANK": "0",
+            "TORCHELASTIC_RUN_ID": "test",
+        }
         os.environ |= {"WORLD_SIZE": str(num), "LOCAL_WORLD_SIZE": str(num)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     try:
@@ -108,7 +126,12 @@ def trainer(folder: Path, **options: Any) -> L.Trainer:
     num = int(os.environ.get("WORLD_SIZE", "1"))
     names = ["logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"]
     quiet: dict[str, Any] = dict.fromkeys(names, False)
-    settings = {"accelerator": "cpu", "devices": num, "strategy": "ddp" if num > 1 else "auto", "num_sanity_val_steps": 0}
+    settings = {
+        "accelerator": "cpu",
+        "devices": num,
+        "strategy": "ddp" if num > 1 else "auto",
+        "num_sanity_val_steps": 0,
+    }
     return L.Trainer(**{**quiet, **settings, "default_root_dir": folder, **options})
 
 
@@ -125,7 +148,11 @@ def predict_cases(folder: Path) -> None:
     for num_series in (1, 2, 3, 7, 100):
         for batch_size in (1, 4, 64):
             datamodule = SequenceDataModule(
-                RandomSeries(num_series, 30, 2), context_length=10, horizon=5, batch_size=batch_size, num_samples=20
+                RandomSeries(num_series, 30, 2),
+                context_length=10,
+                horizon=5,
+                batch_size=batch_size,
+                num_samples=20,
             )
             predict = trainer(folder / f"{num_series}-{batch_size}", callbacks=[ForecastWriter(plot=False)])
             predict.predict(forecaster(), datamodule, return_predictions=False)
@@ -140,7 +167,9 @@ def test_predict_writes_the_same_file_whatever_the_number_of_devices(tmp_path: P
         assert expected["unique_id"].to_list() == [index for index in range(num_series) for _ in range(5)]
         values = ["y0", "y0-lo-80", "y0-hi-80", "y1", "y1-lo-80", "y1-hi-80"]
         assert expected.columns == ["unique_id", "ds", *values]
-        for folder in (tmp_path / str(num) / f"{num_series}-{size}" for num in (1, 2, 3) for size in (1, 4, 64)):
+        for folder in (
+            tmp_path / str(num) / f"{num_series}-{size}" for num in (1, 2, 3) for size in (1, 4, 64)
+        ):
             assert [path.name for path in folder.iterdir()] == ["forecast.csv"]
             table = pl.read_csv(folder / "forecast.csv")
             assert table.select("unique_id", "ds").equals(expected.select("unique_id", "ds"))
@@ -258,7 +287,9 @@ def weights(path: Path | str) -> dict[str, torch.Tensor]:
     return state
 
 
-def test_values_in_a_file_serve_all_processes_as_those_in_memory_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_in_a_file_serve_all_processes_as_those_in_memory_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     rows: list[tuple[Any, ...]] = [
         (f"s{i}", step, math.sin(step / 3 + i), step % 5) for i in range(3) for step in range(119)
@@ -272,7 +303,10 @@ def test_values_in_a_file_serve_all_processes_as_those_in_memory_do(tmp_path: Pa
     predict = "predict table.parquet --data.horizon=5 --trainer.enable_progress_bar=false --experiment="
     in_memory = start_group(1, commands, f"{fit}memory --data.batch_size=12", f"{predict}memory")
     file = "--data.series.scratch_folder=scratch"
-    assert in_group(2, commands, f"{fit}file --data.batch_size=6 {file}", f"{predict}file") == [[0, 0], [0, 0]]
+    assert in_group(2, commands, f"{fit}file --data.batch_size=6 {file}", f"{predict}file") == [
+        [0, 0],
+        [0, 0],
+    ]
     assert results(in_memory) == [[0, 0]]
     assert list(Path("scratch").iterdir()) == []
     whole = weights("runs/memory/fit_0/checkpoints/last.ckpt")
@@ -291,7 +325,10 @@ def test_checkpoints_move_between_numbers_of_devices(tmp_path: Path, monkeypatch
     assert in_group(2, commands, f"{FIT} --data.batch_size=6 --trainer.max_epochs=1") == [[0], [0]]
     predict = "predict --data.horizon=5 --trainer.enable_progress_bar=false"
     assert in_group(1, commands, predict, f"{resume} --data.batch_size=12 --trainer.max_epochs=2") == [[0, 0]]
-    assert in_group(2, commands, f"{resume} --data.batch_size=6 --trainer.max_epochs=3", predict) == [[0, 0], [0, 0]]
+    assert in_group(2, commands, f"{resume} --data.batch_size=6 --trainer.max_epochs=3", predict) == [
+        [0, 0],
+        [0, 0],
+    ]
     assert in_group(3, commands, f"{resume} --data.batch_size=4 --trainer.max_epochs=4") == [[0], [0], [0]]
     assert len(pl.read_csv("runs/default/predict_1/forecast.csv")) == 15
     names = sorted(path.name for path in Path("runs/default").iterdir())
@@ -339,7 +376,9 @@ def test_after_sigterm_to_one_process_a_fit_goes_on_where_all_left(
     ]
     assert [results(group) for group in groups] == [[[143, 0], [0, 0]], [[0], [0]]]
     stopped = torch.load("runs/default/fit_0/checkpoints/last.ckpt", weights_only=True)
-    assert stopped["global_step"] == 13  # the first batch of the next epoch, where the processes ask each other
+    assert (
+        stopped["global_step"] == 13
+    )  # the first batch of the next epoch, where the processes ask each other
     whole = weights("runs/whole/fit_0/checkpoints/last.ckpt")
     for name, value in weights("runs/default/fit_1/checkpoints/last.ckpt").items():
         assert torch.equal(value, whole[name])
@@ -351,7 +390,9 @@ def test_when_a_process_is_killed_the_others_end_and_say_so(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     lost = "another process of this run has ended"
-    killed = results(start_group(2, commands, f"{FIT} --trainer.max_epochs=3 {signalled(rank, signal.SIGKILL)}"), 30)
+    killed = results(
+        start_group(2, commands, f"{FIT} --trainer.max_epochs=3 {signalled(rank, signal.SIGKILL)}"), 30
+    )
     assert killed[rank] == "died"
     assert lost in killed[1 - rank]
     predict = f"predict --ckpt_path=last --data.batch_size=1 {signalled(rank, signal.SIGKILL)}"
@@ -362,7 +403,9 @@ def test_when_a_process_is_killed_the_others_end_and_say_so(
     assert in_group(1, commands, "predict", f"{FIT} --ckpt_path=last --trainer.max_epochs=3") == [[0, 0]]
 
 
-def evaluated(model: Forecaster, datamodule: SequenceDataModule, folder: Path, **options: Any) -> list[torch.Tensor]:
+def evaluated(
+    model: Forecaster, datamodule: SequenceDataModule, folder: Path, **options: Any
+) -> list[torch.Tensor]:
     """Metrics, noise and forecasts."""
     found = [torch.tensor(list(trainer(folder, **options).validate(model, datamodule)[0].values()))]
     found += [torch.tensor(list(trainer(folder, **options).test(model, datamodule)[0].values()))]
@@ -373,9 +416,15 @@ def evaluated(model: Forecaster, datamodule: SequenceDataModule, folder: Path, *
 
 
 @pytest.mark.parametrize(("cell", "num_layers"), [("lstm", 1), ("gru", 2)])
-def test_mixed_precision_trains_in_bfloat16_and_generates_in_float32(cell: Any, num_layers: int, tmp_path: Path) -> None:
+def test_mixed_precision_trains_in_bfloat16_and_generates_in_float32(
+    cell: Any, num_layers: int, tmp_path: Path
+) -> None:
     datamodule = SequenceDataModule(
-        SineSeries(num_series=2), context_length=10, scored_length=20, num_batches_per_epoch=100, num_samples=3
+        SineSeries(num_series=2),
+        context_length=10,
+        scored_length=20,
+        num_batches_per_epoch=100,
+        num_samples=3,
     )
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"cell": cell, "num_layers": num_layers, "hidden_size": 16}
@@ -394,7 +443,9 @@ def test_mixed_precision_trains_in_bfloat16_and_generates_in_float32(cell: Any, 
 
 def test_a_precision_that_would_round_the_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--trainer\.precision bf16-true .* choose bf16-mixed"):
-        trainer(tmp_path, precision="bf16-true", max_epochs=1).fit(Forecaster(), SequenceDataModule(SineSeries()))
+        trainer(tmp_path, precision="bf16-true", max_epochs=1).fit(
+            Forecaster(), SequenceDataModule(SineSeries())
+        )
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
@@ -423,7 +474,9 @@ def test_the_processes_that_the_command_line_starts_end_with_it(tmp_path: Path) 
         wait_for((experiment / "fit_0" / "checkpoints" / "last.ckpt").exists)
         fit.terminate()
         assert fit.wait(60) == 143
-    assert torch.load(experiment / "fit_0" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 6
+    assert (
+        torch.load(experiment / "fit_0" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 6
+    )
     heavy = "--data.series.num_series=1000 --data.batch_size=1 --data.horizon=500 --data.num_samples=100"
     with start(f"predict --ckpt_path=last {heavy}") as predict:
         wait_for((experiment / "predict_0" / ".forecast-1.npy").exists)

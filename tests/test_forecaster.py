@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from rnn_lightning import Forecaster, LinearSeries, RandomSeries, SequenceDataModule, SineSeries
-from rnn_lightning.batches import WindowBatch
+from rnn_lightning.data.batches import WindowBatch
 from rnn_lightning.errors import InputError
-from rnn_lightning.loss import scored, teacher_forced
-from rnn_lightning.rollout import generate, rollout, warm_up
+from rnn_lightning.model.losses import scored, teacher_forced
+from rnn_lightning.model.rollout import generate, rollout, warm_up
 
 SMALL: dict[str, Any] = {"context_length": 10, "scored_length": 10, "horizon": 8, "num_batches_per_epoch": 10}
 
@@ -55,7 +55,9 @@ def test_the_loss_counts_the_scored_steps_of_the_next_step_prediction() -> None:
 @pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "gru", "lstm"])
 @pytest.mark.parametrize("transforms", [["standardize"], ["difference", "standardize_context"]])
 def test_a_future_value_changes_no_earlier_prediction(cell: Any, transforms: Any) -> None:
-    network = Forecaster(num_features=2, cell=cell, hidden_size=5, num_layers=2, transforms=transforms).network
+    network = Forecaster(
+        num_features=2, cell=cell, hidden_size=5, num_layers=2, transforms=transforms
+    ).network
     values = torch.randn(3, 20, 2)
     before = teacher_forced(network, scored(network, values, 8))
     values[:, 14] += 1
@@ -70,12 +72,16 @@ def test_the_free_run_loss_is_the_error_of_the_rollout() -> None:
     values = torch.randn(4, 25, 1)
     generated = rollout(forecaster.network, values[:, :10], 15)
     loss = forecaster._loss(WindowBatch(values, 10))
-    assert float(loss.detach()) == pytest.approx(float((generated - values[:, 10:]).square().mean().detach()), rel=1e-4)
+    assert float(loss.detach()) == pytest.approx(
+        float((generated - values[:, 10:]).square().mean().detach()), rel=1e-4
+    )
     loss.backward()
     assert all(parameter.grad is not None for parameter in forecaster.network.parameters())
 
 
-def test_statistics_are_those_of_the_training_split(fitted: tuple[Forecaster, SequenceDataModule, Path]) -> None:
+def test_statistics_are_those_of_the_training_split(
+    fitted: tuple[Forecaster, SequenceDataModule, Path],
+) -> None:
     forecaster, datamodule, _ = fitted
     differences = np.concatenate([np.diff(series[:, 0].numpy()) for series in datamodule.train_series()])
     assert len(differences) == 3 * 319
@@ -111,7 +117,10 @@ def test_test_metrics_are_in_the_units_of_the_data(
     (logged,) = trainer(tmp_path).test(forecaster, datamodule, verbose=False)
     with torch.no_grad():
         errors = torch.cat(
-            [forecaster(case.context, case.target.shape[1]) - case.target for case in datamodule.test_dataloader()]
+            [
+                forecaster(case.context, case.target.shape[1]) - case.target
+                for case in datamodule.test_dataloader()
+            ]
         )
     known = errors[~errors.isnan()]
     assert len(known) == 3 * 40
@@ -140,7 +149,9 @@ def test_forecast_returns_what_it_is_given(fitted: tuple[Forecaster, SequenceDat
     flat = forecaster.forecast(series[1].numpy(), 5)
     assert isinstance(flat, np.ndarray)
     np.testing.assert_allclose(flat, batch[1, :, 0], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(forecaster.forecast(series[1].double().numpy()[:, None], 5)[:, 0], flat, rtol=1e-6)
+    np.testing.assert_allclose(
+        forecaster.forecast(series[1].double().numpy()[:, None], 5)[:, 0], flat, rtol=1e-6
+    )
     paths = forecaster.forecast(series[..., None], 5, num_samples=7, seed=3)
     assert paths.shape == (7, 3, 5, 1)
     first = forecaster.forecast(series[0].numpy(), 5, num_samples=7, seed=3)
@@ -157,11 +168,15 @@ def test_forecast_is_without_dropout_and_leaves_the_mode() -> None:
     forecaster.network.transforms.fit([context[0]])
     assert torch.equal(forecaster.forecast(context, 5), forecaster.forecast(context, 5))
     listed: Any = context[0, :, 0].tolist()
-    np.testing.assert_allclose(forecaster.forecast(listed, 5), forecaster.forecast(context, 5)[0, :, 0], rtol=1e-5)
+    np.testing.assert_allclose(
+        forecaster.forecast(listed, 5), forecaster.forecast(context, 5)[0, :, 0], rtol=1e-5
+    )
     assert forecaster.network.training
 
 
-def test_a_stream_is_warmed_up_observed_and_generated_from(fitted: tuple[Forecaster, SequenceDataModule, Path]) -> None:
+def test_a_stream_is_warmed_up_observed_and_generated_from(
+    fitted: tuple[Forecaster, SequenceDataModule, Path],
+) -> None:
     forecaster, datamodule, _ = fitted
     values = datamodule.data.series(0)[:50, 0].numpy()
     state = forecaster.warm_up(values[:40])
@@ -169,7 +184,9 @@ def test_a_stream_is_warmed_up_observed_and_generated_from(fitted: tuple[Forecas
         state = forecaster.observe(state, value[None])
     whole = forecaster.warm_up(values)
     torch.testing.assert_close(state, whole, rtol=1e-5, atol=1e-6)
-    expected = generate(forecaster.network, warm_up(forecaster.network, torch.tensor(values)[None, :, None]), 9)
+    expected = generate(
+        forecaster.network, warm_up(forecaster.network, torch.tensor(values)[None, :, None]), 9
+    )
     torch.testing.assert_close(forecaster.generate(whole, 9), expected.detach(), rtol=1e-5, atol=1e-6)
 
 
@@ -258,7 +275,9 @@ def test_resumed_in_the_middle_of_an_epoch_equals_uninterrupted(tmp_path: Path) 
         ({"free_run_weight": 0.5}, {}),
     ],
 )
-def test_every_argument_changes_the_fit(tmp_path: Path, changed: dict[str, Any], same: dict[str, Any]) -> None:
+def test_every_argument_changes_the_fit(
+    tmp_path: Path, changed: dict[str, Any], same: dict[str, Any]
+) -> None:
     def fit(options: dict[str, Any]) -> torch.Tensor:
         torch.manual_seed(0)
         forecaster = Forecaster(**{"cell": "rnn_tanh", "hidden_size": 4, **options})
@@ -277,7 +296,10 @@ def test_every_argument_changes_the_fit(tmp_path: Path, changed: dict[str, Any],
         ({"num_features": 0}, "--model.num_features must be at least 1, got 0"),
         ({"dropout": 0.5}, "--model.dropout 0.5 acts between layers: raise --model.num_layers"),
         ({"dropout": 1.0, "num_layers": 2}, "--model.dropout must be at least 0 and below 1"),
-        ({"transforms": ["square"]}, "--model.transforms: unknown transform 'square'; there are log, difference"),
+        (
+            {"transforms": ["square"]},
+            "--model.transforms: unknown transform 'square'; there are log, difference",
+        ),
         ({"learning_rate": 0.0}, "--model.learning_rate must be above 0"),
         ({"schedule": "step"}, "--model.schedule: unknown schedule 'step'"),
         ({"free_run_weight": 1.5}, "--model.free_run_weight must be from 0 to 1"),
@@ -288,18 +310,26 @@ def test_wrong_arguments_name_the_option(options: dict[str, Any], message: str) 
         Forecaster(**options)
 
 
-def test_what_does_not_fit_together_is_refused(tmp_path: Path, fitted: tuple[Forecaster, SequenceDataModule, Path]) -> None:
+def test_what_does_not_fit_together_is_refused(
+    tmp_path: Path, fitted: tuple[Forecaster, SequenceDataModule, Path]
+) -> None:
     two = SequenceDataModule(RandomSeries(num_features=2, num_steps=40), **SMALL)
     with pytest.raises(InputError, match="the data have 2 features and the network 1"):
         trainer(tmp_path, max_epochs=1).fit(Forecaster(), two)
     short = SequenceDataModule(SineSeries(), context_length=2)
-    with pytest.raises(InputError, match=r"--data.context_length 2 is too short for --model.transforms: .* at least 3"):
+    with pytest.raises(
+        InputError, match=r"--data.context_length 2 is too short for --model.transforms: .* at least 3"
+    ):
         trainer(tmp_path, max_epochs=1).fit(Forecaster(transforms=["difference", "difference"]), short)
     with pytest.raises(InputError, match="the network has not been fitted"):
         trainer(tmp_path).predict(Forecaster(), SequenceDataModule(SineSeries()))
-    with pytest.raises(InputError, match=r"--model\.hidden_size is 9, and the checkpoint holds a network with 8"):
+    with pytest.raises(
+        InputError, match=r"--model\.hidden_size is 9, and the checkpoint holds a network with 8"
+    ):
         trainer(tmp_path).predict(
-            Forecaster(hidden_size=9, transforms=["difference", "standardize"]), fitted[1], ckpt_path=fitted[2]
+            Forecaster(hidden_size=9, transforms=["difference", "standardize"]),
+            fitted[1],
+            ckpt_path=fitted[2],
         )
     with pytest.raises(InputError, match=r"--model\.schedule cosine needs to know the end"):
         trainer(tmp_path, max_epochs=-1).fit(Forecaster(), SequenceDataModule(SineSeries()))

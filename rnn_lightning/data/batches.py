@@ -1,0 +1,182 @@
+"""From series and window numbers to batches: what is cut from the values and covariates. No Lightning."""
+
+from itertools import zip_longest
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rnn_lightning.data import SeriesData
+from rnn_lightning.data.series import encode_calendar
+from rnn_lightning.data.windows import Segments, Windows
+from rnn_lightning.errors import InputError
+
+SCALE_STEPS = 1000
+"""The steps up to the origin whose standard deviation is the scale of a series' errors."""
+
+Bounds = tuple[Tensor, Tensor]
+"""The first row and one past the last of each window, ``(batch,)`` each: what lies outside of them is not known."""
+
+
+class WindowBatch(NamedTuple):
+    """Windows to train on.
+
+    Attributes:
+        values: ``(batch, time, feature)`` in the units of the data, NaN where they are not known.
+        context_length: number of first steps that warm the state up and are not scored.
+        covariates: ``(batch, time, covariate)``, those of the same steps, or None.
+        complete: whether all values are known: said where the data are, so that no GPU has to be waited for;
+            None leaves it to be found out.
+    """
+
+    values: Tensor
+    context_length: int
+    covariates: Tensor | None = None
+    complete: bool | None = None
+
+
+class ForecastBatch(NamedTuple):
+    """Forecasts to make.
+
+    Attributes:
+        context: ``(batch, time, feature)``, the steps up to the origin, NaN where they are not known.
+        target: ``(batch, horizon, feature)``, what follows, NaN where it is not known.
+        series_index: ``(batch,)``, which series each is of.
+        origin: ``(batch,)``, the last known step of each, counted from the start of its series.
+        num_samples: number of sampled paths wanted, or None.
+        seed: seed of the sampled paths.
+        covariates: ``(batch, time + horizon, covariate)``, those of the context and of the horizon, or None.
+        scale: ``(batch, feature)``, by which errors are made comparable between series; None where there are
+            no targets.
+    """
+
+    context: Tensor
+    target: Tensor
+    series_index: Tensor
+    origin: Tensor
+    num_samples: int | None = None
+    seed: int = 0
+    covariates: Tensor | None = None
+    scale: Tensor | None = None
+
+
+def training_batch(
+    data: SeriesData,
+    segments: Segments,
+    windows: Windows,
+    context_length: int,
+    length: int,
+    padded: bool,
+    items: Tensor,
+) -> WindowBatch:
+    """The training windows numbered ``items``, ``length`` steps each; some are ``padded``, or all lie in their segments."""
+    segment, start = windows.locate(items)
+    steps = start[:, None] + torch.arange(length)
+    bounds = (segments.start[segment], segments.end[segment]) if padded else None
+    values = values_at(data, steps, bounds)
+    # A sum is NaN if any value is: the cheapest way to know.
+    complete = bool(values.sum().isfinite())
+    return WindowBatch(values, context_length, covariates_at(data, steps, bounds), complete)
+
+
+def scored_batch(
+    data: SeriesData, segments: Segments, windows: Windows, context_length: int, horizon: int, items: Tensor
+) -> ForecastBatch:
+    """The forecasts numbered ``items`` of a held-out split; beyond its end the target is NaN."""
+    segment, start = windows.locate(items)
+    series, first = segments.series[segment], segments.first[segment]
+    steps = start[:, None] + torch.arange(context_length + horizon)
+    values = values_at(data, steps, (first, segments.end[segment]))
+    context, target = values[:, :context_length], values[:, context_length:]
+    # What nothing is known of before is not scored; any number stands for it.
+    unknown = context.isnan().all(1, keepdim=True)
+    target.masked_fill_(unknown, torch.nan)
+    context.masked_fill_(unknown, 1.0)
+    covariates = covariates_at(data, steps, (first, data.offsets[series + 1]))
+    origin = start + context_length - 1
+    scale = _scale(values_at(data, origin[:, None] + torch.arange(1 - SCALE_STEPS, 1), (first, origin + 1)))
+    return ForecastBatch(context, target, series, origin - first, covariates=covariates, scale=scale)
+
+
+def future_batch(
+    data: SeriesData, context_length: int, horizon: int, num_samples: int | None, seed: int, items: Tensor
+) -> ForecastBatch:
+    """The forecasts of what follows the series numbered ``items``."""
+    first, end = data.offsets[items], data.ends[items]
+    steps = end[:, None] + torch.arange(-context_length, 0)
+    context = values_at(data, steps, (first, end))
+    target = context.new_full((1, 1, 1), torch.nan).expand(len(items), horizon, context.shape[2])
+    covariates = covariates_at(data, steps, (first, end))
+    if covariates is not None:
+        covariates = torch.cat([covariates, _future(data, horizon, items)], 1)
+    return ForecastBatch(context, target, items, end - first - 1, num_samples, seed, covariates)
+
+
+def _scale(history: Tensor) -> Tensor:
+    """The standard deviation of ``(batch, time, feature)`` values, or if they are all the same their magnitude, or 1."""
+    mean = history.nanmean(1, keepdim=True)
+    deviation, magnitude = (history - mean).square().nanmean(1).sqrt(), mean[:, 0].abs()
+    return torch.where(deviation > 1e-6 * magnitude, deviation, torch.where(magnitude > 0, magnitude, 1.0))
+
+
+def values_at(data: SeriesData, steps: Tensor, bounds: Bounds | None) -> Tensor:
+    """The values of rows ``steps (batch, time)``, NaN outside of the bounds; None if all lie within."""
+    if bounds is None:
+        return data.values[steps]
+    return data.values[steps.clamp(0, len(data.values) - 1)].masked_fill_(_outside(steps, bounds), torch.nan)
+
+
+def covariates_at(data: SeriesData, steps: Tensor, bounds: Bounds | None) -> Tensor | None:
+    """The covariates of rows ``steps (batch, time)``, NaN outside of the bounds; None if there are no covariates."""
+    covariates = data.encoded(steps if bounds is None else steps.clamp(0, len(data.values) - 1))
+    if covariates is None or bounds is None:
+        return covariates
+    return covariates.masked_fill_(_outside(steps, bounds), torch.nan)
+
+
+def _outside(steps: Tensor, bounds: Bounds) -> Tensor:
+    return ((steps < bounds[0][:, None]) | (steps >= bounds[1][:, None]))[..., None]
+
+
+def _future(data: SeriesData, horizon: int, items: Tensor) -> Tensor:
+    """The covariates ``(batch, horizon, covariate)`` of the steps after the last known one of each series."""
+    parts = []
+    if data.covariates is not None:
+        parts.append(data.covariates[data.ends[items][:, None] + torch.arange(horizon)])
+    if data.calendar is not None:
+        parts.append(encode_calendar(data.future_calendar(items.tolist(), horizon), data.calendar_names))
+    return torch.cat(parts, -1)
+
+
+def require_future(data: SeriesData, horizon: int) -> None:
+    """Refuse to forecast where covariates of the horizon are not known.
+
+    Raises:
+        InputError: names the series and the steps.
+    """
+    if data.covariates is None:
+        return
+    missing = data.offsets.diff() - data.lengths < horizon
+    if not bool(missing.any()):
+        missing = data.covariates[data.ends[:, None] + torch.arange(horizon)].isnan().any(-1).any(-1)
+    short = missing.nonzero()[:, 0].tolist()
+    if not short:
+        return
+    found = []
+    for index in short[:3]:
+        stamps = data.times.stamps(index, int(data.lengths[index]), horizon)
+        known = (
+            (~data.covariates[int(data.ends[index]) : int(data.offsets[index + 1])].isnan())
+            .all(-1)[:horizon]
+            .tolist()
+        )
+        unknown = [
+            str(stamp) for stamp, is_known in zip_longest(stamps, known, fillvalue=False) if not is_known
+        ]
+        span = unknown[0] if len(unknown) == 1 else f"{unknown[0]} to {unknown[-1]}"
+        found.append(f"{data.ids[index]!r} ({len(unknown)} steps, {data.time_column} = {span})")
+    more = f" and {len(short) - 3} more series" if len(short) > 3 else ""
+    raise InputError(
+        f"the covariates {', '.join(data.covariate_names)} are not known over --data.horizon {horizon} after the last value "
+        f"of {', '.join(found)}{more}: add rows with them after the last value, or lower the horizon."
+    )

@@ -1,0 +1,331 @@
+"""Series, windows and loaders, put together for the Trainer."""
+
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor
+
+from rnn_lightning.data import CALENDAR, Series, SeriesData
+from rnn_lightning.data.batches import (
+    ForecastBatch,
+    WindowBatch,
+    future_batch,
+    require_future,
+    scored_batch,
+    training_batch,
+)
+from rnn_lightning.data.loaders import BatchLoader, ShuffledLoader
+from rnn_lightning.data.series import PIECE_ROWS
+from rnn_lightning.data.windows import (
+    Segments,
+    Split,
+    Windows,
+    require_fractions,
+    scored_windows,
+    split_by_series,
+    split_by_time,
+    training_windows,
+)
+from rnn_lightning.errors import InputError
+
+MIN_CONTEXT = 16
+"""The context of a forecast is not cut below this to the length of the longest series."""
+
+HELD_OUT: tuple[Split, Split] = ("val", "test")
+
+
+class SequenceDataModule(L.LightningDataModule):
+    """Windows of series to train on, and forecasts to make of them.
+
+    Each series is split by time: its earliest steps are trained on, the next ones validate, the last ones
+    test; no step is scored in two splits, only contexts reach back. Short series can be split as wholes
+    instead.
+
+    Args:
+        series: where the values come from.
+        context_length: known steps that warm the state up, before the loss counts in a window and before
+            generation in a forecast.
+        scored_length: steps of a training window on which the loss counts, after the context.
+        stride: steps between the starts of two training windows of a series.
+        horizon: steps to generate in a forecast.
+        batch_size: windows or forecasts in a batch, on each device.
+        split_by: split each series by time, or the set of series.
+        val_fraction: fraction of the steps, or series, to validate on.
+        test_fraction: fraction of the steps, or series, to test on: the last ones.
+        num_batches_per_epoch: batches in an epoch, after which the fit validates; the windows are gone
+            through in a random order, again and again. None for an epoch of one pass over all windows.
+        num_samples: sampled paths for each forecast at predict, which give its intervals; none by default.
+        seed: seed of the order of the windows and of the sampled paths.
+    """
+
+    def __init__(
+        self,
+        series: Series,
+        context_length: int = 24,
+        scored_length: int = 24,
+        stride: int = 1,
+        horizon: int = 24,
+        batch_size: int = 32,
+        split_by: Literal["time", "series"] = "time",
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        num_batches_per_epoch: int | None = 200,
+        num_samples: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        counts: dict[str, int | None] = {
+            "context_length": context_length,
+            "scored_length": scored_length,
+            "stride": stride,
+        }
+        counts |= {"horizon": horizon, "batch_size": batch_size}
+        counts |= {"num_samples": num_samples, "num_batches_per_epoch": num_batches_per_epoch}
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise InputError(f"--data.{name} must be at least 1, got {count}.")
+        require_fractions(val_fraction, test_fraction)
+        self.series, self.num_features, self.num_covariates = (
+            series,
+            series.num_features,
+            series.num_covariates,
+        )
+        self.context_length, self.scored_length, self.stride = context_length, scored_length, stride
+        self.horizon, self.batch_size, self.split_by = horizon, batch_size, split_by
+        self.val_fraction, self.test_fraction = val_fraction, test_fraction
+        self.num_batches_per_epoch, self.num_samples, self.seed = num_batches_per_epoch, num_samples, seed
+        self._data: SeriesData | None = None
+        self._position = 0
+        # Under the CLI, what makes the series is plain and is kept; an object would make the checkpoint
+        # unsafe to load.
+        self.save_hyperparameters()
+        if isinstance(self.hparams.get("series"), Series):
+            del self.hparams["series"]
+
+    @property
+    def data(self) -> SeriesData:
+        """All values, after ``setup``."""
+        if self._data is None:
+            raise RuntimeError("call setup() first")
+        return self._data
+
+    def setup(self, stage: str) -> None:
+        if self._data is None:
+            several = self.trainer is not None and self.trainer.num_devices > 1
+            self._data = self._load_once(self.trainer) if several else self._load()  # type: ignore[arg-type]
+            self._data.unlink()
+            split = split_by_time if self.split_by == "time" else split_by_series
+            self.segments = split(
+                self._data.offsets[:-1], self._data.ends, self.val_fraction, self.test_fraction
+            )
+        if stage == "fit":
+            self._require_windows()
+        if stage == "predict":
+            require_future(self.data, self.horizon)
+        if stage in ("fit", "validate") and self.val_fraction > 0:
+            self._require_forecasts("val")
+        if stage == "test":
+            self._require_forecasts("test")
+
+    def train_series(self) -> "Pieces":
+        """The training part of every series, in pieces ``(time, feature)``."""
+        return Pieces(lambda rows: self.data.values[rows], self.segments["train"])
+
+    def train_covariates(self) -> "Pieces":
+        """The covariates of the training part of every series, in pieces ``(time, covariate)``; none without covariates."""
+        segments = self.segments["train"] if self.num_covariates else Segments(*[torch.zeros(0)] * 4)
+        return Pieces(lambda rows: self.data.encoded(torch.arange(rows.start, rows.stop)), segments)
+
+    def train_dataloader(self) -> ShuffledLoader[WindowBatch]:
+        windows, segments = self._training_windows(), self.segments["train"]
+        length = self.context_length + self.scored_length
+        padded = bool((segments.end - segments.start < length).any())
+        make_batch = partial(
+            training_batch, self.data, segments, windows, self.context_length, length, padded
+        )
+        loader = ShuffledLoader(
+            make_batch,
+            len(windows),
+            self.batch_size,
+            *self._devices(),
+            num_batches=self.num_batches_per_epoch,
+            seed=self.seed,
+        )
+        trained = self.trainer.fit_loop.epoch_loop.batch_progress.total if self.trainer is not None else None
+        loader.position = max(self._position, trained.processed if trained is not None else 0)  # type: ignore[attr-defined]
+        return loader
+
+    def val_dataloader(self) -> BatchLoader[ForecastBatch] | list[Any]:
+        return self._forecast_loader("val") if self.val_fraction > 0 else []
+
+    def test_dataloader(self) -> BatchLoader[ForecastBatch]:
+        return self._forecast_loader("test")
+
+    def predict_dataloader(self) -> BatchLoader[ForecastBatch]:
+        # No more than there is, to fill it up would cost time; but as much as any transforms need.
+        context_length = min(self.context_length, max(int(self.data.lengths.max()), MIN_CONTEXT))
+        settings = (context_length, self.horizon, self.num_samples, self.seed)
+        return self._in_order(partial(future_batch, self.data, *settings), self.data.num_series)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of batches trained on, so that a resumed fit sees those an uninterrupted one would have seen.
+
+        And the intervals the network was trained on.
+        """
+        if self.trainer is None:
+            return {}
+        total = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        return {"position": total.processed, "intervals": self._intervals()}  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the position; refuse series in other steps than those the network was trained on."""
+        self._position = state_dict.get("position", 0)
+        trained: list[str] = state_dict.get("intervals", [])
+        other = sorted(set(self._intervals()) - set(trained)) if self._data is not None else []
+        if trained and other:
+            raise InputError(
+                f"the series have steps of {', '.join(other)}, and the network was trained on steps of "
+                f"{', '.join(trained)}: "
+                "fit one on the new steps, or give --data.series.frequency."
+            )
+
+    def _intervals(self) -> list[str]:
+        """What steps the series have: those of a calendar, or of numbers."""
+        return sorted({step if isinstance(step, str) else "numbers" for step in self.data.times.intervals})
+
+    def summary(self) -> dict[str, Any]:
+        """What there is to train and to score on, see ``summary.py``."""
+        from rnn_lightning.data.summary import summarize
+
+        segments = self.segments["train"]
+        lengths = segments.end - segments.start
+        length = self.context_length + self.scored_length
+        splits: dict[str, dict[str, int]] = {
+            "train": {
+                "series": int((lengths > 0).sum()),
+                "steps": int(lengths.sum()),
+                "windows": len(self._training_windows()),
+                "window_length": length,
+                "padded_series": int(((lengths >= 2) & (lengths < length)).sum()),
+                "unused_series": int((lengths == 1).sum()),
+            }
+        }
+        for name in HELD_OUT:
+            if getattr(self, f"{name}_fraction") > 0:
+                lengths = self.segments[name].end - self.segments[name].start
+                splits[name] = {
+                    "series": int((lengths > 0).sum()),
+                    "steps": int(lengths.sum()),
+                    "forecasts": len(self._forecast_windows(name)),
+                    "horizon": self._split_horizon(name),
+                }
+        return summarize(self.data, splits, self.horizon)
+
+    def _load(self) -> SeriesData:
+        data = self.series.load()
+        try:
+            self._validate(data)
+        except InputError:
+            data.unlink()
+            raise
+        return data
+
+    def _validate(self, data: SeriesData) -> None:
+        data.validate()
+        num_covariates = len(data.covariate_names) + sum(CALENDAR[name] for name in data.calendar_names)
+        for name, given in (("num_features", data.values.shape[1]), ("num_covariates", num_covariates)):
+            if given != getattr(self, name):
+                raise InputError(
+                    f"{type(self.series).__name__}.load() gives {given} {name.removeprefix('num_')}, and its {name} says "
+                    f"{getattr(self, name)}: correct one of them."
+                )
+
+    def _load_once(self, trainer: L.Trainer) -> SeriesData:
+        """One process of each machine loads the values; all of them map its file, gone from disk by then, into memory."""
+        path = Path(tempfile.gettempdir(), trainer.strategy.broadcast(f"rnn-lightning-{uuid.uuid4().hex}.pt"))
+        try:
+            try:
+                if trainer.local_rank == 0:
+                    torch.save(self._load(), path)
+            finally:
+                trainer.strategy.barrier("values loaded")
+            if not path.exists():
+                raise InputError(
+                    "the first process of this machine could not load the series: see its message."
+                )
+            data: SeriesData = torch.load(path, mmap=True, weights_only=False)
+            trainer.strategy.barrier("values mapped")
+            return data
+        finally:
+            if trainer.local_rank == 0:
+                path.unlink(missing_ok=True)
+
+    def _devices(self) -> tuple[int, int]:
+        """The number of this device and of all."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _training_windows(self) -> Windows:
+        return training_windows(self.segments["train"], self.context_length, self.scored_length, self.stride)
+
+    def _forecast_windows(self, split: Split) -> Windows:
+        return scored_windows(self.segments[split], self.context_length, self._split_horizon(split))
+
+    def _split_horizon(self, split: Split) -> int:
+        """The horizon, or where all held-out parts are shorter, the longest of them."""
+        segments: Segments = self.segments[split]
+        longest = int((segments.end - segments.start).max()) if len(segments.start) else 0
+        return max(1, min(self.horizon, longest))
+
+    def _forecast_loader(self, split: Split) -> BatchLoader[ForecastBatch]:
+        windows = self._forecast_windows(split)
+        settings = (self.segments[split], windows, self.context_length, self._split_horizon(split))
+        return self._in_order(partial(scored_batch, self.data, *settings), len(windows))
+
+    def _in_order(
+        self, make_batch: Callable[[Tensor], ForecastBatch], num_items: int
+    ) -> BatchLoader[ForecastBatch]:
+        return BatchLoader(make_batch, num_items, self.batch_size, *self._devices())
+
+    def _require_windows(self) -> None:
+        if len(self.segments["train"].start) == 0:
+            raise InputError(
+                f"--data.val_fraction {self.val_fraction} and --data.test_fraction {self.test_fraction} leave none of the "
+                f"{self.data.num_series} series to train on: lower them, or set --data.split_by time."
+            )
+        if len(self._training_windows()) == 0:
+            index = int(self.data.lengths.argmax())
+            raise InputError(
+                f"no series has two steps to train on: the longest, {self.data.ids[index]!r}, has "
+                f"{int(self.data.lengths[index])} in all. Lower --data.val_fraction and --data.test_fraction, or give more."
+            )
+
+    def _require_forecasts(self, split: Literal["val", "test"]) -> None:
+        if len(self._forecast_windows(split)) == 0:
+            name = f"--data.{split}_fraction"
+            raise InputError(
+                f"{name} {getattr(self, f'{split}_fraction')} leaves no step to forecast after a context: raise {name}"
+                f"{', or set it to 0 to train without validation' if split == 'val' else ''}."
+            )
+
+
+class Pieces:
+    """Tensors read one after another, no more than a million rows at a time; can be gone through again.
+
+    Args:
+        read: from a slice of rows to a tensor.
+        segments: the runs of rows to read.
+    """
+
+    def __init__(self, read: Callable[[slice], Any], segments: Segments) -> None:
+        self.read, self.segments = read, segments
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for start, end in zip(self.segments.start.tolist(), self.segments.end.tolist(), strict=True):
+            for first in range(start, end, PIECE_ROWS):
+                yield self.read(slice(first, min(first + PIECE_ROWS, end)))

@@ -1,0 +1,102 @@
+"""What a network is trained on: the next step from the known ones, and its own free run. In transformed units."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rnn_lightning.model.closed_loop import close_loop
+from rnn_lightning.model.gaps import bridge, first_known, recur_from
+from rnn_lightning.model.network import RecurrentNetwork, RecurrentState
+
+
+class Scored(NamedTuple):
+    """Windows in transformed units, ready for the network.
+
+    Attributes:
+        inputs: ``(batch, context + scored, feature + covariate)``: those that warm the state up and those
+            that follow. From the last one nothing is predicted; its covariates are of no meaning.
+        context_length: number of first inputs that warm the state up.
+        target: ``(batch, scored, feature)``, NaN where it is not known or where nothing of its context is.
+        complete: no value is unknown.
+    """
+
+    inputs: Tensor
+    context_length: int
+    target: Tensor
+    complete: bool
+
+
+def scored(
+    network: RecurrentNetwork,
+    values: Tensor,
+    context_length: int,
+    covariates: Tensor | None = None,
+    complete: bool | None = None,
+) -> Scored:
+    """Windows for the losses below.
+
+    Args:
+        network: the network.
+        values: ``(batch, time, feature)`` in the units of the data, NaN where they are not known.
+        context_length: number of first steps that are not scored.
+        covariates: ``(batch, time, covariate)``, those of the same steps.
+        complete: whether all values are known; looked up if None, for which a GPU must be waited for.
+    """
+    context, memory = network.transforms.start(values[:, :context_length])
+    target, _ = network.transforms(values[:, context_length:], memory)
+    known, lost = context.shape[1], context_length - context.shape[1]
+    following = None
+    if covariates is not None:  # of the step after each
+        following = torch.cat(
+            [covariates[:, lost + 1 :], covariates.new_zeros(len(values), 1, covariates.shape[2])], 1
+        )
+    if complete is None:
+        complete = not bool(values.isnan().any())
+    if not complete:
+        target = target.masked_fill((first_known(context) == known)[:, None, None], torch.nan)
+    inputs = network.join(torch.cat([context, target], 1), following)
+    return Scored(inputs, known, target, complete)
+
+
+def teacher_forced(network: RecurrentNetwork, windows: Scored) -> Tensor:
+    """The predictions ``(batch, scored, feature)``, each from the true values before it."""
+    inputs, known = windows.inputs[:, :-1], windows.context_length
+    if windows.complete:
+        outputs, _ = network.recur(inputs)
+    else:
+        # What follows the last known target of a row is no gap to bridge: nothing after it is scored.
+        over = windows.target.isnan().all(-1).flip(1).cummin(1).values.flip(1)[:, :-1, None]
+        inputs = torch.cat([inputs[:, :known], inputs[:, known:].masked_fill(over, 0.0)], 1)
+        begin = first_known(inputs[..., : network.num_features])
+        inputs, _ = bridge(network, inputs, network.initial_state(len(inputs)), begin)
+        outputs, _ = recur_from(network, inputs, begin)
+    return network.readout(outputs[:, known - 1 :])
+
+
+def free_run(network: RecurrentNetwork, windows: Scored) -> Tensor:
+    """The values ``(batch, scored, feature)`` that the network generates from the contexts."""
+    state = context_state(network, windows)
+    drive = windows.inputs[:, windows.context_length :].clone()
+    drive[..., : network.num_features] = 0.0
+    return close_loop(network)(drive, state)[0]
+
+
+def context_state(network: RecurrentNetwork, windows: Scored) -> RecurrentState:
+    """The state after the contexts."""
+    context = windows.inputs[:, : windows.context_length]
+    if windows.complete:
+        return network.recur(context)[1]
+    begin = first_known(context[..., : network.num_features])
+    context, _ = bridge(network, context, network.initial_state(len(begin)), begin)
+    return recur_from(network, context, begin)[1]
+
+
+def mean_squared_error(predicted: Tensor, windows: Scored) -> Tensor:
+    """The loss over all known targets, a scalar; zero if none is known."""
+    if windows.complete:
+        return functional.mse_loss(predicted, windows.target)
+    known = ~windows.target.isnan()
+    errors = torch.where(known, predicted - windows.target, 0.0)
+    return errors.square().sum() / known.sum().clamp_min(1)

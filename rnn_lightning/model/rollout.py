@@ -1,0 +1,294 @@
+"""Generation: from a context and a horizon to a forecast, in the units of the data.
+
+``rollout`` is the whole of it. For a stream, ``warm_up``, ``observe`` and ``generate`` are its parts: the
+state after a history, the state after more values, and any number of futures from a state.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from rnn_lightning.errors import InputError
+from rnn_lightning.model.closed_loop import close_loop
+from rnn_lightning.model.gaps import bridge, first_known
+from rnn_lightning.model.network import RecurrentNetwork, RecurrentState
+from rnn_lightning.model.noise import Innovations
+from rnn_lightning.model.transforms import Memory
+
+CHUNK_ELEMENTS = 2**20
+"""Numbers that the hidden states of one chunk of a generation may hold: 4 MB of float32, which a cache keeps."""
+
+GPU_CHUNK_FACTOR = 64
+"""A GPU takes chunks this much larger: it has no such cache, and each chunk costs it launches."""
+
+MIN_CHUNK_STEPS = 16
+"""Below this many steps a chunk is split by rows: the fused call has a cost of its own."""
+
+PROGRESS_STEPS = 2**18
+"""Series times steps from which a progress bar is worth the time it costs; no CPU needs seconds for fewer."""
+
+
+class State(NamedTuple):
+    """All that generation needs of the past of ``batch`` series. Plain tensors: save it, load it, use it twice.
+
+    Attributes:
+        recurrent: the state of the recurrent layers, each ``(layer, batch, hidden)``.
+        memory: what the transforms remember, such as the last value for ``difference``.
+    """
+
+    recurrent: RecurrentState
+    memory: tuple[Memory, ...]
+
+
+torch.serialization.add_safe_globals([State])
+
+
+def rollout(
+    network: RecurrentNetwork,
+    context: Tensor,
+    horizon: int,
+    *,
+    covariates: Tensor | None = None,
+    num_samples: int | None = None,
+    noise: Tensor | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    names: Sequence[str] | None = None,
+) -> Tensor:
+    """Generate the ``horizon`` steps after each context by feeding the network's predictions back to it.
+
+    Args:
+        network: the network, in evaluation mode (``network.eval()``): dropout is for training.
+        context: ``(batch, time, feature)``, the steps up to the origin, in the units of the data. NaN is a
+            value that is not known: the network goes on with its own prediction there, and begins at the
+            first known value.
+        horizon: number of steps to generate.
+        covariates: ``(batch, time + horizon, covariate)``, those of the context and of the steps to generate;
+            None for a network without.
+        num_samples: number of sampled paths for each series; None for the point forecast.
+        noise: ``(feature, feature)``, covariance of the noise of a sampled path in transformed units; the
+            network's residual covariance if None.
+        generator: the source of the noise: one for the whole batch, or one for each series, whose paths then
+            do not depend on the rest of the batch. A longer horizon begins with the same noise.
+        names: names of the series for warnings.
+
+    Returns:
+        ``(batch, horizon, feature)``, or ``(sample, batch, horizon, feature)`` with ``num_samples``, in the
+        units of the data. Where a series leaves the finite numbers it is NaN from that step on, with a
+        warning.
+
+    Raises:
+        InputError: if the horizon or the number of samples is below 1, the context is too short for the
+            transforms or of another number of features, there are other covariates than the network was made
+            for, or there is no noise to sample from.
+    """
+    following = coming = None
+    if covariates is not None:
+        known = context.shape[1] + 1
+        following, coming = covariates[:, 1:known], covariates[:, known:]
+        if covariates.shape[:2] != (len(context), context.shape[1] + horizon):
+            wanted = (len(context), context.shape[1] + horizon, network.num_covariates)
+            raise InputError(
+                f"the covariates must be (batch, time + horizon, covariate) = {wanted}, got {tuple(covariates.shape)}."
+            )
+    state = warm_up(network, context, following)
+    chosen = {"num_samples": num_samples, "noise": noise, "generator": generator, "names": names}
+    return generate(network, state, horizon, covariates=coming, **chosen)  # type: ignore[arg-type]
+
+
+def warm_up(network: RecurrentNetwork, history: Tensor, covariates: Tensor | None = None) -> State:
+    """The state after a history ``(batch, time, feature)`` in the units of the data, NaN where it is not known.
+
+    The state starts from zero at the first known value. ``covariates (batch, time, covariate)`` are those of
+    the step *after* each value: the state knows those of the step that it predicts.
+    """
+    history = _checked(network, history, "context")
+    needed = network.transforms.num_lost + 1
+    if history.shape[1] < needed:
+        raise InputError(
+            f"the context has {history.shape[1]} steps; the network with its transforms needs at least {needed}."
+        )
+    return _continued(network, history, covariates, None)
+
+
+def observe(
+    network: RecurrentNetwork, state: State, values: Tensor, covariates: Tensor | None = None
+) -> State:
+    """The state after ``values (batch, time, feature)`` that follow those of ``state``; arguments as for ``warm_up``.
+
+    It equals warming up on all of them, except that ``standardize_context`` keeps the scale of the first
+    warm-up.
+    """
+    values = _checked(network, values, "observed values")
+    _require_state(network, state, len(values))
+    return _continued(network, values, covariates, state)
+
+
+def generate(
+    network: RecurrentNetwork,
+    state: State,
+    horizon: int,
+    *,
+    covariates: Tensor | None = None,
+    num_samples: int | None = None,
+    noise: Tensor | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    names: Sequence[str] | None = None,
+) -> Tensor:
+    """Generate from a state, which is left as it is; for the arguments see ``rollout``.
+
+    Except that ``covariates (batch, horizon - 1, covariate)`` begin at the second step to generate: the state
+    knows the first ones.
+    """
+    for name, count in (("horizon", horizon), ("num_samples", num_samples)):
+        if count is not None and count < 1:
+            raise InputError(f"{name} must be at least 1, got {count}.")
+    batch_size = state.recurrent[0].shape[1]
+    _require_state(network, state, batch_size)
+    innovations = Innovations(network, batch_size, num_samples, noise, generator)
+    following = _coming(network, covariates, batch_size, horizon)
+    # Samples are rows of the batch: row = sample * batch_size + series.
+    recurrent = state.recurrent
+    if num_samples is not None:
+        recurrent = tuple(part.repeat(1, num_samples, 1) for part in recurrent)
+    transformed = _in_chunks(network, innovations, following, recurrent, horizon)
+    if num_samples is not None:
+        transformed = transformed.unflatten(0, (num_samples, batch_size))
+    values = network.transforms.inverse(transformed, state.memory)
+    return _end_at_nonfinite(values, names)
+
+
+def _coming(
+    network: RecurrentNetwork, covariates: Tensor | None, batch_size: int, horizon: int
+) -> Tensor | None:
+    """The scaled covariates of the step after each of the horizon: what the drive of a closed loop has of them."""
+    if covariates is None and network.num_covariates == 0:
+        return None
+    shape = (batch_size, horizon - 1, network.num_covariates)
+    if covariates is None or covariates.shape != shape:
+        given = None if covariates is None else tuple(covariates.shape)
+        raise InputError(
+            f"the covariates from the second step on must be {shape} for this network, got {given}."
+        )
+    no_values = network.readout.weight.new_zeros(*shape[:2], network.num_features)
+    scaled = network.join(no_values, covariates.to(no_values))[..., network.num_features :]
+    return functional.pad(scaled, (0, 0, 0, 1))  # the state after the last step is not asked for
+
+
+def _in_chunks(
+    network: RecurrentNetwork,
+    innovations: Innovations,
+    following: Tensor | None,
+    state: RecurrentState,
+    horizon: int,
+) -> Tensor:
+    """The free run in chunks of rows and steps, whose hidden states stay within ``CHUNK_ELEMENTS``."""
+    closed_loop, hidden_size = close_loop(network), network.recurrent.hidden_size
+    num_rows = state[0].shape[1]
+    elements = CHUNK_ELEMENTS * (GPU_CHUNK_FACTOR if state[0].is_cuda else 1)
+    rows = max(1, min(num_rows, elements // (hidden_size * min(horizon, MIN_CHUNK_STEPS))))
+    steps = max(1, min(horizon, elements // (hidden_size * rows)))
+    states = [
+        tuple(part[:, row : row + rows].contiguous() for part in state) for row in range(0, num_rows, rows)
+    ]
+    pieces = []
+    total = num_rows * horizon
+    settings = {"delay": 3, "leave": False, "disable": total < PROGRESS_STEPS}
+    with tqdm(total=total, desc="generate", unit="step", unit_scale=True, **settings) as bar:
+        for first in range(0, horizon, steps):
+            drive = innovations.draw(min(steps, horizon - first))
+            if following is not None:
+                repeated = following[:, first : first + steps].repeat(num_rows // len(following), 1, 1)
+                drive = torch.cat([drive, repeated], -1)
+            columns = []
+            for index, piece in enumerate(drive.split(rows)):
+                values, states[index] = closed_loop(piece, states[index])
+                columns.append(values)
+                bar.update(values.shape[0] * values.shape[1])
+            pieces.append(torch.cat(columns))
+    return torch.cat(pieces, 1)
+
+
+def _continued(
+    network: RecurrentNetwork, values: Tensor, covariates: Tensor | None, before: State | None
+) -> State:
+    """The state after checked ``values`` that follow ``before``, or start a series if it is None."""
+    if before is None:
+        transformed, memory = network.transforms.start(values)
+        recurrent = network.initial_state(len(values))
+    else:
+        transformed, memory = network.transforms(values, before.memory)
+        recurrent = before.recurrent
+    if covariates is not None:
+        covariates = covariates[:, values.shape[1] - transformed.shape[1] :]
+    inputs = network.join(transformed, covariates)
+    known = not bool(transformed.isnan().any())
+    begin = None if known or before is not None else first_known(transformed)
+    elements = CHUNK_ELEMENTS * (GPU_CHUNK_FACTOR if inputs.is_cuda else 1)
+    steps = max(1, elements // (network.recurrent.hidden_size * len(inputs)))
+    filled = []
+    for index, piece in enumerate(inputs.split(steps, 1)):
+        if known:
+            _, recurrent = network.recur(piece, recurrent)
+        else:
+            left = begin - index * steps if begin is not None else None
+            piece, recurrent = bridge(network, piece, recurrent, left)
+            filled.append(piece[..., : network.num_features])
+    if not known:
+        _, memory = network.transforms.bridged(
+            values, torch.cat(filled, 1), before.memory if before else None
+        )
+    return State(recurrent, memory)
+
+
+def _end_at_nonfinite(values: Tensor, names: Sequence[str] | None) -> Tensor:
+    """NaN from the first non-finite step of each feature of a path on, and a warning that names it."""
+    if bool(values.isfinite().all()):
+        return values
+    bad = ~values.isfinite()
+    first = torch.where(bad.any(-2), bad.int().argmax(-2), values.shape[-2])
+    by_series = first.amin(-1) if first.ndim == 2 else first.amin((0, -1))
+    ended = [
+        f"{names[index] if names is not None else f'series {index} of the batch'} at step {int(by_series[index]) + 1}"
+        for index in (by_series < values.shape[-2]).nonzero()[:, 0].tolist()
+    ]
+    more = f" and {len(ended) - 5} more" if len(ended) > 5 else ""
+    warnings.warn(
+        f"the free run leaves the finite numbers and is NaN from there: {', '.join(ended[:5])}{more}. At step 1: nothing to "
+        "go on from is known in the context. Later: the network or its transforms are unstable beyond what was trained: "
+        "train longer, with a lower learning rate, or shorten the horizon.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    steps = torch.arange(values.shape[-2], device=values.device)[:, None]
+    return torch.where(steps >= first[..., None, :], torch.nan, values)
+
+
+def _checked(network: RecurrentNetwork, values: Tensor, what: str) -> Tensor:
+    """The values on the device and in the precision of the network."""
+    if values.ndim != 3 or len(values) == 0 or values.shape[-1] != network.num_features:
+        raise InputError(
+            f"the {what} must be (batch, time, {network.num_features} features) for this network, got {tuple(values.shape)}."
+        )
+    if bool(values.isinf().any()):
+        raise InputError(f"the {what} must be finite numbers, or NaN where they are not known.")
+    return values.to(network.readout.weight)
+
+
+def _require_state(network: RecurrentNetwork, state: State, batch_size: int) -> None:
+    expected = tuple(part.shape for part in network.initial_state(batch_size))
+    given = tuple(part.shape for part in state.recurrent)
+    of_memory = [tensor for part in state.memory for tensor in part]
+    if (
+        given != expected
+        or [len(part) for part in state.memory] != network.transforms.memory_sizes
+        or any(tensor.shape[::2] != (batch_size, network.num_features) for tensor in of_memory)
+    ):
+        raise InputError(
+            f"the state is of another network or batch: its tensors are {[tuple(s) for s in given]}, this network's for "
+            f"{batch_size} series {[tuple(s) for s in expected]}."
+        )

@@ -1,0 +1,294 @@
+"""Invertible transforms of values. Statistics are buffers, so that the units travel with the weights.
+
+A transform has a *memory*: what it must know from earlier steps to go on. ``start`` reads it from a context,
+``forward`` takes it and returns the next one, so that a series can be transformed in pieces, and ``inverse``
+takes it to put a forecast back into the units of the data.
+
+NaN marks a value that is not known, and stays NaN; what depends on it is NaN as well. When the network has
+bridged the gaps, ``bridge`` puts its predictions back, so that the memory can go on.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rnn_lightning.errors import InputError
+
+Memory = tuple[Tensor, ...]
+
+
+class Transform(nn.Module, ABC):
+    """An invertible transform of ``(batch, time, feature)`` values."""
+
+    num_lost: int = 0
+    """Number of steps that ``forward`` drops at the start of a series."""
+
+    memory_size: int = 0
+    """Number of tensors in the memory."""
+
+    def fit(self, pieces: Iterable[Tensor]) -> None:
+        """Set the statistics from the training values: one ``(time, feature)`` tensor a series."""
+
+    def start(self, context: Tensor) -> Memory:
+        """The memory of a series that begins with ``context``, ``(batch, time, feature)``."""
+        return ()
+
+    @abstractmethod
+    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Transform the steps that follow those in memory; returns them and the memory after them."""
+
+    @abstractmethod
+    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
+        """Back to the units of the input, for the steps that follow those in memory.
+
+        ``transformed`` may have more leading axes than the memory: ``(..., batch, time, feature)``.
+        """
+
+    def bridge(self, values: Tensor, transformed: Tensor, memory: Memory) -> Tensor:
+        """``values`` with what is not known taken from ``transformed``, which is; ``memory`` is that before them."""
+        return torch.where(values.isnan(), self.inverse(transformed, memory), values)
+
+    def advance(self, values: Tensor, memory: Memory) -> Memory:
+        """The memory after ``values``, which follow those of ``memory``."""
+        return memory
+
+
+class Log(Transform):
+    """The natural logarithm, for positive values whose changes are proportional to their level."""
+
+    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        if bool((values <= 0).any()):
+            raise InputError(
+                f"the log transform needs values above 0, and the smallest is {float(values[~values.isnan()].min()):g}: "
+                "remove log from --model.transforms or shift the data."
+            )
+        return values.log(), memory
+
+    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
+        return transformed.exp()
+
+
+class Difference(Transform):
+    """The change from one step to the next: a trend becomes a level, which a bounded network can hold.
+
+    The first step of a series has no predecessor and is dropped. The memory is the last value.
+    """
+
+    num_lost = 1
+    memory_size = 1
+
+    def start(self, context: Tensor) -> Memory:
+        return (context[..., :0, :],)
+
+    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        return torch.cat([memory[0], values], dim=-2).diff(dim=-2), self.advance(values, memory)
+
+    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
+        # The sum of a million float32 steps would drift.
+        return (memory[0].double() + transformed.double().cumsum(-2)).to(transformed.dtype)
+
+    def bridge(self, values: Tensor, transformed: Tensor, memory: Memory) -> Tensor:
+        """Each gap goes on from the last known value before it; what lies before the first one stays NaN."""
+        levels = torch.cat([memory[0], values], dim=-2)
+        change = functional.pad(transformed.double(), (0, 0, 1, 0)).cumsum(-2)
+        steps = torch.arange(levels.shape[-2], device=levels.device)[:, None]
+        last_known = torch.where(levels.isnan(), 0, steps).cummax(-2).values
+        anchor = (levels - change).gather(-2, last_known)
+        bridged = torch.where(levels.isnan(), anchor + change, levels.double())
+        return bridged[..., memory[0].shape[-2] :, :].to(values.dtype)
+
+    def advance(self, values: Tensor, memory: Memory) -> Memory:
+        return (values[..., -1:, :],)
+
+
+def scale_of(deviation: Tensor, mean: Tensor) -> Tensor:
+    """The standard deviation; of values that are all the same, but for rounding, their magnitude, or 1 if that is zero."""
+    magnitude = mean.abs()
+    return torch.where(deviation > 1e-6 * magnitude, deviation, torch.where(magnitude > 0, magnitude, 1.0))
+
+
+class Standardize(Transform):
+    """Zero mean and unit standard deviation of each feature over the whole training split.
+
+    Where all values are the same, their magnitude takes the place of the deviation, or 1 if they are zero.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("scale", torch.ones(num_features))
+
+    def fit(self, pieces: Iterable[Tensor]) -> None:
+        zeros = torch.zeros_like(self.mean, dtype=torch.float64)
+        count, total, squares, shift = zeros, zeros, zeros, zeros
+        for piece in pieces:
+            known = ~piece.isnan()
+            values = piece.double().nan_to_num(0.0)
+            if not bool(count.any()):
+                shift = values.sum(0) / known.sum(0).clamp_min(1)
+            centred = torch.where(known, values - shift, 0.0)
+            count = count + known.sum(0)
+            total = total + centred.sum(0)
+            squares = squares + centred.square().sum(0)
+        mean = total / count.clamp_min(1)
+        deviation = (squares / count.clamp_min(1) - mean.square()).clamp_min(0).sqrt()
+        self.mean.copy_(mean + shift)
+        self.scale.copy_(scale_of(deviation, self.mean))
+
+    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        return (values - self.mean) / self.scale, memory
+
+    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
+        return transformed * self.scale + self.mean
+
+
+class StandardizeContext(Standardize):
+    """Zero mean and unit standard deviation of each feature over the context of each series or window.
+
+    For many series of different scale. The memory is the mean and the scale, which stay those of the context.
+    Of fewer than ``min_count`` known values the deviation is not known: it is that of the training series,
+    relative to the magnitude of the values. A hundredth of the mean is the smallest scale, so that neither
+    the rounding errors of a constant, such as the slope of a line, nor what follows a constant are blown up.
+    Where all of a context is zero the scale is that of the training split, and where nothing of it is known
+    the mean is as well.
+    """
+
+    memory_size = 2
+    min_part = 1e-2
+    min_count = 3
+    relative: Tensor
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__(num_features)
+        self.register_buffer("relative", torch.zeros(num_features))
+
+    def fit(self, pieces: Iterable[Tensor]) -> None:
+        ratios: list[Tensor] = []
+
+        def noted() -> Iterator[Tensor]:
+            for piece in pieces:
+                deviation = (piece - piece.nanmean(0)).square().nanmean(0).sqrt()
+                ratios.append(deviation / piece.abs().nanmean(0))
+                yield piece
+
+        super().fit(noted())
+        self.relative.copy_(torch.stack(ratios).nanmedian(0).values.nan_to_num(0.0))
+
+    def start(self, context: Tensor) -> Memory:
+        mean = context.nanmean(-2, keepdim=True)
+        deviation = (context - mean).square().nanmean(-2, keepdim=True).sqrt()
+        few = (~context.isnan()).sum(-2, keepdim=True) < self.min_count
+        deviation = torch.where(few, self.relative * context.abs().nanmean(-2, keepdim=True), deviation)
+        scale = torch.maximum(deviation, self.min_part * mean.abs())
+        return torch.where(mean.isnan(), self.mean, mean), torch.where(scale > 0, scale, self.scale)
+
+    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        mean, scale = memory
+        return (values - mean) / scale, memory
+
+    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
+        mean, scale = memory
+        return transformed * scale + mean
+
+
+class Transforms(nn.Module):
+    """Transforms one after another, by name. ``fitted`` says whether the statistics are those of data.
+
+    Args:
+        names: any of ``log``, ``difference``, ``standardize`` (by the training split) and
+            ``standardize_context`` (by each context), applied in this order; ``difference`` may come more
+            than once.
+        num_features: number of features.
+    """
+
+    fitted: Tensor
+
+    def __init__(self, names: Sequence[str], num_features: int) -> None:
+        super().__init__()
+        self.register_buffer("fitted", torch.tensor(False))
+        kinds: dict[str, Callable[[], Transform]] = {
+            "log": Log,
+            "difference": Difference,
+            "standardize": lambda: Standardize(num_features),
+            "standardize_context": lambda: StandardizeContext(num_features),
+        }
+        for name in names:
+            if name not in kinds:
+                raise InputError(
+                    f"--model.transforms: unknown transform {name!r}; there are {', '.join(kinds)}."
+                )
+        self.parts = nn.ModuleList(kinds[name]() for name in names)
+
+    @property
+    def num_lost(self) -> int:
+        """Number of steps that ``forward`` drops at the start of a series."""
+        return sum(part.num_lost for part in self._parts())
+
+    @property
+    def memory_sizes(self) -> list[int]:
+        """Number of tensors that each transform remembers."""
+        return [part.memory_size for part in self._parts()]
+
+    @torch.no_grad()
+    def fit(self, series: Iterable[Tensor]) -> None:
+        """Set the statistics from the training series, in pieces ``(time, feature)``, gone through several times."""
+        for part_index, part in enumerate(self._parts()):
+            part.fit(self._through(values, part_index) for values in series)
+        for values in series:  # refuse what a transform cannot take before training begins
+            self._through(values, len(self.parts))
+        self.fitted.fill_(True)
+
+    def _parts(self) -> list[Transform]:
+        return cast(list[Transform], list(self.parts))
+
+    def _through(self, values: Tensor, num_parts: int) -> Tensor:
+        for part in self._parts()[:num_parts]:
+            values = part(values, part.start(values))[0]
+        return values
+
+    def start(self, context: Tensor) -> tuple[Tensor, tuple[Memory, ...]]:
+        """Transform the context a series begins with; returns it, ``num_lost`` steps shorter, and the memory."""
+        memory = []
+        for part in self._parts():
+            context, part_memory = part(context, part.start(context))
+            memory.append(part_memory)
+        return context, tuple(memory)
+
+    def forward(self, values: Tensor, memory: Sequence[Memory]) -> tuple[Tensor, tuple[Memory, ...]]:
+        """Transform the steps that follow those in memory, ``(batch, time, feature)``."""
+        following = []
+        for part, part_memory in zip(self._parts(), memory, strict=True):
+            values, part_memory = part(values, part_memory)
+            following.append(part_memory)
+        return values, tuple(following)
+
+    def bridged(
+        self, values: Tensor, transformed: Tensor, memory: Sequence[Memory] | None
+    ) -> tuple[Tensor, tuple[Memory, ...]]:
+        """The values with their gaps bridged by ``transformed``, complete, and the memory after them.
+
+        ``memory`` is that before the values, None where they start a series.
+        """
+        levels = []
+        for index, part in enumerate(self._parts()):
+            before = part.start(values) if memory is None else memory[index]
+            levels.append((values, before))
+            values = part(values, before)[0]
+        following = []
+        for part, (values, before) in zip(reversed(self._parts()), reversed(levels), strict=True):
+            transformed = part.bridge(values, transformed, before)
+            following.append(part.advance(transformed, before))
+        return transformed, tuple(reversed(following))
+
+    def inverse(self, transformed: Tensor, memory: Sequence[Memory]) -> Tensor:
+        """Back to the units of the data, ``(..., batch, time, feature)``, for the steps that follow those in memory."""
+        for part, part_memory in zip(reversed(self._parts()), reversed(memory), strict=True):
+            transformed = part.inverse(transformed, part_memory)
+        return transformed

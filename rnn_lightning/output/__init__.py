@@ -1,0 +1,1 @@
+"""What comes out: forecast tables and pictures."""

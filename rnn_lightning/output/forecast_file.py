@@ -1,0 +1,150 @@
+"""The forecast file: from what the devices wrote to one table in the order of the series."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnn_lightning.data import SeriesData
+from rnn_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+PIECE_ROWS = 2**18
+"""Rows of the table that are in memory together."""
+
+
+class ForecastTable:
+    """Forecasts in the order of the series, from the shares that the devices wrote; no more is read than is asked for.
+
+    Args:
+        paths: the shares in the order of the devices; series ``i`` is row ``i // n`` of share ``i % n``.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            if not path.exists():
+                raise InputError(
+                    f"{path} is missing: predict on several machines needs a disk for runs that all share."
+                )
+        self.shares = [np.lib.format.open_memmap(path, "r") for path in paths]
+        self.num_series, self.horizon = sum(len(share) for share in self.shares), self.shares[0].shape[1]
+
+    def rows(self, first: int, end: int) -> np.ndarray:
+        """The forecasts of series ``first`` to before ``end``, ``(series, horizon, feature, column)``."""
+        num = len(self.shares)
+        rows = np.empty((end - first, *self.shares[0].shape[1:]), np.float32)
+        for number, share in enumerate(self.shares):
+            skipped = (number - first) % num  # so many of the rows come before the first one of this share
+            mine = rows[skipped::num]
+            begin = (first + skipped) // num
+            mine[:] = share[begin : begin + len(mine)]
+        return rows
+
+
+def value_columns(features: Sequence[str], levels: Sequence[int]) -> list[str]:
+    """The columns of values: each feature, then the ends of its intervals, ``<feature>-lo-80`` and ``<feature>-hi-80``."""
+    bounds = [f"-{end}-{level}" for level in levels for end in ("lo", "hi")]
+    return [feature + bound for feature in features for bound in ["", *bounds]]
+
+
+def write_table(path: Path, data: SeriesData, table: ForecastTable, levels: Sequence[int]) -> None:
+    """Write the forecasts as CSV or, where ``path`` ends so, as Parquet: some series at a time, whole or not at all.
+
+    The columns are those of the input in its order, and after each feature its intervals. Values that are not
+    known are empty. A Parquet file has the types of the input as well, but for values of whole numbers, which
+    become Float64, and for ids that are neither text, categories nor numbers, which stay text.
+    """
+    import polars as pl
+
+    parquet = path.suffix == ".parquet"
+    written_stamps = {data.time_column: pl.String()} if data.time_format is not None else {}
+    types = _types(data, levels) if parquet else written_stamps
+    pieces = _pieces(data, table, levels)
+    frames = (
+        pl.DataFrame([_cast(column, types, data.time_format) for column in columns]) for columns in pieces
+    )
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        if parquet:
+            _write_parquet(temporary, frames)
+        else:
+            _write_csv(temporary, frames, data.separator)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _pieces(data: SeriesData, table: ForecastTable, levels: Sequence[int]) -> Iterator[list["pl.Series"]]:
+    """The columns of the table, some series at a time."""
+    import polars as pl
+
+    horizon, ids = table.horizon, pl.Series(data.ids, dtype=pl.String)
+    at_once = max(1, PIECE_ROWS // horizon)
+    for first in range(0, table.num_series, at_once):
+        end = min(first + at_once, table.num_series)
+        parts: dict[str, list[pl.Series]] = {}
+        if data.id_column is not None:
+            parts[data.id_column] = [
+                ids[first:end].gather(np.arange(end - first).repeat(horizon)).alias(data.id_column)
+            ]
+        stamps = data.times.stamp_series(range(first, end), data.lengths[first:end].tolist(), horizon)
+        parts[data.time_column] = [stamps.alias(data.time_column)]
+        values = table.rows(first, end)
+        for number, feature in enumerate(data.features):
+            columns = np.ascontiguousarray(values[:, :, number].reshape(len(stamps), -1).T)
+            names = value_columns([feature], levels)
+            parts[feature] = [
+                pl.Series(name, column, nan_to_null=True) for name, column in zip(names, columns, strict=True)
+            ]
+        order = [name for name in data.column_types if name in parts]
+        order += [name for name in parts if name not in data.column_types]
+        yield [column for name in order for column in parts[name]]
+
+
+def _types(data: SeriesData, levels: Sequence[int]) -> dict[Any, Any]:
+    """The types of columns in a Parquet file, where the input says them."""
+    import polars as pl
+
+    types: dict[Any, Any] = dict(data.column_types)
+    name = data.id_column
+    if name in types and not (types[name].is_numeric() or types[name] in (pl.Categorical, pl.Enum)):
+        types[name] = pl.String()
+    for feature in data.features:
+        if feature in types:
+            kind = types[feature] if types[feature].is_float() else pl.Float64()
+            types |= dict.fromkeys(value_columns([feature], levels), kind)
+    return types
+
+
+def _cast(column: "pl.Series", types: Mapping[str, Any], time_format: str | None) -> "pl.Series":
+    """A column in the type that it is to have; time stamps as text are written as in the input."""
+    import polars as pl
+
+    wanted = types.get(column.name, column.dtype)
+    if column.dtype.is_temporal() and wanted == pl.String and time_format is not None:
+        return column.dt.strftime(time_format)
+    return column.cast(wanted)
+
+
+def _write_csv(path: Path, frames: Iterator["pl.DataFrame"], separator: str) -> None:
+    with path.open("wb") as file:
+        for number, frame in enumerate(frames):
+            frame.write_csv(file, include_header=number == 0, separator=separator)
+
+
+def _write_parquet(path: Path, frames: Iterator["pl.DataFrame"]) -> None:
+    """By the streaming sink of polars, which asks for one frame after another."""
+    from polars.io.plugins import register_io_source
+
+    first = next(frames)
+
+    def source(*_: Any) -> Iterator["pl.DataFrame"]:
+        yield first
+        yield from frames
+
+    register_io_source(source, schema=first.schema).sink_parquet(path, engine="streaming")

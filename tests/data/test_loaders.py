@@ -1,0 +1,89 @@
+from collections import Counter
+from itertools import chain
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rnn_lightning.data.loaders import MAX_LISTED, BatchLoader, ShuffledLoader, permuted
+
+
+def test_every_pass_holds_every_window_once_in_another_order() -> None:
+    loader = ShuffledLoader(lambda items: items.tolist(), 10, 4, num_batches=6, seed=0)
+    passes = list(loader)
+    assert [len(batch) for batch in passes] == [4, 4, 2, 4, 4, 2]
+    first, second = [*chain(*passes[:3])], [*chain(*passes[3:])]
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first != second
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(3, 40), st.integers(1, 8), st.integers(1, 3))
+def test_devices_share_items_without_repeating_any(num_items: int, batch_size: int, world_size: int) -> None:
+    def items(loader: BatchLoader[list[int]]) -> list[list[int]]:
+        return list(loader)
+
+    def make(batch: Tensor) -> list[int]:
+        return batch.tolist()
+
+    ordered = [
+        items(BatchLoader(make, num_items, batch_size, rank, world_size)) for rank in range(world_size)
+    ]
+    assert sorted(item for batches in ordered for item in chain(*batches)) == list(range(num_items))
+    shuffled = [
+        items(ShuffledLoader(make, num_items, batch_size, rank, world_size, num_batches=None, seed=0))
+        for rank in range(world_size)
+    ]
+    flat = [item for batches in shuffled for item in chain(*batches)]
+    assert len(set(flat)) == len(flat) == num_items // world_size * world_size
+    assert len({tuple(len(batch) for batch in batches) for batches in shuffled}) == 1
+
+
+def test_global_batches_are_those_of_one_device() -> None:
+    def batches(rank: int, world_size: int) -> list[list[int]]:
+        loader = ShuffledLoader(
+            lambda i: i.tolist(), 24, 8 // world_size, rank, world_size, num_batches=5, seed=3
+        )
+        return list(loader)
+
+    together = [sorted(a + b) for a, b in zip(batches(0, 2), batches(1, 2), strict=True)]
+    assert together == [sorted(batch) for batch in batches(0, 1)]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(1, 3000), st.integers(-5, 10**12), st.integers(0, 50))
+def test_the_order_is_a_permutation(num_items: int, seed: int, number: int) -> None:
+    assert sorted(permuted(torch.arange(num_items), num_items, (seed, number)).tolist()) == list(
+        range(num_items)
+    )
+
+
+def test_a_long_order_is_a_permutation_too_and_shared_without_repeating_any() -> None:
+    num_items, world_size = MAX_LISTED + 3, 2
+    parts = [
+        [
+            *chain(
+                *ShuffledLoader(
+                    lambda i: i.tolist(), num_items, 100, rank, world_size, num_batches=None, seed=0
+                )
+            )
+        ]
+        for rank in range(world_size)
+    ]
+    flat = [*chain(*parts)]
+    assert len(set(flat)) == len(flat) == num_items // world_size * world_size
+    assert set(flat) <= set(range(num_items))
+
+
+def test_all_orders_are_about_equally_frequent() -> None:
+    orders = Counter(tuple(permuted(torch.arange(4), 4, (seed, 0)).tolist()) for seed in range(2400))
+    assert len(orders) == 24
+    assert 60 < min(orders.values()) <= max(orders.values()) < 140  # 100 +- 4 standard deviations
+
+
+def test_an_order_of_ten_billion_items_costs_nothing_but_those_asked_for() -> None:
+    items = permuted(torch.arange(10_000), 10**10, (1, 0)).double() / 10**10
+    assert len(items.unique()) == 10_000
+    distance = (items.sort().values - torch.linspace(0, 1, 10_000)).abs().max()
+    assert float(distance) < 1.63 / 100  # Kolmogorov and Smirnov, 1 %

@@ -1,0 +1,95 @@
+import math
+import re
+
+import pytest
+import torch
+
+from rnn_lightning.data import LinearSeries, RandomSeries, Series, SeriesData, SineSeries, TimeIndex
+from rnn_lightning.errors import InputError
+
+
+def test_sine_is_the_sine_of_time_with_bounded_uniform_noise() -> None:
+    data = SineSeries().load()
+    clean = torch.sin(0.2 * torch.arange(400, dtype=torch.float64))[:, None]
+    noise = data.values.double() - clean
+    assert data.values.shape == (400, 1)
+    assert data.times.stamps(0, 399, 2) == [79.8, 80.0]
+    assert float(noise.abs().max()) <= 0.1 + 1e-6
+    assert float(noise.abs().max()) > 0.09
+    assert float(noise.std()) == pytest.approx(0.1 / math.sqrt(3), rel=0.1)
+
+
+def test_sines_go_through_their_periods_and_differ_in_phase() -> None:
+    source = SineSeries(
+        num_series=3, period=[10.0, 20.0], time_step=1.0, noise=0, amplitude=2.0, num_steps=50
+    )
+    values = source.load().values.view(3, 50)
+    assert values[0, 0] == pytest.approx(0, abs=1e-6)
+    assert values[1, 0] == pytest.approx(2 * math.sin(2 * math.pi / 3))
+    torch.testing.assert_close(values[0, 10:], values[0, :-10], atol=1e-5, rtol=0)
+    torch.testing.assert_close(values[1, 20:], values[1, :-20], atol=1e-5, rtol=0)
+    torch.testing.assert_close(source.clean(0, 50)[..., 0].float(), values)
+
+
+@pytest.mark.parametrize("kind", [SineSeries, RandomSeries, LinearSeries])
+def test_values_depend_on_the_own_seed_alone(kind: type[SineSeries]) -> None:
+    torch.manual_seed(1)
+    first = kind(seed=3).load().values
+    state = torch.get_rng_state()
+    again = kind(seed=3).load().values
+    assert torch.equal(first, again)
+    assert torch.equal(state, torch.get_rng_state())
+    assert not torch.equal(first, kind(seed=4).load().values)
+
+
+def test_random_is_uniform_and_of_the_given_shape() -> None:
+    data = RandomSeries(num_series=5000, num_steps=10, num_features=2).load()
+    assert data.num_series == 5000
+    assert data.lengths.tolist() == [10] * 5000
+    assert float(data.values.min()) >= 0
+    assert float(data.values.max()) < 1
+    assert float(data.values.double().var()) == pytest.approx(1 / 12, rel=0.02)
+
+
+def test_linear_rises_by_its_slope_from_its_start() -> None:
+    data = LinearSeries(num_series=50, num_steps=6, min_start=1, max_start=2, min_slope=3, max_slope=4).load()
+    values = data.values.view(50, 6).double()
+    slopes = values.diff(dim=1)
+    torch.testing.assert_close(slopes, slopes[:, :1].expand(-1, 5), atol=1e-5, rtol=0)
+    assert 1 <= float(values[:, 0].min()) < float(values[:, 0].max()) <= 2
+    assert 3 - 1e-5 <= float(slopes.min()) < float(slopes.max()) <= 4 + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SineSeries(num_steps=0), "--data.series.num_steps must be above 0, got 0"),
+        (lambda: SineSeries(period=0), "--data.series.period must be above 0"),
+        (lambda: SineSeries(noise=-1), "--data.series.noise must not be negative"),
+        (lambda: RandomSeries(num_series=-1), "--data.series.num_series must be above 0"),
+        (lambda: LinearSeries(min_slope=2, max_slope=1), "--data.series.min_slope 2 must not exceed"),
+    ],
+)
+def test_wrong_arguments_name_the_option(make: type, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        make()
+
+
+def test_a_series_class_of_the_user_needs_one_method() -> None:
+    class Steps(Series):
+        def load(self) -> SeriesData:
+            return SeriesData.from_equal(torch.tensor([[[0.0], [1.0]]]))
+
+    data = Steps().load()
+    assert (data.ids, data.features, data.values.tolist()) == (["0"], ["y"], [[0.0], [1.0]])
+
+
+def test_values_that_are_not_finite_are_named_with_series_and_step() -> None:
+    values = torch.zeros(2, 5, 1)
+    values[1, 3] = torch.inf
+    data = SeriesData.from_equal(values, start=10)
+    with pytest.raises(InputError, match=r"series '1' has the value inf in 'y' at step 3 \(ds = 13\)"):
+        data.validate()
+    empty = SeriesData(torch.zeros(0, 1), torch.tensor([0, 0]), ["a"], ["y"], TimeIndex([0], [1]))
+    with pytest.raises(InputError, match="series 'a' has no values"):
+        empty.validate()
