@@ -22,6 +22,21 @@ PIECE_ROWS = 2**20
 
 
 @dataclass(frozen=True)
+class TableFormat:
+    """How a table is written.
+
+    Attributes:
+        column_types: the polars types of its columns, in their order.
+        time_format: how time stamps are written in a CSV file, in the notation of ``strftime``; None for ISO.
+        separator: the character between two columns of a CSV file.
+    """
+
+    column_types: Mapping[str, Any] = field(default_factory=dict)
+    time_format: str | None = None
+    separator: str = ","
+
+
+@dataclass(frozen=True)
 class SeriesData:
     """Many series of unequal length, one after another in one array.
 
@@ -44,9 +59,7 @@ class SeriesData:
         calendar_names: which calendar features, keys of ``CALENDAR``.
         notes: what a user should know of how the values were made, a sentence each.
         left_out: ids of series that could not be used, and why.
-        column_types: the polars types of the columns of a table, which its forecast gets as well.
-        time_format: how time stamps are written in a CSV file, in the notation of ``strftime``; None for ISO.
-        separator: the character between two columns of a CSV file.
+        table_format: how the table was written that they were read from, and its forecast will be.
     """
 
     values: Tensor  # or a FileArray, which is indexed alike
@@ -63,9 +76,7 @@ class SeriesData:
     calendar_names: Sequence[str] = ()
     notes: Sequence[str] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
-    column_types: Mapping[str, Any] = field(default_factory=dict)
-    time_format: str | None = None
-    separator: str = ","
+    table_format: TableFormat = field(default_factory=TableFormat)
 
     def __post_init__(self) -> None:
         if self.lengths is None:

@@ -61,18 +61,19 @@ def write_table(path: Path, data: SeriesData, table: ForecastTable, levels: Sequ
     import polars as pl
 
     parquet = path.suffix == ".parquet"
-    written_stamps = {data.time_column: pl.String()} if data.time_format is not None else {}
+    written_stamps = {data.time_column: pl.String()} if data.table_format.time_format is not None else {}
     types = _types(data, levels) if parquet else written_stamps
     pieces = _pieces(data, table, levels)
     frames = (
-        pl.DataFrame([_cast(column, types, data.time_format) for column in columns]) for columns in pieces
+        pl.DataFrame([_cast(column, types, data.table_format.time_format) for column in columns])
+        for columns in pieces
     )
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         if parquet:
             _write_parquet(temporary, frames)
         else:
-            _write_csv(temporary, frames, data.separator)
+            _write_csv(temporary, frames, data.table_format.separator)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -101,8 +102,8 @@ def _pieces(data: SeriesData, table: ForecastTable, levels: Sequence[int]) -> It
             parts[feature] = [
                 pl.Series(name, column, nan_to_null=True) for name, column in zip(names, columns, strict=True)
             ]
-        order = [name for name in data.column_types if name in parts]
-        order += [name for name in parts if name not in data.column_types]
+        order = [name for name in data.table_format.column_types if name in parts]
+        order += [name for name in parts if name not in data.table_format.column_types]
         yield [column for name in order for column in parts[name]]
 
 
@@ -110,7 +111,7 @@ def _types(data: SeriesData, levels: Sequence[int]) -> dict[Any, Any]:
     """The types of columns in a Parquet file, where the input says them."""
     import polars as pl
 
-    types: dict[Any, Any] = dict(data.column_types)
+    types: dict[Any, Any] = dict(data.table_format.column_types)
     name = data.id_column
     if name in types and not (types[name].is_numeric() or types[name] in (pl.Categorical, pl.Enum)):
         types[name] = pl.String()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rnn_lightning.data import LinearSeries, RandomSeries, Series, SeriesData, SineSeries, TimeIndex
-from rnn_lightning.errors import InputError
+from rnn_lightning.errors import InputError, quoted
 
 
 def test_sine_is_the_sine_of_time_with_bounded_uniform_noise() -> None:
@@ -93,3 +93,9 @@ def test_values_that_are_not_finite_are_named_with_series_and_step() -> None:
     empty = SeriesData(torch.zeros(0, 1), torch.tensor([0, 0]), ["a"], ["y"], TimeIndex([0], [1]))
     with pytest.raises(InputError, match="series 'a' has no values"):
         empty.validate()
+
+
+def test_messages_show_control_characters_as_escapes() -> None:
+    assert str(InputError("one\x1b[2Jtwo\u202e\nthree é")) == "one\\x1b[2Jtwo\\u202e\nthree é"
+    assert quoted("a" * 50 + "b" * 10**6, 10) == "'aaaaa...bbbbb'"
+    assert quoted("a'b") == repr("a'b")

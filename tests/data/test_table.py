@@ -481,7 +481,7 @@ def test_stamps_are_read_as_time_format_says(
     data = TableSeries(write(tmp_path, text), time_format=time_format).load()
     assert data.times.stamps(0, 0, 1) == [first]
     assert data.times.stamps(0, 2, 1) == [following]
-    assert data.time_format == time_format
+    assert data.table_format.time_format == time_format
 
 
 @pytest.mark.parametrize(
@@ -499,14 +499,17 @@ def test_stamps_are_read_as_time_format_says(
 def test_stamps_are_written_as_they_were(tmp_path: Path, stamp: str) -> None:
     data = TableSeries(write(tmp_path, f"ds,y\n{stamp},1\n"), frequency="1h").load()
     stamps = data.times.stamp_series([0], [0], 1)
-    again = stamps.dt.strftime(str(data.time_format)).to_list()[0]
+    again = stamps.dt.strftime(str(data.table_format.time_format)).to_list()[0]
     assert again.rstrip("0") == stamp.rstrip("0")
-    assert data.column_types["ds"] == stamps.dtype
+    assert data.table_format.column_types["ds"] == stamps.dtype
 
 
 def test_dates_and_numbers_need_no_format(tmp_path: Path) -> None:
-    assert TableSeries(write(tmp_path, "ds,y\n2020-01-01,1\n2020-01-02,1\n")).load().time_format is None
-    assert TableSeries(write(tmp_path, "ds,y\n1,1\n2,1\n")).load().time_format is None
+    assert (
+        TableSeries(write(tmp_path, "ds,y\n2020-01-01,1\n2020-01-02,1\n")).load().table_format.time_format
+        is None
+    )
+    assert TableSeries(write(tmp_path, "ds,y\n1,1\n2,1\n")).load().table_format.time_format is None
 
 
 COMPACT_NOTE = "'ds' is read as dates YYYYMMDD; for numbers, give one as --data.series.frequency."
@@ -541,10 +544,12 @@ def test_compact_dates_are_no_numbers(
         is_date = isinstance(following, date)
         assert data.times.intervals == [interval]
         assert data.times.stamps(0, int(data.lengths[0]), 1) == [following]
-        assert data.time_format == ("%Y%m%d" if is_date else None)
+        assert data.table_format.time_format == ("%Y%m%d" if is_date else None)
         assert (COMPACT_NOTE in data.notes) == is_date
         text = isinstance(table, pl.DataFrame) and table["ds"].dtype == pl.String
-        assert data.column_types["ds"] == (pl.String if text else pl.Date if is_date else pl.Int64)
+        assert data.table_format.column_types["ds"] == (
+            pl.String if text else pl.Date if is_date else pl.Int64
+        )
 
 
 def test_compact_dates_are_numbers_where_a_later_row_is_none_or_a_number_is_the_frequency() -> None:
@@ -627,9 +632,9 @@ def test_offsets_are_read_as_utc_or_in_the_zone_that_is_given(tmp_path: Path) ->
     assert local.times.intervals == ["1d"]
     assert local.values.tolist() == [[1], [2], [3]]
     assert local.times.stamps(0, 0, 1)[0].isoformat() == "2021-03-27T00:00:00+01:00"
-    assert local.times.stamp_series([0], [2], 1).dt.strftime(str(local.time_format)).to_list() == [
-        "2021-03-29T00:00+02:00"
-    ]
+    assert local.times.stamp_series([0], [2], 1).dt.strftime(
+        str(local.table_format.time_format)
+    ).to_list() == ["2021-03-29T00:00+02:00"]
     assert local.notes == []
     with pytest.raises(
         InputError, match=r"not regular .* or set --data.series.time_zone if they follow the clocks"
@@ -650,7 +655,7 @@ def test_clocks_without_a_zone_are_read_in_the_zone_that_is_given(tmp_path: Path
     data = TableSeries(path, time_zone="Europe/Berlin").load()
     assert data.times.intervals == ["1h"]
     assert data.values[:, 0].tolist() == [0, 1, 2, 3]
-    assert data.times.stamp_series([0], [0], 5).dt.strftime(str(data.time_format)).to_list() == [
+    assert data.times.stamp_series([0], [0], 5).dt.strftime(str(data.table_format.time_format)).to_list() == [
         *clocks,
         "2021-10-31 04:00",
     ]
@@ -687,8 +692,13 @@ def test_types_of_columns_are_kept(tmp_path: Path, dtype: Any) -> None:
     for table in (frame, str(tmp_path / "a.parquet")):
         data = TableSeries(table, target_columns=["y", "z"]).load()
         assert data.ids == ["7", "8"]
-        assert list(data.column_types) == frame.columns
-        assert data.column_types == {"unique_id": ids.dtype, "ds": pl.Int32, "y": pl.Float64, "z": pl.Float32}
+        assert list(data.table_format.column_types) == frame.columns
+        assert data.table_format.column_types == {
+            "unique_id": ids.dtype,
+            "ds": pl.Int32,
+            "y": pl.Float64,
+            "z": pl.Float32,
+        }
 
 
 def test_text_of_other_kinds_of_columns_is_refused() -> None:

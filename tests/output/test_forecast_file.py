@@ -14,6 +14,7 @@ import torch
 
 from rnn_lightning import Forecaster, SequenceDataModule, Series, SeriesData, TableSeries
 from rnn_lightning.data import TimeIndex
+from rnn_lightning.data.series import TableFormat
 from rnn_lightning.errors import InputError
 from rnn_lightning.output import forecast_file
 from rnn_lightning.output.forecast_file import ForecastTable, write_table
@@ -37,8 +38,7 @@ def series_of(
         ids=names.to_list(),
         features=features,
         times=TimeIndex(history["ds"].gather(offsets[:-1]), [interval] * len(names)),
-        column_types=dict(history.schema),
-        time_format=time_format,
+        table_format=TableFormat(dict(history.schema), time_format),
         **settings,
     )
 
@@ -187,7 +187,7 @@ def test_columns_keep_the_order_of_the_table_and_unknown_forecasts_are_empty(
         {"z": [1, 2], "ds": [1, 2], "price": [1.0, 2.0], "unique_id": ["a", "a"], "y": [0.5, 1.5]}
     )
     data = series_of(history.select("z", "ds", "unique_id", "y"), 1)
-    data = SeriesData(**{**vars(data), "column_types": dict(history.schema)})
+    data = SeriesData(**{**vars(data), "table_format": TableFormat(dict(history.schema))})
     values = random_values(1, num_features=2, num_columns=3)
     values[0, 1] = np.nan
     path = tmp_path / f"forecast.{suffix}"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from rnn_lightning.data.series import Series, SeriesData, count_unknown, counted
+from rnn_lightning.data.series import Series, SeriesData, TableFormat, count_unknown, counted
 from rnn_lightning.data.table.build import Built, SeriesBuilder
 from rnn_lightning.data.table.files import Source, TextFile, file_ids, find_sources
 from rnn_lightning.data.table.frames import PIECE_ROWS
@@ -241,9 +241,11 @@ class TableSeries(Series):
             calendar_names=self.calendar_features,
             notes=notes,
             left_out=built.left_out,
-            column_types=self._column_types(built, reader, sources[0]),
-            time_format=reader.stamps.written,
-            separator=sources[0].separator if isinstance(sources[0], TextFile) else ",",
+            table_format=TableFormat(
+                column_types=self._column_types(built, reader, sources[0]),
+                time_format=reader.stamps.written,
+                separator=sources[0].separator if isinstance(sources[0], TextFile) else ",",
+            ),
         )
 
     def _covariate_notes(self, built: Built) -> list[str]:
