@@ -15,9 +15,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 
-from rnn_lightning.data.prior import draw_series
+from rnn_lightning.data.prior import draw_series, draw_shape
 
 Array = np.ndarray
 NUM_DRAWN = 2000
@@ -190,15 +191,31 @@ def report(ranks: Mapping[str, Mapping[str, float]], quantiles: Mapping[str, Map
     return "\n".join(lines)
 
 
+def draw_picture(path: Path) -> None:
+    """The first series of 24 batches of pretraining, of context and horizon."""
+    figure, axes = plt.subplots(6, 4, figsize=(12, 11), layout="constrained")
+    for seed, axis in enumerate(axes.flat):
+        rng = np.random.default_rng(seed)
+        season, context_length, horizon = draw_shape(rng)
+        y = draw_series(rng, 1, context_length + horizon, season)[0]
+        axis.plot(y, linewidth=0.8, color="#1f5a99")
+        axis.set_title(f"season {season}, {len(y)} steps" if season > 1 else f"no season, {len(y)} steps", fontsize=8)
+        axis.tick_params(labelsize=6)
+    figure.savefig(path, dpi=70)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
     text = report(*compare(arguments.folder))
     print(text)
     if arguments.output:
         arguments.output.write_text(text + "\n")
+    if arguments.picture:
+        draw_picture(arguments.picture)
 
 
 if __name__ == "__main__":

@@ -227,8 +227,8 @@ def pulse(rng: np.random.Generator, batch: int, length: int) -> Array:
 
 # --------------------------------------------------------------------------------------------------------- series
 LEVELS: Sequence[tuple[float, Draw, float, float]] = (
-    (0.40, random_walk, 0.05, 4),
-    (0.40, random_slope, 0.1, 6),
+    (0.35, random_walk, 0.05, 4),
+    (0.50, random_slope, 0.1, 6),
     (0.30, stationary, 0.05, 1.5),
     (0.15, cycle, 0.1, 2),
     (0.35, linear, 0.2, 30),
@@ -246,7 +246,7 @@ def draw_level(rng: np.random.Generator, batch: int, length: int) -> Array:
         level[rows] += unit(draw(rng, len(rows), length)) * log_uniform(rng, low, high, len(rows))
     for event, probability in ((shift, 0.1), (shift, 0.1), (pulse, 0.1)):
         rows = choose(rng, batch, probability)
-        level[rows] += event(rng, len(rows), length) * normal(rng, len(rows), 1) * 2
+        level[rows] += event(rng, len(rows), length) * sign(rng, len(rows)) * log_uniform(rng, 0.1, 5, len(rows))
     return level
 
 
@@ -272,15 +272,15 @@ def draw_series(rng: np.random.Generator, batch: int, length: int, season: int) 
         ``(batch, length)``, float32, finite.
     """
     level = draw_level(rng, batch, length)
-    still = choose(rng, batch, 0.25)
+    still = choose(rng, batch, 0.25 if season <= 12 else 0.5)
     level[still] *= log_uniform(rng, 0.01, 0.5, len(still))
     swing = np.zeros_like(level)
     if season > 1:
         rows = choose(rng, batch, 0.7 if season <= 12 else 0.9)
-        swing[rows] = unit(seasonal(rng, len(rows), length, season)) * log_uniform(rng, 0.1, 5, len(rows))
+        swing[rows] = unit(seasonal(rng, len(rows), length, season)) * log_uniform(rng, 0.15, 6, len(rows))
     noisy = noise(rng, batch, length, season) * log_uniform(rng, 0.05, 1.5, batch)
-    calm = choose(rng, batch, 0.35)
-    noisy[calm] *= log_uniform(rng, 0.01, 0.5, len(calm))
+    calm = choose(rng, batch, 0.4)
+    noisy[calm] *= log_uniform(rng, 0.003, 0.5, len(calm))
     form = rng.random(batch)
     total = level + swing + noisy
     z = unit(total)
