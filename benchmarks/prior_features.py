@@ -91,7 +91,9 @@ def season_change(y: Array, season: int) -> dict[str, Array]:
     size = np.log(shape.std(2) + 1e-30)
     return {
         "season: early and late alike": correlation(early, late),
-        "season: size follows level": correlation(size, seasons.mean(2)) if count > 2 else np.full(len(y), np.nan),
+        "season: size follows level": correlation(size, seasons.mean(2))
+        if count > 2
+        else np.full(len(y), np.nan),
     }
 
 
@@ -99,7 +101,7 @@ def simple_errors(y: Array, season: int, horizon: int) -> dict[str, Array]:
     """Log ratios of the absolute errors of simple forecasts at several origins."""
     horizon = min(horizon, y.shape[1] // 3)
     first = max(2, y.shape[1] - 4 * horizon, y.shape[1] // 3)
-    sums = defaultdict(float)
+    sums: dict[str, Array] = defaultdict(lambda: np.zeros(len(y)))
     for origin in range(first, y.shape[1] - horizon + 1, max(1, horizon // 2)):
         past, future, step = y[:, :origin], y[:, origin : origin + horizon], np.arange(1, horizon + 1)
         naive = past[:, -1:] + 0 * future
@@ -108,8 +110,13 @@ def simple_errors(y: Array, season: int, horizon: int) -> dict[str, Array]:
         forecasts = {"naive": naive, "drift": drift, "mean": mean}
         if origin >= 2 * season > 2:
             repeated = past[:, -season:][:, (step - 1) % season]
-            change = past[:, -season:].mean(1, keepdims=True) - past[:, -2 * season : -season].mean(1, keepdims=True)
-            forecasts |= {"seasonal": repeated, "seasonal drift": repeated + change * ((step - 1) // season + 1)}
+            change = past[:, -season:].mean(1, keepdims=True) - past[:, -2 * season : -season].mean(
+                1, keepdims=True
+            )
+            forecasts |= {
+                "seasonal": repeated,
+                "seasonal drift": repeated + change * ((step - 1) // season + 1),
+            }
         for name, forecast in forecasts.items():
             sums[name] = sums[name] + np.abs(forecast - future).mean(1)
     pairs = [("drift", "naive"), ("mean", "naive"), ("seasonal", "naive"), ("seasonal drift", "seasonal")]
@@ -158,14 +165,15 @@ def compare(folder: Path) -> tuple[dict[str, dict[str, float]], dict[str, dict[s
     for name, about in meta.items():
         season, horizon = about["season"], about["horizon"]
         real = read_windows(folder / f"{name}.csv", season, horizon)
-        trend, swing, remainder = decompose(real, season)
+        _, swing, remainder = decompose(real, season)
         if season > 1 and np.median(strength(swing, remainder)) < LEAST_STRENGTH:
             season = 1
         drawn = draw_series(np.random.default_rng(0), NUM_DRAWN, real.shape[1], season).astype(np.float64)
         ours, theirs = features(drawn, season, horizon), features(real, season, horizon)
         medians = {key: np.nanmedian(value) for key, value in theirs.items()}
         ranks[name] = {
-            key: float(np.mean(ours[key] < value) + np.mean(ours[key] == value) / 2) for key, value in medians.items()
+            key: float(np.mean(ours[key] < value) + np.mean(ours[key] == value) / 2)
+            for key, value in medians.items()
         }
         quantiles[name] = {
             key: np.array([*np.nanquantile(ours[key], [0.05, 0.5, 0.95]), medians[key]]) for key in medians
@@ -180,7 +188,10 @@ def report(ranks: Mapping[str, Mapping[str, float]], quantiles: Mapping[str, Map
     for key in keys:
         shares = [ranks[name].get(key) for name in names]
         known = [share for share in shares if share is not None]
-        cells = ["" if s is None else f"**{100 * s:.0f}**" if not 0.05 <= s <= 0.95 else f"{100 * s:.0f}" for s in shares]
+        cells = [
+            "" if s is None else f"**{100 * s:.0f}**" if not 0.05 <= s <= 0.95 else f"{100 * s:.0f}"
+            for s in shares
+        ]
         lines.append(f"| {key} | {' | '.join(cells)} | {100 * float(np.mean(known)):.0f} |")
     lines += ["", "Outside the prior's 5 to 95 %:", ""]
     for name in names:
@@ -199,13 +210,17 @@ def draw_picture(path: Path) -> None:
         season, context_length, horizon = draw_shape(rng)
         y = draw_series(rng, 1, context_length + horizon, season)[0]
         axis.plot(y, linewidth=0.8, color="#1f5a99")
-        axis.set_title(f"season {season}, {len(y)} steps" if season > 1 else f"no season, {len(y)} steps", fontsize=8)
+        axis.set_title(
+            f"season {season}, {len(y)} steps" if season > 1 else f"no season, {len(y)} steps", fontsize=8
+        )
         axis.tick_params(labelsize=6)
     figure.savefig(path, dpi=70)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--picture", type=Path)

@@ -1,5 +1,6 @@
 from .data.array import ArraySeries as ArraySeries
 from .data.datamodule import SequenceDataModule as SequenceDataModule
+from .data.prior import PriorSeries as PriorSeries
 from .data.series import Series as Series
 from .data.series import SeriesData as SeriesData
 from .data.series import calendar_covariates as calendar_covariates
