@@ -98,12 +98,12 @@ def give_form(rng: Generator, level: Array, swing: Array) -> Array:
     total = level + swing
     z, form = unit(total), rng.random(len(total))
     y = total + rng.uniform(-1, 8, (len(total), 1)) * total.std(1, keepdims=True)
-    rows = np.flatnonzero(form < 0.3)
+    rows = np.flatnonzero(form < 0.35)
     y[rows] = np.exp(np.clip(z[rows] * log_uniform(rng, 0.05, 1, len(rows)), -6, 6))
-    rows = np.flatnonzero((form >= 0.3) & (form < 0.42))
+    rows = np.flatnonzero((form >= 0.35) & (form < 0.5))
     floor = np.abs(level[rows]).max(1, keepdims=True) * rng.uniform(1.05, 3, (len(rows), 1))
     y[rows] = (level[rows] + floor) * np.exp(np.clip(swing[rows] * 0.25, -3, 1.5))
-    rows = np.flatnonzero((form >= 0.42) & (form < 0.46))
+    rows = np.flatnonzero((form >= 0.5) & (form < 0.54))
     y[rows] = np.maximum(z[rows] + rng.standard_normal((len(rows), 1)), 0)
     y *= log_uniform(rng, 1, 1000, len(y))
     rows = np.flatnonzero(form >= 0.95)
@@ -142,7 +142,8 @@ def draw_shape(rng: np.random.Generator) -> tuple[int, int, int]:
         season = round(math.exp(rng.uniform(math.log(2), math.log(48 if rng.random() < 0.6 else 336))))
     shortest, longest = max(15, 1.6 * season), max(200, 3.5 * season)
     context_length = round(math.exp(rng.uniform(math.log(shortest), math.log(longest))))
-    horizon = round(math.exp(rng.uniform(math.log(4), math.log(2 * season + 12))))
+    longest = max(2 * season, min(4 * season + 32, 120))
+    horizon = round(math.exp(rng.uniform(math.log(4), math.log(longest))))
     return season, context_length, horizon
 
 
