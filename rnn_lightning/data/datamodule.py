@@ -21,6 +21,7 @@ from rnn_lightning.data.batches import (
     training_batch,
 )
 from rnn_lightning.data.loaders import BatchLoader, ShuffledLoader
+from rnn_lightning.data.season import find_seasons, given_seasons
 from rnn_lightning.data.series import PIECE_ROWS
 from rnn_lightning.data.windows import (
     Segments,
@@ -54,6 +55,8 @@ class SequenceDataModule(L.LightningDataModule):
         scored_length: steps of a training window on which the loss counts, after the context.
         stride: steps between the starts of two training windows of a series.
         horizon: steps to generate in a forecast.
+        season: steps after which the values repeat: found in the data with ``auto``, ``none``, or given, such
+            as ``24`` or ``24,168`` for a day and a week of hours.
         batch_size: windows or forecasts in a batch, on each device.
         split_by: split each series by time, or the set of series.
         val_fraction: fraction of the steps, or series, to validate on.
@@ -71,6 +74,7 @@ class SequenceDataModule(L.LightningDataModule):
         scored_length: int = 24,
         stride: int = 1,
         horizon: int = 24,
+        season: int | str | list[int] = "auto",
         batch_size: int = 32,
         split_by: Literal["time", "series"] = "time",
         val_fraction: float = 0.1,
@@ -100,6 +104,8 @@ class SequenceDataModule(L.LightningDataModule):
         self.horizon, self.batch_size, self.split_by = horizon, batch_size, split_by
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.num_batches_per_epoch, self.num_samples, self.seed = num_batches_per_epoch, num_samples, seed
+        self._given_seasons = given_seasons(season)
+        self._seasons: tuple[int, ...] = ()
         self._data: SeriesData | None = None
         self._position = 0
         # Under the CLI, what makes the series is plain and is kept; an object would make the checkpoint
@@ -115,6 +121,11 @@ class SequenceDataModule(L.LightningDataModule):
             raise RuntimeError("call setup() first")
         return self._data
 
+    @property
+    def seasons(self) -> tuple[int, ...]:
+        """The seasons in steps, shortest first, after ``setup``: given or found, without a look at the test split."""
+        return self._seasons
+
     def setup(self, stage: str) -> None:
         if self._data is None:
             several = self.trainer is not None and self.trainer.num_devices > 1
@@ -124,6 +135,7 @@ class SequenceDataModule(L.LightningDataModule):
             self.segments = split(
                 self._data.offsets[:-1], self._data.ends, self.val_fraction, self.test_fraction
             )
+        self._seasons = self._find_seasons(stage) if self._given_seasons is None else self._given_seasons
         if stage == "fit":
             self._require_windows()
         if stage == "predict":
@@ -225,7 +237,13 @@ class SequenceDataModule(L.LightningDataModule):
                     "forecasts": len(self._forecast_windows(name)),
                     "horizon": self._split_horizon(name),
                 }
-        return summarize(self.data, splits, self.horizon)
+        return summarize(self.data, splits, self.horizon, self.seasons)
+
+    def _find_seasons(self, stage: str) -> tuple[int, ...]:
+        ends, test = self.data.ends.clone(), self.segments["test"]
+        if stage != "predict":
+            ends[test.series] = test.start
+        return find_seasons(self.data, ends)
 
     def _load(self) -> SeriesData:
         data = self.series.load()

@@ -16,7 +16,9 @@ NUM_NAMED = 5
 Splits = Mapping[str, Mapping[str, int]]
 
 
-def summarize(data: SeriesData, splits: Splits, horizon: int | None = None) -> dict[str, Any]:
+def summarize(
+    data: SeriesData, splits: Splits, horizon: int | None = None, seasons: Sequence[int] = ()
+) -> dict[str, Any]:
     """The numbers a user should see of data and splits, in types that JSON has.
 
     Args:
@@ -25,6 +27,7 @@ def summarize(data: SeriesData, splits: Splits, horizon: int | None = None) -> d
             ``padded_series`` and ``unused_series``; of ``val`` and ``test``, where there are such,
             ``series``, ``steps``, ``forecasts`` and ``horizon``.
         horizon: the horizon that was asked for, where those of ``val`` and ``test`` may be shorter.
+        seasons: the seasons in steps.
     """
     summary: dict[str, Any] = {
         "series": data.num_series,
@@ -34,6 +37,7 @@ def summarize(data: SeriesData, splits: Splits, horizon: int | None = None) -> d
         "covariates": list(data.covariate_names),
         "calendar": list(data.calendar_names),
         "time": _times(data),
+        "seasons": list(seasons),
         "missing": _missing(data),
         "splits": {name: dict(numbers) for name, numbers in splits.items()},
         "left_out": dict(data.left_out),
@@ -53,6 +57,7 @@ def as_text(summary: Mapping[str, Any]) -> str:
         ("data", _size_text(summary)),
         ("columns", _columns_text(summary)),
         ("time", _time_text(summary["time"])),
+        ("season", _season_text(summary["seasons"])),
     ]
     lines.append(("missing", _missing_text(summary["missing"])))
     for name, numbers in summary["splits"].items():
@@ -170,6 +175,10 @@ def _time_text(times: Mapping[str, Any]) -> str:
         ]
         every = _named(shown, len(intervals))
     return f"{times['column']} from {times['first']} to {times['last']}, every {every}"
+
+
+def _season_text(seasons: Sequence[int]) -> str:
+    return " and ".join(counted(season, "step") for season in seasons) or "none"
 
 
 def _missing_text(missing: Mapping[str, Any]) -> str:

@@ -89,17 +89,23 @@ def test_the_numbers() -> None:
 def test_the_text() -> None:
     train = {**TRAIN, "padded_series": 1, "unused_series": 2}
     splits = {"train": train, "val": {**HELD_OUT, "forecasts": 1}, "test": {**HELD_OUT, "horizon": 24}}
-    expected = """\
-data      3 series, 12 steps: 2 ('b') to 6, median 4
-columns   features y, z; covariates price (known 2 steps ahead); calendar month
-time      ds from 2023-12-31 to 2024-04-30, every 1me (2 series), 1d (1 series)
-missing   5 values (21 %) in 3 series: z 4 (33 %), y 1 (8.3 %); most in 'b' 1 (25 %), 'long' 3 (25 %), 'a' 1
-(12 %) train     3 series, 9 steps, 4 windows of 3 steps; 1 series shorter than a window, padded; 2 series
-unused val       3 series, 3 steps, 1 forecast of 1 step, fewer than --data.horizon 24: no held-out part is
-longer test      3 series, 3 steps, 3 forecasts of 24 steps left out  2 series: 'c' (no known value), 'd' (one
-step)
-note      Days were summed to months."""
-    assert as_text(summarize(example(), splits, horizon=24)) == expected
+    expected = [
+        "data      3 series, 12 steps: 2 ('b') to 6, median 4",
+        "columns   features y, z; covariates price (known 2 steps ahead); calendar month",
+        "time      ds from 2023-12-31 to 2024-04-30, every 1me (2 series), 1d (1 series)",
+        "season    7 steps and 365 steps",
+        "missing   5 values (21 %) in 3 series: z 4 (33 %), y 1 (8.3 %); "
+        "most in 'b' 1 (25 %), 'long' 3 (25 %), 'a' 1 (12 %)",
+        "train     3 series, 9 steps, 4 windows of 3 steps; 1 series shorter than a window, padded; "
+        "2 series unused",
+        "val       3 series, 3 steps, 1 forecast of 1 step, fewer than --data.horizon 24: "
+        "no held-out part is longer",
+        "test      3 series, 3 steps, 3 forecasts of 24 steps",
+        "left out  2 series: 'c' (no known value), 'd' (one step)",
+        "note      Days were summed to months.",
+    ]
+    text = as_text(summarize(example(), splits, horizon=24, seasons=(7, 365)))
+    assert text.splitlines() == expected
 
 
 def test_the_text_of_plain_data_is_short() -> None:
@@ -109,6 +115,7 @@ def test_the_text_of_plain_data_is_short() -> None:
 data      1 series, 400 steps
 columns   features y
 time      ds from 0.0 to 79.8, every 0.2
+season    none
 missing   nothing
 train     3 series, 9 steps, 4 windows of 3 steps"""
     )
