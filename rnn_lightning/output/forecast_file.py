@@ -45,13 +45,77 @@ class ForecastTable:
         return rows
 
 
-def value_columns(features: Sequence[str], levels: Sequence[int]) -> list[str]:
-    """The columns of values: each feature, then the ends of its intervals, ``<feature>-lo-80`` and ``<feature>-hi-80``."""
+def value_columns(features: Sequence[str], levels: Sequence[int], num_paths: int = 0) -> list[str]:
+    """The columns of values: each feature, then the ends of its intervals, and sampled paths.
+
+    ``<feature>-lo-80``, ``<feature>-hi-80``, ..., ``<feature>-path-1``, ...
+    """
     bounds = [f"-{end}-{level}" for level in levels for end in ("lo", "hi")]
-    return [feature + bound for feature in features for bound in ["", *bounds]]
+    paths = [f"-path-{number + 1}" for number in range(num_paths)]
+    return [feature + suffix for feature in features for suffix in ["", *bounds, *paths]]
 
 
-def write_table(path: Path, data: SeriesData, table: ForecastTable, levels: Sequence[int]) -> None:
+def forecast_frame(
+    data: SeriesData, series: Sequence[int], values: np.ndarray, levels: Sequence[int], num_paths: int = 0
+) -> "pl.DataFrame":
+    """A table of forecasts: the columns of the input in its order, and after each feature its intervals and paths.
+
+    Args:
+        data: what the forecasts are of.
+        series: the number of each series.
+        values: ``(series, horizon, feature, column)``, the columns as ``value_columns`` names them.
+        levels: the levels of the intervals in percent.
+        num_paths: the number of sampled paths.
+    """
+    import polars as pl
+
+    chosen, horizon = np.asarray(series, dtype=np.int64), values.shape[1]
+    parts = _index_columns(data, chosen, data.lengths[chosen].tolist(), horizon)
+    for number, feature in enumerate(data.features):
+        columns = np.ascontiguousarray(values[:, :, number].reshape(len(chosen) * horizon, -1).T)
+        names = value_columns([feature], levels, num_paths)
+        parts[feature] = [
+            pl.Series(name, column, nan_to_null=True) for name, column in zip(names, columns, strict=True)
+        ]
+    order = [name for name in data.table_format.column_types if name in parts]
+    order += [name for name in parts if name not in data.table_format.column_types]
+    return pl.DataFrame([column for name in order for column in parts[name]])
+
+
+def history_frame(data: SeriesData, series: Sequence[int], num_steps: int) -> "pl.DataFrame":
+    """A table of the last ``num_steps`` known steps of some series, or of as many as there are."""
+    import polars as pl
+
+    frames = []
+    for index in series:
+        length, end = int(data.lengths[index]), int(data.ends[index])
+        shown = min(length, num_steps)
+        parts = _index_columns(data, np.array([index]), [length - shown], shown)
+        columns = [column for part in parts.values() for column in part]
+        values = data.values[end - shown : end].numpy()
+        columns += [pl.Series(name, values[:, i], nan_to_null=True) for i, name in enumerate(data.features)]
+        frames.append(pl.DataFrame(columns))
+    return pl.concat(frames, how="vertical_relaxed")
+
+
+def _index_columns(
+    data: SeriesData, series: np.ndarray, first_steps: Sequence[int], num_steps: int
+) -> dict[str, list["pl.Series"]]:
+    """The columns of ids and of time stamps, ``num_steps`` rows a series from its first step on."""
+    import polars as pl
+
+    columns = {}
+    if data.id_column is not None:
+        ids = pl.Series([data.ids[index] for index in series.tolist()], dtype=pl.String)
+        columns[data.id_column] = [ids.gather(np.arange(len(series)).repeat(num_steps)).alias(data.id_column)]
+    stamps = data.times.stamp_series(series, first_steps, num_steps)  # type: ignore[arg-type]
+    columns[data.time_column] = [stamps.alias(data.time_column)]
+    return columns
+
+
+def write_table(
+    path: Path, data: SeriesData, table: ForecastTable, levels: Sequence[int], num_paths: int = 0
+) -> None:
     """Write the forecasts as CSV or, where ``path`` ends so, as Parquet: some series at a time, whole or not at all.
 
     The columns are those of the input in its order, and after each feature its intervals. Values that are not
@@ -62,11 +126,15 @@ def write_table(path: Path, data: SeriesData, table: ForecastTable, levels: Sequ
 
     parquet = path.suffix == ".parquet"
     written_stamps = {data.time_column: pl.String()} if data.table_format.time_format is not None else {}
-    types = _types(data, levels) if parquet else written_stamps
-    pieces = _pieces(data, table, levels)
+    types = _types(data, levels, num_paths) if parquet else written_stamps
+    at_once = max(1, PIECE_ROWS // table.horizon)
+    pieces = (
+        range(first, min(first + at_once, table.num_series)) for first in range(0, table.num_series, at_once)
+    )
     frames = (
-        pl.DataFrame([_cast(column, types, data.table_format.time_format) for column in columns])
-        for columns in pieces
+        pl.DataFrame([_cast(column, types, data.table_format.time_format) for column in frame])
+        for piece in pieces
+        for frame in [forecast_frame(data, piece, table.rows(piece.start, piece.stop), levels, num_paths)]
     )
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -80,34 +148,7 @@ def write_table(path: Path, data: SeriesData, table: ForecastTable, levels: Sequ
         raise
 
 
-def _pieces(data: SeriesData, table: ForecastTable, levels: Sequence[int]) -> Iterator[list["pl.Series"]]:
-    """The columns of the table, some series at a time."""
-    import polars as pl
-
-    horizon, ids = table.horizon, pl.Series(data.ids, dtype=pl.String)
-    at_once = max(1, PIECE_ROWS // horizon)
-    for first in range(0, table.num_series, at_once):
-        end = min(first + at_once, table.num_series)
-        parts: dict[str, list[pl.Series]] = {}
-        if data.id_column is not None:
-            parts[data.id_column] = [
-                ids[first:end].gather(np.arange(end - first).repeat(horizon)).alias(data.id_column)
-            ]
-        stamps = data.times.stamp_series(range(first, end), data.lengths[first:end].tolist(), horizon)
-        parts[data.time_column] = [stamps.alias(data.time_column)]
-        values = table.rows(first, end)
-        for number, feature in enumerate(data.features):
-            columns = np.ascontiguousarray(values[:, :, number].reshape(len(stamps), -1).T)
-            names = value_columns([feature], levels)
-            parts[feature] = [
-                pl.Series(name, column, nan_to_null=True) for name, column in zip(names, columns, strict=True)
-            ]
-        order = [name for name in data.table_format.column_types if name in parts]
-        order += [name for name in parts if name not in data.table_format.column_types]
-        yield [column for name in order for column in parts[name]]
-
-
-def _types(data: SeriesData, levels: Sequence[int]) -> dict[Any, Any]:
+def _types(data: SeriesData, levels: Sequence[int], num_paths: int) -> dict[Any, Any]:
     """The types of columns in a Parquet file, where the input says them."""
     import polars as pl
 
@@ -118,7 +159,7 @@ def _types(data: SeriesData, levels: Sequence[int]) -> dict[Any, Any]:
     for feature in data.features:
         if feature in types:
             kind = types[feature] if types[feature].is_float() else pl.Float64()
-            types |= dict.fromkeys(value_columns([feature], levels), kind)
+            types |= dict.fromkeys(value_columns([feature], levels, num_paths), kind)
     return types
 
 

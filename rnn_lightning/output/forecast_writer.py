@@ -1,10 +1,8 @@
 """The callback that turns predictions into a forecast file and a picture."""
 
-import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import MAXYEAR
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +14,18 @@ from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.summary import remarks
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecast
-from rnn_lightning.output.forecast_file import ForecastTable, value_columns, write_table
+from rnn_lightning.output.forecast_file import (
+    PIECE_ROWS,
+    ForecastTable,
+    forecast_frame,
+    history_frame,
+    value_columns,
+    write_table,
+)
+from rnn_lightning.output.panels import named_series, num_shown, telling_series
 
-NUM_SERIES = 4
-"""Number of series in a forecast picture, where none are named."""
-
-MAX_SERIES, MAX_FEATURES = 20, 8
-"""The most series and features that a picture can have."""
+MAX_SERIES = 20
+"""The most series that a picture can have."""
 
 
 class ForecastWriter(L.Callback):
@@ -37,7 +40,12 @@ class ForecastWriter(L.Callback):
         levels: levels of the intervals in percent; they need ``--data.num_samples``.
         plot: draw the picture; of more than eight features the first ones.
         format: kind of file; Parquet keeps the types of the columns.
-        plot_ids: ids of the series in the picture; the first four if none are given.
+        plot_ids: ids of the series in the picture; if none are given and there are more than four, those that
+            show most: the largest, a typical one, the smallest, and the one of the widest interval for its
+            size.
+        num_paths: sampled paths to write, ``<feature>-path-1`` and so on, and to draw.
+        phase: draw a second picture, ``phase.png``, of the planes that two features each span.
+        theme: draw on white paper, or on a dark screen.
     """
 
     def __init__(
@@ -46,6 +54,9 @@ class ForecastWriter(L.Callback):
         plot: bool = True,
         format: Literal["csv", "parquet"] = "csv",
         plot_ids: list[str | int] = [],  # noqa: B006
+        num_paths: int = 0,
+        phase: bool = False,
+        theme: Literal["light", "dark"] = "light",
     ) -> None:
         super().__init__()
         for level in levels:
@@ -57,12 +68,13 @@ class ForecastWriter(L.Callback):
             raise InputError(
                 f"--forecast.plot_ids may name {MAX_SERIES} series at most, got {len(plot_ids)}."
             )
-        self.levels, self.plot, self.format, self.plot_ids = (
-            sorted(set(levels)),
-            plot,
-            format,
-            [*map(str, plot_ids)],
-        )
+        if num_paths < 0:
+            raise InputError(f"--forecast.num_paths must not be negative, got {num_paths}.")
+        if theme not in ("light", "dark"):
+            raise InputError(f"--forecast.theme must be light or dark, got {theme!r}.")
+        self.levels, self.plot, self.format = sorted(set(levels)), plot, format
+        self.plot_ids, self.num_paths = [*map(str, plot_ids)], num_paths
+        self.phase, self.theme = phase, theme
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule = _sequence_datamodule(trainer)
@@ -73,14 +85,22 @@ class ForecastWriter(L.Callback):
             )
         if num_samples == 1:
             raise InputError("--data.num_samples 1: an interval needs two sampled paths at least.")
-        self.drawn = drawn_series(data, self.plot_ids) if self.plot else []
+        if self.num_paths > (num_samples or 0):
+            raise InputError(
+                f"--forecast.num_paths {self.num_paths}: there are {num_samples or 0} sampled paths; raise --data.num_samples."
+            )
+        if self.phase and len(data.features) < 2:
+            raise InputError("--forecast.phase needs two features at least, and there is one.")
+        plot_ids = self.plot_ids if self.plot else []
+        self.named = dict.fromkeys(named_series(data.ids, plot_ids, "--forecast.plot_ids"), "")
         self.used_levels = self.levels if num_samples is not None else []
         self.quantiles = [0.5 + sign * level / 200 for level in self.used_levels for sign in (-1, 1)]
         _require_calendar(data, datamodule.horizon)
-        _require_distinct([data.id_column, data.time_column, *value_columns(data.features, self.used_levels)])
+        _require_distinct([data.id_column, data.time_column, *self._columns(data)])
         self.folder = Path(trainer.log_dir or trainer.default_root_dir)
         num_mine = len(range(trainer.global_rank, data.num_series, trainer.world_size))
-        shape = (num_mine, datamodule.horizon, len(data.features), 1 + len(self.quantiles))
+        num_columns = 1 + len(self.quantiles) + self.num_paths
+        shape = (num_mine, datamodule.horizon, len(data.features), num_columns)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.scratch = [self.folder / f".forecast-{rank}.npy" for rank in range(trainer.world_size)]
         # A file for each device: machines that write into the same block of a file on a network disk lose
@@ -108,13 +128,17 @@ class ForecastWriter(L.Callback):
         # Series i is the row i // world_size of device i % world_size, see BatchLoader.
         self.share[outputs.series_index.cpu().numpy() // trainer.world_size] = self._values(outputs)
 
+    def _columns(self, data: SeriesData) -> list[str]:
+        return value_columns(data.features, self.used_levels, self.num_paths)
+
     def _values(self, forecast: Forecast) -> np.ndarray:
-        """The point forecast and the ends of the intervals, ``(batch, horizon, feature, column)``."""
+        """The point forecast, the ends of the intervals and paths, ``(batch, horizon, feature, column)``."""
         values = forecast.point[None].cpu().numpy()
         if forecast.samples is not None:
             # Not torch.quantile, which takes 16 million numbers at most.
-            bounds = np.quantile(forecast.samples.cpu().numpy(), self.quantiles, axis=0)
-            values = np.concatenate([values, bounds])
+            samples = forecast.samples.cpu().numpy()
+            bounds = np.quantile(samples, self.quantiles, axis=0)
+            values = np.concatenate([values, bounds, samples[: self.num_paths]])
         return np.moveaxis(values, 0, -1)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -126,56 +150,52 @@ class ForecastWriter(L.Callback):
         data = _sequence_datamodule(trainer).data
         table = ForecastTable(self.scratch)
         written = [self.folder / f"forecast.{self.format}"]
-        write_table(written[0], data, table, self.used_levels)
+        write_table(written[0], data, table, self.used_levels, self.num_paths)
         for path in self.scratch:
             path.unlink()  # the table has them open
+        others = ""
         if self.plot:
-            written.append(self.folder / "forecast.png")
-            self._draw(written[1], data, table)
-        print("Forecast: " + ", ".join(str(path) for path in written))
+            drawn = self.named or self._telling(table)
+            written += self._draw(data, table, drawn)
+            if len(drawn) < data.num_series:
+                others = f" ({len(drawn)} of {data.num_series:,} series; others by --forecast.plot_ids)"
+        print("Forecast: " + ", ".join(str(path) for path in written) + others)
 
-    def _draw(self, path: Path, data: SeriesData, table: ForecastTable) -> None:
-        from rnn_lightning.output.plots import Panel, plot_forecast, save_picture
+    def _telling(self, table: ForecastTable) -> dict[int, str]:
+        """The series that show most, and what each is."""
+        at_once, sizes, widths = max(1, PIECE_ROWS // table.horizon), [], []
+        for first in range(0, table.num_series, at_once):
+            values = table.rows(first, min(first + at_once, table.num_series))[:, :, 0]
+            sizes.append(np.abs(values[..., 0]).mean(1))
+            if self.used_levels:
+                low, high = 2 * len(self.used_levels) - 1, 2 * len(self.used_levels)
+                widths.append((values[..., high] - values[..., low]).mean(1))
+        size = np.concatenate(sizes)
+        doubt = np.concatenate(widths) / np.maximum(size, 1e-30) if widths else None
+        return telling_series(size, doubt, "least certain")
 
-        panels = []
-        for index in self.drawn:
-            length, end = int(data.lengths[index]), int(data.ends[index])
-            shown = min(length, max(2 * table.horizon, 100))
-            values = table.rows(index, index + 1)[0, :, :MAX_FEATURES]
-            panels.append(
-                Panel(
-                    title=data.ids[index] if data.num_series > 1 else "",
-                    past=data.times.stamps(index, length - shown, shown),
-                    history=data.values[end - shown : end].numpy()[:, :MAX_FEATURES],
-                    future=data.times.stamps(index, length, table.horizon),
-                    forecast=values[..., 0],
-                    band=np.moveaxis(values[..., 1:3], -1, 0) if self.used_levels else None,
-                )
-            )
-        level = self.used_levels[0] if self.used_levels else None
-        save_picture(plot_forecast(panels, data.features[:MAX_FEATURES], data.time_column, level), path)
+    def _draw(self, data: SeriesData, table: ForecastTable, drawn: Mapping[int, str]) -> list[Path]:
+        from rnn_lightning.output.plots import plot_forecast, plot_phase, save_picture
 
-
-def drawn_series(data: SeriesData, ids: Sequence[str]) -> list[int]:
-    """The numbers of the series in the picture: those named, else the first ones.
-
-    Raises:
-        InputError: if there is no series of that name; says which there are.
-    """
-    if not ids:
-        return list(range(min(NUM_SERIES, data.num_series)))
-    wanted = dict.fromkeys(ids)
-    found = {name: index for index, name in enumerate(data.ids) if name in wanted}
-    unknown = [name for name in wanted if name not in found]
-    if unknown:
-        there = list(islice(data.ids, 100_000))  # to compare with more takes seconds
-        close = [other for name in unknown for other in difflib.get_close_matches(name, there, 2)]
-        shown = ", ".join(map(repr, list(dict.fromkeys([*close, *there[:3]]))[: max(3, len(close))]))
-        raise InputError(
-            f"--forecast.plot_ids: there is no series {', '.join(map(repr, unknown))}; there are {data.num_series}, such as "
-            f"{shown}."
-        )
-    return [found[name] for name in wanted]
+        series = list(drawn)
+        history = history_frame(data, series, num_shown(table.horizon))
+        values = np.concatenate([table.rows(index, index + 1) for index in series])
+        forecast = forecast_frame(data, series, values, self.used_levels, self.num_paths)
+        paths = [self.folder / "forecast.png"]
+        columns = {"id_column": data.id_column or "", "time_column": data.time_column}
+        if data.num_series == 1:
+            columns["id_column"] = ""  # needs no name
+        settings: dict[str, Any] = {
+            "ids": {data.ids[index]: why for index, why in drawn.items()},
+            "features": data.features,
+            "theme": self.theme,
+            **columns,
+        }
+        save_picture(plot_forecast(history, forecast, **settings), paths[0])
+        if self.phase:
+            paths.append(self.folder / "phase.png")
+            save_picture(plot_phase(history, forecast, **settings), paths[1])
+        return paths
 
 
 def _require_distinct(columns: Sequence[str | None]) -> None:

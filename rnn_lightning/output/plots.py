@@ -1,73 +1,127 @@
-"""Pictures: pure functions from values to a Figure, and a Figure to a file."""
+"""Pictures: pure functions from tables to a Figure, and a Figure to a file."""
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import date
+from itertools import combinations
+from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-HISTORY = "#4d5b6a"
-FORECAST = "#d1495b"
+from rnn_lightning.errors import InputError
+from rnn_lightning.output.dates import show_dates
+from rnn_lightning.output.panels import Panel, as_polars, features_of, read_panels, with_stamps
+from rnn_lightning.output.style import (
+    COLOURS,
+    Colours,
+    Theme,
+    add_legend,
+    alone,
+    draw_line,
+    paint,
+    set_title,
+    shades,
+    shortened,
+)
 
+if TYPE_CHECKING:
+    from rnn_lightning.output.panels import Frame
 
-@dataclass(frozen=True)
-class Panel:
-    """One series of a forecast picture.
-
-    Attributes:
-        title: the name of the series.
-        past: time stamps of ``history``, one at least.
-        history: ``(time, feature)``, the known values, NaN where one is not known.
-        future: time stamps of ``forecast``.
-        forecast: ``(horizon, feature)``, NaN where there is none.
-        band: ``(2, horizon, feature)``, lower and upper end of the interval, or None.
-    """
-
-    title: str
-    past: Sequence[Any]
-    history: np.ndarray
-    future: Sequence[Any]
-    forecast: np.ndarray
-    band: np.ndarray | None = None
+MAX_FEATURES = 8
+"""The most features that a picture shows."""
 
 
 def plot_forecast(
-    panels: Sequence[Panel], features: Sequence[str], time: str = "", level: int | None = None
+    history: "Frame",
+    forecast: "Frame",
+    ids: Sequence[str] | Mapping[str, str] | None = None,
+    *,
+    features: Sequence[str] | None = None,
+    id_column: str = "unique_id",
+    time_column: str = "ds",
+    num_steps: int | None = None,
+    theme: Theme = "light",
 ) -> Figure:
-    """Draw history, forecast and interval: one row a series, one column a feature.
+    """Draw forecasts beside their histories: a row for each series and feature, on one axis of time where they share it.
 
     Args:
-        panels: the series.
-        features: the names of the features.
-        time: the name of the time axis.
-        level: the level of the band in percent.
+        history: a polars or pandas table of the known values. Those after the beginning of a forecast, what
+            really happened, are drawn as well.
+        forecast: a table in the columns of the forecast file. All intervals in it are drawn,
+            ``<feature>-lo-80`` to ``<feature>-hi-80``, and the sampled paths ``<feature>-path-1``, ...
+        ids: the series to draw, or a mapping from them to a remark on each. If None, and there are more than
+            four, those that show most: the largest, a typical one, the smallest, and the one of the widest
+            interval for its size.
+        features: the columns to draw, eight at most; the first ones if None.
+        id_column: the column of ids; tables of one series need none.
+        time_column: the column of time stamps.
+        num_steps: steps of the history to draw; twice the horizon, and 100 at least, if None.
+        theme: on white paper, or on a dark screen.
+
+    Raises:
+        InputError: if a column or a series is missing.
     """
-    figure = Figure(
-        figsize=(10 * len(features) ** 0.5, 1.1 + 2.6 * len(panels)), dpi=120, layout="constrained"
-    )
-    axes = figure.subplots(len(panels), len(features), squeeze=False)
+    panels, features = _read(history, forecast, ids, features, (id_column, time_column), num_steps)
+    num_columns = 1 if len(panels) == 1 or (len(panels) <= 6 and len(features) == 1) else 2
+    num_rows = ceil(len(panels) / num_columns)
+    width = 10.0 if num_columns == 1 else 7.0
+    height = 2.6 if len(features) == 1 else 0.3 + 1.8 * len(features)
+    figure = Figure(figsize=(width * num_columns, 0.8 + height * num_rows), dpi=120, layout="constrained")
+    colours = COLOURS[theme]
+    figure.set_facecolor(colours.paper)
+    axes = figure.subplots(num_rows * len(features), num_columns, squeeze=False)
+    shared = len({(panel.past[0], panel.future[-1]) for panel in panels}) == 1
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, num_columns)
+        stack = axes[row * len(features) : (row + 1) * len(features), column]
+        _draw_series(stack, panel, features, colours, width)
+        if not shared or number >= len(panels) - num_columns:
+            stack[-1].set_xlabel(shortened(time_column, 60), parse_math=False)
+        else:
+            stack[-1].tick_params(labelbottom=False)
+    for empty in axes[-len(features) :, 1:].ravel() if len(panels) % num_columns else []:
+        empty.remove()
+    add_legend(figure, axes[0, 0], colours)
+    return figure
+
+
+def plot_phase(
+    history: "Frame",
+    forecast: "Frame",
+    ids: Sequence[str] | Mapping[str, str] | None = None,
+    *,
+    features: Sequence[str] | None = None,
+    id_column: str = "unique_id",
+    time_column: str = "ds",
+    num_steps: int | None = None,
+    theme: Theme = "light",
+) -> Figure:
+    """Draw the way of each series through the planes that two of its first three features span; see ``plot_forecast``."""
+    panels, features = _read(history, forecast, ids, features, (id_column, time_column), num_steps)
+    if len(features) < 2:
+        raise InputError(f"a phase picture needs two features at least, and there is {features[0]!r} alone.")
+    planes = list(combinations(range(min(3, len(features))), 2))
+    size = (4.2 * len(planes), 0.6 + 4.0 * len(panels))
+    figure, colours = Figure(figsize=size, dpi=120, layout="constrained"), COLOURS[theme]
+    figure.set_facecolor(colours.paper)
+    axes = figure.subplots(len(panels), len(planes), squeeze=False)
     for row, panel in zip(axes, panels, strict=True):
-        for column, (axis, feature) in enumerate(zip(row, features, strict=True)):
-            _draw_panel(axis, panel, column, f"{level} % interval")
-            axis.set_title(_shortened(panel.title, 60), fontsize=10, loc="right", parse_math=False)
-            axis.set_ylabel(_shortened(feature, 30), parse_math=False)
-            axis.spines[["top", "right"]].set_visible(False)
-            if isinstance(panel.past[0], date):
-                zone = getattr(panel.past[0], "tzinfo", None)
-                ticks = AutoDateLocator(tz=zone)
-                axis.xaxis.set_major_locator(ticks)
-                axis.xaxis.set_major_formatter(ConciseDateFormatter(ticks, tz=zone))
-    for axis in axes[-1]:
-        axis.set_xlabel(_shortened(time, 60), parse_math=False)
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(), loc="outside upper left", frameon=False, fontsize=9, ncols=3
-    )
+        generated = np.concatenate([panel.history[panel.num_known - 1 : panel.num_known], panel.forecast])
+        for axis, (x, y) in zip(row, planes, strict=True):
+            paint(axis, colours)
+            draw_line(
+                axis, panel.history[:, x], panel.history[:, y], color=colours.history, lw=0.8, label="history"
+            )
+            style = {"color": colours.forecast, "lw": 1.6, "label": "forecast"}
+            draw_line(axis, generated[:, x], generated[:, y], **style)
+            axis.set_xlabel(shortened(features[x], 30), parse_math=False)
+            axis.set_ylabel(shortened(features[y], 30), parse_math=False)
+        set_title(row[-1], panel.title, colours)
+    add_legend(figure, axes[0, 0], colours)
     return figure
 
 
@@ -80,41 +134,68 @@ def save_picture(figure: Figure, path: Path) -> None:
         figure.savefig(path)
 
 
-def _draw_panel(axis: Axes, panel: Panel, column: int, interval: str) -> None:
+def _read(
+    history: "Frame",
+    forecast: "Frame",
+    ids: Sequence[str] | Mapping[str, str] | None,
+    features: Sequence[str] | None,
+    columns: tuple[str, str],
+    num_steps: int | None,
+) -> tuple[list[Panel], list[str]]:
+    """The panels and the features of a picture."""
+    tables = {"history": as_polars(history), "forecast": as_polars(forecast)}
+    drawn = list(features or features_of(tables["forecast"], *columns))[:MAX_FEATURES]
+    for what, table in tables.items():
+        missing = [name for name in (columns[1], *drawn) if name not in table.columns]
+        if missing:
+            raise InputError(
+                f"the {what} has no column {', '.join(map(repr, missing))}; it has {', '.join(table.columns)}."
+            )
+        tables[what] = with_stamps(table, columns[1], what)
+    settings = (ids, drawn, columns, num_steps)
+    return read_panels(tables["history"], tables["forecast"], *settings), drawn
+
+
+def _draw_series(
+    axes: np.ndarray, panel: Panel, features: Sequence[str], colours: Colours, width: float
+) -> None:
+    """The features of one series, one below the other."""
+    for number, (axis, feature) in enumerate(zip(axes, features, strict=True)):
+        if number > 0:
+            axis.sharex(axes[0])
+        paint(axis, colours)
+        _draw_feature(axis, panel, number, colours)
+        axis.set_ylabel(shortened(feature, 30), parse_math=False)
+        axis.tick_params(labelbottom=axis is axes[-1])
+        if isinstance(panel.past[0], date):
+            show_dates(axis, getattr(panel.past[0], "tzinfo", None), width)
+    set_title(axes[0], panel.title, colours)
+
+
+def _draw_feature(axis: Axes, panel: Panel, number: int, colours: Colours) -> None:
     """One feature of one series."""
-    _draw_line(axis, panel.past, panel.history[:, column], color=HISTORY, lw=1.2, label="history")
-    values = panel.forecast[:, column]
+    draw_line(axis, panel.past, panel.history[:, number], color=colours.history, lw=1.2, label="history")
+    values, last_step = panel.forecast[:, number], panel.num_known - 1
     missing = bool(np.isnan(values).all())
     # From the last known value on, so that a single step is a line as well.
-    future, last = [panel.past[-1], *panel.future], np.nan if missing else panel.history[-1, column]
-    _draw_line(axis, future, np.array([last, *values]), color=FORECAST, lw=1.6, label="forecast")
-    if panel.band is not None:
-        low, high = (np.array([last, *bound]) for bound in panel.band[:, :, column])
-        axis.fill_between(future, low, high, color=FORECAST, alpha=0.2, lw=0, label=interval)
-        for step in _alone(low):
-            axis.vlines(future[step], low[step], high[step], color=FORECAST, alpha=0.2, lw=6)
+    future = [panel.past[last_step], *panel.future]
+    last = np.nan if missing else panel.history[last_step, number]
+    style: dict[str, Any] = {"color": colours.forecast, "lw": 1.8, "zorder": 3}
+    draw_line(axis, future, np.array([last, *values]), label="forecast", **style)
+    levels = sorted(panel.bands)
+    for below, (level, colour) in enumerate(zip(levels, shades(colours, len(levels)), strict=True)):
+        style = {"color": colour, "zorder": 1 - 0.001 * below}
+        low, high = (np.array([last, *bound]) for bound in panel.bands[level][:, :, number])
+        axis.fill_between(future, low, high, lw=0, label=f"{level} % interval", **style)
+        for step in alone(low):
+            axis.vlines(future[step], low[step], high[step], lw=6, **style)
+    for count, path in enumerate(panel.paths):
+        style = {"color": colours.forecast, "lw": 0.6, "alpha": 0.7, "zorder": 2}
+        style["label"] = "_" if count else "sampled paths"
+        draw_line(axis, future, np.array([last, *path[:, number]]), **style)
     if missing:
-        axis.text(0.98, 0.5, "no forecast", transform=axis.transAxes, ha="right", color=FORECAST)
-    axis.axvline(panel.past[-1], color="0.75", lw=0.8, zorder=0)
+        axis.text(0.98, 0.5, "no forecast", transform=axis.transAxes, ha="right", color=colours.forecast)
+    axis.axvline(panel.past[last_step], color=colours.ink, alpha=0.3, lw=0.8, zorder=0)
     start, end = axis.convert_xunits([panel.past[0], panel.future[-1]])
     margin = 0.01 * (end - start)
     axis.set_xlim(start - margin, end + margin)
-
-
-def _draw_line(axis: Axes, stamps: Sequence[Any], values: np.ndarray, **style: Any) -> None:
-    """A line with gaps where values are NaN; a value between two gaps is a dot."""
-    if dots := _alone(values):
-        style |= {"marker": ".", "markevery": dots}
-    axis.plot(stamps, values, **style)
-
-
-def _alone(values: np.ndarray) -> list[int]:
-    """Where a value has none before and after it."""
-    known = np.pad(~np.isnan(values), 1)
-    return np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
-
-
-def _shortened(name: str, length: int) -> str:
-    """A name in one line of at most ``length`` signs."""
-    line = " ".join(name.split())
-    return line if len(line) <= length else f"{line[: length - 1]}…"

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from rnn_lightning import Forecaster, SequenceDataModule, Series, SeriesData, TableSeries
 from rnn_lightning.data import TimeIndex
@@ -18,7 +19,8 @@ from rnn_lightning.data.series import TableFormat
 from rnn_lightning.errors import InputError
 from rnn_lightning.output import forecast_file
 from rnn_lightning.output.forecast_file import ForecastTable, write_table
-from rnn_lightning.output.forecast_writer import ForecastWriter, drawn_series
+from rnn_lightning.output.forecast_writer import ForecastWriter
+from rnn_lightning.output.panels import named_series
 
 ODD_IDS = ["plain", "a,b", 'say "hi"', "two\nlines", "🦆 é", "007", " ", "", "=1+1"]
 Format = Literal["csv", "parquet"]
@@ -296,47 +298,74 @@ def test_a_feature_named_as_an_interval_is_refused(tmp_path: Path) -> None:
         predict(data, tmp_path, num_samples=5, plot=False)
 
 
-def test_the_picture_has_the_series_that_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def drawings(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The pictures that are saved."""
     from rnn_lightning.output import plots
 
-    drawn: list[list[str]] = []
-    plot_forecast = plots.plot_forecast
+    figures: list[Figure] = []
+    save_picture = plots.save_picture
 
-    def noting(panels: Any, *args: Any) -> Any:
-        drawn.append([panel.title for panel in panels])
-        for panel in panels:
-            assert panel.past == [0, 1, 2, 3, 4]
-            assert panel.future == [5, 6, 7]
-            assert (panel.history == int(panel.title)).all()
-            assert np.isfinite(panel.forecast).all()
-        return plot_forecast(panels, *args)
+    def noting(figure: Figure, path: Path) -> None:
+        figures.append(figure)
+        save_picture(figure, path)
 
-    monkeypatch.setattr(plots, "plot_forecast", noting)
+    monkeypatch.setattr(plots, "save_picture", noting)
+    return figures
+
+
+def test_the_picture_has_the_series_that_are_named_or_show_most(
+    tmp_path: Path, drawings: list[Figure], capsys: pytest.CaptureFixture[str]
+) -> None:
     data = SeriesData.from_equal(torch.arange(30.0)[:, None, None].expand(30, 7, 1))
     # The last two rows of each series have covariates only.
     values = data.values.clone().view(30, 7)
     values[:, 5:] = torch.nan
     data = SeriesData(**{**vars(data), "values": values.view(-1, 1), "lengths": torch.full((30,), 5)})
-    cases: tuple[dict[str, Any], ...] = ({}, {"plot_ids": ["29", 7]})
-    for options in cases:
-        folder = predict(data, tmp_path, **options)
-        assert (folder / "forecast.png").stat().st_size > 5000
-    assert drawn == [["0", "1", "2", "3"], ["29", "7"]]
+    predict(data, tmp_path, num_samples=9, num_paths=2)
+    assert "forecast.png (4 of 30 series; others by --forecast.plot_ids)" in capsys.readouterr().out
+    predict(data, tmp_path, plot_ids=["29", 7], theme="dark")
+    titles = [[axis.get_title(loc="right") for axis in figure.axes] for figure in drawings]
+    assert [title.split("(")[-1] for title in titles[0]] == [
+        "largest)",
+        "typical)",
+        "smallest)",
+        "least certain)",
+    ]
+    assert titles[1] == ["29", "7"]
+    table = pl.read_csv(tmp_path / "forecast.csv")
+    for axis in drawings[1].axes:
+        name = int(axis.get_title(loc="right"))
+        known, forecast = (np.asarray(line.get_xydata()) for line in axis.get_lines()[:2])
+        np.testing.assert_array_equal(known, [[step, name] for step in range(5)])
+        np.testing.assert_array_equal(forecast[0], [4, name])
+        np.testing.assert_allclose(forecast[1:], table.filter(unique_id=name).select("ds", "y").to_numpy())
 
 
-def test_of_many_features_the_first_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rnn_lightning.output import plots
+def test_paths_are_written_drawn_and_no_more_than_there_are(tmp_path: Path, drawings: list[Figure]) -> None:
+    data = SeriesData.from_equal(torch.rand(2, 6, 1))
+    predict(data, tmp_path, num_samples=5, num_paths=2)
+    table = pl.read_csv(tmp_path / "forecast.csv")
+    assert table.columns[2:] == ["y", "y-lo-80", "y-hi-80", "y-path-1", "y-path-2"]
+    path = drawings[0].axes[1].get_lines()[3].get_ydata()
+    np.testing.assert_allclose(np.asarray(path)[1:], table.filter(unique_id=1)["y-path-2"].to_numpy())
+    with pytest.raises(
+        InputError, match=r"--forecast\.num_paths 2: there are 0 sampled paths; raise --data\.num_samples"
+    ):
+        predict(data, tmp_path, num_paths=2)
 
-    drawn: list[Any] = []
-    monkeypatch.setattr(
-        plots, "plot_forecast", lambda panels, features, *_: drawn.append((panels[0], features))
-    )
-    monkeypatch.setattr(plots, "save_picture", lambda *_: None)
-    predict(SeriesData.from_equal(torch.rand(1, 6, 12)), tmp_path, num_samples=5)
-    ((panel, features),) = drawn
-    assert features == [f"y{i}" for i in range(8)]
-    assert (panel.history.shape, panel.forecast.shape, panel.band.shape) == ((6, 8), (3, 8), (2, 3, 8))
+
+def test_of_many_features_the_first_are_drawn_and_their_planes(
+    tmp_path: Path, drawings: list[Figure]
+) -> None:
+    predict(SeriesData.from_equal(torch.rand(1, 6, 12)), tmp_path, num_samples=5, phase=True)
+    names, phase = ([axis.get_ylabel() for axis in figure.axes] for figure in drawings)
+    assert names == [f"y{i}" for i in range(8)]
+    assert phase == ["y1", "y2", "y2"]
+    assert (tmp_path / "phase.png").stat().st_size > 5000
     assert len(pl.read_csv(tmp_path / "forecast.csv").columns) == 2 + 3 * 12
+    with pytest.raises(InputError, match=r"--forecast\.phase needs two features at least, and there is one"):
+        predict(SeriesData.from_equal(torch.rand(1, 6, 1)), tmp_path, phase=True)
 
 
 def test_unknown_ids_are_named_with_close_ones_before_the_forecast(tmp_path: Path) -> None:
@@ -347,9 +376,9 @@ def test_unknown_ids_are_named_with_close_ones_before_the_forecast(tmp_path: Pat
         predict(data, tmp_path / "run", plot_ids=["x", "depott", "nowhere"])
     assert not (tmp_path / "run").exists()
     predict(data, tmp_path / "run", plot_ids=["depott"], plot=False)
-    assert drawn_series(data, ["x", "depot", "x"]) == [3, 2]
+    assert named_series(data.ids, ["x", "depot", "x"]) == [3, 2]
     with pytest.raises(InputError, match="such as 'store-1', 'store-2', 'depot'"):
-        drawn_series(data, ["nowhere"])
+        named_series(data.ids, ["nowhere"])
     with pytest.raises(InputError, match=r"--forecast\.plot_ids may name 20 series at most, got 21"):
         ForecastWriter(plot_ids=[*range(21)])
 
