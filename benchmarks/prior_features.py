@@ -14,6 +14,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -88,13 +89,11 @@ def season_change(y: Array, season: int) -> dict[str, Array]:
     shape = seasons - slope[..., None] * np.arange(season)
     shape = shape - shape.mean(2, keepdims=True)
     early, late = shape[:, : count // 2].mean(1), shape[:, count - count // 2 :].mean(1)
-    size = np.log(shape.std(2) + 1e-30)
-    return {
-        "season: early and late alike": correlation(early, late),
-        "season: size follows level": correlation(size, seasons.mean(2))
-        if count > 2
-        else np.full(len(y), np.nan),
-    }
+    values = {"season: early and late alike": correlation(early, late)}
+    if count > 2:
+        size = np.log(shape.std(2) + 1e-30)
+        values["season: size follows level"] = correlation(size, seasons.mean(2))
+    return values
 
 
 def simple_errors(y: Array, season: int, horizon: int) -> dict[str, Array]:
@@ -158,47 +157,49 @@ def features(y: Array, season: int, horizon: int) -> dict[str, Array]:
     return values | simple_errors(y, season, horizon)
 
 
-def compare(folder: Path) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Array]]]:
-    """For each table and feature: the share of drawn series below the median of the table, and the quantiles."""
-    meta: Mapping[str, Mapping[str, int]] = json.loads((folder / "meta.json").read_text())
-    ranks, quantiles = {}, {}
-    for name, about in meta.items():
-        season, horizon = about["season"], about["horizon"]
-        real = read_windows(folder / f"{name}.csv", season, horizon)
-        _, swing, remainder = decompose(real, season)
-        if season > 1 and np.median(strength(swing, remainder)) < LEAST_STRENGTH:
-            season = 1
-        drawn = draw_series(np.random.default_rng(0), NUM_DRAWN, real.shape[1], season).astype(np.float64)
-        ours, theirs = features(drawn, season, horizon), features(real, season, horizon)
-        medians = {key: np.nanmedian(value) for key, value in theirs.items()}
-        ranks[name] = {
-            key: float(np.mean(ours[key] < value) + np.mean(ours[key] == value) / 2)
-            for key, value in medians.items()
-        }
-        quantiles[name] = {
-            key: np.array([*np.nanquantile(ours[key], [0.05, 0.5, 0.95]), medians[key]]) for key in medians
-        }
-    return ranks, quantiles
+class Comparison(NamedTuple):
+    """A feature of a table among those of drawn series."""
+
+    rank: float
+    """Percent of the drawn series that are below the median of the table, those equal to it counted half."""
+    real: float
+    drawn: Array
+    """Their 5 %, 50 % and 95 % quantiles."""
+
+    @property
+    def outside(self) -> bool:
+        return not 5 <= self.rank <= 95
 
 
-def report(ranks: Mapping[str, Mapping[str, float]], quantiles: Mapping[str, Mapping[str, Array]]) -> str:
-    names = list(ranks)
-    keys = list(dict.fromkeys(key for row in ranks.values() for key in row))
-    lines = [f"| feature | {' | '.join(names)} | all |", "|---" * (len(names) + 2) + "|"]
-    for key in keys:
-        shares = [ranks[name].get(key) for name in names]
-        known = [share for share in shares if share is not None]
-        cells = [
-            "" if s is None else f"**{100 * s:.0f}**" if not 0.05 <= s <= 0.95 else f"{100 * s:.0f}"
-            for s in shares
-        ]
-        lines.append(f"| {key} | {' | '.join(cells)} | {100 * float(np.mean(known)):.0f} |")
-    lines += ["", "Outside the prior's 5 to 95 %:", ""]
+def compare(path: Path, season: int, horizon: int) -> dict[str, Comparison]:
+    """Every feature of one table."""
+    real = read_windows(path, season, horizon)
+    _, swing, remainder = decompose(real, season)
+    if season > 1 and np.median(strength(swing, remainder)) < LEAST_STRENGTH:
+        season = 1
+    drawn = draw_series(np.random.default_rng(0), NUM_DRAWN, real.shape[1], season).astype(np.float64)
+    comparisons, drawn_features = {}, features(drawn, season, horizon)
+    for name, values in features(real, season, horizon).items():
+        median, ours = float(np.median(values)), drawn_features[name]
+        rank = float(100 * (np.mean(ours < median) + np.mean(ours == median) / 2))
+        comparisons[name] = Comparison(rank, median, np.quantile(ours, [0.05, 0.5, 0.95]))
+    return comparisons
+
+
+def report(tables: Mapping[str, Mapping[str, Comparison]]) -> str:
+    names = list(dict.fromkeys(name for table in tables.values() for name in table))
+    lines = [f"| feature | {' | '.join(tables)} | mean |", "|---" * (len(tables) + 2) + "|"]
     for name in names:
-        for key, share in ranks[name].items():
-            if not 0.05 <= share <= 0.95:
-                low, middle, high, real = quantiles[name][key]
-                lines.append(f"- {name}, {key}: {real:.3g}; prior {low:.3g}, {middle:.3g}, {high:.3g}")
+        row = [table.get(name) for table in tables.values()]
+        cells = ["" if c is None else f"**{c.rank:.0f}**" if c.outside else f"{c.rank:.0f}" for c in row]
+        mean = np.mean([c.rank for c in row if c is not None])
+        lines.append(f"| {name} | {' | '.join(cells)} | {mean:.0f} |")
+    lines += ["", "Outside the prior's 5 to 95 %:", ""]
+    for title, table in tables.items():
+        for name, c in table.items():
+            if c.outside:
+                low, middle, high = c.drawn
+                lines.append(f"- {title}, {name}: {c.real:.3g}; prior {low:.3g}, {middle:.3g}, {high:.3g}")
     return "\n".join(lines)
 
 
@@ -225,7 +226,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
-    text = report(*compare(arguments.folder))
+    meta: Mapping[str, Mapping[str, int]] = json.loads((arguments.folder / "meta.json").read_text())
+    tables = {
+        name: compare(arguments.folder / f"{name}.csv", about["season"], about["horizon"])
+        for name, about in meta.items()
+    }
+    text = report(tables)
     print(text)
     if arguments.output:
         arguments.output.write_text(text + "\n")

@@ -31,6 +31,7 @@ from rnn_lightning.data.prior_parts import (
     shift,
     sign,
     stationary,
+    turning,
     unit,
 )
 from rnn_lightning.data.series import Series, SeriesData
@@ -43,22 +44,28 @@ LEVELS: Sequence[tuple[float, Callable[[Generator, int, int], Array], float, flo
     (0.30, stationary, 0.05, 1.5),
     (0.15, cycle, 0.1, 2),
     (0.35, linear, 0.2, 30),
-    (0.20, piecewise, 0.2, 20),
+    (0.15, piecewise, 0.2, 20),
     (0.12, damped, 0.2, 20),
     (0.12, exponential, 0.2, 20),
+    (0.20, turning, 0.2, 20),
 )
 """What makes up a level: the probability of a part, the part, its least and its greatest strength."""
+
+ROUGH = (random_walk, stationary)
+"""Parts of a level that are as small as the noise where a series is calm."""
 
 SEASONS = {0: 0.08, 1: 0.18, 4: 0.14, 7: 0.11, 12: 0.23, 24: 0.08, 48: 0.03, 52: 0.06, 168: 0.06, 336: 0.03}
 """Seasons of the calendar and how often a batch has them; 0 stands for any other."""
 
 
-def draw_level(rng: Generator, batch: int, length: int, season: int) -> Array:
+def draw_level(rng: Generator, quiet: Array, length: int, season: int) -> Array:
     """Sums of levels, trends and events; some hardly move, more of those that are seen for few seasons."""
+    batch = len(quiet)
     level = np.zeros((batch, length), np.float32)
     for probability, draw, low, high in LEVELS:
         rows = choose(rng, batch, probability)
-        level[rows] += unit(draw(rng, len(rows), length)) * log_uniform(rng, low, high, len(rows))
+        size = log_uniform(rng, low, high, len(rows)) * (quiet[rows] if draw in ROUGH else 1)
+        level[rows] += unit(draw(rng, len(rows), length)) * size
     for event in (shift, shift, pulse):
         rows = choose(rng, batch, 0.1)
         size = log_uniform(rng, 0.1, 5, len(rows)) * sign(rng, len(rows))
@@ -72,17 +79,11 @@ def draw_season(rng: Generator, batch: int, length: int, season: int) -> Array:
     """A repeated shape for most series, and zeros for the others."""
     swing = np.zeros((batch, length), np.float32)
     if season > 1:
-        rows = choose(rng, batch, 0.7 if season <= 12 else 0.9)
-        swing[rows] = unit(repeat(rng, len(rows), length, season)) * log_uniform(rng, 0.15, 6, len(rows))
+        rows = choose(rng, batch, 0.85 if season <= 12 else 0.95)
+        swing[rows] = unit(repeat(rng, len(rows), length, season)) * log_uniform(
+            rng, 0.15 if season <= 12 else 0.4, 6, len(rows)
+        )
     return swing
-
-
-def draw_noise(rng: Generator, batch: int, length: int, season: int) -> Array:
-    """Noise that ranges from most of the series to next to nothing."""
-    noisy = noise(rng, batch, length, season) * log_uniform(rng, 0.05, 1.5, batch)
-    calm = choose(rng, batch, 0.4)
-    noisy[calm] *= log_uniform(rng, 0.003, 0.5, len(calm))
-    return noisy
 
 
 def counts(rng: Generator, z: Array) -> Array:
@@ -123,7 +124,10 @@ def draw_series(rng: np.random.Generator, batch: int, length: int, season: int) 
     Returns:
         ``(batch, length)``, float32, finite.
     """
-    level = draw_level(rng, batch, length, season) + draw_noise(rng, batch, length, season)
+    quiet, calm = np.ones((batch, 1), np.float32), choose(rng, batch, 0.4)
+    quiet[calm] = log_uniform(rng, 0.003, 0.5, len(calm))
+    level = draw_level(rng, quiet, length, season)
+    level += noise(rng, batch, length, season) * log_uniform(rng, 0.05, 1.5, batch) * quiet
     y = give_form(rng, level, draw_season(rng, batch, length, season))
     rows = choose(rng, batch, 0.3)  # are written with few digits
     grain = np.abs(np.diff(y[rows])).mean(1, keepdims=True) * log_uniform(rng, 0.02, 0.8, len(rows)) + 1e-6

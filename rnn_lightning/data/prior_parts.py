@@ -115,6 +115,13 @@ def exponential(rng: Generator, batch: int, length: int) -> Array:
     return np.exp(time * log_uniform(rng, 0.5, 4, batch)) * sign(rng, batch)
 
 
+def turning(rng: Generator, batch: int, length: int) -> Array:
+    """A trend that turns: half a wave or a whole one over the series."""
+    time = np.arange(length, dtype=np.float32) / length
+    waves = rng.uniform(0.4, 1.2, (batch, 1)) * time + rng.random((batch, 1))
+    return np.cos(2 * np.pi * waves)
+
+
 # Events
 
 
@@ -161,7 +168,7 @@ def profile(rng: Generator, batch: int, season: int) -> Array:
     kind = rng.random((batch, 1))
     independent = normal(rng, batch, season)
     shape = np.where(
-        kind < (0.35 if season <= 12 else 0.05), independent, fourier_profile(rng, batch, season)
+        kind < (0.25 if season <= 12 else 0.05), independent, fourier_profile(rng, batch, season)
     )
     shape = np.where(kind > 0.65, smooth_profile(rng, batch, season), shape)
     shape = np.where(kind > 0.9, spiky_profile(rng, batch, season), shape)
