@@ -1,11 +1,10 @@
 """How the series that pretraining draws compare with real tables, by features that do not depend on their scale.
 
-    python benchmarks/prior_features.py FOLDER [--output RESULTS.md] [--picture docs/prior.png]
+    python benchmarks/prior_features.py FOLDER --output benchmarks/results/prior_features.md --picture docs/prior.png
 
 ``FOLDER`` holds tables ``NAME.csv`` of ``unique_id, ds, y`` and a ``meta.json`` with the season and the horizon of each
-name. Every table is cut into windows as long as a context and a horizon of pretraining, and as many series of the same
-season and length are drawn as it takes. A cell of the result is the share of drawn series whose feature is below the
-median of the table: 50 is the middle of the prior, and a table below 5 or above 95 is marked.
+name. Every table is cut into windows as long as a context and a horizon of pretraining, and 2,000 series of the same
+season and length are drawn beside it.
 """
 
 import argparse
@@ -186,9 +185,20 @@ def compare(path: Path, season: int, horizon: int) -> dict[str, Comparison]:
     return comparisons
 
 
+HEADER = f"""# The prior beside real tables
+
+Command: `python benchmarks/prior_features.py FOLDER --output benchmarks/results/prior_features.md`, NumPy {np.__version__}
+
+A cell is the share of {NUM_DRAWN:,} drawn series, in percent, whose feature is below the median of the table: 50 is the
+middle of the prior. Bold: outside 5 to 95. A season that explains less than {LEAST_STRENGTH} of the variance that is left
+without the trend counts as none, as in a fit. An empty cell: the feature needs a season, or more seasons than the table has.
+"""
+
+
 def report(tables: Mapping[str, Mapping[str, Comparison]]) -> str:
+    """The table of ranks, and a list of what lies outside, as Markdown."""
     names = list(dict.fromkeys(name for table in tables.values() for name in table))
-    lines = [f"| feature | {' | '.join(tables)} | mean |", "|---" * (len(tables) + 2) + "|"]
+    lines = [HEADER, f"| feature | {' | '.join(tables)} | mean |", "|---" * (len(tables) + 2) + "|"]
     for name in names:
         row = [table.get(name) for table in tables.values()]
         cells = ["" if c is None else f"**{c.rank:.0f}**" if c.outside else f"{c.rank:.0f}" for c in row]
@@ -205,7 +215,7 @@ def report(tables: Mapping[str, Mapping[str, Comparison]]) -> str:
 
 def draw_picture(path: Path) -> None:
     """The first series of 24 batches of pretraining, of context and horizon."""
-    figure, axes = plt.subplots(6, 4, figsize=(12, 11), layout="constrained")
+    figure, axes = plt.subplots(6, 4, figsize=(13, 11), layout="constrained")
     for seed, axis in enumerate(axes.flat):
         rng = np.random.default_rng(seed)
         season, context_length, horizon = draw_shape(rng)
@@ -215,7 +225,7 @@ def draw_picture(path: Path) -> None:
             f"season {season}, {len(y)} steps" if season > 1 else f"no season, {len(y)} steps", fontsize=8
         )
         axis.tick_params(labelsize=6)
-    figure.savefig(path, dpi=70)
+    figure.savefig(path, dpi=60)
 
 
 def main() -> None:

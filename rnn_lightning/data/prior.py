@@ -79,10 +79,10 @@ def draw_season(rng: Generator, batch: int, length: int, season: int) -> Array:
     """A repeated shape for most series, and zeros for the others."""
     swing = np.zeros((batch, length), np.float32)
     if season > 1:
-        rows = choose(rng, batch, 0.85 if season <= 12 else 0.95)
-        swing[rows] = unit(repeat(rng, len(rows), length, season)) * log_uniform(
-            rng, 0.15 if season <= 12 else 0.4, 6, len(rows)
-        )
+        probability, weakest = (0.85, 0.15) if season <= 12 else (0.95, 0.4)
+        rows = choose(rng, batch, probability)
+        strength = log_uniform(rng, weakest, 6, len(rows))
+        swing[rows] = unit(repeat(rng, len(rows), length, season)) * strength
     return swing
 
 
