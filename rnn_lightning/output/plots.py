@@ -74,11 +74,13 @@ def plot_forecast(
     colours = COLOURS[theme]
     figure.set_facecolor(colours.paper)
     axes = figure.subplots(num_rows * len(features), num_columns, squeeze=False)
-    shared = len({(panel.past[0], panel.future[-1]) for panel in panels}) == 1
+    shared = len({panel.future[-1] for panel in panels}) == 1
+    begin = min(panel.past[0] for panel in panels) if shared else None
     for number, panel in enumerate(panels):
         row, column = divmod(number, num_columns)
         stack = axes[row * len(features) : (row + 1) * len(features), column]
         _draw_series(stack, panel, features, colours, width)
+        _set_limits(stack[0], panel.past[0] if begin is None else begin, panel.future[-1])
         if not shared or number >= len(panels) - num_columns:
             stack[-1].set_xlabel(shortened(time_column, 60), parse_math=False)
         else:
@@ -196,6 +198,10 @@ def _draw_feature(axis: Axes, panel: Panel, number: int, colours: Colours) -> No
     if missing:
         axis.text(0.98, 0.5, "no forecast", transform=axis.transAxes, ha="right", color=colours.forecast)
     axis.axvline(panel.past[last_step], color=colours.ink, alpha=0.3, lw=0.8, zorder=0)
-    start, end = axis.convert_xunits([panel.past[0], panel.future[-1]])
-    margin = 0.01 * (end - start)
-    axis.set_xlim(start - margin, end + margin)
+
+
+def _set_limits(axis: Axes, first: Any, last: Any) -> None:
+    """From the first to the last time stamp, with a little room."""
+    begin, end = axis.convert_xunits([first, last])
+    margin = 0.01 * (end - begin)
+    axis.set_xlim(begin - margin, end + margin)

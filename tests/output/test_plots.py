@@ -109,6 +109,17 @@ def test_series_without_a_forecast_are_not_the_largest_of_many() -> None:
     assert list(telling_series(np.full(9, np.nan), None, "")) == [0, 1, 2, 3]
 
 
+def test_series_that_end_together_share_the_axis_of_time() -> None:
+    history = pl.DataFrame({"unique_id": ["a", "a", "b"], "ds": [0, 1, 1], "y": [1.0, 2.0, 3.0]})
+    forecast = pl.DataFrame({"unique_id": ["a", "b"], "ds": [2, 2], "y": [1.0, 1.0]})
+    first, second = plot_forecast(history, forecast).axes
+    assert first.get_xlim() == second.get_xlim() == pytest.approx((-0.02, 2.02))
+    later = forecast.with_columns(pl.Series("ds", [2, 3]))
+    first, second = plot_forecast(history, later).axes
+    assert (first.get_xlim()[1], second.get_xlim()[1]) == pytest.approx((2.02, 3.02))
+    assert first.get_xlabel() == second.get_xlabel() == "ds"
+
+
 def test_missing_columns_are_named() -> None:
     with pytest.raises(InputError, match="the history has no column 'z'; it has ds, y"):
         plot_forecast(table([0], y=[1]), table([1], z=[1]))
