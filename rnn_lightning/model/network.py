@@ -106,15 +106,7 @@ class RecurrentNetwork(nn.Module):
         Raises:
             InputError: if there are other covariates than those the network was made for.
         """
-        given = 0 if following is None else following.shape[-1]
-        if given != self.num_covariates:
-            raise InputError(
-                f"the network was made for {self.num_covariates} covariates, and is given {given}."
-            )
-        if following is None:
-            return values
-        scaled = self.covariate_scale(following.to(values), ())[0]
-        return torch.cat([values, scaled.nan_to_num(0.0)], -1)
+        return join(values, following, self.covariate_scale)
 
     def recur(self, inputs: Tensor, state: RecurrentState | None = None) -> tuple[Tensor, RecurrentState]:
         """The hidden outputs ``(batch, time, hidden)`` that the readout reads, and the state after the last input."""
@@ -122,3 +114,14 @@ class RecurrentNetwork(nn.Module):
             state = self.initial_state(len(inputs))
         outputs, following = self.recurrent(inputs, state if self.cell == "lstm" else state[0])
         return outputs, following if self.cell == "lstm" else (following,)
+
+
+def join(values: Tensor, following: Tensor | None, scale: Standardize) -> Tensor:
+    """Values and, scaled, the covariates of the step after each, see ``RecurrentNetwork.join``."""
+    given, wanted = 0 if following is None else following.shape[-1], len(scale.mean)
+    if given != wanted:
+        raise InputError(f"the network was made for {wanted} covariates, and is given {given}.")
+    if following is None:
+        return values
+    scaled = scale(following.to(values), ())[0]
+    return torch.cat([values, scaled.nan_to_num(0.0)], -1)

@@ -198,6 +198,45 @@ class StandardizeContext(Standardize):
         return transformed * scale + mean
 
 
+class SeasonScale(Transform):
+    """The level and the scale of the context of each series: its last season, and how much values differ by a season.
+
+    The scale is the mean absolute difference of values one season apart, and for a quarter of neighbours, over the last four
+    seasons; a millionth of the magnitude is the least. What was never negative comes back as never negative. The state is
+    the level, the scale and the lower bound.
+    """
+
+    memory_size = 3
+    season = 1
+    min_steps = 40
+
+    def start(self, context: Tensor) -> Memory:
+        recent = context[..., -max(4 * self.season, self.min_steps) :, :].double()
+        neighbours = self._difference(recent, 1)
+        apart = self._difference(recent, self.season)
+        scale = 0.75 * torch.where(apart.isnan(), neighbours, apart) + 0.25 * neighbours
+        magnitude = recent.abs().nanmean(-2, keepdim=True)
+        scale = torch.where(scale.isnan(), magnitude, scale) + 1e-6 * magnitude + 1e-9
+        level = recent[..., -max(self.season, 6) :, :].nanmean(-2, keepdim=True)
+        level = torch.where(level.isnan(), recent.nanmean(-2, keepdim=True), level)
+        negative = (context < 0).any(-2, keepdim=True)
+        bound = torch.where(negative, -torch.inf, 0.0)
+        return tuple(part.to(context) for part in (level.nan_to_num(0.0), scale.nan_to_num(1.0), bound))
+
+    @staticmethod
+    def _difference(values: Tensor, lag: int) -> Tensor:
+        """The mean absolute difference of values ``lag`` steps apart, NaN if there are none."""
+        return (values[..., lag:, :] - values[..., :-lag, :]).abs().nanmean(-2, keepdim=True)
+
+    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        level, scale, _ = memory
+        return (values - level) / scale, memory
+
+    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
+        level, scale, bound = memory
+        return torch.maximum(transformed * scale + level, bound)
+
+
 class Transforms(nn.Module):
     """Transforms one after another, by name. ``fitted`` says whether the statistics are those of data.
 
@@ -218,6 +257,7 @@ class Transforms(nn.Module):
             "difference": Difference,
             "standardize": lambda: Standardize(num_features),
             "standardize_context": lambda: StandardizeContext(num_features),
+            "season_scale": SeasonScale,
         }
         for name in names:
             if name not in kinds:

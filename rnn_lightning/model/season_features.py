@@ -1,0 +1,408 @@
+"""What a network is told of a series with a season: causal features, and the ingredients of a forecast.
+
+Every quantity at a step is made of the values up to it. Series are rows, ``(row, time)``, in units of their own scale.
+``describe`` has whole contexts at once, ``Track`` one step after another; the tests hold them to each other. ``age`` is the
+number of steps since the first known value of a row, negative before it, and ``free`` the number of steps since the last
+known one: what lies between is the network's own, in a gap as in a forecast.
+
+With ``m`` steps in a season, the *average* is the mean of the last ``m`` values (of some seasons where ``m`` is short), a
+*profile* the mean deviation of the same phase in the last 1, 4 or 12 seasons from a centred average, and an *adjusted* value
+one without its profile. Exponentially smoothed adjusted values and their changes are the *levels* and *slopes*.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LEVEL_RATES = (0.6, 0.25, 0.08)
+SLOPE_RATES = (0.2, 0.05)
+MEAN_RATE = 0.01
+ERROR_RATE = 0.06
+PROFILE_SEASONS = (1, 4, 12)
+NUM_ERRORS = 7
+NUM_INPUTS = 31
+"""Features of a step: 17 differences, the errors of 7 simple forecasts, 7 flags and counts."""
+
+
+def average_length(season: int) -> int:
+    """Steps of the average: one season, or the whole seasons in eight steps where it is shorter than four."""
+    return season if season >= 4 else 8 // season * season
+
+
+class Step(NamedTuple):
+    """What is known at a step of each row: tensors of equal leading shape, ``(row,)`` or ``(row, time)``.
+
+    Attributes:
+        value, previous: the value and the one before it.
+        adjusted, adjusted_before, adjusted_lag: the adjusted value, that of the step before and that of a season before.
+        lag, lag_before, lag_twice: the values one season before the next step, before this one, and two before the next.
+        profile: ``(..., 3)``, the profiles of the next step; zero where there is none yet.
+        levels, slopes: ``(..., 3)`` and ``(..., 2)``.
+        average, average_slope: the average and its change a step over its own length.
+        mean: the mean of all known values.
+        errors: ``(..., 7)``, smoothed absolute one-step errors of ``simple_forecasts``.
+        has_profile: whether the next step has a profile.
+        age, free: steps since the first and since the last known value.
+    """
+
+    value: Tensor
+    previous: Tensor
+    adjusted: Tensor
+    adjusted_before: Tensor
+    adjusted_lag: Tensor
+    lag: Tensor
+    lag_before: Tensor
+    lag_twice: Tensor
+    profile: Tensor
+    levels: Tensor
+    slopes: Tensor
+    average: Tensor
+    average_slope: Tensor
+    mean: Tensor
+    errors: Tensor
+    has_profile: Tensor
+    age: Tensor
+    free: Tensor
+
+    def simple_forecasts(self) -> Tensor:
+        """Seven forecasts of the next step ``(..., 7)``, from the last season to smoothed level, slope and profile."""
+        p, levels = self.profile, self.levels
+        forecasts = [
+            self.lag,
+            self.value,
+            self.adjusted + p[..., 1],
+            levels[..., 1] + p[..., 1],
+            levels[..., 2] + p[..., 1],
+            self.average + p[..., 2],
+            levels[..., 0] + self.slopes[..., 0] + p[..., 1],
+        ]
+        return torch.stack(forecasts, -1)
+
+    def features(self, season: int) -> Tensor:
+        """The inputs of the network ``(..., NUM_INPUTS)``."""
+        p, levels, reference = self.profile, self.levels, self.levels[..., 1]
+        differences = [
+            self.adjusted - self.adjusted_before,
+            self.value - self.previous,
+            self.lag - self.lag_before,
+            self.value - self.lag_before,
+            self.lag - self.lag_twice,
+            p[..., 0],
+            p[..., 1],
+            self.adjusted - reference,
+            levels[..., 0] - reference,
+            levels[..., 2] - reference,
+            self.average - reference,
+            self.mean - reference,
+            self.lag - reference,
+            4 * self.slopes[..., 0],
+            10 * self.slopes[..., 1],
+            10 * self.average_slope,
+            self.value / 2,
+        ]
+        zero = torch.zeros_like(self.value)
+        counts = [
+            zero + (self.age + 1 >= season),
+            zero + (self.age + 1 >= 2 * season),
+            zero + self.has_profile,
+            zero + math.log(season) / 4,
+            torch.log(zero + self.age.clamp_min(0) + 2) / 5,
+            zero + (self.free > 0),
+            torch.log1p(zero + self.free.clamp_max(60)) / 3,
+        ]
+        errors = 0.5 * torch.log(self.errors + 0.02)
+        return torch.cat([torch.asinh(torch.stack(differences, -1)), errors, torch.stack(counts, -1)], -1)
+
+    def mix(self, gates: Tensor) -> Tensor:
+        """The forecast of the next step from 17 gates ``(..., 17)``.
+
+        A level, a profile and slopes, each a weighted mean of the candidates, or the value of a season ago with part of the
+        change since then; and a free term.
+        """
+        zero = torch.zeros_like(self.value)
+        levels = torch.stack([self.adjusted, *self.levels.unbind(-1), self.average, self.mean], -1)
+        profiles = torch.cat([zero[..., None], self.profile], -1)
+        slopes = torch.cat([self.slopes, self.average_slope[..., None]], -1)
+        smooth = (functional.softmax(gates[..., :6], -1) * levels).sum(-1)
+        smooth = smooth + (functional.softmax(gates[..., 6:10], -1) * profiles).sum(-1)
+        smooth = smooth + (torch.sigmoid(gates[..., 10:13] - 1.5) * slopes).sum(-1)
+        seasonal = self.lag + torch.sigmoid(gates[..., 14]) * (self.adjusted - self.adjusted_lag)
+        part = torch.sigmoid(gates[..., 13] - 1)
+        return (1 - part) * smooth + part * seasonal + 0.5 * gates[..., 15] * torch.sigmoid(gates[..., 16])
+
+
+class Track(NamedTuple):
+    """All that the following steps need of the past of each row, the row axis first.
+
+    Attributes:
+        values, averages, adjusted: ``(row, kept)``, the newest last.
+        profiles, counts: ``(row, season, 3)`` and ``(row, season)``, of the phases from half a season ahead back.
+        smoothed: ``(row, 6)``, the levels, the mean and the slopes.
+        errors: ``(row, 7)``.
+        forecasts: ``(row, 7)``, the simple forecasts of the next step.
+        age, free: ``(row, 1)``.
+    """
+
+    values: Tensor
+    averages: Tensor
+    adjusted: Tensor
+    profiles: Tensor
+    counts: Tensor
+    smoothed: Tensor
+    errors: Tensor
+    forecasts: Tensor
+    age: Tensor
+    free: Tensor
+
+
+def describe(values: Tensor, known: Tensor, season: int) -> tuple[Step, Track]:
+    """Everything that is known at each step of contexts.
+
+    Args:
+        values: ``(row, time)``, complete from the first known value of each row on.
+        known: ``(row, time)``, which of them are known: the others are the network's own.
+        season: steps of a season, 1 for none.
+
+    Returns:
+        The steps, each attribute ``(row, time, ...)``, and the track after the last of them.
+    """
+    num_steps, length = values.shape[1], average_length(season)
+    steps = torch.arange(num_steps, device=values.device)
+    last_known = torch.where(known, steps, -1).cummax(1).values
+    age = steps - known.long().argmax(1, keepdim=True).masked_fill(~known.any(1, keepdim=True), num_steps)
+    free = torch.where(last_known >= 0, steps - last_known, 0)
+    values = torch.where(age >= 0, values, 0.0)
+    sums = functional.pad(values.double().cumsum(1), (1, 0))
+    count = (age + 1).clamp(1, length)
+    average = ((sums[:, 1:] - sums.gather(1, (steps + 1 - count).clamp_min(0))) / count).to(values)
+    profiles, counts = _profiles(values, sums, age, season)
+    has = counts > 0
+    now, following = slice(0, num_steps), slice(1, num_steps + 1)
+    adjusted = torch.where(has[:, now], values - profiles[:, now, 1], average)
+    changes = torch.where(age > 0, adjusted - _earlier(adjusted, 1), 0.0)
+    parts = torch.stack([adjusted, adjusted, adjusted, values, changes, changes], -1)
+    smoothed = _smooth(parts, _rates(age, known, values))
+    average_slope = (average - _earlier(average, length)) / length
+    lag = torch.where(age + 1 >= season, _earlier(values, season - 1), values)
+    step = Step(
+        value=values,
+        previous=torch.where(age > 0, _earlier(values, 1), values),
+        adjusted=adjusted,
+        adjusted_before=torch.where(age > 0, _earlier(adjusted, 1), adjusted),
+        adjusted_lag=torch.where(age >= season, _earlier(adjusted, season), adjusted),
+        lag=lag,
+        lag_before=torch.where(age >= season, _earlier(values, season), values),
+        lag_twice=torch.where(age + 1 >= 2 * season, _earlier(values, 2 * season - 1), lag),
+        profile=profiles[:, following],
+        levels=smoothed[..., :3],
+        slopes=smoothed[..., 4:],
+        average=average,
+        average_slope=torch.where(age >= 2 * length - 1, average_slope, smoothed[..., 5]),
+        mean=smoothed[..., 3],
+        errors=values.new_zeros(*values.shape, NUM_ERRORS),
+        has_profile=has[:, following],
+        age=age,
+        free=free,
+    )
+    forecasts = step.simple_forecasts()
+    errors = (values[..., None] - _earlier(forecasts, 1)).abs()
+    step = step._replace(errors=_smooth(errors, _error_rate(age, known, values)[..., None]))
+    return step, _track(step, forecasts, smoothed, profiles, counts, season)
+
+
+def _track(
+    step: Step, forecasts: Tensor, smoothed: Tensor, profiles: Tensor, counts: Tensor, season: int
+) -> Track:
+    """The track after the last of the described steps."""
+    kept = max(2 * season, average_length(season) + 1)
+    foreseen = step.value.shape[1] - season // 2 + season
+    return Track(
+        _newest(step.value, kept),
+        _newest(step.average, kept),
+        _newest(step.adjusted, kept),
+        _newest(profiles[:, :foreseen], season),
+        _newest(counts[:, :foreseen], season),
+        smoothed[:, -1],
+        step.errors[:, -1],
+        forecasts[:, -1],
+        step.age[:, -1:],
+        step.free[:, -1:],
+    )
+
+
+def _profiles(values: Tensor, sums: Tensor, age: Tensor, season: int) -> tuple[Tensor, Tensor]:
+    """The profiles ``(row, time + season, 3)`` of every step and of the season after, and of how many seasons they are.
+
+    A profile is known half a season late, when the centred average is, and first serves a season after its own step.
+    """
+    num_rows, num_steps = values.shape
+    half = season // 2
+    profiles = values.new_zeros(num_rows, num_steps + season, len(PROFILE_SEASONS))
+    counts = values.new_zeros(num_rows, num_steps + season)
+    if num_steps < season + 1 - season % 2:
+        return profiles, counts
+    means = sums[:, season:] - sums[:, :-season]
+    if season % 2 == 0:
+        means = (means[:, 1:] + means[:, :-1]) / 2
+    end = half + means.shape[1]
+    deviations = functional.pad(values[:, half:end] - (means / season).to(values), (half, 0))
+    counted = (age[:, :end] >= half).to(values)
+    limits = values.new_tensor(PROFILE_SEASONS)
+    for first in range(0, end, season):
+        this = slice(first, min(first + season, end))
+        after = slice(this.start + season, this.stop + season)
+        counts[:, after] = counts[:, this] + counted[:, this]
+        rate = counted[:, this, None] / torch.minimum(counts[:, after, None].clamp_min(1), limits)
+        profiles[:, after] = torch.lerp(profiles[:, this], deviations[:, this, None].expand(-1, -1, 3), rate)
+    return profiles, counts
+
+
+def _rates(age: Tensor, known: Tensor, values: Tensor) -> Tensor:
+    """Smoothing rates ``(..., 6)`` of the levels, the mean and the slopes: that of a plain mean at first."""
+    begin = 1 / (age.clamp_min(0) + 1).to(values)[..., None]
+    rates = torch.maximum(values.new_tensor([*LEVEL_RATES, MEAN_RATE, *SLOPE_RATES]), begin)
+    started, after_first = (age >= 0)[..., None], (age > 0)[..., None]
+    used = torch.cat([started.expand(*age.shape, 3), known[..., None], after_first.expand(*age.shape, 2)], -1)
+    return rates * used
+
+
+def _error_rate(age: Tensor, known: Tensor, values: Tensor) -> Tensor:
+    """The smoothing rate ``(...)`` of the errors: the first one counts whole."""
+    rate = torch.where(age == 1, 1.0, (1 / (age.clamp_min(0) + 1).to(values)).clamp_min(ERROR_RATE))
+    return rate * (known & (age > 0))
+
+
+def _smooth(series: Tensor, rates: Tensor) -> Tensor:
+    """Exponential smoothing of ``(row, time, k)`` from zero, with the rates of every step."""
+    level, levels = torch.zeros_like(series[:, 0]), []
+    for value, rate in zip(series.unbind(1), rates.expand_as(series).unbind(1), strict=True):
+        level = torch.lerp(level, value, rate)
+        levels.append(level)
+    return torch.stack(levels, 1)
+
+
+def _earlier(series: Tensor, num_steps: int) -> Tensor:
+    """The series ``(row, time, ...)`` as it was ``num_steps`` before, zero before its start."""
+    padding = (0, 0) * (series.ndim - 2) + (num_steps, 0)
+    return functional.pad(series, padding)[:, : series.shape[1]]
+
+
+def _newest(series: Tensor, number: int) -> Tensor:
+    """The last ``number`` of ``(row, time, ...)``, with zeros before where there are fewer."""
+    padding = (0, 0) * (series.ndim - 2) + (max(0, number - series.shape[1]), 0)
+    return functional.pad(series, padding)[:, -number:]
+
+
+class Tracker:
+    """Goes on from a track one step at a time. Columns are lists over time: gradients flow, and nothing is copied.
+
+    Args:
+        track: the past.
+        season: steps of a season, 1 for none.
+    """
+
+    def __init__(self, track: Track, season: int) -> None:
+        self.season, self.half, self.length = season, season // 2, average_length(season)
+        self.values, self.averages, self.adjusted = (list(part.unbind(1)) for part in track[:3])
+        self.profiles, self.counts = list(track.profiles.unbind(1)), list(track.counts.unbind(1))
+        self.smoothed, self.errors, self.forecasts = track.smoothed, track.errors, track.forecasts
+        self.age, self.free = track.age[:, 0], track.free[:, 0]
+        self.limits = track.values.new_tensor(PROFILE_SEASONS)
+        self.sum = track.values[:, -self.length :].sum(1)
+
+    def push(self, value: Tensor, known: Tensor) -> Step:
+        """Go on by a ``value (row,)``, ``known`` or the network's own; rows that have not begun wait for a known one."""
+        season, half = self.season, self.half
+        self.age = torch.where(known | (self.age >= 0), self.age.clamp_min(-1) + 1, self.age)
+        self.free = torch.where(known | (self.age < 0), 0, self.free + 1)
+        value = torch.where(self.age >= 0, value, 0.0)
+        profile, has = self.profiles[half - season], self.counts[half - season] > 0
+        self.sum = self.sum + value - self.values[-self.length]
+        self.values.append(value)
+        average = self.sum / (self.age + 1).clamp(1, self.length)
+        adjusted = torch.where(has, value - profile[:, 1], average)
+        change = torch.where(self.age > 0, adjusted - self.adjusted[-1], 0.0)
+        self.adjusted.append(adjusted)
+        self.averages.append(average)
+        parts = torch.stack([adjusted, adjusted, adjusted, value, change, change], -1)
+        self.smoothed = torch.lerp(self.smoothed, parts, _rates(self.age, known, value))
+        errors = (value[:, None] - self.forecasts).abs()
+        self.errors = torch.lerp(
+            self.errors, errors, _error_rate(self.age, known, value)[:, None].expand_as(errors)
+        )
+        self._push_profile()
+        step = self._step()
+        self.forecasts = step.simple_forecasts()
+        return step
+
+    def _push_profile(self) -> None:
+        """The deviation of half a season ago, from the average centred on it, which is known by now."""
+        season, half = self.season, self.half
+        total = self.sum if self.length == season else torch.stack(self.values[-season:], 1).sum(1)
+        if season % 2 == 0:
+            total = total + (self.values[-season - 1] - self.values[-1]) / 2
+        deviation = self.values[-1 - half] - total / season
+        counted = (self.age - half >= half).to(deviation)
+        count = self.counts[-season] + counted
+        rate = counted[:, None] / torch.minimum(count[:, None].clamp_min(1), self.limits)
+        before = self.profiles[-season]
+        self.profiles.append(torch.lerp(before, deviation[:, None].expand_as(before), rate))
+        self.counts.append(count)
+
+    def _step(self) -> Step:
+        season, age, value, adjusted = self.season, self.age, self.values[-1], self.adjusted[-1]
+        average_slope = (self.averages[-1] - self.averages[-1 - self.length]) / self.length
+        lag = torch.where(age + 1 >= season, self.values[-season], value)
+        index = self.half - season
+        return Step(
+            value=value,
+            previous=torch.where(age > 0, self.values[-2], value),
+            adjusted=adjusted,
+            adjusted_before=torch.where(age > 0, self.adjusted[-2], adjusted),
+            adjusted_lag=torch.where(age >= season, self.adjusted[-1 - season], adjusted),
+            lag=lag,
+            lag_before=torch.where(age >= season, self.values[-1 - season], value),
+            lag_twice=torch.where(age + 1 >= 2 * season, self.values[-2 * season], lag),
+            profile=self.profiles[index],
+            levels=self.smoothed[:, :3],
+            slopes=self.smoothed[:, 4:],
+            average=self.averages[-1],
+            average_slope=torch.where(age >= 2 * self.length - 1, average_slope, self.smoothed[:, 5]),
+            mean=self.smoothed[:, 3],
+            errors=self.errors,
+            has_profile=self.counts[index] > 0,
+            age=age,
+            free=self.free,
+        )
+
+    def track(self) -> Track:
+        """The track after the last step."""
+        kept, season = max(2 * self.season, self.length + 1), self.season
+        return Track(
+            torch.stack(self.values[-kept:], 1),
+            torch.stack(self.averages[-kept:], 1),
+            torch.stack(self.adjusted[-kept:], 1),
+            torch.stack(self.profiles[-season:], 1),
+            torch.stack(self.counts[-season:], 1),
+            self.smoothed,
+            self.errors,
+            self.forecasts,
+            self.age[:, None],
+            self.free[:, None],
+        )
+
+
+def initial_track(like: Tensor, num_rows: int, season: int) -> Track:
+    """The track of rows that have not begun."""
+    kept = max(2 * season, average_length(season) + 1)
+    profiles = like.new_zeros(num_rows, season, len(PROFILE_SEASONS))
+    whole = [torch.full((num_rows, 1), start, device=like.device) for start in (-1, 0)]
+    sizes = (kept, kept, kept, season, 6, NUM_ERRORS, NUM_ERRORS)
+    values, averages, adjusted, counts, *rest = (like.new_zeros(num_rows, size) for size in sizes)
+    smoothed, errors, forecasts = rest
+    return Track(
+        values, averages, adjusted, profiles, counts, smoothed, errors, forecasts, whole[0], whole[1]
+    )

@@ -1,0 +1,179 @@
+"""A recurrent network for series with seasons: it weighs simple forecasts and adds to them, and so knows a season at once.
+
+Each step, an LSTM reads the features of ``season_features`` and gates the ingredients of a forecast: even untrained, it
+forecasts a mean of them. Features of a table are series of their own. The value that is not known is the network's own
+prediction, so that a forecast is a gap at the end of a series: generating equals reading a context that ends in NaN.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rnn_lightning.errors import InputError
+from rnn_lightning.model.network import RecurrentState, join
+from rnn_lightning.model.season_features import NUM_INPUTS, Track, Tracker, describe, initial_track
+from rnn_lightning.model.transforms import SeasonScale, Standardize, Transforms
+
+NUM_GATES = 17
+HEAD_SIZE = 64
+
+
+class SeasonalNetwork(nn.Module):
+    """Predicts the next values from the features of all values so far, in units of the scale of each series.
+
+    Args:
+        num_features: number of features, each a series of its own with the same weights.
+        hidden_size: hidden units of the LSTM.
+        transforms: names of the transforms, see ``Transforms``.
+        num_covariates: number of covariates.
+    """
+
+    season: Tensor
+    residual_covariance: Tensor
+
+    def __init__(
+        self,
+        num_features: int = 1,
+        hidden_size: int = 64,
+        transforms: Sequence[str] = ("season_scale",),
+        num_covariates: int = 0,
+    ) -> None:
+        super().__init__()
+        self.num_features, self.num_covariates, self.hidden_size = num_features, num_covariates, hidden_size
+        self.transforms = Transforms(transforms, num_features)
+        self.covariate_scale = Standardize(num_covariates)
+        self.recurrent = nn.LSTM(NUM_INPUTS + num_covariates, hidden_size, batch_first=True)
+        self.inner, self.gates = (
+            nn.Linear(hidden_size + NUM_INPUTS, HEAD_SIZE),
+            nn.Linear(HEAD_SIZE, NUM_GATES),
+        )
+        self.register_buffer("season", torch.tensor(1))
+        self.register_buffer("residual_covariance", torch.full((num_features, num_features), torch.nan))
+        w_input, _, b_input, _ = self.recurrent.all_weights[0]
+        with torch.no_grad():
+            w_input[:, NUM_INPUTS:] = 0.0  # covariates enter as training finds them useful
+            b_input[hidden_size : 2 * hidden_size] = 1.0  # remember at first
+            self.gates.weight.mul_(0.3)
+            self.gates.bias.zero_()
+
+    def set_season(self, season: int) -> None:
+        """The steps of a season, 1 for none: of the series that follow, and of the scale of their contexts."""
+        if season < 1:
+            raise InputError(f"--data.season must be at least 1, got {season}.")
+        self.season.fill_(season)
+        for part in self.transforms.parts:
+            if isinstance(part, SeasonScale):
+                part.season = season
+
+    def initial_state(self, batch_size: int) -> RecurrentState:
+        """The state of series that have not begun."""
+        rows = self.num_features * batch_size
+        zeros = self.gates.weight.new_zeros(rows, self.hidden_size)
+        track = initial_track(zeros, rows, int(self.season))
+        return self._packed(zeros, zeros, zeros[:, 0] + torch.nan, track)
+
+    def join(self, values: Tensor, following: Tensor | None) -> Tensor:
+        """The inputs ``(batch, time, feature + covariate)``, see ``RecurrentNetwork.join``."""
+        return join(values, following, self.covariate_scale)
+
+    def encode(
+        self, inputs: Tensor, state: RecurrentState | None = None
+    ) -> tuple[Tensor, Tensor, RecurrentState]:
+        """Read inputs, in which NaN is a value that is not known.
+
+        Args:
+            inputs: ``(batch, time, feature + covariate)``, see ``join``.
+            state: the state before the first input, None for a series that begins.
+
+        Returns:
+            The predictions of the step after each input ``(batch, time, feature)``, the values with the network's own where
+            they are not known, and the state after the last input.
+        """
+        values, covariates = self._as_rows(inputs)
+        known = ~values.isnan()
+        if state is not None:
+            return self._step_by_step(values.nan_to_num(0.0), known, covariates, state)
+        begin = known.long().argmax(1).masked_fill(~known.any(1), values.shape[1])
+        started = torch.arange(values.shape[1], device=values.device) >= begin[:, None]
+        if bool((started & ~known).any()):
+            with torch.no_grad():
+                state = self.initial_state(len(inputs))
+                filled = self._step_by_step(values.nan_to_num(0.0), known, covariates, state)[1]
+                values = filled.permute(2, 0, 1).reshape(values.shape)
+        steps, track = describe(values.nan_to_num(0.0), known, int(self.season))
+        features = steps.features(int(self.season))
+        outputs, (hidden, cell) = self._recur(self._with_covariates(features, covariates), begin)
+        predictions = steps.mix(self._gates(outputs, features))
+        state = self._packed(hidden[0], cell[0], predictions[:, -1], track)
+        return self._as_batch(predictions), self._as_batch(torch.where(started, values, torch.nan)), state
+
+    def free_run(self, drive: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        """The closed loop, see ``closed_loop.py``."""
+        innovations, covariates = self._as_rows(drive)
+        nothing = torch.zeros_like(innovations, dtype=torch.bool)
+        _, values, state = self._step_by_step(innovations, nothing, covariates, state)
+        return values, state
+
+    def _step_by_step(
+        self, values: Tensor, known: Tensor, covariates: Tensor | None, state: RecurrentState
+    ) -> tuple[Tensor, Tensor, RecurrentState]:
+        """Go on step by step: known ``values (row, time)`` are taken, the others added to the network's predictions."""
+        hidden, cell, prediction, track = self._unpacked(state)
+        tracker, weights = Tracker(track, int(self.season)), self.recurrent.all_weights[0]
+        predictions, taken = [], []
+        for index, (value, is_known) in enumerate(zip(values.unbind(1), known.unbind(1), strict=True)):
+            value = torch.where(is_known, value, prediction + value)
+            step = tracker.push(value, is_known)
+            features = step.features(int(self.season))
+            inputs = self._with_covariates(features, None if covariates is None else covariates[:, index])
+            hidden, cell = torch.lstm_cell(inputs, (hidden, cell), *weights)
+            begun = (step.age >= 0)[:, None]
+            hidden, cell = hidden * begun, cell * begun
+            prediction = step.mix(self._gates(hidden, features))
+            prediction = torch.where(begun[:, 0], prediction, torch.nan)
+            predictions.append(prediction)
+            taken.append(value)
+        state = self._packed(hidden, cell, prediction, tracker.track())
+        return self._as_batch(torch.stack(predictions, 1)), self._as_batch(torch.stack(taken, 1)), state
+
+    def _gates(self, hidden: Tensor, features: Tensor) -> Tensor:
+        return self.gates(functional.silu(self.inner(torch.cat([hidden, features], -1))))
+
+    def _recur(self, inputs: Tensor, begin: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The LSTM over ``(row, time, input)`` from the zero state, in which each row stays until its ``begin``."""
+        zeros = inputs.new_zeros(1, len(inputs), self.hidden_size)
+        state, outputs = (zeros, zeros), []
+        for first, end in pairwise(sorted({0, *begin.tolist(), inputs.shape[1]})):
+            output, state = self.recurrent(inputs[:, first:end], state)
+            begun = (begin < end)[:, None]
+            state = (state[0] * begun, state[1] * begun)
+            outputs.append(output)
+        return torch.cat(outputs, 1), state
+
+    def _with_covariates(self, features: Tensor, covariates: Tensor | None) -> Tensor:
+        return features if covariates is None else torch.cat([features, covariates], -1)
+
+    def _as_rows(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """``(batch, time, feature + covariate)`` as values ``(row, time)`` and covariates ``(row, time, covariate)``."""
+        values, covariates = inputs.split([self.num_features, self.num_covariates], -1)
+        rows = values.permute(2, 0, 1).flatten(0, 1)
+        return rows, covariates.repeat(self.num_features, 1, 1) if self.num_covariates else None
+
+    def _as_batch(self, rows: Tensor) -> Tensor:
+        """``(row, time)`` as ``(batch, time, feature)``."""
+        return rows.unflatten(0, (self.num_features, -1)).permute(1, 2, 0)
+
+    def _packed(self, hidden: Tensor, cell: Tensor, prediction: Tensor, track: Track) -> RecurrentState:
+        """Everything as ``(feature, batch, size)``; the prediction is NaN where a row has not begun."""
+        prediction = torch.where(track.age >= 0, prediction[:, None], torch.nan)
+        parts = (hidden, cell, prediction, *track)
+        return tuple(part.flatten(1).unflatten(0, (self.num_features, -1)) for part in parts)
+
+    def _unpacked(self, state: RecurrentState) -> tuple[Tensor, Tensor, Tensor, Track]:
+        hidden, cell, prediction, *parts = (part.flatten(0, 1) for part in state)
+        track = Track(*parts)
+        profiles = track.profiles.unflatten(1, (int(self.season), -1))
+        return hidden, cell, prediction[:, 0], track._replace(profiles=profiles)

@@ -1,0 +1,126 @@
+"""The seasonal network: whole contexts at once equal one step after another, and a forecast is a gap at the end."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rnn_lightning.model.season_features import Tracker, describe, initial_track
+from rnn_lightning.model.seasonal import SeasonalNetwork
+
+SHAPES = [(1, 40), (2, 30), (3, 33), (4, 37), (7, 60), (12, 100), (24, 80), (12, 15), (12, 5)]
+
+
+def walk(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).cumsum(1)
+
+
+def network(num_features: int = 1, num_covariates: int = 0, season: int = 4) -> SeasonalNetwork:
+    torch.manual_seed(0)
+    made = SeasonalNetwork(num_features, 8, num_covariates=num_covariates)
+    made.set_season(season)
+    nn.init.normal_(made.recurrent.all_weights[0][0], 0, 0.3)
+    return made
+
+
+@pytest.mark.parametrize(("season", "num_steps"), SHAPES)
+def test_step_by_step_knows_what_the_whole_context_tells(season: int, num_steps: int) -> None:
+    values = walk(5, num_steps + 2 * season + 3)
+    known = torch.ones_like(values, dtype=torch.bool)
+    known[1, :3] = known[2, num_steps - 2 : num_steps + 2] = False
+    whole, last = describe(values, known, season)
+    for begin in (0, num_steps):
+        start = (
+            describe(values[:, :begin], known[:, :begin], season)[1]
+            if begin
+            else initial_track(values, 5, season)
+        )
+        tracker = Tracker(start, season)
+        for index in range(begin, values.shape[1]):
+            step = tracker.push(values[:, index], known[:, index])
+            for name, part in zip(step._fields, step, strict=True):
+                expected = getattr(whole, name)[:, index]
+                begun = whole.age[:, index] >= 0
+                torch.testing.assert_close(part[begun], expected[begun], rtol=1e-4, atol=1e-4, msg=name)
+        torch.testing.assert_close(tuple(tracker.track()), tuple(last), rtol=1e-4, atol=1e-4)
+
+
+def test_a_season_on_a_line_is_known_after_two_seasons() -> None:
+    """The smoothed forecasts of the features are exact where there is nothing to smooth away."""
+    steps = torch.arange(120.0)
+    values = (0.5 * steps + torch.tensor([3.0, -1.0, -4.0, 2.0]).repeat(30))[None]
+    step, _ = describe(values, torch.ones_like(values, dtype=torch.bool), 4)
+    torch.testing.assert_close(
+        step.profile[0, 20:-1, 0] - step.profile[0, 20:-1, 1], torch.zeros(99), atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(step.adjusted[0, 20:].diff(), torch.full((99,), 0.5), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("num_features", "num_covariates"), [(1, 0), (2, 3)])
+def test_reading_equals_stepping_and_a_forecast_is_a_gap_at_the_end(
+    num_features: int, num_covariates: int
+) -> None:
+    made = network(num_features, num_covariates)
+    values, covariates = walk(6, 40, num_features), walk(6, 40, num_covariates)
+    values[1, :7], values[2, :11], values[0, 10:13], values[4, 20] = (torch.nan,) * 4
+    inputs = torch.cat([values, covariates], -1)
+    predictions, filled, state = made.encode(inputs)
+    stepped, taken, last = made.encode(inputs, made.initial_state(6))
+    begun = ~filled.isnan()
+    torch.testing.assert_close(predictions[begun], stepped[begun], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(filled[begun], taken[begun], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(state, last, rtol=1e-4, atol=1e-4)
+
+    _, _, origin = made.encode(inputs[:, :25])
+    drive = torch.cat([torch.zeros(6, 10, num_features), covariates[:, 25:35]], -1)
+    forecast, _ = made.free_run(drive, origin)
+    gap = inputs[:, :35].clone()
+    gap[:, 25:, :num_features] = torch.nan
+    torch.testing.assert_close(made.encode(gap)[1][:, 25:], forecast, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(made.free_run(drive[:, :4], origin)[0], forecast[:, :4])
+
+
+def test_features_and_rows_are_forecast_alone() -> None:
+    made, values = network(2), walk(3, 30, 2)
+    both = made.encode(values)[0]
+    one = network(1)
+    one.load_state_dict({**made.state_dict(), "residual_covariance": one.residual_covariance})
+    torch.testing.assert_close(one.encode(values[1:2, :, 1:])[0], both[1:2, :, 1:], rtol=1e-4, atol=1e-5)
+
+
+def test_covariates_enter_only_by_training() -> None:
+    torch.manual_seed(0)
+    made = SeasonalNetwork(num_covariates=2)
+    values, covariates = walk(3, 30, 1), walk(3, 30, 2)
+    before = made.encode(torch.cat([values, covariates], -1))[0]
+    torch.testing.assert_close(made.encode(torch.cat([values, -covariates], -1))[0], before)
+    before.square().mean().backward()
+    gradient = made.recurrent.all_weights[0][0].grad
+    assert gradient is not None
+    assert bool((gradient[:, -2:] != 0).any())
+
+
+def test_gradients_reach_all_weights_through_the_free_run() -> None:
+    made = network()
+    _, _, state = made.encode(walk(3, 30, 1))
+    made.free_run(torch.zeros(3, 12, 1), state)[0].square().mean().backward()
+    assert all(
+        parameter.grad is not None and bool((parameter.grad != 0).any()) for parameter in made.parameters()
+    )
+
+
+@pytest.mark.parametrize("season", [1, 4])
+def test_the_scale_survives_constants_zeros_and_short_contexts(season: int) -> None:
+    made = network(season=season)
+    contexts = [torch.zeros(1, 30, 1), torch.full((1, 30, 1), 5.0), torch.full((1, 1, 1), 3.0), walk(1, 3, 1)]
+    for context in contexts:
+        transformed, state = made.transforms.start(context)
+        assert bool(transformed.isfinite().all())
+        torch.testing.assert_close(made.transforms.inverse(transformed, state), context, rtol=1e-4, atol=1e-4)
+
+
+def test_what_was_never_negative_is_forecast_so() -> None:
+    transforms = network().transforms
+    _, state = transforms.start(torch.tensor([5.0, 3, 1, 2, 0, 1])[None, :, None])
+    assert float(transforms.inverse(torch.tensor(-50.0).reshape(1, 1, 1), state)) == 0
+    _, state = transforms.start(torch.tensor([5.0, 3, -1, 2, 0, 1])[None, :, None])
+    assert float(transforms.inverse(torch.tensor(-50.0).reshape(1, 1, 1), state)) < 0
