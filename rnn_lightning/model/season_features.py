@@ -21,10 +21,64 @@ LEVEL_RATES = (0.6, 0.25, 0.08)
 SLOPE_RATES = (0.2, 0.05)
 MEAN_RATE = 0.01
 ERROR_RATE = 0.06
+RATES = (*LEVEL_RATES, MEAN_RATE, *SLOPE_RATES)
+"""Smoothing rates of the levels, the mean and the slopes."""
+
 PROFILE_SEASONS = (1, 4, 12)
-NUM_ERRORS = 7
-NUM_INPUTS = 31
-"""Features of a step: 17 differences, the errors of 7 simple forecasts, 7 flags and counts."""
+
+QUANTITIES = (
+    *("value", "previous"),  # the value of the step, and of the one before
+    *("adjusted", "adjusted_before", "adjusted_lag"),  # of the step, the one before, and a season before
+    *(
+        "lag",
+        "lag_before",
+        "lag_twice",
+    ),  # values: a season before the next step, before this one, two before the next
+    *("profile_1", "profile_4", "profile_12"),  # of the next step; zero where there is none yet
+    *("level_fast", "level", "level_slow", "mean", "slope_fast", "slope_slow"),  # smoothed
+    *("average", "average_slope"),  # its slope is that over its own length
+)
+"""What is known of a series at a step, in this order."""
+
+SIMPLE_FORECASTS = (
+    ("lag",),
+    ("value",),
+    ("adjusted", "profile_4"),
+    ("level", "profile_4"),
+    ("level_slow", "profile_4"),
+    ("average", "profile_12"),
+    ("level_fast", "slope_fast", "profile_4"),
+)
+"""Forecasts of the next step whose running errors are features: sums of quantities."""
+
+DIFFERENCES = (
+    {"adjusted": 1, "adjusted_before": -1},
+    {"value": 1, "previous": -1},
+    {"lag": 1, "lag_before": -1},
+    {"value": 1, "lag_before": -1},
+    {"lag": 1, "lag_twice": -1},
+    {"profile_1": 1},
+    {"profile_4": 1},
+    {"adjusted": 1, "level": -1},
+    {"level_fast": 1, "level": -1},
+    {"level_slow": 1, "level": -1},
+    {"average": 1, "level": -1},
+    {"mean": 1, "level": -1},
+    {"lag": 1, "level": -1},
+    {"slope_fast": 4},
+    {"slope_slow": 10},
+    {"average_slope": 10},
+    {"value": 0.5},
+)
+"""The features, before they are squashed: weighted sums of quantities."""
+
+LEVELS = ("adjusted", "level_fast", "level", "level_slow", "average", "mean")
+PROFILES = ("profile_1", "profile_4", "profile_12")
+SLOPES = ("slope_fast", "slope_slow", "average_slope")
+
+NUM_COUNTS = 7
+NUM_INPUTS = len(DIFFERENCES) + len(SIMPLE_FORECASTS) + NUM_COUNTS
+NUM_GATES = len(LEVELS) + len(PROFILES) + 1 + len(SLOPES) + 4
 
 
 def average_length(season: int) -> int:
@@ -32,106 +86,86 @@ def average_length(season: int) -> int:
     return season if season >= 4 else 8 // season * season
 
 
+def kept_steps(season: int) -> int:
+    """Steps that a track keeps: two seasons back from the next step, and one before the average."""
+    return max(2 * season, average_length(season) + 1)
+
+
 class Step(NamedTuple):
-    """What is known at a step of each row: tensors of equal leading shape, ``(row,)`` or ``(row, time)``.
+    """What is known at a step of each row: tensors of equal leading shape, ``(row, ...)`` or ``(row, time, ...)``.
 
     Attributes:
-        value, previous: the value and the one before it.
-        adjusted, adjusted_before, adjusted_lag: the adjusted value, that of the step before and that of a season before.
-        lag, lag_before, lag_twice: the values one season before the next step, before this one, and two before the next.
-        profile: ``(..., 3)``, the profiles of the next step; zero where there is none yet.
-        levels, slopes: ``(..., 3)`` and ``(..., 2)``.
-        average, average_slope: the average and its change a step over its own length.
-        mean: the mean of all known values.
-        errors: ``(..., 7)``, smoothed absolute one-step errors of ``simple_forecasts``.
-        has_profile: whether the next step has a profile.
-        age, free: steps since the first and since the last known value.
+        quantities: ``(..., 19)``, see ``QUANTITIES``.
+        errors: ``(..., 7)``, smoothed absolute one-step errors of the simple forecasts.
+        has_profile: ``(...)``, whether the next step has a profile.
+        age, free: ``(...)``, steps since the first and since the last known value.
     """
 
-    value: Tensor
-    previous: Tensor
-    adjusted: Tensor
-    adjusted_before: Tensor
-    adjusted_lag: Tensor
-    lag: Tensor
-    lag_before: Tensor
-    lag_twice: Tensor
-    profile: Tensor
-    levels: Tensor
-    slopes: Tensor
-    average: Tensor
-    average_slope: Tensor
-    mean: Tensor
+    quantities: Tensor
     errors: Tensor
     has_profile: Tensor
     age: Tensor
     free: Tensor
 
-    def simple_forecasts(self) -> Tensor:
+
+class Ingredients:
+    """From steps to the inputs of the network and, by its gates, to forecasts.
+
+    Args:
+        season: steps of a season, 1 for none.
+        like: a tensor of the type and device to work with.
+    """
+
+    def __init__(self, season: int, like: Tensor) -> None:
+        self.season = season
+        of_forecasts = [dict.fromkeys(names, 1) for names in SIMPLE_FORECASTS]
+        self._to_forecasts, self._to_differences = (
+            like.new_tensor([[weights.get(name, 0) for weights in sums] for name in QUANTITIES])
+            for sums in (of_forecasts, DIFFERENCES)
+        )
+        self._levels, self._profiles, self._slopes = (
+            [QUANTITIES.index(name) for name in names] for names in (LEVELS, PROFILES, SLOPES)
+        )
+
+    def simple_forecasts(self, quantities: Tensor) -> Tensor:
         """Seven forecasts of the next step ``(..., 7)``, from the last season to smoothed level, slope and profile."""
-        p, levels = self.profile, self.levels
-        forecasts = [
-            self.lag,
-            self.value,
-            self.adjusted + p[..., 1],
-            levels[..., 1] + p[..., 1],
-            levels[..., 2] + p[..., 1],
-            self.average + p[..., 2],
-            levels[..., 0] + self.slopes[..., 0] + p[..., 1],
-        ]
-        return torch.stack(forecasts, -1)
+        return quantities @ self._to_forecasts
 
-    def features(self, season: int) -> Tensor:
-        """The inputs of the network ``(..., NUM_INPUTS)``."""
-        p, levels, reference = self.profile, self.levels, self.levels[..., 1]
-        differences = [
-            self.adjusted - self.adjusted_before,
-            self.value - self.previous,
-            self.lag - self.lag_before,
-            self.value - self.lag_before,
-            self.lag - self.lag_twice,
-            p[..., 0],
-            p[..., 1],
-            self.adjusted - reference,
-            levels[..., 0] - reference,
-            levels[..., 2] - reference,
-            self.average - reference,
-            self.mean - reference,
-            self.lag - reference,
-            4 * self.slopes[..., 0],
-            10 * self.slopes[..., 1],
-            10 * self.average_slope,
-            self.value / 2,
-        ]
-        zero = torch.zeros_like(self.value)
+    def inputs(self, step: Step) -> Tensor:
+        """The features ``(..., NUM_INPUTS)``."""
+        age = step.age[..., None].to(step.quantities)
+        free, mature = step.free[..., None].to(age), age + 1
         counts = [
-            zero + (self.age + 1 >= season),
-            zero + (self.age + 1 >= 2 * season),
-            zero + self.has_profile,
-            zero + math.log(season) / 4,
-            torch.log(zero + self.age.clamp_min(0) + 2) / 5,
-            zero + (self.free > 0),
-            torch.log1p(zero + self.free.clamp_max(60)) / 3,
+            (mature >= self.season).to(age),
+            (mature >= 2 * self.season).to(age),
+            step.has_profile[..., None].to(age),
+            torch.full_like(age, math.log(self.season) / 4),
+            torch.log(age.clamp_min(0) + 2) / 5,
+            (free > 0).to(age),
+            torch.log1p(free.clamp_max(60)) / 3,
         ]
-        errors = 0.5 * torch.log(self.errors + 0.02)
-        return torch.cat([torch.asinh(torch.stack(differences, -1)), errors, torch.stack(counts, -1)], -1)
+        differences = torch.asinh(step.quantities @ self._to_differences)
+        return torch.cat([differences, 0.5 * torch.log(step.errors + 0.02), *counts], -1)
 
-    def mix(self, gates: Tensor) -> Tensor:
-        """The forecast of the next step from 17 gates ``(..., 17)``.
+    def mix(self, step: Step, gates: Tensor) -> Tensor:
+        """The forecast of the next step ``(...)`` from ``gates (..., NUM_GATES)``.
 
-        A level, a profile and slopes, each a weighted mean of the candidates, or the value of a season ago with part of the
-        change since then; and a free term.
+        A level, a profile and slopes, each a weighted mean of the candidates, or the value of a season ago with part
+        of the change since then; and a free term.
         """
-        zero = torch.zeros_like(self.value)
-        levels = torch.stack([self.adjusted, *self.levels.unbind(-1), self.average, self.mean], -1)
-        profiles = torch.cat([zero[..., None], self.profile], -1)
-        slopes = torch.cat([self.slopes, self.average_slope[..., None]], -1)
-        smooth = (functional.softmax(gates[..., :6], -1) * levels).sum(-1)
-        smooth = smooth + (functional.softmax(gates[..., 6:10], -1) * profiles).sum(-1)
-        smooth = smooth + (torch.sigmoid(gates[..., 10:13] - 1.5) * slopes).sum(-1)
-        seasonal = self.lag + torch.sigmoid(gates[..., 14]) * (self.adjusted - self.adjusted_lag)
-        part = torch.sigmoid(gates[..., 13] - 1)
-        return (1 - part) * smooth + part * seasonal + 0.5 * gates[..., 15] * torch.sigmoid(gates[..., 16])
+        of_levels, of_profiles, of_slopes, rest = gates.split([6, 4, 3, 4], -1)
+        quantities, lag = step.quantities, QUANTITIES.index("lag")
+        smooth = (functional.softmax(of_levels, -1) * quantities[..., self._levels]).sum(-1)
+        smooth = smooth + (
+            functional.softmax(of_profiles, -1)[..., 1:] * quantities[..., self._profiles]
+        ).sum(-1)
+        smooth = smooth + (torch.sigmoid(of_slopes - 1.5) * quantities[..., self._slopes]).sum(-1)
+        part, change, free, is_free = rest.unbind(-1)
+        since = (
+            quantities[..., QUANTITIES.index("adjusted")] - quantities[..., QUANTITIES.index("adjusted_lag")]
+        )
+        seasonal = quantities[..., lag] + torch.sigmoid(change) * since
+        return torch.lerp(smooth, seasonal, torch.sigmoid(part - 1)) + 0.5 * free * torch.sigmoid(is_free)
 
 
 class Track(NamedTuple):
@@ -184,53 +218,42 @@ def describe(values: Tensor, known: Tensor, season: int) -> tuple[Step, Track]:
     adjusted = torch.where(has[:, now], values - profiles[:, now, 1], average)
     changes = torch.where(age > 0, adjusted - _earlier(adjusted, 1), 0.0)
     parts = torch.stack([adjusted, adjusted, adjusted, values, changes, changes], -1)
-    smoothed = _smooth(parts, _rates(age, known, values))
-    average_slope = (average - _earlier(average, length)) / length
+    smoothed = _smooth(parts, _rates(age, known, values.new_tensor(RATES)))
     lag = torch.where(age + 1 >= season, _earlier(values, season - 1), values)
-    step = Step(
-        value=values,
-        previous=torch.where(age > 0, _earlier(values, 1), values),
-        adjusted=adjusted,
-        adjusted_before=torch.where(age > 0, _earlier(adjusted, 1), adjusted),
-        adjusted_lag=torch.where(age >= season, _earlier(adjusted, season), adjusted),
-        lag=lag,
-        lag_before=torch.where(age >= season, _earlier(values, season), values),
-        lag_twice=torch.where(age + 1 >= 2 * season, _earlier(values, 2 * season - 1), lag),
-        profile=profiles[:, following],
-        levels=smoothed[..., :3],
-        slopes=smoothed[..., 4:],
-        average=average,
-        average_slope=torch.where(age >= 2 * length - 1, average_slope, smoothed[..., 5]),
-        mean=smoothed[..., 3],
-        errors=values.new_zeros(*values.shape, NUM_ERRORS),
-        has_profile=has[:, following],
-        age=age,
-        free=free,
+    average_slope = (average - _earlier(average, length)) / length
+    first = [
+        values,
+        torch.where(age > 0, _earlier(values, 1), values),
+        adjusted,
+        torch.where(age > 0, _earlier(adjusted, 1), adjusted),
+        torch.where(age >= season, _earlier(adjusted, season), adjusted),
+        lag,
+        torch.where(age >= season, _earlier(values, season), values),
+        torch.where(age + 1 >= 2 * season, _earlier(values, 2 * season - 1), lag),
+    ]
+    last = [average, torch.where(age >= 2 * length - 1, average_slope, smoothed[..., 5])]
+    quantities = torch.cat(
+        [torch.stack(first, -1), profiles[:, following], smoothed, torch.stack(last, -1)], -1
     )
-    forecasts = step.simple_forecasts()
-    errors = (values[..., None] - _earlier(forecasts, 1)).abs()
-    step = step._replace(errors=_smooth(errors, _error_rate(age, known, values)[..., None]))
-    return step, _track(step, forecasts, smoothed, profiles, counts, season)
-
-
-def _track(
-    step: Step, forecasts: Tensor, smoothed: Tensor, profiles: Tensor, counts: Tensor, season: int
-) -> Track:
-    """The track after the last of the described steps."""
-    kept = max(2 * season, average_length(season) + 1)
-    foreseen = step.value.shape[1] - season // 2 + season
-    return Track(
-        _newest(step.value, kept),
-        _newest(step.average, kept),
-        _newest(step.adjusted, kept),
+    forecasts = Ingredients(season, values).simple_forecasts(quantities)
+    errors = _smooth(
+        (values[..., None] - _earlier(forecasts, 1)).abs(), _error_rate(age, known, values)[..., None]
+    )
+    foreseen = num_steps - season // 2 + season
+    kept = kept_steps(season)
+    track = Track(
+        _newest(values, kept),
+        _newest(average, kept),
+        _newest(adjusted, kept),
         _newest(profiles[:, :foreseen], season),
         _newest(counts[:, :foreseen], season),
         smoothed[:, -1],
-        step.errors[:, -1],
+        errors[:, -1],
         forecasts[:, -1],
-        step.age[:, -1:],
-        step.free[:, -1:],
+        age[:, -1:],
+        free[:, -1:],
     )
+    return Step(quantities, errors, has[:, following], age, free), track
 
 
 def _profiles(values: Tensor, sums: Tensor, age: Tensor, season: int) -> tuple[Tensor, Tensor]:
@@ -260,13 +283,12 @@ def _profiles(values: Tensor, sums: Tensor, age: Tensor, season: int) -> tuple[T
     return profiles, counts
 
 
-def _rates(age: Tensor, known: Tensor, values: Tensor) -> Tensor:
-    """Smoothing rates ``(..., 6)`` of the levels, the mean and the slopes: that of a plain mean at first."""
-    begin = 1 / (age.clamp_min(0) + 1).to(values)[..., None]
-    rates = torch.maximum(values.new_tensor([*LEVEL_RATES, MEAN_RATE, *SLOPE_RATES]), begin)
+def _rates(age: Tensor, known: Tensor, least: Tensor) -> Tensor:
+    """Smoothing rates ``(..., 6)`` of the levels, the mean and the slopes: those of a plain mean at first."""
+    rates = torch.maximum(least, 1 / (age.clamp_min(0) + 1).to(least)[..., None])
     started, after_first = (age >= 0)[..., None], (age > 0)[..., None]
-    used = torch.cat([started.expand(*age.shape, 3), known[..., None], after_first.expand(*age.shape, 2)], -1)
-    return rates * used
+    used = [started.expand(*age.shape, 3), known[..., None], after_first.expand(*age.shape, 2)]
+    return rates * torch.cat(used, -1)
 
 
 def _error_rate(age: Tensor, known: Tensor, values: Tensor) -> Tensor:
@@ -310,13 +332,14 @@ class Tracker:
         self.profiles, self.counts = list(track.profiles.unbind(1)), list(track.counts.unbind(1))
         self.smoothed, self.errors, self.forecasts = track.smoothed, track.errors, track.forecasts
         self.age, self.free = track.age[:, 0], track.free[:, 0]
-        self.limits = track.values.new_tensor(PROFILE_SEASONS)
+        self.limits, self.least = track.values.new_tensor(PROFILE_SEASONS), track.values.new_tensor(RATES)
+        self.ingredients = Ingredients(season, track.values)
         self.sum = track.values[:, -self.length :].sum(1)
 
     def push(self, value: Tensor, known: Tensor) -> Step:
         """Go on by a ``value (row,)``, ``known`` or the network's own; rows that have not begun wait for a known one."""
         season, half = self.season, self.half
-        self.age = torch.where(known | (self.age >= 0), self.age.clamp_min(-1) + 1, self.age)
+        self.age = torch.where(known | (self.age >= 0), self.age + 1, self.age)
         self.free = torch.where(known | (self.age < 0), 0, self.free + 1)
         value = torch.where(self.age >= 0, value, 0.0)
         profile, has = self.profiles[half - season], self.counts[half - season] > 0
@@ -328,15 +351,14 @@ class Tracker:
         self.adjusted.append(adjusted)
         self.averages.append(average)
         parts = torch.stack([adjusted, adjusted, adjusted, value, change, change], -1)
-        self.smoothed = torch.lerp(self.smoothed, parts, _rates(self.age, known, value))
+        self.smoothed = torch.lerp(self.smoothed, parts, _rates(self.age, known, self.least))
         errors = (value[:, None] - self.forecasts).abs()
-        self.errors = torch.lerp(
-            self.errors, errors, _error_rate(self.age, known, value)[:, None].expand_as(errors)
-        )
+        rate = _error_rate(self.age, known, value)[:, None]
+        self.errors = torch.lerp(self.errors, errors, rate.expand_as(errors))
         self._push_profile()
-        step = self._step()
-        self.forecasts = step.simple_forecasts()
-        return step
+        quantities = self._quantities()
+        self.forecasts = self.ingredients.simple_forecasts(quantities)
+        return Step(quantities, self.errors, self.counts[half - season] > 0, self.age, self.free)
 
     def _push_profile(self) -> None:
         """The deviation of half a season ago, from the average centred on it, which is known by now."""
@@ -352,35 +374,28 @@ class Tracker:
         self.profiles.append(torch.lerp(before, deviation[:, None].expand_as(before), rate))
         self.counts.append(count)
 
-    def _step(self) -> Step:
+    def _quantities(self) -> Tensor:
         season, age, value, adjusted = self.season, self.age, self.values[-1], self.adjusted[-1]
-        average_slope = (self.averages[-1] - self.averages[-1 - self.length]) / self.length
         lag = torch.where(age + 1 >= season, self.values[-season], value)
-        index = self.half - season
-        return Step(
-            value=value,
-            previous=torch.where(age > 0, self.values[-2], value),
-            adjusted=adjusted,
-            adjusted_before=torch.where(age > 0, self.adjusted[-2], adjusted),
-            adjusted_lag=torch.where(age >= season, self.adjusted[-1 - season], adjusted),
-            lag=lag,
-            lag_before=torch.where(age >= season, self.values[-1 - season], value),
-            lag_twice=torch.where(age + 1 >= 2 * season, self.values[-2 * season], lag),
-            profile=self.profiles[index],
-            levels=self.smoothed[:, :3],
-            slopes=self.smoothed[:, 4:],
-            average=self.averages[-1],
-            average_slope=torch.where(age >= 2 * self.length - 1, average_slope, self.smoothed[:, 5]),
-            mean=self.smoothed[:, 3],
-            errors=self.errors,
-            has_profile=self.counts[index] > 0,
-            age=age,
-            free=self.free,
-        )
+        first = [
+            value,
+            torch.where(age > 0, self.values[-2], value),
+            adjusted,
+            torch.where(age > 0, self.adjusted[-2], adjusted),
+            torch.where(age >= season, self.adjusted[-1 - season], adjusted),
+            lag,
+            torch.where(age >= season, self.values[-1 - season], value),
+            torch.where(age + 1 >= 2 * season, self.values[-2 * season], lag),
+        ]
+        average_slope = (self.averages[-1] - self.averages[-1 - self.length]) / self.length
+        average_slope = torch.where(age >= 2 * self.length - 1, average_slope, self.smoothed[:, 5])
+        last = [self.averages[-1], average_slope]
+        profile = self.profiles[self.half - season]
+        return torch.cat([torch.stack(first, -1), profile, self.smoothed, torch.stack(last, -1)], -1)
 
     def track(self) -> Track:
         """The track after the last step."""
-        kept, season = max(2 * self.season, self.length + 1), self.season
+        kept, season = kept_steps(self.season), self.season
         return Track(
             torch.stack(self.values[-kept:], 1),
             torch.stack(self.averages[-kept:], 1),
@@ -397,10 +412,10 @@ class Tracker:
 
 def initial_track(like: Tensor, num_rows: int, season: int) -> Track:
     """The track of rows that have not begun."""
-    kept = max(2 * season, average_length(season) + 1)
+    kept = kept_steps(season)
     profiles = like.new_zeros(num_rows, season, len(PROFILE_SEASONS))
     whole = [torch.full((num_rows, 1), start, device=like.device) for start in (-1, 0)]
-    sizes = (kept, kept, kept, season, 6, NUM_ERRORS, NUM_ERRORS)
+    sizes = (kept, kept, kept, season, len(RATES), len(SIMPLE_FORECASTS), len(SIMPLE_FORECASTS))
     values, averages, adjusted, counts, *rest = (like.new_zeros(num_rows, size) for size in sizes)
     smoothed, errors, forecasts = rest
     return Track(

@@ -14,10 +14,17 @@ from torch.nn import functional
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.model.network import RecurrentState, join
-from rnn_lightning.model.season_features import NUM_INPUTS, Track, Tracker, describe, initial_track
+from rnn_lightning.model.season_features import (
+    NUM_GATES,
+    NUM_INPUTS,
+    Ingredients,
+    Track,
+    Tracker,
+    describe,
+    initial_track,
+)
 from rnn_lightning.model.transforms import SeasonScale, Standardize, Transforms
 
-NUM_GATES = 17
 HEAD_SIZE = 64
 
 
@@ -104,9 +111,10 @@ class SeasonalNetwork(nn.Module):
                 filled = self._step_by_step(values.nan_to_num(0.0), known, covariates, state)[1]
                 values = filled.permute(2, 0, 1).reshape(values.shape)
         steps, track = describe(values.nan_to_num(0.0), known, int(self.season))
-        features = steps.features(int(self.season))
+        ingredients = Ingredients(int(self.season), values)
+        features = ingredients.inputs(steps)
         outputs, (hidden, cell) = self._recur(self._with_covariates(features, covariates), begin)
-        predictions = steps.mix(self._gates(outputs, features))
+        predictions = ingredients.mix(steps, self._gates(outputs, features))
         state = self._packed(hidden[0], cell[0], predictions[:, -1], track)
         return self._as_batch(predictions), self._as_batch(torch.where(started, values, torch.nan)), state
 
@@ -127,12 +135,12 @@ class SeasonalNetwork(nn.Module):
         for index, (value, is_known) in enumerate(zip(values.unbind(1), known.unbind(1), strict=True)):
             value = torch.where(is_known, value, prediction + value)
             step = tracker.push(value, is_known)
-            features = step.features(int(self.season))
+            features = tracker.ingredients.inputs(step)
             inputs = self._with_covariates(features, None if covariates is None else covariates[:, index])
             hidden, cell = torch.lstm_cell(inputs, (hidden, cell), *weights)
             begun = (step.age >= 0)[:, None]
             hidden, cell = hidden * begun, cell * begun
-            prediction = step.mix(self._gates(hidden, features))
+            prediction = tracker.ingredients.mix(step, self._gates(hidden, features))
             prediction = torch.where(begun[:, 0], prediction, torch.nan)
             predictions.append(prediction)
             taken.append(value)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rnn_lightning.model.season_features import Tracker, describe, initial_track
+from rnn_lightning.model.season_features import QUANTITIES, Tracker, describe, initial_track
 from rnn_lightning.model.seasonal import SeasonalNetwork
 
 SHAPES = [(1, 40), (2, 30), (3, 33), (4, 37), (7, 60), (12, 100), (24, 80), (12, 15), (12, 5)]
@@ -49,10 +49,9 @@ def test_a_season_on_a_line_is_known_after_two_seasons() -> None:
     steps = torch.arange(120.0)
     values = (0.5 * steps + torch.tensor([3.0, -1.0, -4.0, 2.0]).repeat(30))[None]
     step, _ = describe(values, torch.ones_like(values, dtype=torch.bool), 4)
-    torch.testing.assert_close(
-        step.profile[0, 20:-1, 0] - step.profile[0, 20:-1, 1], torch.zeros(99), atol=1e-4, rtol=0
-    )
-    torch.testing.assert_close(step.adjusted[0, 20:].diff(), torch.full((99,), 0.5), atol=1e-4, rtol=0)
+    known = {name: step.quantities[0, 20:, index] for index, name in enumerate(QUANTITIES)}
+    torch.testing.assert_close(known["profile_1"], known["profile_4"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(known["adjusted"].diff(), torch.full((99,), 0.5), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("num_features", "num_covariates"), [(1, 0), (2, 3)])
