@@ -1,10 +1,12 @@
 import json
+import math
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from rnn_lightning import Forecaster, SineSeries
 from rnn_lightning.__main__ import HELP
 from rnn_lightning.cli import SUBCOMMANDS, with_file
 from rnn_lightning.errors import InputError
+from rnn_lightning.model.losses import training_loss
 from rnn_lightning.model.metrics import FreeRunError
 
 Call = Callable[..., None]
@@ -299,11 +302,9 @@ def test_a_resumed_fit_keeps_the_best_checkpoint_if_it_finds_no_better_one(
 def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
     rnn_lightning: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loss = Forecaster._loss
+    factors = chain([1.0] * 30, [math.nan])
     monkeypatch.setattr(
-        Forecaster,
-        "_loss",
-        lambda self, batch: loss(self, batch) * (torch.nan if self.global_step == 30 else 1),
+        "rnn_lightning.forecaster.training_loss", lambda *args: next(factors) * training_loss(*args)
     )
     error = error_of(rnn_lightning, capsys, "fit", *SHORT, "--trainer.max_epochs=3")
     assert "the loss is nan at step 30: training has diverged. Lower --model.learning_rate" in error

@@ -7,11 +7,18 @@ import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 
-from rnn_lightning import Forecaster, LinearSeries, RandomSeries, SequenceDataModule, SineSeries
-from rnn_lightning.data.batches import WindowBatch
+from rnn_lightning import (
+    Forecaster,
+    LinearSeries,
+    RandomSeries,
+    RecurrentNetwork,
+    SequenceDataModule,
+    SineSeries,
+)
 from rnn_lightning.errors import InputError
-from rnn_lightning.model.losses import scored, teacher_forced
+from rnn_lightning.model.losses import scored, teacher_forced, training_loss
 from rnn_lightning.model.rollout import generate, rollout, warm_up
 
 SMALL: dict[str, Any] = {"context_length": 10, "scored_length": 10, "horizon": 8, "num_batches_per_epoch": 10}
@@ -38,26 +45,24 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Forecaster, Sequen
 
 def test_the_loss_counts_the_scored_steps_of_the_next_step_prediction() -> None:
     """On a ramp, a network that repeats its input is wrong by the slope at every step."""
-    forecaster = Forecaster(num_features=1, cell="rnn_relu", hidden_size=1, transforms=[])
+    network = RecurrentNetwork(cell="rnn_relu", hidden_size=1, transforms=[])
     with torch.no_grad():
-        for parameter in forecaster.network.parameters():
+        for parameter in network.parameters():
             parameter.zero_()
-        forecaster.network.recurrent.weight_ih_l0.fill_(1.0)  # type: ignore[operator]
-        forecaster.network.readout.weight.fill_(1.0)
+        network.recurrent.weight_ih_l0.fill_(1.0)  # type: ignore[operator]
+        network.readout.weight.fill_(1.0)
     ramp = torch.arange(12.0).mul(3).view(1, 12, 1)
-    assert forecaster._loss(WindowBatch(ramp, 4)).item() == pytest.approx(9.0)
+    assert training_loss(network, scored(network, ramp, 4)).item() == pytest.approx(9.0)
     ramp[:, :3] = 100.0  # context: not scored, and a repeating network forgets it
-    assert forecaster._loss(WindowBatch(ramp, 4)).item() == pytest.approx(9.0)
+    assert training_loss(network, scored(network, ramp, 4)).item() == pytest.approx(9.0)
     ramp[:, -1] = 100.0
-    assert forecaster._loss(WindowBatch(ramp, 4)).item() == pytest.approx((7 * 9 + 70**2) / 8)
+    assert training_loss(network, scored(network, ramp, 4)).item() == pytest.approx((7 * 9 + 70**2) / 8)
 
 
 @pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "gru", "lstm"])
 @pytest.mark.parametrize("transforms", [["standardize"], ["difference", "standardize_context"]])
 def test_a_future_value_changes_no_earlier_prediction(cell: Any, transforms: Any) -> None:
-    network = Forecaster(
-        num_features=2, cell=cell, hidden_size=5, num_layers=2, transforms=transforms
-    ).network
+    network = RecurrentNetwork(2, cell, hidden_size=5, num_layers=2, transforms=transforms)
     values = torch.randn(3, 20, 2)
     before = teacher_forced(network, scored(network, values, 8))
     values[:, 14] += 1
@@ -68,15 +73,15 @@ def test_a_future_value_changes_no_earlier_prediction(cell: Any, transforms: Any
 
 def test_the_free_run_loss_is_the_error_of_the_rollout() -> None:
     torch.manual_seed(0)
-    forecaster = Forecaster(hidden_size=6, transforms=["standardize"], free_run_weight=1.0)
+    network = RecurrentNetwork(hidden_size=6, transforms=["standardize"])
     values = torch.randn(4, 25, 1)
-    generated = rollout(forecaster.network, values[:, :10], 15)
-    loss = forecaster._loss(WindowBatch(values, 10))
+    generated = rollout(network, values[:, :10], 15)
+    loss = training_loss(network, scored(network, values, 10), free_run_weight=1.0)
     assert float(loss.detach()) == pytest.approx(
         float((generated - values[:, 10:]).square().mean().detach()), rel=1e-4
     )
     loss.backward()
-    assert all(parameter.grad is not None for parameter in forecaster.network.parameters())
+    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 def test_statistics_are_those_of_the_training_split(
@@ -108,6 +113,23 @@ def test_logged_validation_metrics_are_those_of_the_definition(
     assert logged["val_rollout_rmse"] == pytest.approx(math.sqrt(squares / count), rel=1e-5)
     assert logged["val_loss"] == pytest.approx(losses / known, rel=1e-5)
     assert float(forecaster.network.residual_covariance) == pytest.approx(losses / known, rel=1e-5)
+
+
+def test_the_training_loss_is_logged_in_fits_of_any_length(tmp_path: Path) -> None:
+    def logged(every: int, max_steps: int = 20) -> list[float]:
+        torch.manual_seed(0)
+        logger = CSVLogger(tmp_path, name=None, version=f"{every}-{max_steps}")
+        fit = trainer(tmp_path, max_steps=max_steps, log_every_n_steps=every)
+        fit.logger = logger
+        fit.fit(Forecaster(hidden_size=4, schedule="constant"), SequenceDataModule(SineSeries(), **SMALL))
+        losses = np.genfromtxt(Path(logger.log_dir, "metrics.csv"), delimiter=",", names=True)["train_loss"]
+        return losses[~np.isnan(losses)].tolist()
+
+    single = logged(1)
+    assert len(single) == 20
+    pieces = [single[:4], single[4:8], single[8:10], single[10:12], single[12:16], single[16:]]
+    assert logged(4) == pytest.approx([np.mean(piece) for piece in pieces], rel=1e-5)
+    assert logged(10, max_steps=3) == pytest.approx([np.mean(single[:3])], rel=1e-5)
 
 
 def test_test_metrics_are_in_the_units_of_the_data(

@@ -40,24 +40,28 @@ class ForecastBatch(NamedTuple):
 
     Attributes:
         context: ``(batch, time, feature)``, the steps up to the origin, NaN where they are not known.
-        target: ``(batch, horizon, feature)``, what follows, NaN where it is not known.
+        horizon: number of steps to generate.
         series_index: ``(batch,)``, which series each is of.
+        names: the id of that series.
         origin: ``(batch,)``, the last known step of each, counted from the start of its series.
+        target: ``(batch, horizon, feature)``, what follows, NaN where it is not known; ``(batch, 0, feature)``
+            where nothing follows.
+        scale: ``(batch, feature)``, by which errors are made comparable between series; None without target.
+        covariates: ``(batch, time + horizon, covariate)``, those of the context and of the horizon, or None.
         num_samples: number of sampled paths wanted, or None.
         seed: seed of the sampled paths.
-        covariates: ``(batch, time + horizon, covariate)``, those of the context and of the horizon, or None.
-        scale: ``(batch, feature)``, by which errors are made comparable between series; None where there are
-            no targets.
     """
 
     context: Tensor
-    target: Tensor
+    horizon: int
     series_index: Tensor
+    names: list[str]
     origin: Tensor
+    target: Tensor
+    scale: Tensor | None = None
+    covariates: Tensor | None = None
     num_samples: int | None = None
     seed: int = 0
-    covariates: Tensor | None = None
-    scale: Tensor | None = None
 
 
 def training_batch(
@@ -95,7 +99,8 @@ def scored_batch(
     covariates = covariates_at(data, steps, (first, data.offsets[series + 1]))
     origin = start + context_length - 1
     scale = _scale(values_at(data, origin[:, None] + torch.arange(1 - SCALE_STEPS, 1), (first, origin + 1)))
-    return ForecastBatch(context, target, series, origin - first, covariates=covariates, scale=scale)
+    names = [data.ids[index] for index in series.tolist()]
+    return ForecastBatch(context, horizon, series, names, origin - first, target, scale, covariates)
 
 
 def future_batch(
@@ -105,11 +110,12 @@ def future_batch(
     first, end = data.offsets[items], data.ends[items]
     steps = end[:, None] + torch.arange(-context_length, 0)
     context = values_at(data, steps, (first, end))
-    target = context.new_full((1, 1, 1), torch.nan).expand(len(items), horizon, context.shape[2])
     covariates = covariates_at(data, steps, (first, end))
     if covariates is not None:
         covariates = torch.cat([covariates, _future(data, horizon, items)], 1)
-    return ForecastBatch(context, target, items, end - first - 1, num_samples, seed, covariates)
+    names = [data.ids[index] for index in items.tolist()]
+    target, origin = context[:, :0], end - first - 1
+    return ForecastBatch(context, horizon, items, names, origin, target, None, covariates, num_samples, seed)
 
 
 def _scale(history: Tensor) -> Tensor:

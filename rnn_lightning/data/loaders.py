@@ -10,15 +10,8 @@ from torch import Tensor
 
 from rnn_lightning.errors import InputError
 
-BLOCK_BATCHES = 256
-"""Batches whose items are drawn together: drawing has a cost of its own."""
-
-MAX_LISTED = 2**16
-"""The most items whose order is listed; the order of more is computed piece by piece."""
-
-FEISTEL_ROUNDS = 8
-"""Rounds of the random permutation; from four on it is one, for those who do not know its keys."""
-
+MAX_PERMUTED = 2**24
+"""The most items whose order is held in memory, 64 MB of it; of more, items are drawn with replacement."""
 
 Batch = TypeVar("Batch")
 
@@ -59,10 +52,12 @@ class BatchLoader(Generic[Batch]):
 
 
 class ShuffledLoader(BatchLoader[Batch]):
-    """Batches of random items, pass after pass over all of them, in epochs of a given number of batches.
+    """Batches of random items in epochs of a given number of batches.
 
-    Which items a batch holds depends on the seed and on ``position``, the number of batches before it, alone.
-    The devices share each batch equally; where the last batch of a pass cannot be, it is cut down.
+    Each pass goes over all items in an order of its own; where there are more than ``MAX_PERMUTED``, the
+    items of each batch are drawn with replacement instead. Which items a batch holds depends on the seed and
+    on ``position``, the number of batches before it, alone. The devices share each batch equally; where the
+    last batch of a pass cannot be, it is cut down.
 
     Args:
         make_batch, num_items, batch_size, rank, world_size: see ``BatchLoader``.
@@ -91,7 +86,7 @@ class ShuffledLoader(BatchLoader[Batch]):
         self.batches_per_pass = math.ceil(self.num_each / batch_size)
         self.num_batches = num_batches or self.batches_per_pass
         self.seed, self.position = seed, 0
-        self._block: tuple[tuple[int, int], Tensor] | None = None
+        self._pass: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
         return self.num_batches
@@ -103,21 +98,22 @@ class ShuffledLoader(BatchLoader[Batch]):
 
     def _items(self, position: int) -> Tensor:
         """The items of this device in the batch at ``position``."""
+        if self.num_items > MAX_PERMUTED:
+            size = self.batch_size * self.world_size
+            drawn = self._random(position).integers(self.num_items, size=size)
+            return torch.from_numpy(drawn[self.rank :: self.world_size])
         number, index = divmod(position, self.batches_per_pass)
-        block, within = divmod(index, BLOCK_BATCHES)
-        if self._block is None or self._block[0] != (number, block):
-            self._block = (number, block), self._drawn(number, block)
-        return self._block[1][within * self.batch_size : (within + 1) * self.batch_size]
+        if self._pass is None or self._pass[0] != number:
+            order = self._random(number).permutation(np.arange(self.num_items, dtype=np.int32))
+            self._pass = number, torch.from_numpy(order)
+        first = index * self.batch_size
+        places = (
+            torch.arange(first, min(first + self.batch_size, self.num_each)) * self.world_size + self.rank
+        )
+        return self._pass[1][places].long()
 
-    def _drawn(self, number: int, block: int) -> Tensor:
-        """The items of this device in a block of batches of pass ``number``."""
-        first = block * BLOCK_BATCHES * self.batch_size
-        end = min(first + BLOCK_BATCHES * self.batch_size, self.num_each)
-        places = torch.arange(first, end) * self.world_size + self.rank
-        if self.num_items > MAX_LISTED:
-            return permuted(places, self.num_items, (self.seed, number))
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        return torch.randperm(self.num_items, generator=generator)[places]
+    def _random(self, number: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed % 2**64, number])
 
     def state_dict(self) -> dict[str, Any]:
         """Empty: the data module keeps the position."""
@@ -125,28 +121,3 @@ class ShuffledLoader(BatchLoader[Batch]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to load, see ``state_dict``."""
-
-
-def permuted(index: Tensor, num_items: int, seed: tuple[int, int]) -> Tensor:
-    """Where a random permutation of ``num_items`` items puts those at ``index``, without a list of them all.
-
-    A Feistel network on the bits of the index (Luby and Rackoff, 1988) is a permutation of the next power of
-    four; what it puts beyond the items it is applied to again, until all are among them (Black and Rogaway,
-    2002).
-    """
-    half = max(1, math.ceil((num_items - 1).bit_length() / 2))
-    keys = np.random.default_rng([part % 2**64 for part in seed]).integers(
-        2**63, size=FEISTEL_ROUNDS, dtype=np.uint64
-    )
-    mask, shift = np.uint64(2**half - 1), np.uint64(half)
-    places = index.numpy().astype(np.uint64)
-    outside = np.full(len(places), True)
-    while outside.any():
-        left, right = places[outside] >> shift, places[outside] & mask
-        for key in keys:
-            mixed = (right + key) * np.uint64(0x9E3779B97F4A7C15)
-            mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-            left, right = right, left ^ (mixed >> np.uint64(32)) & mask
-        places[outside] = left << shift | right
-        outside = places >= num_items
-    return torch.from_numpy(places.astype(np.int64))

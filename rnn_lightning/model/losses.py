@@ -28,6 +28,19 @@ class Scored(NamedTuple):
     complete: bool
 
 
+def training_loss(network: RecurrentNetwork, windows: Scored, free_run_weight: float = 0.0) -> Tensor:
+    """What a fit minimizes, a scalar: the error of the next step, and with a weight from 0 to 1 that of the free run.
+
+    The free run is computed without mixed precision, whose rounding errors generation would feed back.
+    """
+    loss = mean_squared_error(teacher_forced(network, windows), windows)
+    if free_run_weight > 0:
+        with torch.autocast(windows.inputs.device.type, enabled=False):
+            of_free_run = mean_squared_error(free_run(network, windows), windows)
+        loss = (1 - free_run_weight) * loss + free_run_weight * of_free_run
+    return loss
+
+
 def scored(
     network: RecurrentNetwork,
     values: Tensor,

@@ -1,16 +1,27 @@
-"""The noise that drives sampled paths."""
+"""The noise of sampled paths."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.model.network import RecurrentNetwork
 
+COVARIANCE_TOLERANCE = 1e-6
+"""Negative eigenvalues down to this part of the largest variance are rounding errors of float32."""
+
+NO_COVARIANCE = "noise must be a covariance: symmetric, without negative eigenvalues."
+
+
+def generators(seed: int, series_index: Iterable[int]) -> list[np.random.Generator]:
+    """A generator for each series: its noise depends on the seed and the index of the series alone."""
+    return [np.random.default_rng([seed % 2**64, index]) for index in series_index]
+
 
 class Innovations:
-    """The innovations of a rollout, drawn in order of time, so that a short horizon is the beginning of a long one."""
+    """The innovations of a rollout, drawn in order of time: a short horizon is the beginning of a long one."""
 
     def __init__(
         self,
@@ -18,31 +29,18 @@ class Innovations:
         batch_size: int,
         num_samples: int | None,
         noise: Tensor | None,
-        generator: torch.Generator | Sequence[torch.Generator] | None,
+        generator: np.random.Generator | Sequence[np.random.Generator] | None,
     ) -> None:
         self.like, self.num_features = network.readout.weight, network.num_features
-        self.batch_size, self.num_samples, self.factor = batch_size, num_samples, None
+        self.batch_size, self.num_samples = batch_size, num_samples
         if num_samples is None:
             if noise is not None or generator is not None:
                 raise InputError("noise and generator are those of sampled paths: give num_samples as well.")
             return
-        covariance = network.residual_covariance if noise is None else noise
-        if covariance.shape != (self.num_features, self.num_features) or not bool(
-            covariance.isfinite().all()
-        ):
-            raise InputError(
-                "sampled paths need the covariance of their noise, and the network holds none: fit it with validation "
-                "data (--data.val_fraction above 0), or give noise as a finite (feature, feature) tensor."
-            )
-        variances, axes = torch.linalg.eigh(covariance.double().cpu())
-        if bool(variances.min() < -1e-6 * variances.abs().max()) or not torch.allclose(
-            covariance, covariance.T
-        ):
-            raise InputError("noise must be a covariance: symmetric, without negative eigenvalues.")
-        self.factor = (axes * variances.clamp_min(0).sqrt()).T
-        self.generators: list[torch.Generator | None] = (
-            [generator] if generator is None or isinstance(generator, torch.Generator) else list(generator)
-        )
+        self.covariance = _checked(network.residual_covariance if noise is None else noise, self.num_features)
+        if generator is None:
+            generator = np.random.default_rng(int(torch.randint(2**63 - 1, ())))
+        self.generators = [generator] if isinstance(generator, np.random.Generator) else list(generator)
         if len(self.generators) not in (1, batch_size):
             raise InputError(
                 f"{len(self.generators)} generators for {batch_size} series: give one, or one for each."
@@ -50,15 +48,27 @@ class Innovations:
 
     def draw(self, num_steps: int) -> Tensor:
         """The next innovations, ``(sample * batch, time, feature)``."""
-        if self.factor is None:
+        if self.num_samples is None:
             return self.like.new_zeros(self.batch_size, num_steps, self.num_features)
-        assert self.num_samples is not None
-        width = self.batch_size // len(self.generators)
-        shape = (num_steps, width, self.num_samples, self.num_features)
-        # Uniform numbers come one by one from a generator, normal ones in blocks that depend on how many are
-        # asked for.
-        uniform = [
-            torch.rand(shape, generator=generator, dtype=torch.float64) for generator in self.generators
-        ]
-        normal = torch.special.ndtri(torch.cat(uniform, 1).clamp_min(torch.finfo(torch.float64).tiny))
-        return (normal @ self.factor).permute(2, 1, 0, 3).flatten(0, 1).to(self.like)
+        size = (num_steps, self.batch_size // len(self.generators), self.num_samples)
+        mean, tolerance = np.zeros(self.num_features), COVARIANCE_TOLERANCE * self.covariance.diagonal().max()
+        settings = {"tol": tolerance, "method": "eigh", "check_valid": "raise"}
+        try:
+            drawn = [
+                generator.multivariate_normal(mean, self.covariance, size, **settings)
+                for generator in self.generators
+            ]
+        except ValueError as error:
+            raise InputError(NO_COVARIANCE) from error
+        return torch.from_numpy(np.concatenate(drawn, 1)).permute(2, 1, 0, 3).flatten(0, 1).to(self.like)
+
+
+def _checked(covariance: Tensor, num_features: int) -> np.ndarray:
+    if covariance.shape != (num_features, num_features) or not bool(covariance.isfinite().all()):
+        raise InputError(
+            "sampled paths need the covariance of their noise, and the network holds none: fit it with validation "
+            "data (--data.val_fraction above 0), or give noise as a finite (feature, feature) tensor."
+        )
+    if not torch.allclose(covariance, covariance.T):
+        raise InputError(NO_COVARIANCE)
+    return covariance.detach().double().cpu().numpy()

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -56,7 +57,7 @@ def rollout(
     covariates: Tensor | None = None,
     num_samples: int | None = None,
     noise: Tensor | None = None,
-    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    generator: np.random.Generator | Sequence[np.random.Generator] | None = None,
     names: Sequence[str] | None = None,
 ) -> Tensor:
     """Generate the ``horizon`` steps after each context by feeding the network's predictions back to it.
@@ -72,8 +73,9 @@ def rollout(
         num_samples: number of sampled paths for each series; None for the point forecast.
         noise: ``(feature, feature)``, covariance of the noise of a sampled path in transformed units; the
             network's residual covariance if None.
-        generator: the source of the noise: one for the whole batch, or one for each series, whose paths then
-            do not depend on the rest of the batch. A longer horizon begins with the same noise.
+        generator: the NumPy generator of the noise: one for the whole batch, or one for each series, whose
+            paths then do not depend on the rest of the batch, see ``noise.generators``. A longer horizon
+            begins with the same noise.
         names: names of the series for warnings.
 
     Returns:
@@ -136,7 +138,7 @@ def generate(
     covariates: Tensor | None = None,
     num_samples: int | None = None,
     noise: Tensor | None = None,
-    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    generator: np.random.Generator | Sequence[np.random.Generator] | None = None,
     names: Sequence[str] | None = None,
 ) -> Tensor:
     """Generate from a state, which is left as it is; for the arguments see ``rollout``.

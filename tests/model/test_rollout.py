@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -73,8 +74,8 @@ def silent(num_features: int, transforms: Sequence[str]) -> RecurrentNetwork:
     return network
 
 
-def seeded(*seeds: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+def seeded(*seeds: int) -> list[np.random.Generator]:
+    return [np.random.default_rng(seed) for seed in seeds]
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
@@ -394,6 +395,24 @@ def test_sampling_without_a_covariance_is_refused() -> None:
     assert rollout(network, context, 3, num_samples=2, noise=torch.eye(2)).shape == (2, 2, 3, 2)
 
 
+def test_paths_without_a_generator_are_those_of_the_seed_of_torch() -> None:
+    def paths(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return rollout(network, context, 3, num_samples=2)
+
+    network, context = make(), values(2, 9, 2)
+    assert torch.equal(paths(3), paths(3))
+    assert not torch.equal(paths(3), paths(4))
+
+
+def test_a_covariance_may_be_singular_to_the_rounding_of_float32() -> None:
+    error = torch.randn(200, 1) @ torch.tensor([[1.0, 30.0, 0.001]])
+    noise = (error.T @ error / 200).to(torch.float32)
+    for scale in (1e-12, 1.0, 1e12):
+        paths = rollout(silent(3, ()), values(1, 5, 3), 4, num_samples=9, noise=noise * scale)[:, 0]
+        torch.testing.assert_close(paths[..., 1], 30 * paths[..., 0], rtol=1e-2, atol=0.1 * scale**0.5)
+
+
 def test_a_wrong_number_of_generators_is_refused() -> None:
     with pytest.raises(InputError, match="2 generators for 3 series: give one, or one for each"):
         rollout(make(), values(3, 9, 2), 3, num_samples=2, generator=seeded(1, 2))
@@ -417,6 +436,8 @@ def test_what_cannot_be_meant_is_refused() -> None:
         InputError, match="noise must be a covariance: symmetric, without negative eigenvalues"
     ):
         rollout(network, context, 5, num_samples=3, noise=torch.tensor([[1.0, 2.0], [2.0, 1.0]]))
+    with pytest.raises(InputError, match="noise must be a covariance: symmetric"):
+        rollout(network, context, 5, num_samples=3, noise=torch.tensor([[1.0, 0.0], [0.5, 1.0]]))
     with pytest.raises(
         InputError, match=r"must be \(batch, time, 2 features\) for this network, got \(0, 9, 2\)"
     ):

@@ -1,0 +1,139 @@
+"""What scripts call: forecasts of arrays and tensors, and the parts of a stream."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rnn_lightning.errors import InputError
+from rnn_lightning.model.network import RecurrentNetwork
+from rnn_lightning.model.noise import generators
+from rnn_lightning.model.rollout import State, generate, observe, rollout, warm_up
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+
+class Inference:
+    """The methods of a ``Forecaster`` that take NumPy arrays or tensors in the units of the data.
+
+    They evaluate the network without dropout and gradients, and leave its mode as it is.
+
+    Attributes:
+        network: the network that they evaluate.
+    """
+
+    network: RecurrentNetwork
+
+    def forecast(
+        self,
+        context: Array,
+        horizon: int,
+        *,
+        covariates: np.ndarray | Tensor | None = None,
+        num_samples: int | None = None,
+        seed: int = 0,
+    ) -> Array:
+        """Forecast from a NumPy array or a tensor in the units of the data.
+
+        Args:
+            context: the known steps, all of which are used: ``(time,)`` of one series with one feature,
+                ``(time, feature)`` of one series, or ``(batch, time, feature)``; NaN is a value that is not
+                known. The last ``--data.context_length`` steps give what ``predict`` gives.
+            horizon: number of steps to generate.
+            covariates: those of the known steps and of the horizon, ``(time + horizon, covariate)`` or
+                ``(batch, time + horizon, covariate)``, for a network trained with covariates; over the
+                horizon all must be known.
+            num_samples: number of sampled paths; None for the point forecast.
+            seed: seed of the sampled paths.
+
+        Returns:
+            Of the kind of ``context`` and with its axes, ``horizon`` in the place of ``time``; the samples
+            are a first axis.
+
+        Raises:
+            InputError: see ``rollout``.
+        """
+        if not isinstance(context, Tensor):
+            context = np.ascontiguousarray(context)
+        batch = self._as_batch(context)
+        known = self._as_batch(covariates)
+        if known is not None and bool(known[:, batch.shape[1] :].isnan().any()):
+            raise InputError(
+                f"the covariates of the horizon, the last {horizon} steps, must all be known: some are NaN."
+            )
+        noise = _sampling(num_samples, seed, len(batch))
+        values = self._evaluated(rollout, batch, horizon, covariates=known, **noise)
+        if context.ndim < 3:
+            values = values.squeeze(-3)
+        if context.ndim < 2:
+            values = values.squeeze(-1)
+        if isinstance(context, Tensor):
+            return values.to(context if context.is_floating_point() else context.device)
+        return values.cpu().numpy().astype(context.dtype if context.dtype.kind == "f" else np.float32)
+
+    def warm_up(self, history: np.ndarray | Tensor, covariates: np.ndarray | Tensor | None = None) -> State:
+        """The state after a history, with axes as for ``forecast``; see ``rollout.warm_up``."""
+        return self._evaluated(warm_up, self._as_batch(history), self._as_batch(covariates))
+
+    def observe(
+        self, state: State, values: np.ndarray | Tensor, covariates: np.ndarray | Tensor | None = None
+    ) -> State:
+        """The state after new values that follow it, with axes as for ``forecast``; see ``rollout.observe``."""
+        return self._evaluated(observe, state, self._as_batch(values), self._as_batch(covariates))
+
+    def generate(
+        self,
+        state: State,
+        horizon: int,
+        *,
+        covariates: np.ndarray | Tensor | None = None,
+        num_samples: int | None = None,
+        seed: int = 0,
+    ) -> Tensor:
+        """Generate ``([sample,] batch, horizon, feature)`` from a state, left as it is; see ``rollout.generate``."""
+        noise = _sampling(num_samples, seed, state.recurrent[0].shape[1])
+        return self._evaluated(generate, state, horizon, covariates=self._as_batch(covariates), **noise)
+
+    def require_fitted(self) -> None:
+        """Raise InputError if the network was never fitted: its weights and the units of its data are unset."""
+        if not bool(self.network.transforms.fitted):
+            raise InputError(
+                "the network has not been fitted: load a checkpoint, or fit it with a SequenceDataModule first."
+            )
+
+    @overload
+    def _as_batch(self, values: np.ndarray | Tensor) -> Tensor: ...
+
+    @overload
+    def _as_batch(self, values: None) -> None: ...
+
+    def _as_batch(self, values: np.ndarray | Tensor | None) -> Tensor | None:
+        """The values as ``(batch, time, feature)``, on the device and in the precision of the network."""
+        if values is None:
+            return None
+        if not isinstance(values, Tensor):
+            values = torch.from_numpy(np.array(values, np.float64, order="C"))
+        tensor = values.to(self.network.readout.weight)
+        if tensor.ndim == 1:
+            tensor = tensor[:, None]
+        return tensor if tensor.ndim > 2 else tensor[None]
+
+    def _evaluated(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call ``function(network, ...)`` without dropout and gradients."""
+        self.require_fitted()
+        training = self.network.training
+        self.network.eval()
+        try:
+            with torch.no_grad():
+                return function(self.network, *args, **kwargs)
+        finally:
+            self.network.train(training)
+
+
+def _sampling(num_samples: int | None, seed: int, batch_size: int) -> dict[str, Any]:
+    """The arguments of ``rollout`` for sampled paths of the series 0, 1, ... of a batch."""
+    if num_samples is None:
+        return {}
+    return {"num_samples": num_samples, "generator": generators(seed, range(batch_size))}
