@@ -35,7 +35,8 @@ import torch
 from torch import Tensor, nn
 
 from rnn_lightning import Forecaster
-from rnn_lightning.model.network import Cell, RecurrentNetwork, RecurrentState
+from rnn_lightning.model.network import Cell, RecurrentNetwork
+from rnn_lightning.model.recurrent import RecurrentState
 from rnn_lightning.model.rollout import State, generate, rollout, warm_up
 
 NAMES: dict[Cell, str] = {"rnn_tanh": "Elman", "gru": "GRU", "lstm": "LSTM"}

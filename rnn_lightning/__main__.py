@@ -15,7 +15,7 @@ commands:
 
 options:
   -h, --help  this text; after a command, all of its options
-  --version   the version
+  --version   the version, and which code runs recurrent networks on the CPU
 
 examples:
   rnn-lightning fit sales.csv
@@ -32,8 +32,9 @@ def main() -> None:
         print(HELP, end="")
     elif sys.argv[1:] == ["--version"]:
         from rnn_lightning import __version__
+        from rnn_lightning.model.native import library
 
-        print(f"rnn-lightning {__version__}")
+        print(f"rnn-lightning {__version__}, {library.describe()}")
     else:
         from rnn_lightning.cli import run
 

@@ -1,9 +1,11 @@
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from rnn_lightning.model.native import library
 
 ROOT = Path(__file__).parent.parent
 
@@ -11,6 +13,18 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", params=["native", "torch"])
+def path(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run the tests of a module by the native kernel and by the operators of PyTorch."""
+    if request.param == "native" and library.find() is None:
+        pytest.skip("the native kernel was not built")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(library.SWITCH, "1" if request.param == "native" else "0")
+        library.load.cache_clear()
+        yield
+    library.load.cache_clear()
 
 
 @pytest.fixture

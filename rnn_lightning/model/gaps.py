@@ -5,8 +5,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from rnn_lightning.model.closed_loop import StepLoop
-from rnn_lightning.model.network import RecurrentNetwork, RecurrentState
+from rnn_lightning.model.native.operator import Recurred, recurrence
+from rnn_lightning.model.network import RecurrentNetwork
+from rnn_lightning.model.recurrent import RecurrentState, is_native, step, weights_of
 
 
 def first_known(values: Tensor) -> Tensor:
@@ -14,45 +15,67 @@ def first_known(values: Tensor) -> Tensor:
     return values.isnan().all(-1).long().cumprod(1).sum(1)
 
 
-def bridge(
-    network: RecurrentNetwork, inputs: Tensor, state: RecurrentState, begin: Tensor | None = None
-) -> tuple[Tensor, RecurrentState]:
-    """Replace features that are NaN, not known, by what the network predicts for them. No gradient passes through.
+def recur_over_gaps(
+    network: RecurrentNetwork,
+    inputs: Tensor,
+    state: RecurrentState | None = None,
+    begin: Tensor | None = None,
+    first: int = 0,
+) -> Recurred:
+    """One step ahead of every input, where features that are NaN, not known, are what the network predicts for them.
+
+    They are constants for the gradient: no gradient passes from the inputs to the predictions that they were.
 
     Args:
         network: the network.
-        inputs: ``(batch, time, feature + covariate)``, see ``network.join``.
-        state: the state before the first input.
+        inputs: ``(batch, time, feature + covariate)``, see ``RecurrentNetwork.join``.
+        state: the state before the first input, zero if None.
         begin: ``(batch,)``, the step at which each row begins: until then its state stays zero. None if all
             begin before the first input.
+        first: the first step whose prediction is wanted.
 
     Returns:
-        The inputs without gaps and the state after the last of them.
+        The predictions ``(batch, time, feature)`` from ``first`` on, the values without gaps, and the state after
+        the last.
     """
-    loop, features = StepLoop(network), network.num_features
+    if is_native(network.recurrent, inputs):
+        weights = weights_of(network.recurrent, network.readout)
+        return recurrence(network.cell, inputs, state, weights, feedback="fill", begin=begin, first=first)
+    state = network.initial_state(len(inputs)) if state is None else state
+    filled, end = _fill(network, inputs, state, begin)
+    if first == inputs.shape[1] and not torch.is_grad_enabled():
+        return Recurred(filled[:, first:], filled, end)
+    complete = torch.cat([filled, inputs[..., network.num_features :]], -1)
+    predictions, end = _recur_from(network, complete, state, begin)
+    return Recurred(predictions[:, first:], filled, end)
+
+
+@torch.no_grad()
+def _fill(
+    network: RecurrentNetwork, inputs: Tensor, state: RecurrentState, begin: Tensor | None
+) -> tuple[Tensor, RecurrentState]:
+    """The values without gaps and the state after the last of them, step by step."""
     filled = []
-    for first, end in pairwise(_edges(begin, inputs.shape[1])):
-        piece = inputs[:, first:end]
-        values, state = loop(piece, state, given=piece[..., :features])
+    for index, inputs_of_step in enumerate(inputs.unbind(1)):
+        values, covariates = inputs_of_step.split([network.num_features, network.num_covariates], -1)
+        values = torch.where(values.isnan(), network.readout(state[0][-1]), values)
+        state = step(network.recurrent, torch.cat([values, covariates], -1), state)
+        state = _begun(state, begin, index + 1)
+        filled.append(values)
+    return torch.stack(filled, 1), state
+
+
+def _recur_from(
+    network: RecurrentNetwork, inputs: Tensor, state: RecurrentState, begin: Tensor | None
+) -> tuple[Tensor, RecurrentState]:
+    """The network over inputs without gaps, in pieces between the steps at which rows begin."""
+    begins = [] if begin is None else begin.clamp(0, inputs.shape[1]).tolist()
+    pieces = []
+    for start, end in pairwise(sorted({0, *begins, inputs.shape[1]})):
+        predictions, state = network(inputs[:, start:end], state)
         state = _begun(state, begin, end)
-        filled.append(torch.cat([values, piece[..., features:]], -1))
-    return torch.cat(filled, 1), state
-
-
-def recur_from(network: RecurrentNetwork, inputs: Tensor, begin: Tensor) -> tuple[Tensor, RecurrentState]:
-    """``network.recur`` over inputs without gaps from the zero state, in which each row stays until its ``begin``."""
-    state, outputs = network.initial_state(len(inputs)), []
-    for first, end in pairwise(_edges(begin, inputs.shape[1])):
-        output, state = network.recur(inputs[:, first:end], state)
-        state = _begun(state, begin, end)
-        outputs.append(output)
-    return torch.cat(outputs, 1), state
-
-
-def _edges(begin: Tensor | None, num_steps: int) -> list[int]:
-    """The steps at which rows begin, and both ends."""
-    begins = [] if begin is None else begin.clamp(0, num_steps).tolist()
-    return sorted({0, *begins, num_steps})
+        pieces.append(predictions)
+    return torch.cat(pieces, 1), state
 
 
 def _begun(state: RecurrentState, begin: Tensor | None, end: int) -> RecurrentState:

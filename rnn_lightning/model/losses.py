@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from rnn_lightning.model.closed_loop import close_loop
-from rnn_lightning.model.gaps import bridge, first_known, recur_from
-from rnn_lightning.model.network import RecurrentNetwork, RecurrentState
+from rnn_lightning.model.gaps import first_known, recur_over_gaps
+from rnn_lightning.model.network import RecurrentNetwork
+from rnn_lightning.model.recurrent import RecurrentState
 
 
 class Scored(NamedTuple):
@@ -75,17 +76,10 @@ def scored(
 
 def teacher_forced(network: RecurrentNetwork, windows: Scored) -> Tensor:
     """The predictions ``(batch, scored, feature)``, each from the true values before it."""
-    inputs, known = windows.inputs[:, :-1], windows.context_length
+    inputs, first = windows.inputs[:, :-1], windows.context_length - 1
     if windows.complete:
-        outputs, _ = network.recur(inputs)
-    else:
-        # What follows the last known target of a row is no gap to bridge: nothing after it is scored.
-        over = windows.target.isnan().all(-1).flip(1).cummin(1).values.flip(1)[:, :-1, None]
-        inputs = torch.cat([inputs[:, :known], inputs[:, known:].masked_fill(over, 0.0)], 1)
-        begin = first_known(inputs[..., : network.num_features])
-        inputs, _ = bridge(network, inputs, network.initial_state(len(inputs)), begin)
-        outputs, _ = recur_from(network, inputs, begin)
-    return network.readout(outputs[:, known - 1 :])
+        return network(inputs, first=first)[0]
+    return recur_over_gaps(network, inputs, begin=_begin(network, inputs), first=first).outputs
 
 
 def free_run(network: RecurrentNetwork, windows: Scored) -> Tensor:
@@ -99,11 +93,14 @@ def free_run(network: RecurrentNetwork, windows: Scored) -> Tensor:
 def context_state(network: RecurrentNetwork, windows: Scored) -> RecurrentState:
     """The state after the contexts."""
     context = windows.inputs[:, : windows.context_length]
+    num_steps = context.shape[1]
     if windows.complete:
-        return network.recur(context)[1]
-    begin = first_known(context[..., : network.num_features])
-    context, _ = bridge(network, context, network.initial_state(len(begin)), begin)
-    return recur_from(network, context, begin)[1]
+        return network(context, first=num_steps)[1]
+    return recur_over_gaps(network, context, begin=_begin(network, context), first=num_steps).state
+
+
+def _begin(network: RecurrentNetwork, inputs: Tensor) -> Tensor:
+    return first_known(inputs[..., : network.num_features])
 
 
 def mean_squared_error(predicted: Tensor, windows: Scored) -> Tensor:

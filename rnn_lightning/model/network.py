@@ -7,12 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from rnn_lightning.errors import InputError
+from rnn_lightning.model.recurrent import RecurrentState, recur
 from rnn_lightning.model.transforms import Standardize, Transforms
 
 Cell = Literal["rnn_tanh", "rnn_relu", "gru", "lstm"]
-
-RecurrentState = tuple[Tensor, ...]
-"""The hidden state ``(layer, batch, hidden)``, and for an LSTM the cell state of the same shape."""
 
 
 class RecurrentNetwork(nn.Module):
@@ -81,18 +79,21 @@ class RecurrentNetwork(nn.Module):
         zeros = self.readout.weight.new_zeros(shape)
         return (zeros, zeros) if self.cell == "lstm" else (zeros,)
 
-    def forward(self, inputs: Tensor, state: RecurrentState | None = None) -> tuple[Tensor, RecurrentState]:
+    def forward(
+        self, inputs: Tensor, state: RecurrentState | None = None, first: int = 0
+    ) -> tuple[Tensor, RecurrentState]:
         """One step ahead of every input.
 
         Args:
             inputs: ``(batch, time, feature + covariate)``, see ``join``.
             state: the state before the first input, zero if None.
+            first: the first input whose next values are wanted.
 
         Returns:
-            The predicted next values ``(batch, time, feature)`` and the state after the last input.
+            The predicted next values ``(batch, time, feature)`` from ``first`` on, and the state after the last
+            input.
         """
-        outputs, state = self.recur(inputs, state)
-        return self.readout(outputs), state
+        return recur(self.recurrent, inputs, state, self.readout, first)
 
     def join(self, values: Tensor, following: Tensor | None) -> Tensor:
         """The inputs ``(batch, time, feature + covariate)``.
@@ -107,13 +108,6 @@ class RecurrentNetwork(nn.Module):
             InputError: if there are other covariates than those the network was made for.
         """
         return join(values, following, self.covariate_scale)
-
-    def recur(self, inputs: Tensor, state: RecurrentState | None = None) -> tuple[Tensor, RecurrentState]:
-        """The hidden outputs ``(batch, time, hidden)`` that the readout reads, and the state after the last input."""
-        if state is None:
-            state = self.initial_state(len(inputs))
-        outputs, following = self.recurrent(inputs, state if self.cell == "lstm" else state[0])
-        return outputs, following if self.cell == "lstm" else (following,)
 
 
 def join(values: Tensor, following: Tensor | None, scale: Standardize) -> Tensor:

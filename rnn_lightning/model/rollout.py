@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.model.closed_loop import close_loop
-from rnn_lightning.model.gaps import bridge, first_known
-from rnn_lightning.model.network import RecurrentNetwork, RecurrentState
+from rnn_lightning.model.gaps import first_known, recur_over_gaps
+from rnn_lightning.model.network import RecurrentNetwork
 from rnn_lightning.model.noise import Innovations
+from rnn_lightning.model.recurrent import RecurrentState
 from rnn_lightning.model.transforms import Memory
 
 CHUNK_ELEMENTS = 2**20
@@ -235,11 +236,11 @@ def _continued(
     filled = []
     for index, piece in enumerate(inputs.split(steps, 1)):
         if known:
-            _, recurrent = network.recur(piece, recurrent)
+            _, recurrent = network(piece, recurrent, first=piece.shape[1])
         else:
             left = begin - index * steps if begin is not None else None
-            piece, recurrent = bridge(network, piece, recurrent, left)
-            filled.append(piece[..., : network.num_features])
+            _, values_of_piece, recurrent = recur_over_gaps(network, piece, recurrent, left, piece.shape[1])
+            filled.append(values_of_piece)
     if not known:
         _, memory = network.transforms.bridged(
             values, torch.cat(filled, 1), before.memory if before else None

@@ -1,4 +1,6 @@
-"""Every fast loop equals the plain one, which calls the network once a step."""
+"""Every fast loop equals the plain one, which goes step by step."""
+
+from functools import partial
 
 import pytest
 import torch
@@ -7,15 +9,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rnn_lightning.model.closed_loop import (
-    ELMAN_FOLD_ROWS,
     GRAPH_STEPS,
+    ClosedLoop,
     FoldedLoop,
-    StepLoop,
     close_loop,
+    graph_loop,
     plain_loop,
 )
-from rnn_lightning.model.network import Cell, RecurrentNetwork, RecurrentState
+from rnn_lightning.model.network import Cell, RecurrentNetwork
+from rnn_lightning.model.recurrent import RecurrentState
 
+pytestmark = pytest.mark.usefixtures("path")
 CELLS: list[Cell] = ["rnn_tanh", "rnn_relu", "gru", "lstm"]
 FOLDABLE: list[Cell] = ["rnn_tanh", "rnn_relu", "lstm"]
 NUM_STEPS = 200
@@ -93,7 +97,7 @@ def test_fold_equals_plain_loop(
 @pytest.mark.parametrize("cell", CELLS)
 @settings(few, max_examples=4)
 @given(**sizes)
-def test_step_loop_equals_plain_loop(
+def test_the_closed_loop_equals_the_plain_loop(
     cell: Cell,
     num_layers: int,
     dtype: torch.dtype,
@@ -106,8 +110,8 @@ def test_step_loop_equals_plain_loop(
     network = contracting(cell, num_features, hidden_size, seed, num_layers, dtype)
     innovations, state = drive_of(network, batch_size, 60), random_state(network, batch_size)
     before = tuple(part.clone() for part in state)
-    values, following = StepLoop(network)(innovations, state)
     with torch.no_grad():
+        values, following = close_loop(network)(innovations, state)
         expected, expected_following = plain_loop(network, innovations, state)
     assert_near(values, expected, relative)
     for part, expected_part in zip(following, expected_following, strict=True):
@@ -130,47 +134,28 @@ def test_fed_with_one_step_errors_the_closed_loop_is_the_open_loop(cell: Cell, n
     torch.testing.assert_close(closed_state, open_state, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("cell", FOLDABLE)
-@few
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@pytest.mark.parametrize("cell", CELLS)
+@settings(few, max_examples=4)
 @given(**sizes)
-def test_gradients_of_the_fold_are_those_through_the_plain_loop(
-    cell: Cell, num_features: int, hidden_size: int, batch_size: int, seed: int
+def test_gradients_are_those_through_the_plain_loop(
+    cell: Cell, num_layers: int, num_features: int, hidden_size: int, batch_size: int, seed: int
 ) -> None:
-    network = contracting(cell, num_features, hidden_size, seed)
+    network = contracting(cell, num_features, hidden_size, seed, num_layers)
     innovations = drive_of(network, batch_size, 30).requires_grad_()
     state = tuple(part.requires_grad_() for part in random_state(network, batch_size))
     target = drive_of(network, batch_size, 30)[..., :num_features]
     wanted = [*network.parameters(), innovations, *state]
-    folded, plain = (
+    loops: list[ClosedLoop] = [close_loop(network), partial(plain_loop, network)]
+    if num_layers == 1 and cell != "gru":
+        loops.append(FoldedLoop(network))
+    ours, *others = (
         torch.autograd.grad((values - target).square().mean() + sum(part.sum() for part in following), wanted)
-        for values, following in (
-            close_loop(network)(innovations, state),
-            plain_loop(network, innovations, state),
-        )
+        for values, following in (loop(innovations, state) for loop in loops)
     )
-    torch.testing.assert_close(folded, plain, rtol=1e-10, atol=1e-12)
-    assert all(float(gradient.abs().max()) > 0 for gradient in folded) or cell == "rnn_relu"
-
-
-@pytest.mark.parametrize(("cell", "num_layers"), [("gru", 1), ("lstm", 2), ("rnn_tanh", 3)])
-def test_a_loop_that_does_not_fold_passes_gradients_too(cell: Cell, num_layers: int) -> None:
-    network = contracting(cell, 1, 4, seed=3, num_layers=num_layers)
-    values, _ = close_loop(network)(drive_of(network, 2, 5), random_state(network, 2))
-    values.sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
-
-
-def test_many_rows_of_an_elman_network_equal_few() -> None:
-    network = contracting("rnn_tanh", 2, 8, seed=4)
-    innovations, state = drive_of(network, ELMAN_FOLD_ROWS), random_state(network, ELMAN_FOLD_ROWS)
-    with torch.no_grad():
-        loop = close_loop(network)
-        together, _ = loop(innovations, state)
-        halves = [
-            loop(innovations[rows], (state[0][:, rows].contiguous(),))[0]
-            for rows in (slice(0, 5), slice(5, ELMAN_FOLD_ROWS))
-        ]
-    torch.testing.assert_close(torch.cat(halves), together, rtol=1e-12, atol=1e-12)
+    for other in others:
+        torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-12)
+    assert all(float(gradient.abs().max()) > 0 for gradient in ours) or cell == "rnn_relu"
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
@@ -187,8 +172,8 @@ def test_the_free_run_of_a_counting_network_counts(num_layers: int) -> None:
 
 
 def test_the_loop_has_the_weights_of_its_making() -> None:
-    """Training on after ``close_loop`` calls for a new one: the step loop has merged copies."""
-    network = contracting("gru", 1, 4, seed=3)
+    """Training on after ``close_loop`` calls for a new one: the fold has merged copies."""
+    network = contracting("lstm", 1, 4, seed=3)
     state, still = random_state(network, 1), torch.zeros(1, 3, 1).double()
     with torch.no_grad():
         before = close_loop(network)(still, state)[0]
@@ -211,7 +196,7 @@ def test_loops_on_a_gpu_equal_the_plain_loop(cell: Cell, num_layers: int, num_st
     with torch.no_grad():
         expected, expected_state = plain_loop(network, innovations, state)
         network.cuda()
-        loops = [StepLoop(network)]
+        loops = [partial(graph_loop, network)]
         if num_layers == 1 and cell != "gru":
             loops.append(FoldedLoop(network))  # type: ignore[arg-type]
         for loop in loops:

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rnn_lightning.model.gaps import bridge, first_known, recur_from
+from rnn_lightning.model.gaps import first_known, recur_over_gaps
 from rnn_lightning.model.network import Cell, RecurrentNetwork
 
+pytestmark = pytest.mark.usefixtures("path")
 CELLS: list[Cell] = ["rnn_tanh", "rnn_relu", "gru", "lstm"]
 
 
@@ -27,7 +28,7 @@ def step_by_step(network: RecurrentNetwork, inputs: Tensor, begin: int) -> tuple
         predicted = network.readout(state[0][-1])[0]
         values = torch.where(step[: network.num_features].isnan(), predicted, step[: network.num_features])
         step = torch.cat([values, step[network.num_features :]])
-        output, state = network.recur(step[None, None], state)
+        output, state = network(step[None, None], state)
         outputs.append(output[0])
         filled.append(step)
     return torch.cat(outputs), torch.stack(filled)
@@ -46,49 +47,47 @@ def test_gaps_are_bridged_as_by_the_definition(
     inputs[..., :2][torch.rand(3, num_steps, 2, generator=generator) < missing] = torch.nan
     begin = first_known(inputs[..., :2])
     with torch.no_grad():
-        filled, state = bridge(network, inputs, network.initial_state(3), begin)
-        outputs, same_state = recur_from(network, filled, begin)
-        torch.testing.assert_close(same_state, state, rtol=1e-12, atol=1e-12)
+        outputs, filled, state = recur_over_gaps(network, inputs, begin=begin)
         for row, first in enumerate(begin.tolist()):
             if first == num_steps:
                 assert all(float(part[:, row].abs().max()) == 0 for part in state)
                 continue
             expected, expected_inputs = step_by_step(network, inputs[row], first)
             torch.testing.assert_close(outputs[row, first:], expected, rtol=1e-12, atol=1e-12)
-            torch.testing.assert_close(filled[row, first:], expected_inputs, rtol=1e-12, atol=1e-12)
-            torch.testing.assert_close(state[0][-1, row], expected[-1], rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(filled[row, first:], expected_inputs[:, :2], rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(network.readout(state[0][-1, row]), expected[-1])
 
 
 def test_a_state_goes_on_over_a_gap() -> None:
     network, inputs = make(), torch.randn(3, 20, 3).double()
     inputs[1, 7, 0] = inputs[2, 9:13, :2] = torch.nan
     with torch.no_grad():
-        whole, state = bridge(network, inputs, network.initial_state(3))
-        first, between = bridge(network, inputs[:, :11], network.initial_state(3))
-        rest, after = bridge(network, inputs[:, 11:], between)
+        _, whole, state = recur_over_gaps(network, inputs)
+        _, first, between = recur_over_gaps(network, inputs[:, :11])
+        predictions, rest, after = recur_over_gaps(network, inputs[:, 11:], between, first=5)
+    assert predictions.shape == (3, 4, 2)
     torch.testing.assert_close(torch.cat([first, rest], 1), whole)
     torch.testing.assert_close(after, state)
-    assert torch.equal(whole[0], inputs[0])
+    assert torch.equal(whole[0], inputs[0, :, :2])
 
 
-def test_one_call_of_the_kernel_for_rows_that_begin_together() -> None:
-    network, inputs = make(), torch.randn(3, 20, 3).double()
-    calls: list[int] = []
-    network.recurrent.register_forward_hook(lambda *_: calls.append(1))
-    recur_from(network, inputs, torch.tensor([0, 0, 0]))
-    assert len(calls) == 1
-    recur_from(network, inputs, torch.tensor([4, 0, 4]))
-    assert len(calls) == 3
-
-
-def test_a_bridge_is_a_constant_for_the_gradient() -> None:
-    network, inputs = make("gru"), torch.randn(1, 6, 3).double()
-    inputs[0, 3, :2] = torch.nan
-    filled, _ = bridge(network, inputs, network.initial_state(1))
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_bridge_is_a_constant_for_the_gradient(cell: Cell, num_layers: int) -> None:
+    """The gradient is that over the same inputs without gaps, also where rows begin late."""
+    network, inputs = make(cell, num_layers=num_layers), torch.randn(3, 9, 3).double()
+    inputs[0, 3:5, :2] = inputs[1, 6, 1] = inputs[1, :2, :2] = inputs[2, :, :2] = torch.nan
+    begin = first_known(inputs[..., :2])
+    predictions, filled, state = recur_over_gaps(network, inputs, begin=begin)
     assert not filled.requires_grad
-    recur_from(network, filled, torch.tensor([0]))[0].sum().backward()
-    assert network.readout.weight.grad is None
-    assert network.recurrent.all_weights[0][0].grad is not None
+    weights = list(network.parameters())
+    loss = predictions[:2, 2:].square().sum() + sum(part.square().sum() for part in state)
+    gradients = torch.autograd.grad(loss, weights)
+    complete = torch.cat([filled, inputs[..., 2:]], -1)
+    alone, late = network(complete[:1]), network(complete[1:2, 2:])
+    loss = torch.cat([alone[0][:, 2:], late[0]]).square().sum()
+    loss = loss + sum(part.square().sum() for part in (*alone[1], *late[1]))
+    torch.testing.assert_close(gradients, torch.autograd.grad(loss, weights))
 
 
 def test_first_known_is_the_first_step_with_any_known_feature() -> None:

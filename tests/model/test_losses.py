@@ -8,6 +8,8 @@ from rnn_lightning.model.losses import Scored, free_run, mean_squared_error, sco
 from rnn_lightning.model.network import RecurrentNetwork
 from rnn_lightning.model.rollout import rollout
 
+pytestmark = pytest.mark.usefixtures("path")
+
 
 def make(
     transforms: tuple[str, ...] = ("difference", "standardize"), num_covariates: int = 2

@@ -28,7 +28,7 @@ CHAINS = [
     ("log", "difference", "standardize"),
 ]
 
-pytestmark = pytest.mark.usefixtures("_without_gradients")
+pytestmark = pytest.mark.usefixtures("_without_gradients", "path")
 
 
 @pytest.fixture(name="_without_gradients")

@@ -23,7 +23,10 @@ class Task(ctypes.Structure):
         *((name, INT) for name in ("rows", "steps", "inputs", "hidden", "layers", "outputs", "first")),
         *((name, POINTER) for name in ("x", "h0", "c0", "begin")),
         ("weights", POINTERS),
-        *((name, POINTER) for name in ("y", "filled", "h", "c", "saved", "dy", "dh", "dc", "dx", "dh0", "dc0")),
+        *(
+            (name, POINTER)
+            for name in ("y", "filled", "h", "c", "saved", "dy", "dh", "dc", "dx", "dh0", "dc0")
+        ),
         ("dweights", POINTERS),
     ]
 
@@ -44,7 +47,10 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL | None:
     for name, kind in (("rnn_saved", INT), ("rnn_forward", ctypes.c_int), ("rnn_backward", ctypes.c_int)):
         function = getattr(library, name)
         function.argtypes, function.restype = [ctypes.POINTER(Task)], kind
-    library.rnn_instruction_set.argtypes, library.rnn_instruction_set.restype = [ctypes.c_int], ctypes.c_char_p
+    library.rnn_instruction_set.argtypes, library.rnn_instruction_set.restype = (
+        [ctypes.c_int],
+        ctypes.c_char_p,
+    )
     library.rnn_activations.argtypes, library.rnn_activations.restype = [INT, POINTER, POINTER, POINTER], None
     return library
 

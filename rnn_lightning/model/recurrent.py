@@ -1,0 +1,83 @@
+"""Recurrent layers over a sequence and over one step: which code runs them is decided here and nowhere else."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rnn_lightning.model.native import library
+from rnn_lightning.model.native.operator import recurrence
+
+RecurrentState = tuple[Tensor, ...]
+"""The hidden state ``(layer, batch, hidden)``, and for an LSTM the cell state of the same shape."""
+
+
+def is_native(recurrent: nn.RNNBase, inputs: Tensor) -> bool:
+    """Whether the native kernel runs these layers: on a CPU, wherever it can; ``benchmarks/native.py`` has the table."""
+    return (
+        inputs.device.type == "cpu"
+        and inputs.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+        and not (recurrent.training and recurrent.dropout > 0)
+        and not torch.compiler.is_exporting()
+        and library.load() is not None
+    )
+
+
+def weights_of(recurrent: nn.RNNBase, readout: nn.Linear | None = None) -> list[Tensor]:
+    """The weights in the order of ``recurrence``."""
+    weights: list[Tensor] = [weight for layer in recurrent.all_weights for weight in layer]
+    return weights if readout is None else [*weights, readout.weight, readout.bias]
+
+
+def recur(
+    recurrent: nn.RNNBase,
+    inputs: Tensor,
+    state: RecurrentState | None = None,
+    readout: nn.Linear | None = None,
+    first: int = 0,
+) -> tuple[Tensor, RecurrentState]:
+    """Layers of ``torch.nn``, batch first and in one direction, over a sequence.
+
+    Args:
+        recurrent: the layers.
+        inputs: ``(batch, time, input)``.
+        state: the state before the first input, zero if None.
+        readout: what the outputs are read by, if anything.
+        first: the first step whose output is wanted.
+
+    Returns:
+        The outputs from ``first`` on, ``(batch, time, hidden)`` or of the readout, and the state after the last
+        input.
+    """
+    if is_native(recurrent, inputs):
+        recurred = recurrence(
+            recurrent.mode.lower(), inputs, state, weights_of(recurrent, readout), first=first
+        )
+        return recurred.outputs, recurred.state
+    given = state if state is None or recurrent.mode == "LSTM" else state[0]
+    outputs, following = recurrent(inputs, given)
+    outputs = outputs[:, first:]
+    if readout is not None:
+        outputs = readout(outputs)
+    return outputs, following if recurrent.mode == "LSTM" else (following,)
+
+
+def step(
+    recurrent: nn.RNNBase, inputs: Tensor, state: RecurrentState, dropout: float = 0.0
+) -> RecurrentState:
+    """The state after one step with inputs ``(batch, input)``, by the operators of PyTorch."""
+    layers = []
+    for layer, (weights, *before) in enumerate(zip(recurrent.all_weights, *state, strict=True)):
+        if layer > 0:
+            inputs = functional.dropout(inputs, dropout)
+        if recurrent.mode == "LSTM":
+            after: tuple[Tensor, ...] = torch.lstm_cell(inputs, before, *weights)
+        elif recurrent.mode == "GRU":
+            after = (torch.gru_cell(inputs, *before, *weights),)
+        elif recurrent.mode == "RNN_TANH":
+            after = (torch.rnn_tanh_cell(inputs, *before, *weights),)
+        else:
+            after = (torch.rnn_relu_cell(inputs, *before, *weights),)
+        inputs = after[0]
+        layers.append(after)
+    return tuple(torch.stack(parts) for parts in zip(*layers, strict=True))
