@@ -1,13 +1,11 @@
 """Values that are not all known: the network's own prediction takes their place, in a closed loop over each gap."""
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor
 
 from rnn_lightning.model.native.operator import Recurred, recurrence
 from rnn_lightning.model.network import RecurrentNetwork
-from rnn_lightning.model.recurrent import RecurrentState, is_native, step, weights_of
+from rnn_lightning.model.recurrent import RecurrentState, begun, is_native, recur, step, weights_of
 
 
 def first_known(values: Tensor) -> Tensor:
@@ -46,8 +44,8 @@ def recur_over_gaps(
     if first == inputs.shape[1] and not torch.is_grad_enabled():
         return Recurred(filled[:, first:], filled, end)
     complete = torch.cat([filled, inputs[..., network.num_features :]], -1)
-    predictions, end = _recur_from(network, complete, state, begin)
-    return Recurred(predictions[:, first:], filled, end)
+    predictions, end = recur(network.recurrent, complete, state, network.readout, first, begin)
+    return Recurred(predictions, filled, end)
 
 
 @torch.no_grad()
@@ -60,27 +58,6 @@ def _fill(
         values, covariates = inputs_of_step.split([network.num_features, network.num_covariates], -1)
         values = torch.where(values.isnan(), network.readout(state[0][-1]), values)
         state = step(network.recurrent, torch.cat([values, covariates], -1), state)
-        state = _begun(state, begin, index + 1)
+        state = begun(state, begin, index + 1)
         filled.append(values)
     return torch.stack(filled, 1), state
-
-
-def _recur_from(
-    network: RecurrentNetwork, inputs: Tensor, state: RecurrentState, begin: Tensor | None
-) -> tuple[Tensor, RecurrentState]:
-    """The network over inputs without gaps, in pieces between the steps at which rows begin."""
-    begins = [] if begin is None else begin.clamp(0, inputs.shape[1]).tolist()
-    pieces = []
-    for start, end in pairwise(sorted({0, *begins, inputs.shape[1]})):
-        predictions, state = network(inputs[:, start:end], state)
-        state = _begun(state, begin, end)
-        pieces.append(predictions)
-    return torch.cat(pieces, 1), state
-
-
-def _begun(state: RecurrentState, begin: Tensor | None, end: int) -> RecurrentState:
-    """The state after the step before ``end``, zero where a row begins at ``end`` or later."""
-    if begin is None:
-        return state
-    begun = (begin < end).to(state[0])[:, None]
-    return tuple(part * begun for part in state)

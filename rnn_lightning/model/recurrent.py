@@ -1,5 +1,7 @@
 """Recurrent layers over a sequence and over one step: which code runs them is decided here and nowhere else."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -35,6 +37,7 @@ def recur(
     state: RecurrentState | None = None,
     readout: nn.Linear | None = None,
     first: int = 0,
+    begin: Tensor | None = None,
 ) -> tuple[Tensor, RecurrentState]:
     """Layers of ``torch.nn``, batch first and in one direction, over a sequence.
 
@@ -44,22 +47,37 @@ def recur(
         state: the state before the first input, zero if None.
         readout: what the outputs are read by, if anything.
         first: the first step whose output is wanted.
+        begin: ``(batch,)``, the step at which each row begins: until then its state stays zero. None if all
+            begin before the first input.
 
     Returns:
         The outputs from ``first`` on, ``(batch, time, hidden)`` or of the readout, and the state after the last
         input.
     """
     if is_native(recurrent, inputs):
-        recurred = recurrence(
-            recurrent.mode.lower(), inputs, state, weights_of(recurrent, readout), first=first
+        weights = weights_of(recurrent, readout)
+        outputs, _, state = recurrence(
+            recurrent.mode.lower(), inputs, state, weights, begin=begin, first=first
         )
-        return recurred.outputs, recurred.state
-    given = state if state is None or recurrent.mode == "LSTM" else state[0]
-    outputs, following = recurrent(inputs, given)
-    outputs = outputs[:, first:]
-    if readout is not None:
-        outputs = readout(outputs)
-    return outputs, following if recurrent.mode == "LSTM" else (following,)
+        return outputs, state
+    pieces = []
+    begins = [] if begin is None else begin.clamp(0, inputs.shape[1]).tolist()
+    for start, end in pairwise(sorted({0, *begins, inputs.shape[1]})):
+        given = state if state is None or recurrent.mode == "LSTM" else state[0]
+        outputs, following = recurrent(inputs[:, start:end], given)
+        state = begun(following if recurrent.mode == "LSTM" else (following,), begin, end)
+        pieces.append(outputs)
+    assert state is not None
+    outputs = torch.cat(pieces, 1)[:, first:]
+    return outputs if readout is None else readout(outputs), state
+
+
+def begun(state: RecurrentState, begin: Tensor | None, end: int) -> RecurrentState:
+    """The state after the step before ``end``, zero where a row begins at ``end`` or later."""
+    if begin is None:
+        return state
+    has_begun = (begin < end).to(state[0])[:, None]
+    return tuple(part * has_begun for part in state)
 
 
 def step(

@@ -6,14 +6,14 @@ prediction, so that a forecast is a gap at the end of a series: generating equal
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.model.network import RecurrentState, join
+from rnn_lightning.model.network import join
+from rnn_lightning.model.recurrent import RecurrentState, recur
 from rnn_lightning.model.season_features import (
     NUM_GATES,
     NUM_INPUTS,
@@ -113,7 +113,8 @@ class SeasonalNetwork(nn.Module):
         steps, track = describe(values.nan_to_num(0.0), known, int(self.season))
         ingredients = Ingredients(int(self.season), values)
         features = ingredients.inputs(steps)
-        outputs, (hidden, cell) = self._recur(self._with_covariates(features, covariates), begin)
+        features_and_covariates = self._with_covariates(features, covariates)
+        outputs, (hidden, cell) = recur(self.recurrent, features_and_covariates, begin=begin)
         predictions = ingredients.mix(steps, self._gates(outputs, features))
         state = self._packed(hidden[0], cell[0], predictions[:, -1], track)
         return self._as_batch(predictions), self._as_batch(torch.where(started, values, torch.nan)), state
@@ -149,17 +150,6 @@ class SeasonalNetwork(nn.Module):
 
     def _gates(self, hidden: Tensor, features: Tensor) -> Tensor:
         return self.gates(functional.silu(self.inner(torch.cat([hidden, features], -1))))
-
-    def _recur(self, inputs: Tensor, begin: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The LSTM over ``(row, time, input)`` from the zero state, in which each row stays until its ``begin``."""
-        zeros = inputs.new_zeros(1, len(inputs), self.hidden_size)
-        state, outputs = (zeros, zeros), []
-        for first, end in pairwise(sorted({0, *begin.tolist(), inputs.shape[1]})):
-            output, state = self.recurrent(inputs[:, first:end], state)
-            begun = (begin < end)[:, None]
-            state = (state[0] * begun, state[1] * begun)
-            outputs.append(output)
-        return torch.cat(outputs, 1), state
 
     def _with_covariates(self, features: Tensor, covariates: Tensor | None) -> Tensor:
         return features if covariates is None else torch.cat([features, covariates], -1)
