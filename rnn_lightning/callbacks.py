@@ -1,28 +1,54 @@
-"""What the Trainer is equipped with: a look at the data, a stop at SIGTERM, the best and whole checkpoints."""
+"""What the Trainer is equipped with: a data summary, stops at signals, the best and the last checkpoint."""
 
-import contextlib
 import json
 import math
-import os
-import shutil
+import random
+import secrets
 import signal
-import tempfile
 import threading
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NamedTuple
 
 import lightning.pytorch as L
+import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
+from rnn_lightning.checkpoints import read_checkpoint
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.summary import as_text
+from rnn_lightning.errors import InputError
+from rnn_lightning.files import atomic_file
 
-SIGTERM_BATCHES = 10
+SIGNAL_BATCHES = 10
 """Several processes ask each other every so many batches whether to stop: asking costs 0.3 ms."""
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(SystemExit):
+    """The process was asked to stop by a signal; the exit code is 128 and its number, as shells have it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal = signal.Signals(number)
+
+
+def stop_now(number: int, _: FrameType | None = None) -> None:
+    """A signal handler that ends the process by an exception."""
+    raise Stopped(number)
+
+
+def handle_stop_signals(handler: Any) -> None:
+    """Give the signals that ask a process to stop to a handler, where this thread may."""
+    if threading.current_thread() is threading.main_thread():
+        for number in STOP_SIGNALS:
+            signal.signal(number, handler)
 
 
 class DataSummary(L.Callback):
@@ -36,42 +62,86 @@ class DataSummary(L.Callback):
         summary = datamodule.summary()
         print(as_text(summary))
         if folder is not None:
-            path = Path(folder, "data.json")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
+            with atomic_file(Path(folder, "data.json")) as file:
+                file.write(text.encode(errors="backslashreplace"))
 
 
-class StopAtSigterm(L.Callback):
-    """Ends a fit soon after any of its processes is sent SIGTERM, as schedulers do before they take a machine.
+class StopAtSignal(L.Callback):
+    """Ends a fit at the first optimizer step after Ctrl-C, SIGTERM (schedulers, before they take a machine) or SIGHUP.
 
-    All processes leave after the same batch, so that a checkpoint can be written. Lightning's own handler,
-    which this one replaces during the fit, calls the other processes from within the signal handler and can
-    wait for them for ever.
+    Of several processes all leave after the same step, so that a checkpoint can be written. A second signal
+    ends the process at once, as the first does outside of a fit. Lightning's own handler of SIGTERM, which
+    this one replaces, calls the other processes from within the signal handler and can wait for them for ever.
     """
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        handle_stop_signals(stop_now)
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.asked = False
+        self.asked, self.agreed, self.step = 0, 0, trainer.global_step
         # A group of its own on the CPU: a GPU need not be waited for.
         self.group = torch.distributed.new_group(backend="gloo") if trainer.world_size > 1 else None
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._ask)
+        handle_stop_signals(self._ask)
 
-    def _ask(self, *_: Any) -> None:
-        self.asked = True
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        handle_stop_signals(stop_now)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            stop_now(number)
+        self.asked = number
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        stepped, self.step = trainer.global_step != self.step, trainer.global_step
         if self.group is None:
-            stop = self.asked
-        elif batch_idx % SIGTERM_BATCHES == 0:
-            num_asked = torch.tensor(int(self.asked))
-            torch.distributed.all_reduce(num_asked, group=self.group)
-            stop = int(num_asked) > 0
-        else:
-            stop = False
-        if stop:
-            raise SIGTERMException
+            self.agreed = self.asked
+        elif batch_idx % SIGNAL_BATCHES == 0 and not self.agreed:
+            highest = torch.tensor(self.asked)
+            torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX, group=self.group)
+            self.agreed = int(highest)
+        # Between two steps gradients are accumulated that no checkpoint holds.
+        if self.agreed and stepped:
+            stop_now(self.agreed)
+
+
+class RandomState(L.Callback):
+    """Keeps the state of the random generators in checkpoints, so that a resumed fit draws the same dropout."""
+
+    def __init__(self) -> None:
+        self.restored: Mapping[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        of_numpy: Any = np.random.get_state()  # noqa: NPY002
+        version, numbers, following = random.getstate()
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+            "numpy": [torch.from_numpy(of_numpy[1].astype(np.int64)), *of_numpy[2:]],
+            "python": [version, torch.tensor(numbers), following],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.restored = state_dict
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        state, self.restored = self.restored, None
+        if state is None:
+            return
+        try:
+            torch.set_rng_state(state["torch"])
+            if len(state["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(state["cuda"])
+            keys, *rest = state["numpy"]
+            np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+            version, numbers, following = state["python"]
+            random.setstate((version, tuple(numbers.tolist()), following))
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise InputError(
+                f"--ckpt_path {trainer.ckpt_path}: the state of its random generators is damaged."
+            ) from error
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -79,32 +149,59 @@ class BestCheckpoint(ModelCheckpoint):
 
     Not clearly: within one standard error of it (Breiman et al., *Classification and Regression Trees*,
     1984). The error of a short and noisy validation split ranks the networks of a fit by luck, and later ones
-    have been trained longer. A resumed fit begins with the best checkpoint so far.
+    have been trained longer.
+
+    A resumed fit begins with the best checkpoint so far: ``best.ckpt`` beside the checkpoint that is resumed,
+    if both say the same of the errors so far. No path that a checkpoint holds is used.
     """
 
     def __init__(self) -> None:
         super().__init__(filename="best", monitor="val_rollout_nrmse", enable_version_counter=False)
         self.lowest = self.limit = math.inf
-        self.before: Path | None = None
+        self.fit = secrets.token_hex(8)
+        self.resumed: Mapping[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "lowest": self.lowest, "limit": self.limit}
+        score = self.best_model_score
+        return {"fit": self.fit, "best_model_score": score, "lowest": self.lowest, "limit": self.limit}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        before = Path(state_dict["best_model_path"])
-        if before.is_file():
-            self.before, self.best_model_score = before, state_dict["best_model_score"]
-            self.lowest, self.limit = state_dict["lowest"], state_dict["limit"]
+        self.resumed = state_dict
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        if self.before is not None:
-            mine = Path(str(self.dirpath), "best.ckpt")
-            if trainer.is_global_zero:
-                mine.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(self.before, mine)
-            self.best_model_path = str(mine)
+        state, self.resumed = self.resumed, None
+        if state is None or trainer.ckpt_path is None:
+            return
+        self.fit = str(state.get("fit", self.fit))[:64]
+        before = Path(trainer.ckpt_path).with_name("best.ckpt")
+        errors = _errors(state)
+        problem = self._adopt(before, errors, trainer) if errors is not None else ""
+        if problem and trainer.is_global_zero:
+            warnings.warn(f"{problem}: the best checkpoint is chosen anew from here on.", stacklevel=2)
+
+    def _adopt(self, before: Path, errors: "Errors", trainer: L.Trainer) -> str:
+        """Begin with the checkpoint ``before``; says why not where it is not the best one of the same fit."""
+        if not before.is_file():
+            return f"there is no {before}"
+        try:
+            best = read_checkpoint(before)
+        except InputError as error:
+            return str(error).rstrip(".").removeprefix("--ckpt_path ")
+        state = best.get("callbacks", {}).get(self.state_key, {})
+        best_errors = _errors(state)
+        # A kill between the writing of the two leaves a best checkpoint that is ahead of the last one.
+        is_ahead = state.get("fit") == self.fit and best.get("global_step", 0) > trainer.global_step
+        if best_errors is None or not (best_errors == errors or is_ahead):
+            return f"{before} is not the best checkpoint of the fit that is resumed"
+        mine = Path(str(self.dirpath), "best.ckpt")
+        if trainer.is_global_zero:
+            mine.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(mine) as file:
+                file.write(before.read_bytes())
+        self.best_model_path, self.best_model_score = str(mine), torch.tensor(best_errors.score)
+        self.lowest, self.limit = errors.lowest, errors.limit
+        return ""
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
         if current is None or not bool(current.isfinite()):
@@ -118,20 +215,42 @@ class BestCheckpoint(ModelCheckpoint):
         return value <= self.limit
 
 
+class Errors(NamedTuple):
+    """What a BestCheckpoint has seen: the error of the best one, the lowest, and the highest that may replace it."""
+
+    score: float
+    lowest: float
+    limit: float
+
+
+def _errors(state: Mapping[str, Any]) -> Errors | None:
+    """The errors in the state of a BestCheckpoint; None where it has seen none."""
+    try:
+        return Errors(*(float(state[name]) for name in ("best_model_score", "lowest", "limit")))
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        return None
+
+
 class LastCheckpoint(ModelCheckpoint):
     """Keeps the newest state: of the last epoch, or of the step at which a fit was interrupted.
 
-    Not ``save_last`` of the above, which is the last one that was a best one.
+    Not ``save_last`` of the above, which is the last one that was a best one. Nothing of it is kept in
+    checkpoints: Lightning would remove what a path in them names.
     """
 
     def __init__(self) -> None:
         super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        pass
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self.save_on_exception = (
-            True  # not earlier: a fit that fails to resume has no optimizer state to save
-        )
+        # Not earlier: a fit that fails to resume has no optimizer state to save.
+        self.save_on_exception = True
 
 
 class ProgressBar(TQDMProgressBar):
@@ -146,23 +265,16 @@ class ProgressBar(TQDMProgressBar):
         }
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its final name and renames it, so that a kill or a full disk leaves the old one."""
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints atomically, so that a kill or a full disk leaves the old one, and reads them with care."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        with atomic_file(path) as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return read_checkpoint(Path(path))

@@ -1,42 +1,49 @@
 """The command line: one LightningCLI that knows where runs are kept and what a checkpoint holds."""
 
 import argparse
+import contextlib
 import difflib
+import errno
+import inspect
 import logging
 import os
 import re
+import signal
 import sys
+import traceback
 import warnings
-from collections.abc import Sequence
-from importlib.util import find_spec
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from rnn_lightning.callbacks import (
+    STOP_SIGNALS,
+    AtomicCheckpoints,
     BestCheckpoint,
     DataSummary,
     LastCheckpoint,
     ProgressBar,
-    StopAtSigterm,
-    WholeCheckpoints,
+    RandomState,
+    StopAtSignal,
+    Stopped,
+    handle_stop_signals,
+    stop_now,
 )
-from rnn_lightning.checkpoints import newest_checkpoint, read_checkpoint
+from rnn_lightning.checkpoints import newest_checkpoint, option_defaults, read_checkpoint
+from rnn_lightning.configs import read_config
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecaster
 from rnn_lightning.output.forecast_writer import ForecastWriter
+from rnn_lightning.runs import SaveConfig, experiment_folder, run_loggers
 
-RUNS = "runs"
 EXPERIMENT = "default"
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
@@ -45,6 +52,18 @@ LOST_PROCESS = """
 rnn-lightning: error: another process of this run has ended or cannot be reached. Its own message says why,
 above or in its
 log; without one it was killed, often for want of memory. Go on with fit --ckpt_path last, or run predict again."""
+
+
+STOPPED_BY = {
+    signal.SIGINT: "Ctrl-C",
+    signal.SIGTERM: "SIGTERM",
+    signal.SIGHUP: "SIGHUP: the terminal has gone",
+}
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+RESTORING = ("restore", "resume_start")
+"""Beginnings of the names of Lightning's functions that put a checkpoint's state back."""
 
 
 class Parser(LightningArgumentParser):
@@ -92,50 +111,45 @@ class CommandLine(LightningCLI):
         args = words = with_file(list(args) if isinstance(args, list) else sys.argv[1:])
         subcommand = words[0] if words else ""
         asks_help = any(word in ("-h", "--help") or word.endswith(".help") for word in words)
-        chosen = (
-            None if asks_help or subcommand not in SUBCOMMANDS else self._checkpoint(subcommand, words[1:])
-        )
+        chosen = None
+        if subcommand in SUBCOMMANDS and not asks_help:
+            given, settings = given_options(words[1:])
+            chosen = self._checkpoint(subcommand, given, settings)
         if chosen is None:
             super().parse_arguments(parser, args)
             return
-        checkpoint = read_checkpoint(chosen)
-        defaults = {
-            f"{group}.{name}": value
-            for group, key in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters"))
-            for name, value in checkpoint.get(key, {}).items()
-            if not name.startswith("_") and name not in ("num_features", "num_covariates")
-        }
+        path, checkpoint = chosen
+        classes = (("model", Forecaster), ("data", SequenceDataModule))
+        known = {name: inspect.signature(kind).parameters for name, kind in classes}
+        named = {word.rpartition("=")[2] for word in words} | strings_in(settings)
+        defaults = option_defaults(path, checkpoint, known, named)
         self._subcommand_parsers[subcommand].set_defaults(defaults)
         super().parse_arguments(parser, args)
-        self.config[subcommand].ckpt_path = str(chosen)
-        rank_zero_only(print)(f"Checkpoint: {chosen}")
+        self.config[subcommand].ckpt_path = str(path)
+        rank_zero_only(print)(f"Checkpoint: {path}")
 
-    def _checkpoint(self, subcommand: str, words: list[str]) -> Path | None:
+    def _checkpoint(
+        self, subcommand: str, given: dict[str, str], settings: dict[str, Any]
+    ) -> tuple[Path, dict[str, Any]] | None:
         """The checkpoint that was asked for, or for all but ``fit`` the best one of the newest fit of the experiment.
 
         It is found before the options are parsed, for it holds the defaults of some of them.
         """
-        options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        options.add_argument("-c", "--config", action="append", default=[])
-        for name in ("experiment", "ckpt_path", "trainer.default_root_dir"):
-            options.add_argument(f"--{name}")
-        given = vars(options.parse_known_args(words)[0])
-        settings: dict[str, Any] = {}
-        for config in given.pop("config"):
-            loaded = yaml.safe_load(Path(config).read_text()) if Path(config).is_file() else None
-            settings |= loaded if isinstance(loaded, dict) else {}
-        trainer = settings.get("trainer") or {}
-        settings["trainer.default_root_dir"] = trainer.get("default_root_dir")
-        settings |= {name: value for name, value in given.items() if value is not None}
-        wanted = settings.get("ckpt_path")
+        wanted = given.get("ckpt_path", settings.get("ckpt_path"))
         if wanted is None and subcommand == "fit":
             return None
-        if wanted in (None, "best", "last"):
-            folder = experiment_folder(
-                settings["trainer.default_root_dir"], settings.get("experiment", EXPERIMENT)
-            )
-            return newest_checkpoint(folder, wanted or "best")
-        return Path(wanted)
+        if wanted not in (None, "best", "last"):
+            return Path(wanted), read_checkpoint(Path(wanted))
+        trainer = settings.get("trainer")
+        root = trainer.get("default_root_dir") if isinstance(trainer, dict) else None
+        folder = experiment_folder(
+            given.get("trainer.default_root_dir", root),
+            given.get("experiment", settings.get("experiment", EXPERIMENT)),
+        )
+        path, checkpoint, refused = newest_checkpoint(folder, wanted or "best")
+        for problem in refused:
+            rank_zero_only(print)(f"Note: {problem.removeprefix('--ckpt_path ')} The next good one is used.")
+        return path, checkpoint
 
     def _parse_ckpt_path(self) -> None:
         """Lightning would put the model's hyperparameters of the checkpoint over the command line here."""
@@ -156,19 +170,14 @@ class CommandLine(LightningCLI):
         config = self.config_init[self.subcommand]
         if config.trainer.logger in (None, True):
             folder = experiment_folder(config.trainer.default_root_dir, config.experiment)
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                root = config.trainer.default_root_dir or RUNS
-                raise InputError(
-                    f"--trainer.default_root_dir {root}: cannot be written ({error.strerror})."
-                ) from error
             kwargs["logger"] = run_loggers(folder, str(self.subcommand))
         callbacks = config.trainer.callbacks or []
         callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
-        callbacks.append(config.forecast if self.subcommand == "predict" else StopAtSigterm())
+        callbacks.append(StopAtSignal())
+        if self.subcommand == "predict":
+            callbacks.append(config.forecast)
         if self.subcommand == "fit":
-            callbacks.append(DataSummary())
+            callbacks += [RandomState(), DataSummary()]
         has_bar = any(isinstance(callback, LightningProgressBar) for callback in callbacks)
         if config.trainer.enable_progress_bar is not False and not has_bar:
             callbacks.append(ProgressBar())
@@ -177,7 +186,7 @@ class CommandLine(LightningCLI):
                 callbacks.append(BestCheckpoint())
             callbacks.append(LastCheckpoint())
         return super().instantiate_trainer(
-            callbacks=callbacks, plugins=[*(config.trainer.plugins or []), WholeCheckpoints()], **kwargs
+            callbacks=callbacks, plugins=[*(config.trainer.plugins or []), AtomicCheckpoints()], **kwargs
         )
 
 
@@ -203,19 +212,29 @@ def with_file(words: list[str]) -> list[str]:
     return [subcommand, f"--experiment={name}", *source, *options, f"--data.series.path={path}"]
 
 
-def experiment_folder(root: str | None, experiment: str) -> Path:
-    """The folder of the runs of an experiment."""
-    return Path(root or RUNS) / experiment
+def given_options(words: list[str]) -> tuple[dict[str, str], dict[str, Any]]:
+    """The options that say which checkpoint is meant, and the contents of all configs, the later over the earlier."""
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    options.add_argument("-c", "--config", action="append", default=[])
+    for name in ("experiment", "ckpt_path", "trainer.default_root_dir"):
+        options.add_argument(f"--{name}")
+    try:
+        given = vars(options.parse_known_args(words)[0])
+    except argparse.ArgumentError as error:
+        raise InputError(str(error)) from error
+    settings: dict[str, Any] = {}
+    for config in map(Path, given.pop("config")):
+        settings |= read_config(config) if config.is_file() else {}
+    return {name: value for name, value in given.items() if value is not None}, settings
 
 
-def run_loggers(folder: Path, subcommand: str) -> list[Logger]:
-    """Loggers into a new folder ``<subcommand>_<number>``: CSV, and TensorBoard where it is installed."""
-    found = (re.fullmatch(rf"{subcommand}_(\d+)", path.name) for path in folder.glob(f"{subcommand}_*"))
-    version = f"{subcommand}_{max((int(number[1]) for number in found if number), default=-1) + 1}"
-    loggers: list[Logger] = [CSVLogger(folder.parent, name=folder.name, version=version)]
-    if find_spec("tensorboard") or find_spec("tensorboardX"):
-        loggers.append(TensorBoardLogger(folder.parent, name=folder.name, version=version))
-    return loggers
+def strings_in(value: Any) -> set[str]:
+    """All text in nested lists and mappings."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return set().union(*map(strings_in, value))
+    return {value} if isinstance(value, str) else set()
 
 
 def quieten() -> None:
@@ -238,10 +257,36 @@ def worth_saying(record: logging.LogRecord) -> bool:
 
 
 def run(args: Sequence[str] | None = None) -> None:
-    """Run the command line with ``args``, or those of the process; errors of the user end it with exit code 2."""
+    """Run the command line with ``args``, or those of the process.
+
+    Errors of the user, of the disk and of the memory end it with one line and exit code 2; a signal ends it
+    with 128 and its number.
+    """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a series class of the user's own
     quieten()
+    with stop_signals():
+        try:
+            _run(args)
+        except Stopped as stopped:
+            # Where a process that Lightning started ends with an error, it kills the first one, which may
+            # still be at work.
+            if os.environ.get("LOCAL_RANK", "0") != "0":
+                sys.exit(0)
+            ended = f"stopped by {STOPPED_BY[stopped.signal]}; what is complete is kept"
+            sys.stderr.write(f"\nrnn-lightning: {ended}.\n")
+            raise
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            message = one_line(error)
+            if message is None:
+                raise
+            sys.stderr.write(f"rnn-lightning: error: {message}\n")
+            sys.exit(2)
+
+
+def _run(args: Sequence[str] | None) -> None:
     options = {"allow_abbrev": False}
     try:
         CommandLine(
@@ -257,20 +302,59 @@ def run(args: Sequence[str] | None = None) -> None:
             },
             parser_class=Parser,
             parser_kwargs={"prog": "rnn-lightning", **options, **dict.fromkeys(SUBCOMMANDS, options)},
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=SaveConfig,
             auto_configure_optimizers=False,
         )
-    except (InputError, MisconfigurationException) as error:
-        message = str(error)
-        if re.search("No supported gpu backend|accelerator is not available", message):
-            message = f"--trainer.accelerator: there is no such device here ({message}): choose cpu, or auto."
-        sys.stderr.write(f"rnn-lightning: error: {message}\n")
-        sys.exit(2)
     except RuntimeError as error:
-        if any(name in str(error) for name in ("gloo", "NCCL")):
+        if is_lost(error):
             error.add_note(LOST_PROCESS)
         raise
-    except SIGTERMException:
-        # Where a process that Lightning started ends with an error, it kills the first one, which may still
-        # be at work.
-        sys.exit(143 if os.environ.get("LOCAL_RANK", "0") == "0" else 0)
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[None]:
+    """Signals that ask the process to stop end it by an exception, until the handlers of before come back."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    handle_stop_signals(stop_now)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            with contextlib.suppress(ValueError):  # not the main thread
+                signal.signal(number, handler)
+
+
+def one_line(error: Exception) -> str | None:
+    """What a user can do something about, in one line; None for a defect of the program, whose traceback is to be shown."""
+    message = str(error)
+    if isinstance(error, (InputError, MisconfigurationException)):
+        if re.search("No supported gpu backend|accelerator is not available", message):
+            return f"--trainer.accelerator: there is no such device here ({message}): choose cpu, or auto."
+        return message
+    if isinstance(error, MemoryError) or re.search("can't allocate memory|out of memory", message):
+        return (
+            "out of memory: lower --data.batch_size, --data.num_samples or --data.horizon, or give a large table "
+            "--data.series.scratch_folder. What is complete is kept."
+        )
+    cause = disk_error(error)
+    if cause is not None:
+        where = f" {os.fspath(cause.filename)!r}" if cause.filename else ""
+        return f"{os.strerror(cause.errno or 0)}:{where or ' the disk of the run'}. What is complete is kept."
+    stack = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if any(frame.f_code.co_name.lstrip("_").startswith(RESTORING) for frame in stack) and not is_lost(error):
+        return f"--ckpt_path: the checkpoint cannot be resumed ({type(error).__name__}: {message[:200]!r})."
+    return None
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether another process of the run cannot be reached."""
+    return any(name in str(error) for name in ("gloo", "NCCL"))
+
+
+def disk_error(error: BaseException | None) -> OSError | None:
+    """The error of the disk behind an exception: full, not to be written, or failing."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            return error
+        error = error.__cause__ or error.__context__
+    return None

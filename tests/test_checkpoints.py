@@ -11,41 +11,41 @@ import polars.selectors as cs
 import pytest
 import torch
 
-from rnn_lightning.callbacks import WholeCheckpoints
+from rnn_lightning.callbacks import AtomicCheckpoints
 from rnn_lightning.checkpoints import newest_checkpoint
 from rnn_lightning.errors import InputError
 
 KILLED_IN_MID_WRITE = """
 import os, signal, sys
 import torch
-from rnn_lightning.callbacks import WholeCheckpoints
+from rnn_lightning.callbacks import AtomicCheckpoints
 
 def replace(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 os.replace = replace
-WholeCheckpoints().save_checkpoint({"step": 2}, sys.argv[1])
+AtomicCheckpoints().save_checkpoint({"step": 2}, sys.argv[1])
 """
 
 
 def test_a_kill_in_the_middle_of_a_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    WholeCheckpoints().save_checkpoint({"step": 1}, path)
+    AtomicCheckpoints().save_checkpoint({"step": 1}, path)
     done = subprocess.run([sys.executable, "-c", KILLED_IN_MID_WRITE, str(path)], check=False)
     assert done.returncode == -9
     assert torch.load(path, weights_only=True) == {"step": 1}
-    WholeCheckpoints().save_checkpoint({"step": 3}, path)
+    AtomicCheckpoints().save_checkpoint({"step": 3}, path)
     assert torch.load(path, weights_only=True) == {"step": 3}
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_and_no_scrap(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    WholeCheckpoints().save_checkpoint({"step": 1}, path)
+    AtomicCheckpoints().save_checkpoint({"step": 1}, path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
         with pytest.raises((OSError, RuntimeError)):
-            WholeCheckpoints().save_checkpoint({"weights": torch.zeros(1_000_000)}, path)
+            AtomicCheckpoints().save_checkpoint({"weights": torch.zeros(1_000_000)}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert torch.load(path, weights_only=True) == {"step": 1}
@@ -58,14 +58,33 @@ def test_the_newest_checkpoint_is_found_by_time(tmp_path: Path) -> None:
     ):
         newest_checkpoint(tmp_path, "best")
     for seconds, number in enumerate((2, 10, 9)):
-        folder = tmp_path / f"fit_{number}/checkpoints"
-        folder.mkdir(parents=True)
-        (folder / "last.ckpt").touch()
-        os.utime(folder / "last.ckpt", (seconds, seconds))
-    assert newest_checkpoint(tmp_path, "best").parts[-3] == "fit_9"
-    (tmp_path / "fit_2/checkpoints/best.ckpt").touch()
-    assert newest_checkpoint(tmp_path, "best").parts[-3:] == ("fit_2", "checkpoints", "best.ckpt")
-    assert newest_checkpoint(tmp_path, "last").parts[-3] == "fit_9"
+        written(tmp_path / f"fit_{number}/checkpoints/last.ckpt", seconds)
+    assert newest_checkpoint(tmp_path, "best")[0].parts[-3] == "fit_9"
+    written(tmp_path / "fit_2/checkpoints/best.ckpt", 5)
+    assert newest_checkpoint(tmp_path, "best")[0].parts[-3:] == ("fit_2", "checkpoints", "best.ckpt")
+    assert newest_checkpoint(tmp_path, "last")[0].parts[-3] == "fit_9"
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_and_named(tmp_path: Path) -> None:
+    for number in (0, 1):
+        for name in ("best", "last"):
+            written(tmp_path / f"fit_{number}/checkpoints/{name}.ckpt", number)
+    best, last = (tmp_path / f"fit_1/checkpoints/{name}.ckpt" for name in ("best", "last"))
+    best.write_bytes(best.read_bytes()[:-100])
+    path, _, refused = newest_checkpoint(tmp_path, "best")
+    assert path == last
+    assert len(refused) == 1
+    assert str(best) in refused[0]
+    last.write_bytes(b"")
+    path, _, refused = newest_checkpoint(tmp_path, "best")
+    assert path == tmp_path / "fit_0/checkpoints/best.ckpt"
+    assert len(refused) == 2
+
+
+def written(path: Path, seconds: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"rnn_lightning_version": "0.1.0", "state_dict": {"weight": torch.zeros(9)}}, path)
+    os.utime(path, (seconds, seconds))
 
 
 @pytest.mark.parametrize("name", ["sine", "table"])

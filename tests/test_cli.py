@@ -241,7 +241,10 @@ def test_a_series_of_the_users_own_file(rnn_lightning: Call, capsys: pytest.Capt
         "        return SeriesData.from_equal(self.height * (torch.arange(200.0) // 5).view(1, -1, 1))\n"
     )
     rnn_lightning("fit", *SHORT, "--data.series=my_series.Steps", "--data.series.height=2")
-    rnn_lightning("predict")
+    error = error_of(rnn_lightning, capsys, "predict")
+    assert "names the class 'my_series.Steps', which is no part of rnn-lightning" in error
+    assert "If you trust it, say so: --data.series my_series.Steps" in error
+    rnn_lightning("predict", "--data.series=my_series.Steps")
     assert saved_config("runs/default/predict_0")["data"]["series"]["init_args"] == {"height": 2.0}
     capsys.readouterr()
     with pytest.raises(SystemExit):

@@ -1,14 +1,14 @@
 """The forecast file: from what the devices wrote to one table in the order of the series."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from rnn_lightning.data import SeriesData
 from rnn_lightning.errors import InputError
+from rnn_lightning.files import atomic_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -136,16 +136,11 @@ def write_table(
         for piece in pieces
         for frame in [forecast_frame(data, piece, table.rows(piece.start, piece.stop), levels, num_paths)]
     )
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with atomic_file(path) as file:
         if parquet:
-            _write_parquet(temporary, frames)
+            _write_parquet(Path(file.name), frames)
         else:
-            _write_csv(temporary, frames, data.table_format.separator)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+            _write_csv(file, frames, data.table_format.separator)
 
 
 def _types(data: SeriesData, levels: Sequence[int], num_paths: int) -> dict[Any, Any]:
@@ -173,10 +168,9 @@ def _cast(column: "pl.Series", types: Mapping[str, Any], time_format: str | None
     return column.cast(wanted)
 
 
-def _write_csv(path: Path, frames: Iterator["pl.DataFrame"], separator: str) -> None:
-    with path.open("wb") as file:
-        for number, frame in enumerate(frames):
-            frame.write_csv(file, include_header=number == 0, separator=separator)
+def _write_csv(file: BinaryIO, frames: Iterator["pl.DataFrame"], separator: str) -> None:
+    for number, frame in enumerate(frames):
+        frame.write_csv(file, include_header=number == 0, separator=separator)
 
 
 def _write_parquet(path: Path, frames: Iterator["pl.DataFrame"]) -> None:

@@ -13,6 +13,7 @@ from rnn_lightning.data import SeriesData
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.summary import remarks
 from rnn_lightning.errors import InputError
+from rnn_lightning.files import SCRATCH, ScratchArray
 from rnn_lightning.forecaster import Forecast
 from rnn_lightning.output.forecast_file import (
     PIECE_ROWS,
@@ -102,11 +103,10 @@ class ForecastWriter(L.Callback):
         num_columns = 1 + len(self.quantiles) + self.num_paths
         shape = (num_mine, datamodule.horizon, len(data.features), num_columns)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.scratch = [self.folder / f".forecast-{rank}.npy" for rank in range(trainer.world_size)]
+        self.scratch = [self.folder / SCRATCH.format(rank) for rank in range(trainer.world_size)]
         # A file for each device: machines that write into the same block of a file on a network disk lose
         # rows.
-        self.share = np.lib.format.open_memmap(self.scratch[trainer.global_rank], "w+", np.float32, shape)
-        self.share[:] = np.nan
+        self.share = ScratchArray(self.scratch[trainer.global_rank], shape)
         self.parent = os.getppid()
         if trainer.is_global_zero:
             for remark in remarks(data):
@@ -126,7 +126,7 @@ class ForecastWriter(L.Callback):
                 "the process that started this one has ended: no one is left to put the forecasts together."
             )
         # Series i is the row i // world_size of device i % world_size, see BatchLoader.
-        self.share[outputs.series_index.cpu().numpy() // trainer.world_size] = self._values(outputs)
+        self.share.values[outputs.series_index.cpu().numpy() // trainer.world_size] = self._values(outputs)
 
     def _columns(self, data: SeriesData) -> list[str]:
         return value_columns(data.features, self.used_levels, self.num_paths)
@@ -143,10 +143,20 @@ class ForecastWriter(L.Callback):
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.share.flush()
-        del self.share
         trainer.strategy.barrier("forecasts written")
-        if not trainer.is_global_zero:
-            return
+        if trainer.is_global_zero:
+            self._put_together(trainer)
+        self.share.close()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        if hasattr(self, "share"):
+            self.share.close()
+            self.scratch[trainer.global_rank].unlink(missing_ok=True)
+
+    def _put_together(self, trainer: L.Trainer) -> None:
+        """The table and the picture, from what all devices wrote."""
         data = _sequence_datamodule(trainer).data
         table = ForecastTable(self.scratch)
         written = [self.folder / f"forecast.{self.format}"]

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnn_lightning.errors import InputError
+from rnn_lightning.files import atomic_file
 from rnn_lightning.output.dates import show_dates
 from rnn_lightning.output.panels import Panel, as_polars, features_of, read_panels, with_stamps
 from rnn_lightning.output.style import (
@@ -133,7 +134,8 @@ def save_picture(figure: Figure, path: Path) -> None:
         warnings.filterwarnings(
             "ignore", "Glyph .* missing from|Matplotlib currently does not support", UserWarning
         )
-        figure.savefig(path)
+        with atomic_file(path) as file:
+            figure.savefig(file, format=path.suffix[1:])
 
 
 def _read(

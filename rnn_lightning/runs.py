@@ -1,0 +1,111 @@
+"""Run folders, one for each run, and what writes into them: loggers and the config."""
+
+import contextlib
+import re
+from collections.abc import Callable
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from rnn_lightning.errors import InputError
+from rnn_lightning.files import atomic_file, remove_abandoned
+
+RUNS = "runs"
+
+
+def experiment_folder(root: str | None, experiment: str) -> Path:
+    """The folder of the runs of an experiment."""
+    return Path(root or RUNS) / experiment
+
+
+class RunFolder:
+    """A new folder ``<subcommand>_<number>`` of an experiment, made when its name is first asked for.
+
+    The number follows the highest that is there. Two runs that start at one instant get two folders: making a
+    folder fails where another run was faster, and the next number is taken. Of several processes the first
+    one makes it, and tells the others (``Trainer.log_dir``).
+
+    Args:
+        experiment: the folder of the experiment.
+        subcommand: the subcommand.
+
+    Raises:
+        InputError: if the folder cannot be written.
+    """
+
+    def __init__(self, experiment: Path, subcommand: str) -> None:
+        self.experiment, self.subcommand = experiment, subcommand
+
+    @cached_property
+    def name(self) -> str:
+        if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+            return ""
+        try:
+            self.experiment.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(self.experiment)
+            found = (
+                re.fullmatch(rf"{self.subcommand}_(\d+)", path.name) for path in self.experiment.iterdir()
+            )
+            number = max((int(match[1]) for match in found if match), default=-1) + 1
+            while True:
+                with contextlib.suppress(FileExistsError):
+                    name = f"{self.subcommand}_{number}"
+                    (self.experiment / name).mkdir()
+                    return name
+                number += 1
+        except OSError as error:
+            raise InputError(
+                f"--trainer.default_root_dir {self.experiment.parent}: cannot be written ({error.strerror})."
+            ) from error
+
+
+class RunCSVLogger(CSVLogger):
+    """Logs into a run folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(folder.experiment.parent, folder.experiment.name)
+        self.folder = folder
+
+    @property
+    def version(self) -> str:
+        return self.folder.name
+
+
+class RunTensorBoardLogger(TensorBoardLogger):
+    """Logs into a run folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(folder.experiment.parent, folder.experiment.name)
+        self.folder = folder
+
+    @property
+    def version(self) -> str:
+        return self.folder.name
+
+
+def run_loggers(experiment: Path, subcommand: str) -> list[Logger]:
+    """Loggers into a new run folder: CSV, and TensorBoard where it is installed."""
+    folder = RunFolder(experiment, subcommand)
+    kinds: list[Callable[[RunFolder], Logger]] = [RunCSVLogger]
+    if find_spec("tensorboard") or find_spec("tensorboardX"):
+        kinds.append(RunTensorBoardLogger)
+    return [kind(folder) for kind in kinds]
+
+
+class SaveConfig(SaveConfigCallback):
+    """Keeps the config of a run in its folder, as ``config.yaml``."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        folder = trainer.log_dir  # asks all devices
+        if trainer.is_global_zero and folder is not None and not self.already_saved:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            text: Any = self.parser.dump(self.config, skip_none=False)
+            with atomic_file(Path(folder, self.config_filename)) as file:
+                file.write(text.encode())
+        self.already_saved = True
