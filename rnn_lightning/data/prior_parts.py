@@ -1,7 +1,7 @@
 """The parts that series of the prior are made of: random levels, trends, events, seasons and noise.
 
-Each function draws one part for a batch of series from a generator, ``(series, step)``, in no particular unit: who puts
-the parts together standardises them first. Nothing loops over steps.
+Each function draws one part for a batch of series from a generator, ``(series, step)``, in no particular unit:
+who puts the parts together standardises them first. Nothing loops over steps.
 """
 
 import math
@@ -78,7 +78,7 @@ def stationary(rng: Generator, batch: int, length: int) -> Array:
 
 
 def cycle(rng: Generator, batch: int, length: int) -> Array:
-    """A damped rotation kept up by noise: swings without a calendar, of 4 steps up to more than the series."""
+    """A damped rotation kept up by noise: swings of 4 steps up to more than the series."""
     period = log_uniform(rng, 4, max(8, 1.5 * length), batch)
     rotation = np.exp(2j * np.pi / period - 1 / (period * log_uniform(rng, 0.3, 20, batch)))
     swing = autoregress(normal(rng, batch, length).astype(np.complex64), rotation.astype(np.complex64))
