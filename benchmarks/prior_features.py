@@ -2,9 +2,9 @@
 
     python benchmarks/prior_features.py FOLDER [--output RESULTS.md] [--picture docs/prior.png]
 
-``FOLDER`` holds tables ``NAME.csv`` of ``unique_id, ds, y`` and a ``meta.json`` with the season and the horizon
-of each name. Every table is cut into windows as long as a context and a horizon of pretraining, and 2,000 series
-of the same season and length are drawn beside it.
+``FOLDER`` holds tables ``NAME.csv`` of ``unique_id, ds, y`` and a ``meta.json`` with the season and the
+horizon of each name. Every table is cut into windows as long as a context and a horizon of pretraining, and
+2,000 series of the same season and length are drawn beside it.
 """
 
 import argparse
@@ -189,10 +189,10 @@ HEADER = f"""# The prior beside real tables
 
 Command: `python benchmarks/prior_features.py FOLDER`, NumPy {np.__version__}
 
-A cell is the share of {NUM_DRAWN:,} drawn series, in percent, whose feature is below the median of the table:
-50 is the middle of the prior. Bold: outside 5 to 95. A season that explains less than {LEAST_STRENGTH} of the
-variance that is left without the trend counts as none, as in a fit. An empty cell: the feature needs a season,
-or more seasons than the table has.
+A cell is the share of {NUM_DRAWN:,} drawn series, in percent, whose feature is below the median of the
+table: 50 is the middle of the prior. Bold: outside 5 to 95. A season that explains less than
+{LEAST_STRENGTH} of the variance that is left without the trend counts as none, as in a fit. An empty cell:
+the feature needs a season, or more seasons than the table has.
 """
 
 

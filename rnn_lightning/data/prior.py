@@ -1,10 +1,11 @@
 """The prior of pretraining: random series as business, economics, nature and counting could give them.
 
 A series is a sum of parts of random strength - levels, trends, events, a season, noise - in one of several
-forms: as it is, exponential, with a season that grows with the level, cut off at zero, as counts. Every part is
-centred and has a standard deviation of one over the series before its strength is drawn, so strengths mean the
-same for 15 steps and for 1,500, for quarters and for half-hours. Probabilities and strengths were chosen by the
-features of real tables, ``benchmarks/prior_features.py``. Sines, random values and lines are corners of it.
+forms: as it is, exponential, with a season that grows with the level, cut off at zero, as counts. Every
+part is centred and has a standard deviation of one over the series before its strength is drawn, so
+strengths mean the same for 15 steps and for 1,500, for quarters and for half-hours. Probabilities and
+strengths were chosen by the features of real tables, ``benchmarks/prior_features.py``. Sines, random values
+and lines are corners of it.
 """
 
 import math

@@ -1,7 +1,7 @@
 """The parts that series of the prior are made of: random levels, trends, events, seasons and noise.
 
-Each function draws one part for a batch of series from a generator, ``(series, step)``, in no particular unit:
-who puts the parts together standardises them first. Nothing loops over steps.
+Each function draws one part for a batch of series from a generator, ``(series, step)``, in no particular
+unit: who puts the parts together standardises them first. Nothing loops over steps.
 """
 
 import math
