@@ -5,7 +5,7 @@ from rnn_lightning.data.prior import PriorSeries
 from rnn_lightning.data.series import Series, SeriesData, calendar_covariates
 from rnn_lightning.data.synthetic import LinearSeries, RandomSeries, SineSeries
 from rnn_lightning.data.table.table import TableSeries
-from rnn_lightning.data.table.times import CALENDAR, TimeIndex, calendar_codes
+from rnn_lightning.data.times import CALENDAR, TimeIndex, calendar_codes
 
 __all__ = [
     "CALENDAR",

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnn_lightning.data.precision import Precision
 from rnn_lightning.data.series import PIECE_ROWS, Series, SeriesData
 from rnn_lightning.data.storage import FileArray
-from rnn_lightning.data.table.times import TimeIndex
+from rnn_lightning.data.times import TimeIndex
 from rnn_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,14 +116,9 @@ def known_lengths(values: Any, num_series: int, length: int, name: str) -> Tenso
 
 
 def require_digits(rows: np.ndarray, name: str) -> None:
-    """Refuse numbers whose changes drown in the rounding of float32, by the first ones."""
-    from rnn_lightning.data.table.rows import Precision
-
-    if rows.dtype == np.float32:
-        return
+    """Refuse numbers that float32 cannot hold, by the first ones."""
     for feature in range(rows.shape[1]):
-        precision = Precision(f"column {feature}")
-        values = rows[:, feature].astype(np.float64)
-        with np.errstate(over="ignore"):
-            precision.add(values, values.astype(np.float32), name)
+        precision = Precision(str(feature))
+        values = rows[:, feature]
+        precision.add(values if values.dtype == np.float32 else values.astype(np.float64), name)
         precision.require()

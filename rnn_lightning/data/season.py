@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from rnn_lightning.data.series import SeriesData
-from rnn_lightning.data.table.times import DAY, Interval
+from rnn_lightning.data.times import DAY, Interval
 from rnn_lightning.errors import InputError
 
 NUM_LOOKED_AT = 100

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from rnn_lightning.data.storage import FileArray
-from rnn_lightning.data.table.times import CALENDAR, TimeIndex, calendar_codes
+from rnn_lightning.data.times import CALENDAR, TimeIndex, calendar_codes
 from rnn_lightning.errors import InputError
 
 if TYPE_CHECKING:

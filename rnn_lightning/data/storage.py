@@ -1,6 +1,9 @@
-"""Arrays larger than memory: kept in a file, read a piece at a time."""
+"""Arrays larger than memory: kept in a file, written and read a piece at a time."""
 
 import mmap
+import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnn_lightning.errors import InputError
+
 RELEASE_BYTES = 2**28
-"""A process gives mapped pages back when it has touched about this many bytes of them: they would count as its memory."""
+"""A process unmaps pages when it has touched about this many bytes of them: they would count as its memory."""
 
 BYTES_PER_PIECE = 2**21
-"""What reading one piece, such as a window, may map beside its own bytes: the system maps whole blocks around an access."""
+"""What reading one piece, such as a window, may map beside its own bytes: the system maps whole blocks around
+an access."""
 
 
 class FileArray:
@@ -34,9 +40,11 @@ class FileArray:
         self, path: Path, dtype: str, shape: tuple[int, int], offset: int = 0, scratch: bool = False
     ) -> None:
         self.path, self.dtype, self.shape, self.offset, self.scratch = path, dtype, shape, offset, scratch
-        # Copy on write: read only for the file, writable for torch, which would warn otherwise.
-        self._map = np.memmap(path, dtype, "c", offset, shape)
-        self._tensor = torch.from_numpy(self._map)
+        with path.open("rb") as file:
+            # Copy on write: read only for the file, writable for torch, which would warn otherwise.
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        numbers = np.frombuffer(self._map, dtype, shape[0] * shape[1], offset)
+        self._tensor = torch.from_numpy(numbers.reshape(shape))
         self._touched = 0
 
     def __len__(self) -> int:
@@ -47,9 +55,9 @@ class FileArray:
         chosen = self._tensor[index]
         chosen = chosen.clone() if chosen.dtype in (torch.float32, torch.uint8) else chosen.float()
         num_pieces = len(index) if isinstance(index, Tensor) and index.ndim else 1
-        self._touched += chosen.numel() * self._map.itemsize + num_pieces * BYTES_PER_PIECE
+        self._touched += chosen.numel() * self._tensor.element_size() + num_pieces * BYTES_PER_PIECE
         if self._touched > RELEASE_BYTES:
-            self._map._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+            self._map.madvise(mmap.MADV_DONTNEED)
             self._touched = 0
         return chosen
 
@@ -60,3 +68,60 @@ class FileArray:
         """Remove a scratch file; it stays readable where it is mapped."""
         if self.scratch:
             self.path.unlink(missing_ok=True)
+
+
+class Buffer:
+    """An array ``(row, column)`` to be filled, in memory or in a file.
+
+    Args:
+        shape: of the array.
+        dtype: NumPy name of the type of its numbers.
+        folder: for the file; None for memory.
+
+    Attributes:
+        array: to be written to.
+
+    Raises:
+        InputError: if the disk has no room for the file.
+    """
+
+    def __init__(self, shape: tuple[int, int], dtype: str, folder: Path | None) -> None:
+        self.shape, self.dtype, self._path = shape, dtype, Path()
+        self._map: mmap.mmap | None = None
+        num_bytes = shape[0] * shape[1] * np.dtype(dtype).itemsize
+        if folder is None or num_bytes == 0:
+            self.array = np.empty(shape, dtype)
+            return
+        with tempfile.NamedTemporaryFile(prefix="rnn-lightning-", dir=folder, delete=False) as file:
+            self._path = Path(file.name)
+            try:
+                os.posix_fallocate(
+                    file.fileno(), 0, num_bytes
+                )  # a full disk is an error now, not a crash later
+            except OSError as error:
+                self.discard()
+                free = shutil.disk_usage(folder).free / 2**30
+                raise InputError(
+                    f"--data.series.scratch_folder {folder}: a file of {num_bytes / 2**30:.3g} GiB cannot be written "
+                    f"({error.strerror}; {free:.3g} GiB are free)."
+                ) from error
+            self._map = mmap.mmap(file.fileno(), num_bytes)
+        self.array = np.frombuffer(self._map, dtype).reshape(shape)
+
+    def release(self) -> None:
+        """Unmap the pages that were written; they stay in the file."""
+        if self._map is not None:
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+    def finish(self) -> Tensor | FileArray | None:
+        """The array as series hold it; None without columns."""
+        if self.shape[1] == 0:
+            return None
+        if self._map is None:
+            return torch.from_numpy(self.array)
+        return FileArray(self._path, self.dtype, self.shape, scratch=True)
+
+    def discard(self) -> None:
+        """Remove the file."""
+        if self._path.name:
+            self._path.unlink(missing_ok=True)

@@ -16,8 +16,7 @@ from rnn_lightning.data import (
     calendar_codes,
     calendar_covariates,
 )
-from rnn_lightning.data.table.intervals import Clock, find_intervals
-from rnn_lightning.data.table.times import Interval
+from rnn_lightning.data.times import Interval
 from rnn_lightning.errors import InputError
 
 quick = settings(derandomize=True, deadline=None, max_examples=40)
@@ -150,8 +149,11 @@ def test_the_interval_that_is_found_has_all_stamps_on_its_grid(
         return
     stamps = TimeIndex(starts, [f"{size}{unit}"]).stamp_series([0], [1], len(kept))
     stamps = stamps.filter(pl.Series([True, True, *kept[2:]])).unique(maintain_order=True)
-    clock = Clock.of(stamps)
-    interval = find_intervals(clock, np.array([0, len(stamps)])).written(clock.day)[0]
+    interval = (
+        TableSeries(pl.DataFrame({"ds": stamps, "y": 1.0}, schema_overrides={"y": pl.Float64}))
+        .load()
+        .times.intervals[0]
+    )
     grid = TimeIndex(stamps[:1], [interval]).stamp_series([0], [0], 20_000 if unit == "bd" else 4000)
     local = grid.dt.replace_time_zone(None)
     assert set(stamps.dt.replace_time_zone(None)) <= set(local)

@@ -1,252 +1,119 @@
-"""From files and frames to pieces of a table: some rows at a time, only the columns in use, as they are written."""
+"""Files and frames: found, checked for their columns, and read batch by batch."""
 
-import contextlib
 import csv
 import glob
 import gzip
-import zlib
-from collections.abc import Generator, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from rnn_lightning.data.table.frames import PIECE_ROWS, Frame, Piece, from_pandas
-from rnn_lightning.errors import InputError
+import polars as pl
 
-if TYPE_CHECKING:
-    import polars as pl
-
-PIECE_BYTES = 2**24
-"""Bytes of a CSV file that are read together; a longer line is refused."""
+from rnn_lightning.data.table.frames import from_pandas
+from rnn_lightning.errors import InputError, quoted
 
 TAB_ENDINGS = (".tsv", ".tsv.gz", ".tsv.zst")
 TEXT_ENDINGS = (".csv", ".csv.gz", ".csv.zst", *TAB_ENDINGS)
 PARQUET_ENDINGS = (".parquet", ".pq")
+OTHER_FORMATS = {
+    b"PAR1": "a Parquet file: name it .parquet",
+    b"PK\x03\x04": "a zip archive, such as an Excel file: save the table as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel file: save the table as CSV",
+    b"\xff\xfe": "UTF-16 text: save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text: save it as UTF-8",
+}
+"""What a file is that begins with these bytes and is no CSV file."""
+
+BATCH_ROWS = 2**17
+NAMED_COLUMNS = 30
+"""So many columns of a table are listed in a message."""
 
 
-class TextFile(NamedTuple):
-    """A CSV file, plain or compressed by gzip or zstd."""
+class Table(NamedTuple):
+    """A file or a frame.
 
-    name: str
-    separator: str
-
-    def columns(self) -> list[str]:
-        """The names in the header."""
-        blocks = self._blocks()
-        try:
-            first = next(blocks, b"")
-        finally:
-            blocks.close()
-        if not first:
-            raise InputError(f"--data.series.path {self.name}: not a readable CSV file (it is empty).")
-        return self._header(first)[0]
-
-    def num_rows(self) -> None:
-        """Not known before all is read."""
-        return
-
-    def pieces(self, chosen: Sequence[str], file: int) -> Iterator[Piece]:
-        """The ``chosen`` columns as text, some megabytes at a time."""
-        names: list[str] = []
-        header, first_row = b"", 0
-        for block in self._blocks():
-            if not names:
-                names, header = self._header(block)
-                block = block[len(header) :]
-                header = header if header.endswith(b"\n") else header + b"\n"
-            frame = self._parsed(
-                header + block, [names.index(name) for name in chosen], len(names), first_row
-            )
-            yield Piece(frame.rename(dict(zip(frame.columns, chosen, strict=True))), file, first_row)
-            first_row += frame.height
-
-    def _header(self, block: bytes) -> tuple[list[str], bytes]:
-        line = block[: block.find(b"\n") + 1] or block
-        text = line.decode().removeprefix("\ufeff").rstrip("\r\n")
-        if not text.strip():
-            raise InputError(f"--data.series.path {self.name}: its first line is empty: it has no header.")
-        try:
-            return next(csv.reader([text], delimiter=self.separator), []), line
-        except csv.Error as error:
-            raise InputError(
-                f"--data.series.path {self.name}: its first line is no header ({error})."
-            ) from error
-
-    def _parsed(self, text: bytes, indices: list[int], num_columns: int, first_row: int) -> "pl.DataFrame":
-        import polars as pl
-
-        order = sorted(indices)
-        try:
-            frame = pl.read_csv(text, separator=self.separator, infer_schema=False, columns=order)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            lines = text.decode().splitlines()
-            with contextlib.suppress(csv.Error):
-                for row, cells in enumerate(csv.reader(lines[1:], delimiter=self.separator), first_row + 1):
-                    if len(cells) > num_columns:
-                        raise InputError(
-                            f"{self.name}: data row {row} has {len(cells)} cells, and the header has {num_columns}: put "
-                            "text that holds the separator into quotes, or set --data.series.separator."
-                        ) from error
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"--data.series.path {self.name}: not a readable CSV file ({reason})."
-            ) from error
-        return frame.select([frame.columns[order.index(index)] for index in indices])
-
-    def _blocks(self) -> Generator[bytes, None, None]:
-        """Whole lines of UTF-8, some megabytes at a time."""
-        rest, lines = b"", 1
-        try:
-            with self._open() as file:
-                while new := file.read(PIECE_BYTES):
-                    block = rest + new
-                    end = line_end(block)
-                    if end == 0 and len(block) >= PIECE_BYTES:
-                        raise InputError(
-                            f"{self.name}: line {lines} is longer than {PIECE_BYTES >> 20} MB, or has a quote that is not "
-                            "closed: is it a CSV file?"
-                        )
-                    rest = block[end:]
-                    if end:
-                        yield self._text(block[:end], lines)
-                    lines += block.count(b"\n", 0, end)
-                if rest:
-                    yield self._text(rest, lines)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"--data.series.path {self.name}: cannot be read ({error}).") from error
-
-    def _open(self) -> IO[bytes]:
-        if self.name.endswith(".gz"):
-            return gzip.open(self.name)  # type: ignore[return-value]
-        if self.name.endswith(".zst"):
-            return open_zstd(self.name)
-        return Path(self.name).open("rb")
-
-    def _text(self, block: bytes, first_line: int) -> bytes:
-        """The block, after a check that it is text."""
-        if block[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise InputError(f"{self.name} is UTF-16 text: save it as UTF-8.")
-        if block[:4] == b"PAR1":
-            raise InputError(f"{self.name} is a Parquet file: name it .parquet.")
-        if b"\0" in block:
-            line = first_line + block.count(b"\n", 0, block.index(b"\0"))
-            raise InputError(
-                f"{self.name}: line {line} holds a zero byte: it is no CSV file, or a damaged one."
-            )
-        try:
-            block.decode()
-        except UnicodeDecodeError as error:
-            line = first_line + block.count(b"\n", 0, error.start)
-            raise InputError(
-                f"{self.name}: line {line} is not UTF-8 text (byte {block[error.start : error.start + 1]!r}): it is no CSV "
-                "file, or save it as UTF-8."
-            ) from error
-        return block
-
-
-def line_end(block: bytes) -> int:
-    """One past the last newline of ``block`` that is not inside quotes; 0 if there is none."""
-    end = block.rfind(b"\n") + 1
-    inside = block.count(b'"', 0, end) % 2
-    while end and inside:
-        previous = block.rfind(b"\n", 0, end - 1) + 1
-        inside ^= block.count(b'"', previous, end) % 2
-        end = previous
-    return end
-
-
-def open_zstd(name: str) -> IO[bytes]:
-    """Decompress a file with what is there: Python from 3.14 on, or polars, in memory."""
-    import importlib
-    import io
-
-    import polars as pl
-
-    try:
-        return importlib.import_module("compression.zstd").open(name)
-    except ImportError:
-        pass
-    try:  # each line as one cell: the separator is a byte that text does not hold
-        lines = pl.read_csv(
-            name, has_header=False, separator="\x01", quote_char=None, infer_schema=False, columns=[0]
-        )
-    except pl.exceptions.NoDataError:
-        return io.BytesIO()
-    except pl.exceptions.PolarsError as error:
-        raise OSError(str(error).splitlines()[0]) from error
-    buffer = io.BytesIO()
-    lines.write_csv(buffer, include_header=False, quote_style="never", separator="\x01")
-    buffer.seek(0)
-    return buffer
-
-
-class ParquetFile(NamedTuple):
-    """A Parquet file."""
+    Attributes:
+        name: of the file, for messages.
+        frame: its rows; those of CSV files as text.
+        separator: between two columns of a CSV file; None for other kinds.
+    """
 
     name: str
+    frame: pl.LazyFrame
+    separator: str | None = None
 
     def columns(self) -> list[str]:
         """The names of its columns."""
-        return list(self._schema())
-
-    def num_rows(self) -> int:
-        """The number of rows that its metadata tells."""
-        import polars as pl
-
-        self._schema()
-        return int(pl.scan_parquet(self.name, glob=False).select(pl.len()).collect().item())
-
-    def pieces(self, chosen: Sequence[str], file: int) -> Iterator[Piece]:
-        """The ``chosen`` columns, some rows at a time."""
-        import polars as pl
-
-        for first_row in range(0, self.num_rows(), PIECE_ROWS):
-            rows = pl.scan_parquet(self.name, glob=False).select(chosen).slice(first_row, PIECE_ROWS)
-            try:
-                yield Piece(rows.collect(), file, first_row)
-            except (pl.exceptions.PolarsError, OSError) as error:
-                raise self._damaged(error) from error
-
-    def _schema(self) -> dict[str, Any]:
-        import polars as pl
-
         try:
-            return dict(pl.scan_parquet(self.name, glob=False).collect_schema())
+            return self.frame.collect_schema().names()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._damaged(error) from error
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """The chosen columns, some rows at a time, in the order of the file."""
+        try:
+            yield from self.frame.select(columns).collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> InputError:
-        reason = (str(error).splitlines() or ["?"])[0]
-        return InputError(f"--data.series.path {self.name}: not a readable Parquet file ({reason}).")
+        if self.separator is None:
+            return InputError(
+                f"--data.series.path {self.name}: not a readable Parquet file ({reason(error)})."
+            )
+        wrong = wrong_row(self.name, self.separator) or f"not a readable CSV file ({reason(error)})"
+        return InputError(f"--data.series.path {self.name}: {wrong}.")
 
 
-Source = TextFile | ParquetFile | Frame
+def reason(error: Exception) -> str:
+    """What a library says, without its hints for programmers."""
+    return (str(error).splitlines() or ["no reason given"])[0][:200]
 
 
-def find_sources(path: Any, separator: str | None, wanted: Sequence[str]) -> list[Source]:
+def wrong_row(name: str, separator: str) -> str | None:
+    """Why a CSV file cannot be read, if Python's own reader finds the row."""
+    row, width = 0, 0
+    opened = gzip.open(name, "rt", newline="") if name.endswith(".gz") else Path(name).open(newline="")  # noqa: SIM115
+    try:
+        with opened as file:
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            width = len(next(reader, []))
+            for row, cells in enumerate(reader, 1):
+                if len(cells) > width:
+                    return (
+                        f"data row {row} has {len(cells)} cells, and the header has {width}: put text that holds the "
+                        "separator into quotes, or set --data.series.separator"
+                    )
+    except csv.Error as error:
+        if width and ("unexpected end" in str(error) or "field larger" in str(error)):
+            return f"data row {row + 1} has a quote that is not closed"
+    except (OSError, EOFError, UnicodeError):
+        pass
+    return None
+
+
+def find_tables(path: Any, separator: str | None, wanted: Sequence[str]) -> list[Table]:
     """The frame, the file, or the files of a folder or a glob, sorted by name.
 
     Args:
         path: as ``TableSeries`` takes it.
-        separator: character between two columns of a CSV file; None for a comma, or a tab in files that are
-        named .tsv.
+        separator: between two columns of a CSV file; None for a comma, or a tab in files that are named .tsv.
         wanted: names of the columns in use.
 
     Raises:
         InputError: if there is none, or they are of different kinds.
     """
-    import polars as pl
-
     if isinstance(path, pl.DataFrame):
-        return [Frame(path)]
+        return [Table("the DataFrame", path.lazy())]
     if any(
         kind.__name__ == "DataFrame" and kind.__module__.split(".")[0] == "pandas"
         for kind in type(path).__mro__
     ):
-        return [Frame(from_pandas(path, wanted))]
+        return [Table("the DataFrame", from_pandas(path, wanted).lazy())]
     if not isinstance(path, str | Path):
-        raise InputError(
-            f"--data.series.path is a {type(path).__name__}: give a path or a polars or pandas DataFrame."
-        )
+        kind = type(path).__name__
+        raise InputError(f"--data.series.path is a {kind}: give a path or a polars or pandas DataFrame.")
     names = file_names(str(path))
     parquet = [name for name in names if name.endswith(PARQUET_ENDINGS)]
     if parquet and len(parquet) < len(names):
@@ -255,8 +122,8 @@ def find_sources(path: Any, separator: str | None, wanted: Sequence[str]) -> lis
             f"--data.series.path {path}: holds {parquet[0]} and {other}: choose one kind, such as *.parquet."
         )
     if parquet:
-        return [ParquetFile(name) for name in names]
-    return [TextFile(name, separator or ("\t" if name.endswith(TAB_ENDINGS) else ",")) for name in names]
+        return [Table(name, pl.scan_parquet(name, glob=False)) for name in names]
+    return [text_table(name, separator or ("\t" if name.endswith(TAB_ENDINGS) else ",")) for name in names]
 
 
 def file_names(path: str) -> list[str]:
@@ -274,6 +141,10 @@ def file_names(path: str) -> list[str]:
                 f"--data.series.path {path}: a folder without files that end in {', '.join(endings)}."
             )
         return names
+    if place.exists():
+        raise InputError(
+            f"--data.series.path {path}: a device or pipe can be read only once: save it to a file first."
+        )
     names = sorted(name for name in glob.glob(path, recursive=True) if Path(name).is_file())  # noqa: PTH207
     if not names:
         wildcard = any(sign in path for sign in "*?[")
@@ -281,10 +152,48 @@ def file_names(path: str) -> list[str]:
     return names
 
 
-def file_ids(sources: Sequence[Source]) -> list[str]:
-    """Ids of series that are a file each: their names without folder and ending, or where these are not unique, with."""
-    names = [source.name for source in sources]
-    stems = [
-        "series" if isinstance(source, Frame) else Path(source.name).name.split(".")[0] for source in sources
-    ]
+def text_table(name: str, separator: str) -> Table:
+    """A CSV file, plain or compressed."""
+    try:
+        with Path(name).open("rb") as file:
+            begin = file.read(4)
+    except OSError as error:
+        raise InputError(f"--data.series.path {name}: cannot be read ({error.strerror}).") from error
+    for mark, what in OTHER_FORMATS.items():
+        if begin.startswith(mark):
+            raise InputError(f"--data.series.path {name}: {what}.")
+    return Table(name, pl.scan_csv(name, separator=separator, infer_schema=False, glob=False), separator)
+
+
+def table_ids(tables: Sequence[Table]) -> list[str]:
+    """Ids of series that are a file each: their names without folder and ending, or where not unique, with."""
+    names = [table.name for table in tables]
+    stems = [Path(name).name.split(".")[0] if name != "the DataFrame" else "series" for name in names]
     return stems if len(set(stems)) == len(stems) else names
+
+
+def require_columns(tables: Sequence[Table], options: Sequence[tuple[str, str]]) -> None:
+    """Each table must have each of the columns, which are given with their options, and once.
+
+    Raises:
+        InputError: names all that a table lacks.
+    """
+    for table in tables:
+        names = table.columns()
+        missing = [(option, name) for option, name in options if name not in names]
+        if missing:
+            lacks = " and ".join(f"{quoted(name)} (--data.series.{option})" for option, name in missing)
+            has = ", ".join(quoted(name)[1:-1] for name in names[:NAMED_COLUMNS])
+            has += f" and {len(names) - NAMED_COLUMNS:,} more" if len(names) > NAMED_COLUMNS else ""
+            advice = "name the right ones by these options"
+            if len(missing) == 1:
+                advice = f"name the right one by --data.series.{missing[0][0]}"
+                lacks = quoted(missing[0][1])
+            if len(names) == 1:
+                advice = "is it separated by something else? set --data.series.separator"
+            columns = "columns" if len(missing) > 1 else "column"
+            raise InputError(f"{table.name} has no {columns} {lacks}: it has {has}; {advice}.")
+        for _, name in options:
+            copies = [other for other in names if re.fullmatch(re.escape(name) + r"_duplicated_\d+", other)]
+            if table.separator and copies:
+                raise InputError(f"{table.name} has {len(copies) + 1} columns {quoted(name)}: rename one.")

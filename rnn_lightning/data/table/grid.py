@@ -1,222 +1,233 @@
-"""Places checked rows on the regular grids of their series."""
+"""Each series on its regular grid of steps: where rows belong, and their values written there."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rnn_lightning.data.table.intervals import BUSINESS, DAYS, NONE, Clock, Intervals, place_on_grid
-from rnn_lightning.data.table.rows import Rows
-from rnn_lightning.data.table.rules import GridRules, Part
-from rnn_lightning.data.table.stamps import MoreRowsNeeded
-from rnn_lightning.data.table.times import TimeIndex
-from rnn_lightning.errors import InputError
+from rnn_lightning.data.storage import Buffer
+from rnn_lightning.data.table.intervals import FAR, Facts, Steps
+from rnn_lightning.data.table.rows import Rows, Spool
+from rnn_lightning.data.table.stamps import Axis
+from rnn_lightning.data.times import Interval, advance_local, business_days, months
+from rnn_lightning.errors import InputError, quoted
 
-if TYPE_CHECKING:
-    import polars as pl
+SNAP = 0.1
+"""By what part of a step of a given frequency a stamp may miss the grid."""
+
+LONG_GAP = 1000
+"""Steps without a row that are pointed out, where they are more than all others of the series."""
+
+NO_ROW = np.uint32(0xFFFFFFFF)
+"""Bits of the NaN that stands where there is no row: those of empty cells are others."""
 
 
-class Placed(NamedTuple):
-    """Some series on their grids, the first of which may go on from rows before.
+ROWS_AT_ONCE = 2**20
+
+
+class Grid:
+    """The grids of all series.
+
+    Args:
+        rows: all of them.
+        facts: of the rows.
+        ids: of the series.
+        axis: of the ticks.
+        time_column: for messages.
+        frequency: of all series; None to find that of each.
+        place: says where a row of a file comes from, for messages.
 
     Attributes:
-        starts: the first stamp of each series.
-        intervals: of each series.
-        num_rows: of each series, with those before.
-        last_steps: number of the step of the last row of each series.
-        ends: number of rows of each series that are written, with those before.
-        lengths: steps of each series up to the last known one.
-        last_row: of the last series.
-        values: ``(row, column)``, to write.
-        stamps: of these rows, if asked for.
-        num_gaps: steps among them that had no row.
-        num_snapped: rows that were moved onto the grid.
-        long_gaps: what to say of gaps that may be mistakes.
+        known: ``(series,)``, which series have a known target; the others get no steps.
+        sizes: ``(series,)``, number of steps, up to the last known value.
+        lengths: ``(series,)``, steps up to the last known target.
+        offsets: ``(series,)``, sum of the sizes of the series before.
+        num_gaps: steps without a row, after ``fill``.
+        num_snapped: rows that were moved onto the grid, after ``fill``.
     """
 
-    starts: "pl.Series"
-    intervals: Intervals
-    num_rows: np.ndarray
-    last_steps: np.ndarray
-    ends: np.ndarray
-    lengths: np.ndarray
-    last_row: Rows
-    values: np.ndarray
-    stamps: "pl.Series | None"
-    num_gaps: int
-    num_snapped: int
-    long_gaps: list[str]
+    def __init__(
+        self,
+        rows: Spool,
+        facts: Facts,
+        ids: Sequence[str],
+        axis: Axis,
+        time_column: str,
+        frequency: Interval | None,
+        place: Callable[[int, int], str],
+    ) -> None:
+        self.rows, self.facts, self.ids, self.axis, self.time_column = rows, facts, ids, axis, time_column
+        self.frequency, self.place = frequency, place
+        self.known = facts.first < FAR
+        self.first = np.where(self.known, facts.first, facts.low)
+        self._local = axis.local(self.first)
+        if frequency is None:
+            self.interval = Steps.found(facts, axis).settled(facts, axis, ids)
+        else:
+            self.interval = Steps.given(frequency, axis, len(ids))
+        everyone = np.arange(len(ids))
+        self.sizes, self.lengths = (
+            np.where(self.known, self.steps(everyone, np.maximum(ticks, self.first)) + 1, 0)
+            for ticks in (facts.end, facts.last)
+        )
+        self.offsets = np.cumsum(self.sizes) - self.sizes
+        self.num_gaps = self.num_snapped = 0
 
-    def last(self) -> "Placed":
-        """The last series, without its values."""
-        return self._replace(
-            starts=self.starts[-1:],
-            intervals=Intervals(self.intervals.counts[-1:], self.intervals.units[-1:]),
-            num_rows=self.num_rows[-1:],
-            last_steps=self.last_steps[-1:],
-            ends=self.ends[-1:],
-            lengths=self.lengths[-1:],
-            values=self.values[:0],
-            stamps=None,
+    def steps(self, series: np.ndarray, ticks: np.ndarray) -> np.ndarray:
+        """The number of the step of each row, or of the nearest one to it."""
+        steps, units = np.zeros(len(series), np.int64), np.unique(self.interval.unit)
+        for unit in units:
+            rows = slice(None) if len(units) == 1 else np.flatnonzero(self.interval.unit[series] == unit)
+            mine, now, size = series[rows], ticks[rows], self.interval.size[series[rows]]
+            if unit == "ticks":
+                distance = now - self.first[mine]
+            else:
+                local, first = self.axis.local(now), self._local[mine]
+                if unit == "d":
+                    distance, size = local - first, size * self.axis.day
+                else:
+                    number = business_days if unit == "bd" else lambda days: months(days)[0]
+                    distance = number(local // self.axis.day) - number(first // self.axis.day)
+            nearest = self.frequency is not None and unit in ("ticks", "d")
+            steps[rows] = np.rint(distance / size) if nearest else distance // size
+        return steps
+
+    def missed(self, series: np.ndarray, ticks: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """By what part of a step of the given frequency each row misses the grid."""
+        size, unit = self.interval.size[0], str(self.interval.unit[0])
+        if unit == "ticks":
+            return np.abs(ticks - self.first[series] - steps * size) / size
+        local, first = self.axis.local(ticks), self._local[series]
+        if unit == "d":
+            size = size * self.axis.day
+            return np.abs(local - first - steps * size) / size
+        return (advance_local(first, Interval(size, unit), steps, self.axis.day) != local).astype(float)
+
+    def fill(self, values: Buffer, covariates: Buffer) -> None:
+        """Write the values of the rows to their steps, NaN where there is no row.
+
+        Raises:
+            InputError: names the series and rows that are not regular.
+        """
+        self._require_dense()
+        marks = values.array.view(np.uint32)
+        for first in range(0, len(marks), ROWS_AT_ONCE):
+            marks[first : first + ROWS_AT_ONCE] = NO_ROW
+            covariates.array[first : first + ROWS_AT_ONCE] = np.nan
+            values.release()
+            covariates.release()
+        written = 0
+        for rows in self.rows:
+            step, inside = self._place(rows)
+            series, step, cells = rows.series[inside], step[inside], rows.values[inside]
+            if self.frequency is not None:
+                missed = self.missed(series, rows.ticks[inside], step)
+                if missed.max(initial=0) > SNAP:
+                    raise self._off_grid(int(series[missed.argmax()]))
+                self.num_snapped += int((missed > 1e-6).sum())
+            place = self.offsets[series] + step
+            values.array[place] = cells[:, : values.array.shape[1]]
+            covariates.array[place] = cells[:, values.array.shape[1] :]
+            values.release()
+            covariates.release()
+            written += len(place)
+        for first in range(0, len(marks), ROWS_AT_ONCE):
+            self.num_gaps += int((marks[first : first + ROWS_AT_ONCE, 0] == NO_ROW).sum())
+            values.release()
+        if self.num_gaps > len(marks) - written:
+            self._refuse_twins()
+
+    def _place(self, rows: Rows) -> tuple[np.ndarray, np.ndarray | slice]:
+        """The step of each row, and which rows are among the steps of their series."""
+        step = self.steps(rows.series, rows.ticks)
+        inside = (step >= 0) & (step < self.sizes[rows.series])
+        return step, slice(None) if inside.all() else inside
+
+    def long_gaps(self) -> list[str]:
+        """What to say of series where one gap is longer than all the rest: one of their stamps may be wrong."""
+        chosen = np.flatnonzero((self.sizes > LONG_GAP) & (2 * self.facts.num_rows < self.sizes))
+        if len(chosen) == 0:
+            return []
+        series, ticks, places = self._rows_of(chosen)
+        step = self.steps(series, ticks)
+        gap = np.where((series[1:] == series[:-1]) & (step[1:] < self.sizes[series[1:]]), np.diff(step), 0)
+        found = np.flatnonzero((gap > LONG_GAP) & (2 * gap > self.sizes[series[1:]]))
+        if len(found) == 0:
+            return []
+        row, more = found[0], len(np.unique(series[found])) - 1
+        where = f"from {self._stamp(ticks, places, row)} to {self._stamp(ticks, places, row + 1)}"
+        name = quoted(self.ids[series[row]])
+        text = f"Series {name} has no row {where}, {gap[row]:,} steps and more than all others of it: is one of them wrong?"
+        return [text + (f" {more:,} more series {'is' if more == 1 else 'are'} alike." if more else "")]
+
+    def _rows_of(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Series, ticks and places (file, number) of all rows of the chosen series, ordered by series and time."""
+        wanted = np.isin(np.arange(len(self.ids)), chosen)
+        parts = []
+        for rows in self.rows:
+            mine = np.flatnonzero(wanted[rows.series])
+            places = np.stack([np.full(len(mine), rows.file), np.asarray(rows.numbers)[mine]], 1)
+            parts.append((rows.series[mine], rows.ticks[mine], places))
+        series, ticks, places = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        order = np.lexsort((ticks, series))
+        return series[order], ticks[order], places[order]
+
+    def _stamp(self, ticks: np.ndarray, places: np.ndarray, row: int) -> str:
+        return f"{self._shown(ticks[row])} in {self.place(*places[row].tolist())}"
+
+    def _shown(self, tick: int) -> str:
+        return str(self.axis.stamps(np.array([tick]))[0])
+
+    def _require_dense(self) -> None:
+        """Refuse stamps that fill only a small part of their grid: they are not regular."""
+        rows, steps = self.facts.num_rows, self.sizes
+        sparse = 4 * rows < steps
+        if self.frequency is not None:
+            sparse = (1000 * rows < steps) & (steps > 1_000_000)
+        if not sparse.any():
+            return
+        series = int(sparse.argmax())
+        _, ticks, places = self._rows_of(np.array([series]))
+        row = int(np.diff(ticks).argmax())
+        advice = "give the distance of two steps by --data.series.frequency, or aggregate the rows to regular steps first"
+        if self.axis.zone == "UTC":
+            advice += ", or set --data.series.time_zone if they follow the clocks of a place"
+        raise InputError(
+            f"series {quoted(self.ids[series])}: its {self.time_column} is not regular from {self._shown(ticks[0])} to "
+            f"{self._shown(ticks[-1])}: most steps of a regular grid would have no row, the longest gap is from "
+            f"{self._stamp(ticks, places, row)} to {self._stamp(ticks, places, row + 1)}: is one of them wrong?"
+            + (f" If not, {advice}." if self.frequency is None else "")
         )
 
-
-def place_rows(
-    rules: GridRules,
-    rows: Rows,
-    names: Sequence[str],
-    offsets: np.ndarray,
-    before: Placed | None,
-    complete: bool,
-) -> Placed:
-    """The steps of some series, with NaN where there is no row.
-
-    Args:
-        rules: what is asked for.
-        rows: in order; without those before the first known value of a series.
-        names: ids of the series.
-        offsets: where the rows of each begin, and the end.
-        before: the first series, if it goes on.
-        complete: no rows will follow of the last series.
-
-    Raises:
-        InputError: names the series that is not regular.
-        MoreRowsNeeded: if the interval of a series that comes in pieces is not the one that was found first.
-    """
-    import polars as pl
-
-    clock, lengths = Clock.of(rows.stamps), np.diff(offsets)
-    starts, intervals = rows.stamps.gather(offsets[:-1]), rules.intervals(clock, offsets)
-    num_rows, first_steps = lengths.copy(), np.zeros(len(names), dtype=np.int64)
-    if before is not None:
-        starts = pl.concat([before.starts, starts[1:]])
-        intervals.counts[0], intervals.units[0] = before.intervals.counts[0], before.intervals.units[0]
-        num_rows[0] += before.num_rows[0]
-        first_steps[0] = before.ends[0]
-    if not complete and intervals.units[-1] == NONE:
-        raise MoreRowsNeeded(f"series {names[-1]!r} has one row in the first ones")
-    series = np.repeat(np.arange(len(names)), lengths)
-    part = Part(rows, names, offsets, series, before.last_row if before is not None else None)
-    grid = place_on_grid(clock, Clock.of(starts), intervals, lengths)
-    last_steps = grid.steps[offsets[1:] - 1]
-    distances = part.distances(grid.steps, int(before.last_steps[0]) if before is not None else 0)
-    rules.require_on_grid(part, grid, distances)
-    rules.require_dense(part, num_rows, last_steps + 1, distances)
-    ends, known = last_useful_steps(rules, rows, grid.steps, offsets)
-    ends = np.maximum(ends + 1, first_steps)
-    if before is not None:
-        known[0] = max(known[0] + 1, before.lengths[0]) - 1
-    sizes = ends - first_steps
-    values, gaps = values_of_steps(rows, series, grid.steps, first_steps, sizes)
-    snapped = int((grid.missed > 1e-6).sum()) if rules.frequency is not None else 0
-    return Placed(
-        starts=starts,
-        intervals=intervals,
-        num_rows=num_rows,
-        last_steps=last_steps,
-        ends=ends,
-        lengths=known + 1,
-        last_row=rows.take(np.array([len(rows) - 1])),
-        values=values,
-        stamps=stamps_of_steps(starts, intervals, clock.day, first_steps, sizes)
-        if rules.has_calendar
-        else None,
-        num_gaps=gaps,
-        num_snapped=snapped,
-        long_gaps=rules.long_gaps(part, ends, np.where(grid.steps < ends[series], distances, 0)),
-    )
-
-
-def last_useful_steps(
-    rules: GridRules, rows: Rows, steps: np.ndarray, offsets: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The last step of each series that has any value, and the last that has a known target; -1 if there is none."""
-    found = []
-    for values in (rows.values, rows.values[:, : rules.num_targets]):
-        known = ~np.isnan(values).all(axis=1)
-        ends = known[offsets[1:] - 1].all()
-        found.append(
-            steps[offsets[1:] - 1] if ends else np.maximum.reduceat(np.where(known, steps, -1), offsets[:-1])
+    def _off_grid(self, index: int) -> InputError:
+        series, ticks, places = self._rows_of(np.array([index]))
+        steps = self.steps(series, ticks)
+        row = int(((self.missed(series, ticks, steps) > SNAP) & (steps >= 0)).argmax())
+        return InputError(
+            f"series {quoted(self.ids[index])}: {self.time_column} = {self._stamp(ticks, places, row)} is not on the "
+            f"grid of --data.series.frequency {self.frequency.written if self.frequency else ''} that begins with its "
+            f"first stamp, {self._shown(self.first[index])}."
         )
-    return found[0], found[1].copy()
 
-
-def values_of_steps(
-    rows: Rows, series: np.ndarray, steps: np.ndarray, first_steps: np.ndarray, sizes: np.ndarray
-) -> tuple[np.ndarray, int]:
-    """The values of ``sizes`` steps of each series, from its ``first_steps`` on, and how many of them have no row."""
-    written = steps < (first_steps + sizes)[series]
-    num_steps = int(sizes.sum())
-    if num_steps == len(rows) and written.all():
-        return rows.values, 0
-    place = (np.cumsum(sizes) - sizes - first_steps)[series] + steps
-    values = np.full((num_steps, rows.values.shape[1]), np.nan, dtype=np.float32)
-    values[place[written]] = rows.values[written]
-    return values, num_steps - int(written.sum())
-
-
-def stamps_of_steps(
-    starts: "pl.Series", intervals: Intervals, day: int, first_steps: np.ndarray, sizes: np.ndarray
-) -> "pl.Series":
-    """The stamps of ``sizes`` steps of each series, from its ``first_steps`` on."""
-    series = np.repeat(np.arange(len(sizes)), sizes)
-    steps = np.arange(len(series)) - np.repeat(np.cumsum(sizes) - sizes - first_steps, sizes)
-    return TimeIndex(starts, intervals.written(day)).stamps_at(series, steps)
-
-
-def settle_intervals(
-    intervals: Intervals, starts: Clock, sizes: np.ndarray, names: Sequence[str]
-) -> Intervals:
-    """What series too short to tell their interval take from the others.
-
-    A series of one stamp takes the interval of all others; one that goes over no weekend and is daily takes
-    the business days of the others.
-
-    Raises:
-        InputError: if the others do not agree.
-    """
-    counts, units = intervals
-    daily = (units == DAYS) & (counts == 1)
-    if daily.any() and (units == BUSINESS).any():
-        within_week = (starts.local // starts.day + 3) % 7 + sizes <= 5
-        if within_week[daily].all():
-            units[daily] = BUSINESS
-    single = units == NONE
-    if single.any():
-        others = set(zip(counts[~single].tolist(), units[~single].tolist(), strict=True))
-        if len(others) != 1:
-            why = "and those of the others differ" if others else "and no other series shows it"
+    def _refuse_twins(self) -> None:
+        """Raise InputError for two rows of one step."""
+        seen = np.zeros(int(self.sizes.sum()), bool)
+        for rows in self.rows:
+            step, inside = self._place(rows)
+            place, counts = np.unique((self.offsets[rows.series] + step)[inside], return_counts=True)
+            twice = place[seen[place] | (counts > 1)]
+            seen[place] = True
+            if len(twice):
+                break
+        index = int(np.searchsorted(self.offsets + self.sizes, twice[0], side="right"))
+        series, ticks, places = self._rows_of(np.array([index]))
+        steps = self.steps(series, ticks)
+        row = int(((np.diff(steps) == 0) & (steps[1:] >= 0)).argmax())
+        name, other = quoted(self.ids[index]), self.place(*places[row + 1].tolist())
+        if ticks[row] == ticks[row + 1]:
             raise InputError(
-                f"series {names[int(single.argmax())]!r} has one row: the interval of its time stamps needs at least two, "
-                f"{why}; set it by --data.series.frequency."
+                f"series {name} has two rows at {self.time_column} = {self._stamp(ticks, places, row)} and {other}: keep one."
             )
-        counts[single], units[single] = others.pop()
-    return intervals
-
-
-def after_first_value(
-    rows: Rows, offsets: np.ndarray, num_targets: int, started: bool
-) -> tuple[np.ndarray, list[int], np.ndarray]:
-    """Without what comes before the first known value of each series.
-
-    Args:
-        rows: of several series.
-        offsets: where each begins.
-        num_targets: the first columns of the values.
-        started: the first series had a known value before.
-
-    Returns:
-        The rows that are left, the series of which there are any, and their offsets in these rows.
-    """
-    num_rows, first = len(rows), offsets[:-1]
-    known = ~np.isnan(rows.values[:, :num_targets]).all(axis=1)
-    if started:
-        known[0] = True
-    numbers = np.arange(num_rows)
-    if known[first].all():
-        return numbers, list(range(len(first))), offsets
-    begins = np.minimum.reduceat(np.where(known, numbers, num_rows), first)
-    lengths = np.maximum(offsets[1:] - begins, 0)
-    kept = np.flatnonzero(numbers >= np.repeat(begins, np.diff(offsets)))
-    chosen = np.flatnonzero(lengths)
-    return kept, chosen.tolist(), np.concatenate([[0], np.cumsum(lengths[chosen])])
+        raise InputError(
+            f"series {name}: {self.time_column} = {self._stamp(ticks, places, row + 1)} and the row before are the same "
+            "step of --data.series.frequency: keep one, or aggregate them."
+        )

@@ -1,246 +1,196 @@
-"""Finds the distance of two steps in time stamps, for all series at once, and the number of the step of each stamp."""
+"""Finds the interval of each series from facts that do not depend on the order of its rows."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from rnn_lightning.data.table.times import (
-    DAY,
-    Interval,
-    advance_local,
-    business_days,
-    first_days,
-    local_ticks,
-    months,
-    ticks_of_day,
-)
+from rnn_lightning.data.table.rows import Rows
+from rnn_lightning.data.table.stamps import Axis
+from rnn_lightning.data.times import DAY, Interval, first_days, months
+from rnn_lightning.errors import InputError, quoted
 
-if TYPE_CHECKING:
-    import polars as pl
-
-UNITS = ("number", "ns", "d", "bd", "mo", "me")
-NONE, NUMBER, FIXED, DAYS, BUSINESS, MONTHS, ENDS = -1, 0, 1, 2, 3, 4, 5
-"""Codes of the units: their place in ``UNITS``; a series of one stamp has none."""
-
-SNAP = 0.1
-"""By what part of a step a stamp may miss the grid."""
+FAR = np.iinfo(np.int64).max
+NO_DAY = 99
+FILLS = (FAR, -FAR, FAR, -FAR, -FAR, 0, FAR, 0, 0, 0, 0, NO_DAY, 0)
 
 
-class Clock(NamedTuple):
-    """Stamps as the numbers behind them.
+class Facts(NamedTuple):
+    """What the rows of each series so far have shown, each ``(series,)``, int64.
 
     Attributes:
-        ticks: ``(row,)``, int64, or float64 for floats.
-        local: the same on the clocks of the time zone.
-        day: ticks in a day; 0 for numbers.
+        low: smallest stamp.
+        high: largest stamp.
+        first: smallest stamp of a row with a known target.
+        last: largest stamp of such a row.
+        end: largest stamp of a row with any known value.
+        rows: number of rows.
+        origin: the stamp that was read first.
+        ticks: greatest common divisor of the distances to the origin.
+        days: the same on the clocks of the time zone; as ticks without one.
+        months: greatest common divisor of the months to the origin; valid, as the rest, for whole days alone.
+        day: largest day of a month, from 0.
+        inner: smallest day of a month that is not its last one; ``NO_DAY`` if all are.
+        weekday: largest day of a week, 0 for Monday.
     """
 
+    low: np.ndarray
+    high: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    end: np.ndarray
+    num_rows: np.ndarray
+    origin: np.ndarray
     ticks: np.ndarray
-    local: np.ndarray
-    day: int
+    days: np.ndarray
+    months: np.ndarray
+    day: np.ndarray
+    inner: np.ndarray
+    weekday: np.ndarray
 
     @classmethod
-    def of(cls, stamps: "pl.Series") -> "Clock":
-        """The clock of integers, floats, dates or datetimes."""
-        ticks = stamps.to_physical().to_numpy()
-        if not stamps.dtype.is_temporal():
-            return cls(ticks, ticks, 0)
-        ticks = ticks.astype(np.int64, copy=False)
-        zoned = getattr(stamps.dtype, "time_zone", None) is not None
-        return cls(ticks, local_ticks(stamps) if zoned else ticks, ticks_of_day(stamps.dtype))
+    def of(cls, num_series: int) -> "Facts":
+        """Of series without rows."""
+        return cls(*(np.full(num_series, fill) for fill in FILLS))
 
-    def at(self, rows: np.ndarray) -> "Clock":
-        """The chosen rows."""
-        ticks = self.ticks[rows]
-        return Clock(ticks, self.local[rows] if self.local is not self.ticks else ticks, self.day)
+    def resized(self, num_series: int) -> "Facts":
+        """The same of fewer or more series."""
+        more = Facts.of(max(0, num_series - len(self.low)))
+        return Facts(*(np.concatenate([old[:num_series], new]) for old, new in zip(self, more, strict=True)))
+
+    def add(self, rows: Rows, axis: Axis, num_targets: int) -> "Facts":
+        """The facts with some more rows."""
+        num_series = int(rows.series.max()) + 1
+        facts = self if num_series <= len(self.low) else self.resized(max(num_series, 2 * len(self.low)))
+        facts._add_spans(rows, num_targets)
+        facts._add_distances(rows.series, rows.ticks, axis)
+        return facts
+
+    def _add_spans(self, rows: Rows, num_targets: int) -> None:
+        series, ticks = rows.series, rows.ticks
+        np.minimum.at(self.low, series, ticks)
+        np.maximum.at(self.high, series, ticks)
+        np.add.at(self.num_rows, series, 1)
+        known = ~np.isnan(rows.values)
+        target, some = known[:, :num_targets].any(1), known.any(1)
+        if not some.all():
+            series, ticks, target = series[some], ticks[some], target[some]
+        np.maximum.at(self.end, series, ticks)
+        if not target.all():
+            series, ticks = series[target], ticks[target]
+        np.minimum.at(self.first, series, ticks)
+        np.maximum.at(self.last, series, ticks)
+
+    def _add_distances(self, series: np.ndarray, ticks: np.ndarray, axis: Axis) -> None:
+        new = np.flatnonzero(self.origin[series] == FAR)[::-1]  # the first of a series is written last
+        self.origin[series[new]] = ticks[new]
+        origin = self.origin[series]
+        np.gcd.at(self.ticks, series, ticks - origin)
+        if not axis.day:
+            return
+        local, origin = axis.local(ticks), axis.local(origin)
+        days = self.ticks
+        if axis.zone is not None:
+            days = self.days
+            np.gcd.at(days, series, local - origin)
+        whole = days[series] % axis.day == 0  # once it is not, it never is again
+        if whole.any():
+            self._add_days(series[whole], local[whole] // axis.day, origin[whole] // axis.day)
+
+    def _add_days(self, series: np.ndarray, day: np.ndarray, origin: np.ndarray) -> None:
+        month, day_of_month = months(day)
+        np.gcd.at(self.months, series, month - months(origin)[0])
+        np.maximum.at(self.day, series, day_of_month)
+        inner = day + 1 < first_days(month + 1)
+        np.minimum.at(self.inner, series[inner], day_of_month[inner])
+        np.maximum.at(self.weekday, series, (day + 3) % 7)
 
 
-class Intervals(NamedTuple):
+class Steps(NamedTuple):
     """An interval for each series.
 
     Attributes:
-        counts: ``(series,)``, of numbers, ticks, days or months.
-        units: ``(series,)``, int8, codes of the units.
+        size: ``(series,)``: of ticks, days, business days, months or ends of months.
+        unit: ``(series,)``: ``ticks``, ``d``, ``bd``, ``mo``, ``me``, or ``?`` where one stamp tells nothing.
     """
 
-    counts: np.ndarray
-    units: np.ndarray
+    size: np.ndarray
+    unit: np.ndarray
 
     @classmethod
-    def all_alike(cls, interval: Interval, num_series: int, day: int) -> "Intervals":
-        """One interval for all series."""
-        count = interval.size * day // DAY if interval.unit == "ns" else interval.size
-        return cls(np.full(num_series, count), np.full(num_series, UNITS.index(interval.unit), dtype=np.int8))
+    def given(cls, frequency: Interval, axis: Axis, num_series: int) -> "Steps":
+        """The frequency of all series."""
+        size, unit = frequency
+        if unit == "number":
+            size, unit = (size * axis.scale if axis.scale > 1 else int(size)), "ticks"
+        elif unit == "ns":
+            size, unit = int(size) * axis.day // DAY, "ticks"
+        return cls(np.full(num_series, size), np.full(num_series, unit))
 
-    def written(self, day: int) -> list[int | float | str]:
-        """As ``TimeIndex`` takes them; any for a series of one stamp, which has one step."""
-        known: dict[tuple[int | float, int], int | float | str] = {}
-        pairs = list(zip(self.counts.tolist(), self.units.tolist(), strict=True))
-        for count, unit in set(pairs):
-            size = count * (DAY // day) if unit == FIXED else count
-            known[count, unit] = Interval(size, UNITS[unit]).written if unit != NONE else "1d" if day else 1
-        return [known[pair] for pair in pairs]
-
-
-def steps_between(numbers: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """The difference to the next row; 0 in the last row of each series."""
-    steps = np.zeros_like(numbers)
-    np.subtract(numbers[1:], numbers[:-1], out=steps[:-1])
-    steps[offsets[1:] - 1] = 0
-    return steps
-
-
-def find_intervals(clock: Clock, offsets: np.ndarray) -> Intervals:
-    """The plainest reading that has all stamps of a series on its grid.
-
-    Args:
-        clock: of stamps that rise within each series.
-        offsets: ``(series + 1,)``: the rows of series ``i`` are ``offsets[i]`` to before ``offsets[i + 1]``;
-            none is empty.
-    """
-    first = offsets[:-1]
-    steps = steps_between(clock.ticks, offsets)
-    if clock.ticks.dtype.kind == "f":
-        return float_intervals(clock.ticks, steps, offsets)
-    counts = np.gcd.reduceat(steps, first)
-    single = counts == 0
-    if clock.day == 0:
-        return Intervals(counts, np.where(single, NONE, NUMBER).astype(np.int8))
-    units = np.full(len(first), FIXED, dtype=np.int8)
-    days = (
-        counts if clock.local is clock.ticks else np.gcd.reduceat(steps_between(clock.local, offsets), first)
-    )
-    whole = days % clock.day == 0
-    counts, units[whole] = np.where(whole, days // clock.day, counts), DAYS
-    shortest = np.minimum.reduceat(np.where(steps == 0, np.iinfo(np.int64).max, steps), first)
-    intervals = Intervals(counts, units)
-    refine(clock, offsets, intervals, whole & (counts == 1), business_intervals)
-    refine(
-        clock, offsets, intervals, ~single & (shortest >= 27 * clock.day), month_intervals
-    )  # less an hour by the clock
-    units[single] = NONE
-    return intervals
-
-
-def refine(
-    clock: Clock,
-    offsets: np.ndarray,
-    intervals: Intervals,
-    chosen: np.ndarray,
-    find: Callable[[Clock, np.ndarray], Intervals],
-) -> None:
-    """Write the intervals that ``find`` sees in the ``chosen`` series over the others."""
-    if not chosen.any():
-        return
-    lengths = np.diff(offsets)
-    part = clock.at(np.repeat(chosen, lengths)) if not chosen.all() else clock
-    counts, units = find(part, np.concatenate([[0], np.cumsum(lengths[chosen])]))
-    series = np.flatnonzero(chosen)[units != NONE]
-    intervals.counts[series], intervals.units[series] = counts[units != NONE], units[units != NONE]
-
-
-def business_intervals(clock: Clock, offsets: np.ndarray) -> Intervals:
-    """Business days, where a daily series has no stamp on any weekend that it goes over."""
-    week, weekday = np.divmod(clock.local // clock.day + 3, 7)
-    worked = np.maximum.reduceat(weekday, offsets[:-1]) < 5
-    found = worked & (week[offsets[1:] - 1] > week[offsets[:-1]])
-    return Intervals(np.ones(len(found), dtype=np.int64), np.where(found, BUSINESS, NONE).astype(np.int8))
-
-
-def month_intervals(clock: Clock, offsets: np.ndarray) -> Intervals:
-    """Ends of months, or months that keep the day of the first stamp where they have it."""
-    first, lengths = offsets[:-1], np.diff(offsets)
-    day, time = np.divmod(clock.local, clock.day)
-    month, day_of_month = months(day)
-    num_days = first_days(month + 1) - first_days(month)
-    counts = np.gcd.reduceat(steps_between(month, offsets), first)
-    same_time = np.logical_and.reduceat(time == np.repeat(time[first], lengths), first) & (counts > 0)
-    ends = np.logical_and.reduceat(day_of_month == num_days - 1, first)
-    kept = day_of_month == np.minimum(np.repeat(day_of_month[first], lengths), num_days - 1)
-    units = np.where(ends, ENDS, np.where(np.logical_and.reduceat(kept, first), MONTHS, NONE))
-    return Intervals(counts, np.where(same_time, units, NONE).astype(np.int8))
-
-
-def float_intervals(stamps: np.ndarray, steps: np.ndarray, offsets: np.ndarray) -> Intervals:
-    """The distances of floats, which may be rounded."""
-    counts, units = np.zeros(len(offsets) - 1), np.full(len(offsets) - 1, NONE, dtype=np.int8)
-    for series, (first, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
-        if end - first > 1:
-            counts[series], units[series] = float_interval(stamps[first:end], steps[first : end - 1]), NUMBER
-    return Intervals(counts, units)
-
-
-def float_interval(stamps: np.ndarray, steps: np.ndarray) -> float:
-    """The distance of rising floats: the smallest one or, where gaps are no multiples of it, what divides all of them."""
-    shortest = steps.min()
-    base = steps[steps < 1.5 * shortest].mean()  # a better estimate where stamps are rounded to few digits
-    places = next((places for places in range(10) if np.array_equal(np.round(stamps, places), stamps)), None)
-    rounding = 10.0**-places if places is not None else 0.0
-    tolerance = max(1e-6 * base, rounding if rounding <= SNAP * base else 0.0)
-    multiples = np.rint(steps / base)
-    numbers = np.concatenate([[0], np.cumsum(multiples)])
-    interval = (stamps[-1] - stamps[0]) / numbers[-1]
-    offset = stamps - stamps[0]
-    if np.abs(offset - numbers * interval).max() <= tolerance:
-        digits = (np.round(interval, d) for d in range(16))
-        return float(
-            next((d for d in digits if d > 0 and np.abs(offset - numbers * d).max() <= tolerance), interval)
-        )
-    if places is None:
-        return float(shortest)  # refused later: the stamps are not on its grid
-    return float(np.gcd.reduce(np.rint(steps / rounding).astype(np.int64)) * rounding)
-
-
-class Grid(NamedTuple):
-    """Where stamps lie on the grids of their series.
-
-    Attributes:
-        steps: ``(row,)``, int64, the number of the step.
-        missed: ``(row,)``, by how much of a step the stamp is off, from 0 to 1.
-    """
-
-    steps: np.ndarray
-    missed: np.ndarray
-
-
-def place_on_grid(clock: Clock, starts: Clock, intervals: Intervals, lengths: np.ndarray) -> Grid:
-    """The number of the step of each stamp, counted from the start of its series.
-
-    Args:
-        clock: of the stamps.
-        starts: of the first stamp of each series, ``(series,)``.
-        intervals: of each series.
-        lengths: rows of each series.
-    """
-    grid = Grid(np.zeros(len(clock.ticks), dtype=np.int64), np.zeros(len(clock.ticks)))
-    used = np.unique(intervals.units)
-    for unit in used.tolist():
-        chosen = intervals.units == unit
-        rows: np.ndarray | slice = (
-            slice(None) if len(used) == 1 else np.flatnonzero(np.repeat(chosen, lengths))
-        )
-        series = np.repeat(np.flatnonzero(chosen), lengths[chosen])
-        counts = intervals.counts[series]
-        if unit in (NUMBER, FIXED, DAYS):
-            now, start = (clock.local, starts.local) if unit == DAYS else (clock.ticks, starts.ticks)
-            size = counts * clock.day if unit == DAYS else counts
-            distance = now[rows] - start[series]
-            steps = np.rint(distance / size).astype(np.int64)
-            grid.steps[rows], grid.missed[rows] = steps, np.abs(distance - steps * size) / size
-        elif unit != NONE:
-            steps, on_grid = calendar_steps(
-                clock.local[rows], starts.local[series], counts, UNITS[unit], clock.day
+    @classmethod
+    def found(cls, facts: Facts, axis: Axis) -> "Steps":
+        """The plainest reading that has all stamps of each series on its grid."""
+        size, unit = facts.ticks.copy(), np.full(len(facts.low), "ticks")
+        if axis.day:
+            days = facts.ticks if axis.zone is None else facts.days
+            daily = (days % axis.day == 0) & (facts.low < facts.high)
+            stamps = (facts.low, facts.high, np.where(facts.first < FAR, facts.first, facts.low))
+            low, high, first = (axis.local(ticks) // axis.day for ticks in stamps)
+            over_weekend = (low + 3) // 7 < (high + 3) // 7
+            monthly = daily & (facts.months > 0)
+            one_day = ((facts.inner == NO_DAY) | (facts.inner == facts.day)) & (months(first)[1] == facts.day)
+            readings = (
+                (daily, days // axis.day, "d"),
+                (daily & (days == axis.day) & (facts.weekday < 5) & over_weekend, 1, "bd"),
+                (monthly & one_day, facts.months, "mo"),
+                (monthly & (facts.inner == NO_DAY), facts.months, "me"),
             )
-            grid.steps[rows], grid.missed[rows] = steps, ~on_grid
-    return grid
+            for chosen, sizes, name in readings:
+                size, unit = np.where(chosen, sizes, size), np.where(chosen, name, unit)
+        return cls(size, np.where(facts.low == facts.high, "?", unit))
+
+    def settled(self, facts: Facts, axis: Axis, ids: Sequence[str]) -> "Steps":
+        """With what series too short to tell their interval take from the others.
+
+        A series of one stamp takes the interval of all others; one that goes over no weekend and is daily
+        takes the business days of the others.
+
+        Raises:
+            InputError: if the others do not agree.
+        """
+        size, unit = self
+        daily = (unit == "d") & (size == 1)
+        if daily.any() and (unit == "bd").any():
+            monday, friday = (axis.local(facts[i])[daily] // axis.day + 3 for i in (0, 1))
+            if ((friday % 7 < 5) & (monday // 7 == friday // 7)).all():
+                unit = np.where(daily, "bd", unit)
+        short = unit == "?"
+        others = set(zip(size[~short].tolist(), unit[~short].tolist(), strict=True))
+        if len(others) == 1:
+            size, unit = (
+                np.where(short, mine, old) for mine, old in zip(others.pop(), (size, unit), strict=True)
+            )
+        elif (alone := short & (facts.num_rows == 1) & (facts.first < FAR)).any():
+            why = "and those of the others differ" if others else "and no other series shows it"
+            raise InputError(
+                f"series {quoted(ids[int(alone.argmax())])} has one row: the interval of its time stamps needs at "
+                f"least two, {why}; set it by --data.series.frequency."
+            )
+        short = unit == "?"
+        return Steps(np.where(short, 1, size), np.where(short, "ticks", unit))
+
+    def written(self, axis: Axis) -> list[int | float | str]:
+        """As ``TimeIndex`` takes them."""
+        pairs = list(zip(self.size.tolist(), self.unit.tolist(), strict=True))
+        return [
+            known[pair] for known in [{pair: write(*pair, axis) for pair in set(pairs)}] for pair in pairs
+        ]
 
 
-def calendar_steps(
-    now: np.ndarray, start: np.ndarray, counts: np.ndarray, unit: str, day: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Steps of business days or months, and whether the stamps lie on them."""
-    number = business_days if unit == "bd" else lambda days: months(days)[0]
-    steps = (number(now // day) - number(start // day)) // counts
-    on_grid = advance_local(start, Interval(1, unit), steps * counts, day) == now
-    return steps, on_grid
+def write(size: int | float, unit: str, axis: Axis) -> int | float | str:
+    """One interval as ``TimeIndex`` takes it."""
+    if unit != "ticks":
+        return Interval(size, unit).written
+    if not axis.day:
+        return size / axis.scale if axis.scale > 1 else size
+    return Interval(int(size) * (DAY // axis.day), "ns").written

@@ -1,280 +1,296 @@
 """Time stamps as they are written in tables: read without guessing, remembered to be written alike."""
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from rnn_lightning.data.table.times import COMPACT, compact_dates
-from rnn_lightning.data.table.zones import offset_durations
-from rnn_lightning.errors import InputError
+import numpy as np
+import polars as pl
 
-if TYPE_CHECKING:
-    import polars as pl
+from rnn_lightning.data.table.files import reason
+from rnn_lightning.data.times import from_ticks, local_ticks, ticks_of_day
+from rnn_lightning.errors import InputError, quoted
 
-NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
-DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-DATETIME = re.compile(
-    r"\d{4}-\d{2}-\d{2}([T ])\d{2}:\d{2}(:\d{2})?(\.\d+)?\s?(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})?"
-)
-OFFSET = r"(Z|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
+ISO_DATE = "%Y-%m-%d"
+ISO = [ISO_DATE, *(f"{ISO_DATE}{t}%H:%M{s}{z}" for t in "T " for s in ("", ":%S%.f") for z in ("", "%#z"))]
+COMPACT = "%Y%m%d"
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+DAY_PARTS, MONTH_PARTS = r"%-?[dejDFxcsvu+UW]", r"%-?[mbBh]"
+CLOCK_PARTS, MINUTE_PARTS = r"%-?[HIklTRXscr+]", r"%-?[MTRXscr+]"
+FIRST_DAY, LAST_DAY = -719_162, 2_932_896
+"""From 0001-01-01 to 9999-12-31, counted from 1970-01-01."""
+LARGEST = 2**62
+"""Differences of integers up to this one are integers of 64 bits."""
 
 
-class MoreRowsNeeded(Exception):
-    """What was read so far was understood wrongly, in the light of later rows; says why."""
+class Piece(NamedTuple):
+    """Some rows of a table.
+
+    Attributes:
+        frame: the columns in use.
+        numbers: of the rows in the table, from 0.
+        name: of the table.
+    """
+
+    frame: pl.DataFrame
+    numbers: Sequence[int] | np.ndarray
+    name: str
+
+    def refuse(self, wrong: pl.Series, column: str, what: str, advice: str) -> None:
+        """Raise InputError for the first of the rows that are ``wrong``; ``{}`` in ``what`` is its cell."""
+        if wrong.any():
+            row = int(wrong.arg_max() or 0)
+            cell = self.frame[column][row] if "{}" in what else ""
+            what = what.replace("{}", quoted(cell) if isinstance(cell, str) else str(cell))
+            place = f"data row {self.numbers[row] + 1} of {self.name}"
+            raise InputError(f"column {quoted(column)} {what} {place}: {advice}.")
+
+
+class Axis(NamedTuple):
+    """What the ticks of a time axis are: the integers behind dates and datetimes, or numbers times a scale.
+
+    Attributes:
+        dtype: the polars type of the stamps.
+        scale: ticks to 1 of a number.
+    """
+
+    dtype: Any
+    scale: int = 1
+
+    @property
+    def day(self) -> int:
+        """Ticks in a day; 0 for numbers."""
+        return ticks_of_day(self.dtype) if self.dtype.is_temporal() else 0
+
+    @property
+    def zone(self) -> str | None:
+        """The time zone whose clocks the stamps follow."""
+        return getattr(self.dtype, "time_zone", None)
+
+    def ticks(self, stamps: pl.Series) -> np.ndarray:
+        """The ticks of stamps that are known."""
+        if self.dtype == pl.Float64:
+            return np.rint(stamps.to_numpy() * self.scale).astype(np.int64)
+        return stamps.cast(self.dtype).to_physical().to_numpy().astype(np.int64)
+
+    def stamps(self, ticks: np.ndarray) -> pl.Series:
+        """The way back."""
+        return (
+            pl.Series(np.round(ticks / self.scale, 9))
+            if self.dtype == pl.Float64
+            else from_ticks(ticks, self.dtype)
+        )
+
+    def local(self, ticks: np.ndarray) -> np.ndarray:
+        """The ticks of what the clocks of the time zone show."""
+        return local_ticks(self.stamps(ticks)) if self.zone is not None else ticks
 
 
 class StampReader:
-    """Turns the column of time stamps, piece by piece, into integers, floats, dates or datetimes.
+    """Turns the column of time stamps, piece by piece, into ticks of one axis.
 
     Args:
-        column: name of the column.
-        time_format: how the stamps are written, in the notation of ``strftime``; None for ISO and numbers.
+        column: its name.
+        time_format: how text is written, in the notation of ``strftime``; None for ISO and numbers.
         time_zone: where the clocks hang; None to keep the stamps as they are.
-        whole: all pieces are joined: integers may become floats later, and dates by ``settle`` after the last
-        one.
-        compact: integers that are all dates, such as 20240131, are read as such.
+        number: the frequency, if it is a number: integers are then no dates, and a fraction makes them fractions.
 
     Attributes:
-        written: how the column was written, in the notation of ``strftime``; None for dates in ISO and
-        numbers.
-        dtype: type of the stamps, after the first piece.
+        axis: after the first piece.
+        written: how the column is written, in the notation of ``strftime``; None for dates in ISO and numbers.
         notes: what a user should know, a sentence each.
     """
 
     def __init__(
-        self,
-        column: str,
-        time_format: str | None,
-        time_zone: str | None,
-        whole: bool = False,
-        compact: bool = False,
+        self, column: str, time_format: str | None, time_zone: str | None, number: float | None
     ) -> None:
-        self.column, self.time_format, self.time_zone, self.whole = column, time_format, time_zone, whole
-        self._compact = None if compact else False  # None before the first integers
+        self.column, self.time_format, self.time_zone, self.number = column, time_format, time_zone, number
+        self.axis: Axis | None = None
         self.written = time_format
-        self.raw_dtype: Any = None
-        self.dtype: Any = None
-        self._form: str | None = (
-            None  # of text: "number", "date", or the strftime notation of all but the offset
-        )
-        self._has_offset: bool | None = None
-        self._first = ""
-        self._offsets: set[str] = set()
+        self.notes: list[str] = []
+        self._form = ""  # of text: "number", or in the notation of strftime
+        self._seen: set[tuple[int, int]] = set()  # hours that a series has shown once
 
-    @property
-    def notes(self) -> list[str]:
-        if self._compact:
-            return [
-                f"{self.column!r} is read as dates YYYYMMDD; for numbers, give one as --data.series.frequency."
-            ]
-        offsets = {offset if set(offset) & set("123456789") else "Z" for offset in self._offsets}
-        if self.time_zone is not None or offsets <= {"Z"}:
-            return []
-        what = "several UTC offsets" if len(offsets) > 1 else f"the UTC offset {offsets.pop()}"
-        zone = "--data.series.time_zone gives the calendar its zone"
-        return [f"{self.column!r} has {what}: it is read as UTC ({zone})."]
-
-    def read(self, raw: "pl.Series", place: Callable[[int], str]) -> "pl.Series":
-        """The stamps of some rows.
-
-        Args:
-            raw: the column.
-            place: says where a row of it is.
+    def read(self, piece: Piece, series: np.ndarray) -> np.ndarray:
+        """The ticks of some rows.
 
         Raises:
             InputError: names a row that cannot be read.
-            MoreRowsNeeded: if the stamps were integers so far and are floats now, or dates as integers and
-                are none now.
         """
-        import polars as pl
-
-        self.raw_dtype = raw.dtype if self.raw_dtype is None else self.raw_dtype
-        self._refuse(raw, raw.is_null(), place, "has no value in", "fill or drop it")
-        if self.time_format is not None and not raw.dtype.is_temporal():
-            raw = raw.cast(pl.String)
-        elif self.time_format is not None:
+        raw = piece.frame[self.column]
+        piece.refuse(raw.is_null(), self.column, "has no value in", "fill or drop it")
+        if self.time_format is not None and raw.dtype.is_temporal():
             raise InputError(
-                f"--data.series.time_format is for text, and column {self.column!r} holds {raw.dtype}: drop it."
+                f"--data.series.time_format is for text, and column {quoted(self.column)} holds {raw.dtype}: drop it."
             )
-        stamps = self._read_text(raw, place) if raw.dtype == pl.String else self._read_typed(raw, place)
-        stamps = self._in_zone(stamps)
-        stamps = stamps if self.whole else self.settle(stamps)
-        if self.dtype == pl.Float64 and stamps.dtype == pl.Int64:
-            stamps = stamps.cast(pl.Float64)
-        if self.dtype is not None and self.dtype != stamps.dtype:
-            if (self.dtype == pl.Int64 or self._compact) and stamps.dtype == pl.Float64:
-                if self.whole:
-                    self.dtype = pl.Float64
-                    return stamps
-                raise MoreRowsNeeded(f"{self.column!r} holds fractions after whole numbers")
-            raise InputError(
-                f"column {self.column!r} is {self.dtype} at first and {stamps.dtype} in {place(0)}: make it one."
-            )
-        self.dtype = stamps.dtype
-        return stamps
+        text = raw.dtype == pl.String or self.time_format is not None
+        stamps = self._read_text(piece, raw.cast(pl.String)) if text else self._read_typed(piece, raw)
+        stamps = self._compact_dates(piece, stamps) if stamps.dtype.is_integer() else stamps
+        if self.axis is None:
+            self.axis = self._find_axis(stamps)
+        return self._ticks(piece, stamps, series, self.axis)
 
-    def settle(self, stamps: "pl.Series") -> "pl.Series":
-        """Stamps as dates, if they are integers and all of them, and of the pieces before, are dates such as 20240131."""
-        import polars as pl
-
-        if self._compact is False or stamps.dtype != pl.Int64:
-            return stamps
-        dates = compact_dates(stamps)
-        if dates is None and self._compact:
-            raise MoreRowsNeeded(f"{self.column!r} holds other numbers after dates such as 20240131")
-        self._compact = dates is not None
-        if dates is None:
-            return stamps
-        self.dtype, self.written = pl.Date, COMPACT
-        return dates
-
-    def _refuse(
-        self, raw: "pl.Series", wrong: "pl.Series", place: Callable[[int], str], what: str, advice: str
-    ) -> None:
-        if wrong.any():
-            row = int(wrong.arg_max() or 0)
-            text = f", such as {raw[row]!r} in" if what.endswith("text") else ""
-            raise InputError(f"column {self.column!r} {what}{text} {place(row)}: {advice}.")
-
-    def _read_typed(self, raw: "pl.Series", place: Callable[[int], str]) -> "pl.Series":
-        import polars as pl
-
+    def _read_typed(self, piece: Piece, raw: pl.Series) -> pl.Series:
         if raw.dtype == pl.Date or isinstance(raw.dtype, pl.Datetime):
             return raw
         if raw.dtype.is_integer():
-            return raw.cast(pl.Int64)
+            stamps = raw.cast(pl.Int64, strict=False)
+            wrong = stamps.is_null() | (stamps > LARGEST) | (stamps < -LARGEST)
+            piece.refuse(wrong, self.column, "has the number {}, beyond 62 bits, in", "subtract a constant")
+            return stamps
         if not raw.dtype.is_numeric():
             raise InputError(
-                f"column {self.column!r} holds {raw.dtype}: it must hold dates, timestamps, numbers or text."
+                f"column {quoted(self.column)} holds {raw.dtype}: it must hold dates, timestamps, numbers or text."
             )
-        numbers = raw.cast(pl.Float64)
-        self._refuse(raw, ~numbers.is_finite(), place, "has no finite value in", "fill or drop it")
+        # the shortest decimals of float32: 0.1 is not 0.10000000149
+        numbers = raw.cast(pl.String).cast(pl.Float64) if raw.dtype == pl.Float32 else raw.cast(pl.Float64)
+        piece.refuse(~numbers.is_finite(), self.column, "has no finite value in", "fill or drop it")
         return numbers
 
-    def _read_text(self, text: "pl.Series", place: Callable[[int], str]) -> "pl.Series":
-        import polars as pl
-
-        text = text.str.strip_chars()
-        if self._form is None:
-            self._first = str(text[0]) if len(text) else ""
-            self._form = self._find_form(text, place)
-        if self.time_format is not None:
-            return self._read_format(text, place)
-        advice = (
-            f"write all stamps like the first one, {self._first!r}, or say how by --data.series.time_format"
-        )
+    def _read_text(self, piece: Piece, raw: pl.Series) -> pl.Series:
+        text = raw.str.strip_chars()
+        if not self._form:
+            self._form = self._find_form(piece, text[0])
         if self._form == "number":
-            numbers = text.cast(pl.Int64, strict=False)
-            if numbers.null_count():
-                numbers = text.cast(pl.Float64, strict=False)
-                numbers = numbers.zip_with(numbers.is_finite(), pl.Series([None], dtype=pl.Float64))
-        elif self._form == "date":
-            numbers = text.str.to_date("%Y-%m-%d", strict=False)
+            stamps = text.cast(pl.Int64, strict=False)
+            if stamps.null_count():
+                stamps = text.cast(pl.Float64, strict=False)
+                stamps = stamps.set(~stamps.is_finite(), None)
         else:
-            return self._read_datetime(text, place, advice)
-        self._refuse(text, numbers.is_null(), place, "holds text", advice)
-        return numbers
-
-    def _find_form(self, text: "pl.Series", place: Callable[[int], str]) -> str:
-        """How the first stamp is written."""
-        first = self._first
-        if self.time_format is not None or NUMBER.fullmatch(first):
-            return "number"
-        if DATE.fullmatch(first):
-            return "date"
-        match = DATETIME.fullmatch(first)
-        if match is None:
-            raise InputError(
-                f"column {self.column!r} holds text, such as {first!r} in {place(0)}: it must hold ISO dates, timestamps or "
-                "numbers; say how it is written by --data.series.time_format, such as %d.%m.%Y."
-            )
-        separator, seconds, fraction, offset = match.groups()
-        digits = len(fraction) - 1 if fraction else 0
-        form = f"%Y-%m-%d{separator}%H:%M" + ("" if seconds is None else "%S%.f".replace("%S", ":%S"))
-        shown = form.replace("%.f", f"%.{digits}f") if digits in (3, 6, 9) else form
-        if offset == "Z" and self.time_zone is None:
-            shown += "Z"
-        elif offset is not None:
-            shown += "%:z" if ":" in offset or offset == "Z" else "%z"
-        self.written = shown
-        return form
-
-    def _read_datetime(self, text: "pl.Series", place: Callable[[int], str], advice: str) -> "pl.Series":
-        """Datetimes in ISO: the clock, less the offset where there is one."""
-        offsets = text.str.slice(10).str.extract(OFFSET)
-        has_offset = offsets.is_not_null()
-        self._refuse_mixed_zones(text, has_offset, place)
-        if not has_offset.any():
-            stamps = text.str.to_datetime(self._form, time_unit="us", strict=False)
-            self._refuse(text, stamps.is_null(), place, "holds text", advice)
-            return stamps
-        self._offsets |= set(offsets.unique())
-        clock = text.str.replace(r"\s?" + OFFSET, "").str.to_datetime(
-            self._form, time_unit="us", strict=False
+            stamps = self._parse(text)
+        advice = (
+            f"write all stamps like the first one, {quoted(text[0])}, or say how by --data.series.time_format"
         )
-        self._refuse(text, clock.is_null(), place, "holds text", advice)
-        return (clock - offset_durations(offsets)).dt.replace_time_zone("UTC")
-
-    def _refuse_mixed_zones(
-        self, text: "pl.Series", has_offset: "pl.Series", place: Callable[[int], str]
-    ) -> None:
-        if self._has_offset is None:
-            self._has_offset = bool(has_offset[0])
-        wrong = has_offset != self._has_offset
-        if wrong.any() and DATETIME.fullmatch(text[int(wrong.arg_max() or 0)]):
-            row = int(wrong.arg_max() or 0)
-            one, other = ("with", "without") if self._has_offset else ("without", "with")
-            raise InputError(
-                f"column {self.column!r} mixes stamps {one} a time zone, such as {self._first!r}, and {other}, such as "
-                f"{text[row]!r} in {place(row)}: write all of them alike."
-            )
-
-    def _read_format(self, text: "pl.Series", place: Callable[[int], str]) -> "pl.Series":
-        """Dates or datetimes in the format that the user gave; a month or a year alone is its first day."""
-        import polars as pl
-
-        given, form = text, str(self.time_format)
-        if not re.search(r"%-?[dejDFxcsvu+]|%-?[UW]", form):
-            if not re.search(r"%-?[mbBh]", form):
-                text, form = text + " 01", form + " %m"
-            text, form = text + " 01", form + " %d"
-        has_time = re.search(r"%-?[HIklTRXscr+]", form)
-        if has_time and not re.search(r"%-?[MTRXscr+]", form):
-            text, form = text + " 00", form + " %M"
-        stamps = pl.Series([None] * len(text), dtype=pl.Date)
-        try:
-            if has_time:
-                stamps = text.str.to_datetime(form, time_unit="us", strict=False)
-            else:
-                stamps = text.str.to_date(form, strict=False)
-        except pl.exceptions.PolarsError as error:
-            option = f"--data.series.time_format {self.time_format!r}"
-            raise InputError(f"{option} is no format ({first_line(error)}).") from error
-        advice = f"it is not written as --data.series.time_format {self.time_format!r} says"
-        self._refuse(given, stamps.is_null(), place, "holds text", advice)
+        if self.time_format is not None:
+            advice = f"it is not written as --data.series.time_format {self.time_format!r} says"
+        piece.refuse(stamps.is_null(), self.column, "holds text, such as {} in", advice)
         return stamps
 
-    def _in_zone(self, stamps: "pl.Series") -> "pl.Series":
-        """Stamps that have a zone, in the one that the user gave; the others are left to ``declare_zone``."""
-        import polars as pl
+    def _find_form(self, piece: Piece, first: str) -> str:
+        """How all stamps are written, by the first one; a month or a year alone gets a day, an hour its minutes."""
+        if self.time_format is not None:
+            form = self.time_format
+            if not re.search(DAY_PARTS, form):
+                form += (" %m" if not re.search(MONTH_PARTS, form) else "") + " %d"
+            return form + " %M" * bool(re.search(CLOCK_PARTS, form) and not re.search(MINUTE_PARTS, form))
+        if NUMBER.fullmatch(first):
+            return "number"
+        for form in ISO:
+            if not pl.Series([first]).str.to_datetime(form, strict=False).has_nulls():
+                self.written = self._written(form, first) if form != ISO_DATE else None
+                return form
+        advice = (
+            "it must hold ISO dates, timestamps or numbers; say how it is written by --data.series.time_format, such as "
+            "%d.%m.%Y"
+        )
+        first_row = pl.int_range(piece.frame.height, eager=True) == 0
+        piece.refuse(first_row, self.column, "holds text, such as {} in", advice)
+        raise AssertionError
 
-        if self.time_zone is None:
-            return stamps
-        if not isinstance(stamps.dtype, pl.Datetime):
-            raise InputError(
-                f"--data.series.time_zone {self.time_zone}: column {self.column!r} holds {stamps.dtype}, which has no "
-                "clock: drop it."
-            )
+    def _written(self, form: str, first: str) -> str:
+        """The form with as many digits of a second, and the kind of offset, as the first stamp has."""
+        fraction = re.search(r"\.(\d{3}|\d{6}|\d{9})(?!\d)", first)
+        offset = "%:z" if first[-1] == "Z" or first[-3] == ":" else "%z"
+        offset = "Z" if first[-1] == "Z" and self.time_zone is None else offset
+        return form.replace("%.f", f"%.{len(fraction[1])}f" if fraction else "%.f").replace("%#z", offset)
+
+    def _parse(self, text: pl.Series) -> pl.Series:
+        """Dates or datetimes of text in the form that was found; null where they are not written so."""
+        added = self._form[len(self.time_format) :] if self.time_format is not None else ""
+        text = text + added.replace("%m", "01").replace("%d", "01").replace("%M", "00") if added else text
         try:
-            zoned = stamps.dt.replace_time_zone("UTC") if stamps.dtype.time_zone is None else stamps
-            zoned = zoned.dt.convert_time_zone(self.time_zone)
+            if not re.search(CLOCK_PARTS, self._form):
+                return text.str.to_date(self._form, strict=False)
+            stamps = text.str.to_datetime(self._form, time_unit="us", strict=False)
         except pl.exceptions.PolarsError as error:
             raise InputError(
-                f"--data.series.time_zone {self.time_zone!r} is no time zone ({first_line(error)})."
+                f"--data.series.time_format {self.time_format!r} is no format ({reason(error)})."
             ) from error
-        return stamps if stamps.dtype.time_zone is None else zoned
+        zoned = getattr(stamps.dtype, "time_zone", None) is not None
+        if (
+            zoned
+            and self.time_zone is None
+            and not self.notes
+            and not text.str.contains(r"(Z|[+-]00:?(00)?)$").all()
+        ):
+            zone = "--data.series.time_zone gives the calendar its zone"
+            self.notes.append(f"{quoted(self.column)} has UTC offsets: it is read as UTC ({zone}).")
+        return stamps
 
+    def _compact_dates(self, piece: Piece, stamps: pl.Series) -> pl.Series:
+        """Integers as dates, if all of the first piece are dates such as 20240131."""
+        if self.time_format is not None or self.number is not None:
+            return stamps
+        first = self.axis is None and bool(stamps.is_between(18_000_000, 21_999_999).all())
+        if first and not stamps.cast(pl.String).str.to_date(COMPACT, strict=False).has_nulls():
+            self.written = COMPACT
+            number = "for numbers, give one as --data.series.frequency"
+            self.notes.append(f"{quoted(self.column)} is read as dates YYYYMMDD; {number}.")
+        if self.written != COMPACT:
+            return stamps
+        dates = stamps.cast(pl.String).str.to_date(COMPACT, strict=False)
+        advice = "for numbers, give one as --data.series.frequency"
+        piece.refuse(dates.is_null(), self.column, "holds {} after dates such as 20240131 in", advice)
+        return dates
 
-def first_line(error: Exception) -> str:
-    """Polars' messages go on with hints for programmers."""
-    return (str(error).splitlines() or ["no reason given"])[0]
+    def _find_axis(self, stamps: pl.Series) -> Axis:
+        """The axis of the first stamps."""
+        dtype: Any = stamps.dtype
+        if self.time_zone is None and dtype.is_temporal():
+            return Axis(dtype)
+        if self.time_zone is None:
+            if dtype.is_integer() and (self.number is None or self.number % 1 == 0):
+                return Axis(pl.Int64)
+            largest: Any = stamps.abs().max()
+            return Axis(pl.Float64, 10 ** int(np.clip(15 - np.ceil(np.log10(max(1.0, largest))), 0, 9)))
+        option = f"--data.series.time_zone {self.time_zone}"
+        if not isinstance(dtype, pl.Datetime):
+            raise InputError(
+                f"{option}: column {quoted(self.column)} holds {dtype}, which has no clock: drop it."
+            )
+        try:
+            pl.Series([0]).cast(pl.Datetime("us", self.time_zone))
+        except pl.exceptions.PolarsError as error:
+            raise InputError(f"{option} is no time zone ({reason(error)}).") from error
+        return Axis(pl.Datetime(dtype.time_unit, self.time_zone))
+
+    def _ticks(self, piece: Piece, stamps: pl.Series, series: np.ndarray, axis: Axis) -> np.ndarray:
+        """Ticks of stamps that fit the axis."""
+        dtype, advice = stamps.dtype, "make it one kind"
+        other = dtype.is_temporal() != axis.dtype.is_temporal() or (dtype == pl.Date) != (
+            axis.dtype == pl.Date
+        )
+        zoned = getattr(dtype, "time_zone", None) is not None
+        other |= (zoned and axis.zone is None) or (dtype.is_float() and axis.dtype == pl.Int64)
+        what = f"holds {axis.dtype} at first and {dtype} in"
+        piece.refuse(pl.repeat(other, len(stamps), eager=True), self.column, what, advice)
+        if axis.dtype == pl.Float64:
+            wrong = stamps.cast(pl.Float64).abs() * axis.scale > LARGEST
+            piece.refuse(
+                wrong, self.column, "has {}, much larger than the first ones, in", "write whole numbers"
+            )
+        elif axis.day:
+            low, high = max(FIRST_DAY * axis.day, -LARGEST), min((LAST_DAY + 1) * axis.day - 1, LARGEST)
+            wrong = ~stamps.to_physical().cast(pl.Int64).is_between(low, high)
+            years = "1824 to 2115, which nanoseconds can tell," if high == LARGEST else "1 to 9999"
+            piece.refuse(wrong, self.column, f"has a year outside {years} in", "correct it")
+        if self.time_zone is not None and not zoned:
+            stamps = self._in_zone(piece, stamps, series, self.time_zone)
+        return axis.ticks(stamps)
+
+    def _in_zone(self, piece: Piece, stamps: pl.Series, series: np.ndarray, zone: str) -> pl.Series:
+        """Clocks read in the zone; the second time that one series shows an hour is the later one."""
+        clocks = stamps.to_physical()
+        early, late = (
+            stamps.dt.replace_time_zone(zone, ambiguous=which, non_existent="null")
+            for which in ("earliest", "latest")
+        )
+        what = f"has {{}}, an hour that clocks in --data.series.time_zone {zone} skip, in"
+        piece.refuse(early.is_null(), self.column, what, "drop the option if they are not set forward")
+        twice = (early != late).arg_true().to_list()
+        again = []
+        for row in twice:
+            key = int(series[row]), clocks[row]
+            again += [row] if key in self._seen else []
+            self._seen.add(key)
+        return early.scatter(again, late.gather(again)) if again else early

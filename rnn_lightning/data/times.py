@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 CALENDAR = {"month": 12, "weekday": 7, "hour": 24}
 """The calendar features and the number of their values; weekday 0 is Monday."""
 
-COMPACT = "%Y%m%d"
 NANOSECONDS = {
     "h": 3_600_000_000_000,
     "m": 60_000_000_000,
@@ -240,13 +239,3 @@ def calendar_codes(stamps: "pl.Series", names: Sequence[str]) -> np.ndarray:
         else:
             codes[:, column] = (stamps.dt.month() if name == "month" else stamps.dt.weekday()).to_numpy() - 1
     return codes
-
-
-def compact_dates(numbers: "pl.Series") -> "pl.Series | None":
-    """The dates that integers such as 20240131 stand for; None if one is no date of the years 1800 to 2199."""
-    import polars as pl
-
-    if not numbers.is_between(18_000_000, 21_999_999).all():
-        return None
-    dates = numbers.cast(pl.String).str.to_date(COMPACT, strict=False)
-    return None if dates.null_count() else dates

@@ -1,0 +1,48 @@
+"""Whether the seven digits of float32, in which networks compute, can hold a column of numbers."""
+
+import numpy as np
+
+from rnn_lightning.errors import InputError, quoted
+
+LARGEST, SMALLEST = 1e30, 1e-30
+"""Columns that reach more, or nowhere as much as this, have squares and sums outside the range of float32."""
+
+
+class Precision:
+    """Finds columns that are too large or too small for float32, or whose changes drown in its rounding."""
+
+    def __init__(self, column: str) -> None:
+        self.column, self._file = column, ""
+        self._largest = self._rounding = self._change = 0.0
+        self._num_changes = 0
+
+    def add(self, values: np.ndarray, file: str) -> np.ndarray:
+        """Look at some rows of a file, NaN where not known; they are returned as float32."""
+        with np.errstate(over="ignore", under="ignore"):
+            rounded = values.astype(np.float32)
+        known = np.isfinite(values)
+        exact, coarse = (values, rounded) if known.all() else (values[known], rounded[known])
+        if len(exact) == 0:
+            return rounded
+        largest = max(float(exact.max()), -float(exact.min()))
+        if largest > self._largest:
+            self._largest, self._file = largest, file
+        if values.dtype != np.float32 and largest <= LARGEST:
+            self._rounding = max(self._rounding, float(np.abs(exact - coarse).max()))
+            self._change += float(np.abs(np.diff(exact)).sum())
+            self._num_changes += len(exact) - 1
+        return rounded
+
+    def require(self) -> None:
+        """Raise InputError where float32 is too coarse."""
+        change = self._change / max(1, self._num_changes)
+        reaches = f"{self._file}: column {quoted(self.column)} reaches {self._largest:g}"
+        if self._largest > LARGEST:
+            raise InputError(f"{reaches}, too large to be squared in float32: divide it by a constant.")
+        if 0 < self._largest < SMALLEST:
+            raise InputError(f"{reaches} at most, too small for float32: multiply it by a constant.")
+        if change > 0 and self._rounding > 1e-2 * change:
+            raise InputError(
+                f"{reaches}, too large for its changes in the seven digits of float32: subtract a constant from it, or "
+                "divide it by one."
+            )
