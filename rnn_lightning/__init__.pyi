@@ -10,6 +10,7 @@ from .data.synthetic import SineSeries as SineSeries
 from .data.table.table import TableSeries as TableSeries
 from .forecaster import Forecaster as Forecaster
 from .model.network import RecurrentNetwork as RecurrentNetwork
+from .output.backtest import backtest as backtest
 from .output.plots import plot_forecast as plot_forecast
 
 __version__: str

@@ -41,6 +41,7 @@ from rnn_lightning.configs import read_config
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecaster
+from rnn_lightning.output.backtest_writer import BacktestWriter, ValidationScores
 from rnn_lightning.output.forecast_writer import ForecastWriter
 from rnn_lightning.runs import SaveConfig, experiment_folder, run_loggers
 
@@ -97,6 +98,7 @@ class CommandLine(LightningCLI):
             "predict use its newest best checkpoint.",
         )
         parser.add_class_arguments(ForecastWriter, "forecast")
+        parser.add_class_arguments(BacktestWriter, "backtest")
         for name in ("num_features", "num_covariates"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
         parser.set_defaults({"data.series": {"class_path": "rnn_lightning.SineSeries"}})
@@ -108,6 +110,7 @@ class CommandLine(LightningCLI):
         """
         # The writer keeps the forecasts: Lightning would keep them all in memory as well.
         self._subcommand_parsers["predict"].set_defaults({"return_predictions": False})
+        self._subcommand_parsers["test"].set_defaults({"verbose": False})  # the callback says more
         args = words = with_file(list(args) if isinstance(args, list) else sys.argv[1:])
         subcommand = words[0] if words else ""
         asks_help = any(word in ("-h", "--help") or word.endswith(".help") for word in words)
@@ -174,8 +177,8 @@ class CommandLine(LightningCLI):
         callbacks = config.trainer.callbacks or []
         callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
         callbacks.append(StopAtSignal())
-        if self.subcommand == "predict":
-            callbacks.append(config.forecast)
+        if self.subcommand in ("predict", "test"):
+            callbacks.append(config.forecast if self.subcommand == "predict" else config.backtest)
         if self.subcommand == "fit":
             callbacks += [RandomState(), DataSummary()]
         has_bar = any(isinstance(callback, LightningProgressBar) for callback in callbacks)
@@ -183,7 +186,7 @@ class CommandLine(LightningCLI):
             callbacks.append(ProgressBar())
         if config.trainer.enable_checkpointing is not False and self.subcommand == "fit":
             if self.datamodule.val_fraction > 0:
-                callbacks.append(BestCheckpoint())
+                callbacks += [ValidationScores(), BestCheckpoint()]
             callbacks.append(LastCheckpoint())
         return super().instantiate_trainer(
             callbacks=callbacks, plugins=[*(config.trainer.plugins or []), AtomicCheckpoints()], **kwargs

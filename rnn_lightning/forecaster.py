@@ -134,14 +134,13 @@ class Forecaster(Inference, L.LightningModule):
         if self._num_losses:
             self._log_mean_loss()
 
-    def validation_step(self, batch: ForecastBatch, batch_idx: int) -> None:
-        if len(batch.context) == 0:
-            return
-        values = torch.cat([batch.context, batch.target], 1)
-        with self._float32():
-            windows = scored(self.network, values, batch.context.shape[1], batch.covariates)
-            self.residuals.update(teacher_forced(self.network, windows), windows.target)
-        self.val_rollout.update(*self._generated(batch))
+    def validation_step(self, batch: ForecastBatch, batch_idx: int) -> dict[str, Forecast]:
+        if len(batch.context):
+            values = torch.cat([batch.context, batch.target], 1)
+            with self._float32():
+                windows = scored(self.network, values, batch.context.shape[1], batch.covariates)
+                self.residuals.update(teacher_forced(self.network, windows), windows.target)
+        return self._scored(batch, self.val_rollout)
 
     def on_validation_epoch_end(self) -> None:
         covariance = self.network.residual_covariance
@@ -156,10 +155,8 @@ class Forecaster(Inference, L.LightningModule):
         self.residuals.reset()
         self.val_rollout.reset()
 
-    def test_step(self, batch: ForecastBatch, batch_idx: int) -> None:
-        if len(batch.context) == 0:
-            return
-        self.test_rollout.update(*self._generated(batch))
+    def test_step(self, batch: ForecastBatch, batch_idx: int) -> dict[str, Forecast]:
+        return self._scored(batch, self.test_rollout)
 
     def on_test_epoch_end(self) -> None:
         errors = self.test_rollout.compute()
@@ -266,12 +263,12 @@ class Forecaster(Inference, L.LightningModule):
                 f"least {needed} steps."
             )
 
-    def _generated(self, batch: ForecastBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Generated values, what is known of them, and the scales of their series."""
+    def _scored(self, batch: ForecastBatch, metric: FreeRunError) -> dict[str, Forecast]:
+        """The forecasts of a batch with targets, which the metric counts."""
         assert batch.scale is not None
-        with self._float32():
-            known: dict[str, Any] = {"covariates": batch.covariates, "names": batch.names}
-            return rollout(self.network, batch.context, batch.horizon, **known), batch.target, batch.scale
+        forecast = self.predict_step(batch, 0)
+        metric.update(forecast.point, batch.target, batch.scale, batch.series_index)
+        return {"forecast": forecast}
 
     def _float32(self) -> torch.autocast:
         """No mixed precision: bfloat16 has three digits, and generation feeds its rounding errors back."""

@@ -63,7 +63,7 @@ def test_from_fit_to_forecast_file_and_picture(
     assert Path("runs/default/predict_0/forecast.png").stat().st_size > 5000
     assert not list(Path("runs/default/predict_0").glob(".*"))
     rnn_lightning("test")
-    assert "test_rmse" in capsys.readouterr().out
+    assert "MASE" in capsys.readouterr().out
     rnn_lightning("validate")
     assert "val_rollout_nrmse" in capsys.readouterr().out
 

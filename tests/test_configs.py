@@ -23,7 +23,7 @@ def test_a_config_serves_fit_test_and_predict(
     for command in ("fit", "test", "predict"):
         rnn_lightning(command, f"--config={config}", *(SHORT if command == "fit" else ()))
     said = capsys.readouterr().out
-    assert "test_rmse" in said
+    assert "MASE" in said
     table = pl.read_csv(f"runs/{name}/predict_0/forecast.csv")
     settings = yaml.safe_load(Path(config).read_text())
     id_column = settings["data"]["series"]["init_args"].get("id_column", "unique_id")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.data import SeriesData
+from rnn_lightning.data.baselines import baseline_forecasts
 from rnn_lightning.data.series import encode_calendar
 from rnn_lightning.data.windows import Segments, Windows
 from rnn_lightning.errors import InputError
@@ -50,6 +51,8 @@ class ForecastBatch(NamedTuple):
         covariates: ``(batch, time + horizon, covariate)``, those of the context and of the horizon, or None.
         num_samples: number of sampled paths wanted, or None.
         seed: seed of the sampled paths.
+        baselines: ``(baseline, batch, horizon, feature)``, the forecasts of ``BASELINES`` from the same
+            origins; None without target.
     """
 
     context: Tensor
@@ -62,6 +65,7 @@ class ForecastBatch(NamedTuple):
     covariates: Tensor | None = None
     num_samples: int | None = None
     seed: int = 0
+    baselines: Tensor | None = None
 
 
 def training_batch(
@@ -84,9 +88,20 @@ def training_batch(
 
 
 def scored_batch(
-    data: SeriesData, segments: Segments, windows: Windows, context_length: int, horizon: int, items: Tensor
+    data: SeriesData,
+    segments: Segments,
+    windows: Windows,
+    context_length: int,
+    horizon: int,
+    season: int,
+    num_samples: int | None,
+    seed: int,
+    items: Tensor,
 ) -> ForecastBatch:
-    """The forecasts numbered ``items`` of a held-out split; beyond its end the target is NaN."""
+    """The forecasts numbered ``items`` of a held-out split; beyond its end the target is NaN.
+
+    ``season`` is that of the seasonal naive forecast beside them, 1 for none.
+    """
     segment, start = windows.locate(items)
     series, first = segments.series[segment], segments.first[segment]
     steps = start[:, None] + torch.arange(context_length + horizon)
@@ -98,9 +113,21 @@ def scored_batch(
     context.masked_fill_(unknown, 1.0)
     covariates = covariates_at(data, steps, (first, data.offsets[series + 1]))
     origin = start + context_length - 1
-    scale = _scale(values_at(data, origin[:, None] + torch.arange(1 - SCALE_STEPS, 1), (first, origin + 1)))
-    names = [data.ids[index] for index in series.tolist()]
-    return ForecastBatch(context, horizon, series, names, origin - first, target, scale, covariates)
+    past = origin[:, None] + torch.arange(1 - max(SCALE_STEPS, 2 * season), 1)
+    history = values_at(data, past, (first, origin + 1))
+    return ForecastBatch(
+        context,
+        horizon,
+        series,
+        [data.ids[index] for index in series.tolist()],
+        origin - first,
+        target,
+        _scale(history[:, -SCALE_STEPS:]),
+        covariates,
+        num_samples,
+        seed,
+        baseline_forecasts(history, horizon, season),
+    )
 
 
 def future_batch(

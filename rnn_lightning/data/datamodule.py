@@ -28,6 +28,7 @@ from rnn_lightning.data.windows import (
     Split,
     Windows,
     require_fractions,
+    rolling_windows,
     scored_windows,
     split_by_series,
     split_by_time,
@@ -37,6 +38,9 @@ from rnn_lightning.errors import InputError
 
 MIN_CONTEXT = 16
 """The context of a forecast is not cut below this to the length of the longest series."""
+
+MAX_ORIGINS = 3
+"""Forecasts of each series in a test, where no number is given."""
 
 HELD_OUT: tuple[Split, Split] = ("val", "test")
 
@@ -63,7 +67,12 @@ class SequenceDataModule(L.LightningDataModule):
         test_fraction: fraction of the steps, or series, to test on: the last ones.
         num_batches_per_epoch: batches in an epoch, after which the fit validates; the windows are gone
             through in a random order, again and again. None for an epoch of one pass over all windows.
-        num_samples: sampled paths for each forecast at predict, which give its intervals; none by default.
+        num_origins: forecasts of each series in a test, from origins in its held-out part of which the last
+            leaves one horizon; by default as many whole horizons as fit, at most 3.
+        origin_step: steps between two origins of a test; by default the horizon, or one season where the
+            held-out part is shorter than two horizons.
+        num_samples: sampled paths for each forecast at predict and test, which give its intervals; none by
+            default.
         seed: seed of the order of the windows and of the sampled paths.
     """
 
@@ -80,6 +89,8 @@ class SequenceDataModule(L.LightningDataModule):
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
         num_batches_per_epoch: int | None = 200,
+        num_origins: int | None = None,
+        origin_step: int | None = None,
         num_samples: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -90,6 +101,7 @@ class SequenceDataModule(L.LightningDataModule):
             "stride": stride,
         }
         counts |= {"horizon": horizon, "batch_size": batch_size}
+        counts |= {"num_origins": num_origins, "origin_step": origin_step}
         counts |= {"num_samples": num_samples, "num_batches_per_epoch": num_batches_per_epoch}
         for name, count in counts.items():
             if count is not None and count < 1:
@@ -103,6 +115,7 @@ class SequenceDataModule(L.LightningDataModule):
         self.context_length, self.scored_length, self.stride = context_length, scored_length, stride
         self.horizon, self.batch_size, self.split_by = horizon, batch_size, split_by
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
+        self.num_origins, self.origin_step = num_origins, origin_step
         self.num_batches_per_epoch, self.num_samples, self.seed = num_batches_per_epoch, num_samples, seed
         self._given_seasons = given_seasons(season)
         self._seasons: tuple[int, ...] = ()
@@ -125,6 +138,12 @@ class SequenceDataModule(L.LightningDataModule):
     def seasons(self) -> tuple[int, ...]:
         """The seasons in steps, shortest first, after ``setup``: given or found, without a look at the test split."""
         return self._seasons
+
+    @property
+    def compared_season(self) -> int:
+        """The season of the seasonal naive forecast: the longest that most series have twice; 1 for none."""
+        half = int(self.data.lengths.median()) // 2
+        return max((season for season in self.seasons if season <= half), default=1)
 
     def setup(self, stage: str) -> None:
         if self._data is None:
@@ -239,6 +258,12 @@ class SequenceDataModule(L.LightningDataModule):
                 }
         return summarize(self.data, splits, self.horizon, self.seasons)
 
+    def ends_before(self, split: Split) -> Tensor:
+        """One past the last row of each series before a held-out split, or of the series where it is held out as a whole."""
+        ends, segments = self.data.ends.clone(), self.segments[split]
+        ends[segments.series] = torch.where(segments.start > segments.first, segments.start, segments.end)
+        return ends
+
     def _find_seasons(self, stage: str) -> tuple[int, ...]:
         ends, test = self.data.ends.clone(), self.segments["test"]
         if stage != "predict":
@@ -292,7 +317,12 @@ class SequenceDataModule(L.LightningDataModule):
         return training_windows(self.segments["train"], self.context_length, self.scored_length, self.stride)
 
     def _forecast_windows(self, split: Split) -> Windows:
-        return scored_windows(self.segments[split], self.context_length, self._split_horizon(split))
+        segments, horizon = self.segments[split], self._split_horizon(split)
+        if split != "test":
+            return scored_windows(segments, self.context_length, horizon)
+        longest = int((segments.end - segments.start).max()) if len(segments.start) else 0
+        step = self.origin_step or (horizon if longest >= 2 * horizon else min((*self.seasons, horizon)))
+        return rolling_windows(segments, self.context_length, horizon, self.num_origins or MAX_ORIGINS, step)
 
     def _split_horizon(self, split: Split) -> int:
         """The horizon, or where all held-out parts are shorter, the longest of them."""
@@ -302,7 +332,9 @@ class SequenceDataModule(L.LightningDataModule):
 
     def _forecast_loader(self, split: Split) -> BatchLoader[ForecastBatch]:
         windows = self._forecast_windows(split)
-        settings = (self.segments[split], windows, self.context_length, self._split_horizon(split))
+        sizes = (self.context_length, self._split_horizon(split), self.compared_season)
+        num_samples = self.num_samples if split == "test" else None
+        settings = (self.segments[split], windows, *sizes, num_samples, self.seed)
         return self._in_order(partial(scored_batch, self.data, *settings), len(windows))
 
     def _in_order(
@@ -324,6 +356,11 @@ class SequenceDataModule(L.LightningDataModule):
             )
 
     def _require_forecasts(self, split: Literal["val", "test"]) -> None:
+        if split == "test" and self.test_fraction == 0:
+            raise InputError(
+                "a test needs values that were held out, and --data.test_fraction is 0: fit with --data.test_fraction 0.2, "
+                "which the checkpoint keeps, then test; or give it to test alone, for values that the fit did not see."
+            )
         if len(self._forecast_windows(split)) == 0:
             name = f"--data.{split}_fraction"
             raise InputError(

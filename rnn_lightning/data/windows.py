@@ -108,6 +108,23 @@ def scored_windows(segments: Segments, context_length: int, scored_length: int) 
     return Windows(start - context_length, counts, scored_length)
 
 
+def rolling_windows(
+    segments: Segments, context_length: int, horizon: int, num_origins: int, origin_step: int
+) -> Windows:
+    """Windows of the last origins of the segments, ``origin_step`` apart: at most ``num_origins``, one at least.
+
+    The last one ends where its segment ends; one of a segment shorter than the horizon starts where the
+    segment starts, and reaches past its end. Contexts are those of ``scored_windows``.
+    """
+    context = _own_context(segments.end - segments.first, context_length, horizon)
+    start = torch.maximum(segments.start, segments.first + context)
+    beyond = segments.end - start - horizon  # steps that are left for further origins
+    counts = (beyond.div(origin_step, rounding_mode="floor") + 1).clamp(1, num_origins)
+    counts = torch.where(segments.end > start, counts, 0)
+    first = torch.where(beyond > 0, segments.end - horizon - (counts - 1) * origin_step, start)
+    return Windows(first - context_length, counts, origin_step)
+
+
 def _own_context(lengths: Tensor, context_length: int, scored_length: int) -> Tensor:
     """The context of series of these lengths: for those shorter than a window, the same part as of a window."""
     part = (lengths * context_length).div(context_length + scored_length, rounding_mode="floor")

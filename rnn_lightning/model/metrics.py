@@ -1,55 +1,89 @@
-"""Metrics on torchmetrics: sums over known values only, exact for any number of devices and any batch size."""
+"""Metrics on torchmetrics: exact for any number of devices and any batch size; only known values count."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 
 class FreeRunError(Metric):
     """The error of generated values over all steps, series and features.
 
     ``rmse``, the root of the mean squared error, and ``mae``, the mean absolute error, are in the units of
-    the data. ``nrmse`` is the ``rmse`` of errors that are each divided by the scale of their series and
-    feature, so that large series do not outweigh small ones; ``nrmse_error`` is its standard error, as if the
-    values were independent.
+    the data. ``nrmse`` is the interquartile mean over series and features of the ``rmse`` of each divided by
+    its scale, so that neither large series nor a few strange ones rule it; ``nrmse_error`` is its standard
+    error, as if the values were independent.
     """
 
     full_state_update = False
-    squares: Tensor
-    scaled: Tensor
-    fourths: Tensor
-    absolutes: Tensor
-    count: Tensor
+    series: list[Tensor]
+    sums: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("squares", "scaled", "fourths", "absolutes", "count"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("series", "sums"):
+            self.add_state(name, [], dist_reduce_fx="cat")
 
-    def update(self, generated: Tensor, target: Tensor, scale: Tensor) -> None:
+    def update(self, generated: Tensor, target: Tensor, scale: Tensor, series_index: Tensor) -> None:
         """Add ``(batch, horizon, feature)`` values; those whose target is NaN, because it is unknown, do not count.
 
-        ``scale (batch, feature)`` is that of the series.
+        ``scale (batch, feature)`` is that of the series numbered ``series_index (batch,)``.
         """
         known = ~target.isnan()
-        errors = (generated - target).double()
-        scaled = (errors / scale[:, None])[known].square()
-        self.squares += errors[known].square().sum()
-        self.scaled += scaled.sum()
-        self.fourths += scaled.square().sum()
-        self.absolutes += errors[known].abs().sum()
-        self.count += known.sum()
+        errors = (generated - target).double().masked_fill(~known, 0.0)
+        scaled = (errors / scale[:, None]).square()
+        sums = (errors.square(), errors.abs(), scaled, scaled.square(), known.double())
+        self.series.append(series_index.to(errors.device))
+        self.sums.append(torch.stack([each.sum(1) for each in sums], -1))
 
     def compute(self) -> dict[str, Tensor]:
         """``rmse``, ``mae``, ``nrmse`` and ``nrmse_error``; NaN before any known value."""
-        mean = self.scaled / self.count
-        spread = (self.fourths / self.count - mean.square()).clamp_min(0).sqrt() / self.count.sqrt()
+        present, place = dim_zero_cat(self.series).unique(return_inverse=True)
+        every = dim_zero_cat(self.sums)
+        sums = every.new_zeros(len(present), *every.shape[1:]).index_add_(0, place, every).flatten(0, 1)
+        sums = sums[sums[:, -1] > 0]
+        squares, absolutes, scaled, fourths, count = sums.unbind(1)
+        mean = scaled / count
+        nrmse = mean.sqrt()
+        spread = (fourths / count - mean.square()).clamp_min(0).sqrt() / count.sqrt()
+        nrmse, order = nrmse.nan_to_num(torch.inf).sort()
+        weights = middle_weights(len(nrmse)).to(nrmse)
+        error = (weights * (spread / (2 * mean.sqrt())).nan_to_num()[order]).square().sum().sqrt()
+        middle = torch.where(weights > 0, weights * nrmse, 0.0).sum()
         return {
-            "rmse": (self.squares / self.count).sqrt().float(),
-            "mae": (self.absolutes / self.count).float(),
-            "nrmse": mean.sqrt().float(),
-            "nrmse_error": (spread / (2 * mean.sqrt())).nan_to_num().float(),
+            "rmse": (squares.sum() / count.sum()).sqrt().float(),
+            "mae": (absolutes.sum() / count.sum()).float(),
+            "nrmse": (middle if len(nrmse) else middle + torch.nan).float(),
+            "nrmse_error": error.float(),
         }
+
+
+class ForecastRecords(Metric):
+    """All forecasts of all devices, in the order of the series and of their origins."""
+
+    full_state_update = False
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("keys", "values"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, series_index: Tensor, origin: Tensor, columns: Sequence[Tensor]) -> None:
+        """Add ``columns``, such as targets and forecasts, ``(batch, horizon, feature)`` each; a batch may be empty."""
+        values = torch.stack(list(columns), -1)
+        self.keys.append(torch.stack([series_index, origin], -1).to(values.device))
+        self.values.append(values)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Series and origins ``(forecast, 2)``, and the columns ``(forecast, horizon, feature, column)``."""
+        keys, values = dim_zero_cat(self.keys), dim_zero_cat(self.values)
+        by_origin = keys[:, 1].argsort(stable=True)
+        order = by_origin[keys[by_origin, 0].argsort(stable=True)]
+        return keys[order], values[order]
 
 
 class ResidualMoments(Metric):
@@ -80,3 +114,21 @@ class ResidualMoments(Metric):
     def compute(self) -> Tensor:
         """``E[e e^T]``, ``(feature, feature)``; NaN before any update."""
         return self.products / self.count
+
+
+def middle_weights(count: int) -> Tensor:
+    """The weights of an interquartile mean of ``count`` sorted values: those within the middle half, equally."""
+    edges = torch.arange(count + 1, dtype=torch.float64) / max(count, 1)
+    return 2 * edges.clamp(0.25, 0.75).diff()
+
+
+def crps(samples: Tensor, target: Tensor) -> Tensor:
+    """The continuous ranked probability score of samples ``(sample, ...)``, in the shape of the target ``(...)``.
+
+    ``E|X - y| - E|X - X'| / 2``, both expectations over the samples as they are (Gneiting and Raftery, *Strictly
+    proper scoring rules, prediction, and estimation*, 2007).
+    """
+    number = len(samples)
+    rank = torch.arange(1, number + 1, dtype=samples.dtype, device=samples.device)
+    weights = (2 * rank - number - 1).view(-1, *[1] * target.ndim) / number**2
+    return (samples - target).abs().mean(0) - (weights * samples.sort(0).values).sum(0)

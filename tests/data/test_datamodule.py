@@ -91,9 +91,9 @@ def test_order_depends_on_seed_and_position_alone() -> None:
 
 def test_held_out_targets_follow_their_contexts_and_end_in_nan() -> None:
     datamodule = made(
-        "test", 50, 35, context_length=6, horizon=4, test_fraction=0.2, val_fraction=0.2, batch_size=3
+        "fit", 50, 35, context_length=6, horizon=4, test_fraction=0, val_fraction=0.2, batch_size=3
     )
-    cases = list(datamodule.test_dataloader())
+    cases: list[Any] = list(datamodule.val_dataloader())
     context = torch.cat([case.context for case in cases])[..., 0]
     target = torch.cat([case.target for case in cases])[..., 0]
     series = torch.cat([case.series_index for case in cases])
@@ -106,6 +106,30 @@ def test_held_out_targets_follow_their_contexts_and_end_in_nan() -> None:
     assert target[2, 2:].isnan().all()
     assert target[4, :3].tolist() == [1032, 1033, 1034]
     assert target[4, 3:].isnan().all()
+
+
+def test_a_test_forecasts_from_the_last_origins_beside_baselines() -> None:
+    options = {"context_length": 6, "horizon": 4, "test_fraction": 0.3, "val_fraction": 0}
+
+    def origins(*lengths: int, **settings: Any) -> list[int]:
+        (case,) = made("test", *lengths, **options, **settings).test_dataloader()
+        assert case.scale is not None
+        assert case.baselines is not None
+        naive, seasonal, drift = case.baselines[..., 0]
+        steps = case.context[:, -1] + torch.arange(1, 5)
+        assert torch.equal(naive, case.context[:, -1].expand(-1, 4))
+        torch.testing.assert_close(drift, steps)
+        if settings.get("season") == 3:
+            torch.testing.assert_close(seasonal, steps - torch.tensor([3, 3, 3, 6]))
+        else:
+            assert torch.equal(seasonal, naive)
+        return case.origin.tolist()
+
+    assert origins(50) == [37, 41, 45]
+    assert origins(50, num_origins=2, origin_step=1) == [44, 45]
+    assert origins(20) == [15]  # no two horizons are held out, and no season is known
+    assert origins(20, season=3) == [15]
+    assert origins(24, season=3) == [16, 19]
 
 
 def test_whole_series_are_held_out_by_series() -> None:
@@ -240,7 +264,7 @@ def test_counts_below_one_are_refused_by_name(name: str) -> None:
             "leave none of the 2 series",
         ),
         ("fit", (60,), {"val_fraction": 0.001}, "--data.val_fraction 0.001 leaves no step to forecast"),
-        ("test", (60,), {"test_fraction": 0.0}, "--data.test_fraction 0.0 leaves no step to forecast"),
+        ("test", (60,), {"test_fraction": 0.0}, "a test needs values that were held out"),
     ],
 )
 def test_series_that_are_too_short_are_named(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rnn_lightning.data.windows import (
     Split,
     require_fractions,
+    rolling_windows,
     scored_windows,
     split_by_series,
     split_by_time,
@@ -102,3 +103,19 @@ def test_split_by_series_gives_whole_series() -> None:
 def test_fractions_that_make_no_sense_are_refused(val: float, test: float, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         require_fractions(val, test)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(lengths, fractions, st.integers(1, 12), st.integers(1, 12), st.integers(1, 4), st.integers(1, 6))
+def test_the_last_origins_of_a_part_end_with_it(
+    lengths: list[int], test: float, context: int, horizon: int, num_origins: int, step: int
+) -> None:
+    segments = split_by_time(*bounds_of(lengths), 0.1, test)["test"]
+    windows = rolling_windows(segments, context, horizon, num_origins, step)
+    segment, start = windows.locate(torch.arange(len(windows)))
+    for number, (_, first, begin, end) in enumerate(zip(*segments, strict=True)):
+        origins = (start[segment == number] + context).tolist()
+        own_context = max(1, min(context, int(end - first) * context // (context + horizon)))
+        begin = max(int(begin), int(first) + own_context)
+        whole = list(range(int(end) - horizon, begin - 1, -step))[:num_origins]
+        assert origins == (whole[::-1] or ([begin] if begin < end else []))
