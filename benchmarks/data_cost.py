@@ -69,7 +69,8 @@ def main() -> None:
     print(f"first batch: {first:.2f} s CPU")
     small, large = batch_times.values()
     print(
-        f"a batch of 64 windows: {1e6 * large:.0f} us, {large / small:.2f} of that on a series of 2,000 values"
+        f"a batch of 64 windows: {1e6 * large:.0f} us, {large / small:.2f} of that on a series of 2,000 "
+        "values"
     )
 
 

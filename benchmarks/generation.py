@@ -155,7 +155,7 @@ def cell_loop(
 def best_seconds(
     calls: list[Callable[[], object]], budget_seconds: float, clock: Callable[[], float]
 ) -> list[float]:
-    """The least time of each call, in alternating rounds of at least two and then until the budget is spent."""
+    """The least time of each call, in alternating rounds, two at least, until the budget is spent."""
     repeats = []
     for call in calls:
         begin = clock()
@@ -239,8 +239,8 @@ def sampling_row(horizon: int, budget_seconds: float) -> str:
         time.process_time,
     )
     return (
-        f"{NUM_SAMPLES} sampled paths of LSTM-64 take {sampled * 1e3:.1f} ms, {NUM_SAMPLES} point forecasts as a batch "
-        f"{point * 1e3:.1f} ms: {sampled / point:.2f} times (target: at most 1.2)."
+        f"{NUM_SAMPLES} sampled paths of LSTM-64 take {sampled * 1e3:.1f} ms, {NUM_SAMPLES} point forecasts "
+        f"as a batch {point * 1e3:.1f} ms: {sampled / point:.2f} times (target: at most 1.2)."
     )
 
 
@@ -266,7 +266,8 @@ def gpu_table(horizon: int, budget_seconds: float) -> str:
         difference = float((calls[0]() - calls[1]()).abs().max())
         ours, theirs = best_seconds(list(calls), budget_seconds, clock)
         lines.append(
-            f"| {case} | {ours * 1e3:.2f} | {theirs * 1e3:.2f} | {theirs / ours:.2f} | {target} | {difference:.0e} |"
+            f"| {case} | {ours * 1e3:.2f} | {theirs * 1e3:.2f} | {theirs / ours:.2f} | {target} | "
+            f"{difference:.0e} |"
         )
     return "\n".join(lines)
 
@@ -398,7 +399,7 @@ def main() -> None:
         "--peer_folder",
         type=Path,
         default=Path(tempfile.gettempdir()) / "rnn_lightning_peers",
-        help="folder of the peers' virtual environments, which are made where they do not exist (%(default)s)",
+        help="folder of the peers' virtual environments, made where they do not exist (%(default)s)",
     )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -424,7 +425,8 @@ def main() -> None:
     report = "\n\n".join(
         [
             "# Speed of generation",
-            f"{now}, commit {commit()}, {processor()} (one core), Python {platform.python_version()}, PyTorch "
+            f"{now}, commit {commit()}, {processor()} (one core), "
+            f"Python {platform.python_version()}, PyTorch "
             f"{torch.__version__}.\n\nCommand: `python {shlex.join(sys.argv)}`",
             *tables,
         ]

@@ -132,7 +132,8 @@ def windows_of(series: Series, num_batches: int | None = None) -> SequenceDataMo
     """Windows of a hundred steps, and nothing held out."""
     lengths = {"context_length": CONTEXT_LENGTH, "scored_length": SCORED_LENGTH}
     sizes = {"batch_size": 64, "num_batches_per_epoch": num_batches}
-    return SequenceDataModule(series, **lengths, **sizes, val_fraction=0, test_fraction=0)  # type: ignore[arg-type]
+    fractions = {"val_fraction": 0, "test_fraction": 0}
+    return SequenceDataModule(series, **lengths, **sizes, **fractions)  # type: ignore[arg-type]
 
 
 def first_batch(datamodule: SequenceDataModule) -> None:
@@ -237,7 +238,8 @@ def report_reading(folder: Path, num_rows: int, num_series: int, cold: bool, rep
     if not path.exists():
         write_parquet(path, num_rows, num_series, ["y"], np.float64)
     print(
-        f"{num_rows:,} float64 values of {num_series:,} series, {path.stat().st_size / 1e6:.0f} MB of Parquet",
+        f"{num_rows:,} float64 values of {num_series:,} series, {path.stat().st_size / 1e6:.0f} MB of "
+        "Parquet",
         flush=True,
     )
     print(
@@ -280,11 +282,13 @@ def report_larger(
             else:
                 write_parquet(path, num_rows, num_series, FEATURES, np.float32)
             print(
-                f"{path.suffix}: {path.stat().st_size / 1e9:.2f} GB, written in {time.perf_counter() - begin:.0f} s",
+                f"{path.suffix}: {path.stat().st_size / 1e9:.2f} GB, written in "
+                f"{time.perf_counter() - begin:.0f} s",
                 flush=True,
             )
     print(
-        f"{num_rows:,} rows of two float32, {8 * num_rows / 1e9:.2f} GB; {num_batches} batches of 64 windows in each process"
+        f"{num_rows:,} rows of two float32, {8 * num_rows / 1e9:.2f} GB; {num_batches} batches of 64 "
+        "windows in each process"
     )
     print(
         "| source | processes | s to the first batch | ms a batch | CPU ms | peak MB of each process | "

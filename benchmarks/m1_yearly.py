@@ -126,7 +126,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def fitted_forecasts(path: Path, known: dict[str, np.ndarray], seed: int) -> tuple[list[np.ndarray], float]:
-    """The forecasts of all series by a network fitted to those long enough for a window, and the CPU seconds of the fit."""
+    """The forecasts of all series by a network fitted to the longer ones, and the CPU seconds of the fit."""
     from rnn_lightning import Forecaster
     from rnn_lightning.cli import run
 

@@ -1,4 +1,4 @@
-"""Time the generation of another library: the part of ``generation.py --peers`` that runs in that library's environment.
+"""Time the generation of another library: the part of ``generation.py --peers`` in its environment.
 
     python peers_generation.py darts '{"cell": "lstm", "hidden_size": 12, "num_layers": 1, "batch_size": 1,
         "horizon": 1000, "context": 50, "budget_seconds": 3}'
@@ -64,7 +64,7 @@ def darts_calls(
 def neuralforecast_calls(
     cell: str, hidden_size: int, num_layers: int, values: Any, horizon: int, context: int
 ) -> Calls:
-    """The calls of ``RNN``, ``GRU`` or ``LSTM`` with ``recurrent=True`` after one step of training, on its own data."""
+    """The calls of ``RNN``, ``GRU`` or ``LSTM`` with ``recurrent=True`` after one step of training."""
     import pandas as pd  # type: ignore[import, unused-ignore]
     from neuralforecast import NeuralForecast, models  # type: ignore[import, unused-ignore]
 

@@ -1,4 +1,4 @@
-"""Windows a second that a fit trains on: two processes with a core each, by DDP over gloo, against one with one core.
+"""Windows a second that a fit trains on: two processes with a core each, by DDP, against one.
 
     python benchmarks/throughput.py --output benchmarks/results/throughput.md
 

@@ -1,4 +1,4 @@
-"""CPU time of an optimizer step through ``rnn-lightning fit``, against the same network in a bare PyTorch loop.
+"""CPU time of an optimizer step in ``rnn-lightning fit``, against the same network in a bare loop.
 
     taskset -c 0 python benchmarks/training_cost.py
 

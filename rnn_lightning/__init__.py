@@ -1,4 +1,4 @@
-"""Train a recurrent network on sequences by teacher-forced next-step prediction, then let it generate by itself.
+"""Recurrent networks trained on sequences by teacher-forced next-step prediction, which then generate.
 
 Glossary: a *series* is one full recording, ``(time, feature)``; a *feature* is a measured channel that is
 predicted. A *window* is cut from a series for training: a *context* that warms the state up, then the

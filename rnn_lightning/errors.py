@@ -4,8 +4,8 @@
 class InputError(ValueError):
     """Wrong input: says the rule, what was given, and what to change, in the names the user typed.
 
-    The command line prints it as one line and exits with 2; every other exception keeps its traceback. Control
-    characters, which names in tables may hold, are shown as escapes.
+    The command line prints it as one line and exits with 2; every other exception keeps its traceback.
+    Control characters, which names in tables may hold, are shown as escapes.
     """
 
     def __init__(self, message: str) -> None:
@@ -13,7 +13,7 @@ class InputError(ValueError):
 
 
 def printable(text: str) -> str:
-    """The text with escapes in the place of control characters, which a terminal would obey; lines stay lines."""
+    """The text with control characters escaped, which a terminal would obey; lines stay lines."""
     return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text)
 
 

@@ -103,7 +103,7 @@ class Forecaster(Inference, L.LightningModule):
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
     def forward(self, context: Tensor, horizon: int, covariates: Tensor | None = None) -> Tensor:
-        """The point forecast ``(batch, horizon, feature)`` of contexts ``(batch, time, feature)``, see ``rollout``."""
+        """The point forecast ``(batch, horizon, feature)`` of ``(batch, time, feature)``, see ``rollout``."""
         with self._float32():
             return rollout(self.network, context, horizon, covariates=covariates)
 
@@ -126,8 +126,8 @@ class Forecaster(Inference, L.LightningModule):
                     callback.save_on_exception = False  # the weights may be NaN already
             raise InputError(
                 f"the loss is {loss.item()} at step {self.global_step}: training has diverged. Lower "
-                "--model.learning_rate, keep --trainer.gradient_clip_val at 1 or below, or look for extreme values in the "
-                "data. The best checkpoint so far is kept."
+                "--model.learning_rate, keep --trainer.gradient_clip_val at 1 or below, or look for extreme "
+                "values in the data. The best checkpoint so far is kept."
             )
 
     def on_train_epoch_end(self) -> None:
@@ -186,7 +186,8 @@ class Forecaster(Inference, L.LightningModule):
         num_steps = self.trainer.estimated_stepping_batches
         if not 0 < num_steps < math.inf:
             raise InputError(
-                "--model.schedule cosine needs to know the end: give --trainer.max_steps or --trainer.max_epochs."
+                "--model.schedule cosine needs to know the end: give --trainer.max_steps or "
+                "--trainer.max_epochs."
             )
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / num_steps, 1)))
@@ -201,8 +202,8 @@ class Forecaster(Inference, L.LightningModule):
             "transformer-engine-float16",
         ):
             raise InputError(
-                f"--trainer.precision {self.trainer.precision} would round the data and their statistics to three digits: "
-                "choose bf16-mixed."
+                f"--trainer.precision {self.trainer.precision} would round the data and their statistics to "
+                "three digits: choose bf16-mixed."
             )
         data: TrainingData | None = getattr(self.trainer, "datamodule", None)
         if data is None:
@@ -238,8 +239,8 @@ class Forecaster(Inference, L.LightningModule):
                 if name.startswith("num_") and name != "num_layers":
                     ours = f"the data have {self.hparams[name]} {name.removeprefix('num_')}"
                 raise InputError(
-                    f"{ours}, and the checkpoint holds a network with {saved[name]}: leave the option out, or choose "
-                    "another checkpoint."
+                    f"{ours}, and the checkpoint holds a network with {saved[name]}: leave the option out, "
+                    "or choose another checkpoint."
                 )
 
     def _log_mean_loss(self) -> None:
@@ -253,14 +254,14 @@ class Forecaster(Inference, L.LightningModule):
             of_data, of_network = getattr(data, name), getattr(self.network, name)
             if of_data != of_network:
                 raise InputError(
-                    f"the data have {of_data} {name.removeprefix('num_')} and the network {of_network}: they must be "
-                    f"equal; set --model.{name}."
+                    f"the data have {of_data} {name.removeprefix('num_')} and the network {of_network}: "
+                    f"they must be equal; set --model.{name}."
                 )
         needed = self.network.transforms.num_lost + 1
         if data.context_length < needed:
             raise InputError(
-                f"--data.context_length {data.context_length} is too short for --model.transforms: these need at "
-                f"least {needed} steps."
+                f"--data.context_length {data.context_length} is too short for --model.transforms: these "
+                f"need at least {needed} steps."
             )
 
     def _scored(self, batch: ForecastBatch, metric: FreeRunError) -> dict[str, Forecast]:
@@ -275,7 +276,7 @@ class Forecaster(Inference, L.LightningModule):
         return torch.autocast(self.device.type, enabled=False)
 
     def _require_ready(self) -> None:
-        """Refuse a network that was never fitted, and see to it that all devices have the weights of the first.
+        """Refuse a network that was never fitted, and give all devices the weights of the first.
 
         A fit that still runs may have replaced the checkpoint between its reading by two of them.
         """

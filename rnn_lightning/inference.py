@@ -80,7 +80,7 @@ class Inference:
     def observe(
         self, state: State, values: np.ndarray | Tensor, covariates: np.ndarray | Tensor | None = None
     ) -> State:
-        """The state after new values that follow it, with axes as for ``forecast``; see ``rollout.observe``."""
+        """The state after new values, with axes as for ``forecast``; see ``rollout.observe``."""
         return self._evaluated(observe, state, self._as_batch(values), self._as_batch(covariates))
 
     def generate(
@@ -92,15 +92,16 @@ class Inference:
         num_samples: int | None = None,
         seed: int = 0,
     ) -> Tensor:
-        """Generate ``([sample,] batch, horizon, feature)`` from a state, left as it is; see ``rollout.generate``."""
+        """Generate ``([sample,] batch, horizon, feature)`` from a state; see ``rollout.generate``."""
         noise = _sampling(num_samples, seed, state.recurrent[0].shape[1])
         return self._evaluated(generate, state, horizon, covariates=self._as_batch(covariates), **noise)
 
     def require_fitted(self) -> None:
-        """Raise InputError if the network was never fitted: its weights and the units of its data are unset."""
+        """Raise InputError if the network was never fitted, so that the units of its data are not set."""
         if not bool(self.network.transforms.fitted):
             raise InputError(
-                "the network has not been fitted: load a checkpoint, or fit it with a SequenceDataModule first."
+                "the network has not been fitted: load a checkpoint, or fit it with a SequenceDataModule "
+                "first."
             )
 
     @overload

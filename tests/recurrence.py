@@ -48,7 +48,7 @@ def lstm_step(x: Tensor, h: Tensor, c: Tensor, weights: tuple[Tensor, ...]) -> t
 def run(
     recurrent: nn.RNNBase, inputs: Tensor, hidden: Tensor, cell: Tensor | None = None
 ) -> tuple[Tensor, ...]:
-    """Run a ``torch.nn`` recurrent module by these definitions, step by step and layer by layer, without dropout.
+    """Run a ``torch.nn`` recurrent module by these definitions, step by step, layer by layer, no dropout.
 
     Args:
         recurrent: the module whose weights and kind are used.

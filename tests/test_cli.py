@@ -134,7 +134,7 @@ def test_a_table_needs_no_config(rnn_lightning: Call) -> None:
 
 
 def test_a_file_is_the_shortest_command(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two series of other scales and lengths, the second shorter than a window, with a gap and an empty value."""
+    """Two series of other scales and lengths, the second short, with a gap and an empty value."""
     rows = [f"big,2024-{month:02d}-01,{1000 + 100 * month}" for month in range(1, 13)]
     rows += [f"big,2025-{month:02d}-01,{2200 + 100 * month}" for month in range(1, 13)]
     rows += [
@@ -221,8 +221,8 @@ def test_covariates_must_reach_over_the_horizon(
     rnn_lightning("fit", "sales.csv", "--data.series.covariate_columns=promo", *SHORT)
     error = error_of(rnn_lightning, capsys, "predict", "sales.csv", "--data.horizon=6")
     assert (
-        "the covariates promo are not known over --data.horizon 6 after the last value of 'a' (2 steps, ds = 54"
-        in error
+        "the covariates promo are not known over --data.horizon 6 after the last value of 'a' (2 steps, ds "
+        "= 54" in error
     )
     assert "'b' (2 steps" in error
     rnn_lightning("predict", "sales.csv", "--data.horizon=4")
@@ -254,8 +254,9 @@ def test_a_series_of_the_users_own_file(rnn_lightning: Call, capsys: pytest.Capt
 
 def test_several_features_reach_the_network_by_themselves(rnn_lightning: Call) -> None:
     rnn_lightning(
-        "fit", *SHORT, "--data.series=RandomSeries", "--data.series.num_features=2", "--data.series.num_series=20",
-        "--data.split_by=series", "--data.context_length=3", "--data.scored_length=4", "--data.horizon=2",
+        "fit", *SHORT, "--data.series=RandomSeries", "--data.series.num_features=2",
+        "--data.series.num_series=20", "--data.split_by=series", "--data.context_length=3",
+        "--data.scored_length=4", "--data.horizon=2",
     )  # fmt: skip
     rnn_lightning("predict")
     table = pl.read_csv("runs/default/predict_0/forecast.csv")
@@ -352,7 +353,8 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         (
             ["predict"],
             [
-                "no best checkpoint in runs/default/fit_*/checkpoints: run fit with the same --experiment first"
+                "no best checkpoint in runs/default/fit_*/checkpoints: run fit with the same --experiment "
+                "first"
             ],
         ),
         (["fit", "--ckpt_path=last"], ["no last checkpoint in runs/default"]),
@@ -439,8 +441,8 @@ def test_without_validation_the_best_checkpoint_is_the_last(rnn_lightning: Call)
 
 def test_help_and_version_come_without_heavy_imports() -> None:
     code = (
-        "import sys; from rnn_lightning.__main__ import main; main();"
-        "heavy = {'torch', 'lightning', 'matplotlib', 'tensorboard', 'polars'} & set(sys.modules); assert not heavy, heavy"
+        "import sys; from rnn_lightning.__main__ import main; main();heavy = {'torch', 'lightning', "
+        "'matplotlib', 'tensorboard', 'polars'} & set(sys.modules); assert not heavy, heavy"
     )
     for option, expected in (("--help", "usage: rnn-lightning"), ("--version", "rnn-lightning 0.1.0")):
         done = subprocess.run(

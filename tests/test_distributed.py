@@ -1,4 +1,4 @@
-"""Several devices: the same command, the same answer. Processes with gloo, each set up as a worker of torchrun is."""
+"""Several devices: the same command, the same answer. Processes with gloo, set up as torchrun does."""
 
 import logging
 import math
@@ -277,8 +277,8 @@ def commands(*lines: str) -> list[int]:
 
 
 FIT = (
-    "fit --data.num_batches_per_epoch=6 --model.hidden_size=6 --model.schedule=constant --trainer.enable_progress_bar=false "
-    "--data.series.num_series=3 --trainer.log_every_n_steps=1"
+    "fit --data.num_batches_per_epoch=6 --model.hidden_size=6 --model.schedule=constant "
+    "--trainer.enable_progress_bar=false --data.series.num_series=3 --trainer.log_every_n_steps=1"
 )
 
 
@@ -318,7 +318,7 @@ def test_values_in_a_file_serve_all_processes_as_those_in_memory_do(
 
 
 def test_checkpoints_move_between_numbers_of_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fit on two, predict on one, go on on one, then on two and on three: all equal to one fit on one device."""
+    """Fit on two, predict on one, go on with one, two and three: all equal to one fit on one device."""
     monkeypatch.chdir(tmp_path)
     in_group(1, commands, f"{FIT} --experiment=whole --data.batch_size=12 --trainer.max_epochs=4")
     resume = f"{FIT} --ckpt_path=last"

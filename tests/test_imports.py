@@ -75,10 +75,9 @@ def test_importing_the_package_alone_imports_nothing_heavy() -> None:
 
 def test_arithmetic_needs_no_polars_or_matplotlib() -> None:
     code = (
-        "import sys; from rnn_lightning.model.rollout import rollout; from rnn_lightning import RecurrentNetwork;"
-        "from rnn_lightning.data import SineSeries; data = SineSeries().load();"
-        "print(rollout(RecurrentNetwork(), data.values[None], 3).shape);"
-        "heavy = {'lightning', 'polars', 'matplotlib', 'torchmetrics'} & set(sys.modules);"
-        "assert not heavy, heavy"
+        "import sys; from rnn_lightning.model.rollout import rollout; from rnn_lightning import "
+        "RecurrentNetwork;from rnn_lightning.data import SineSeries; data = "
+        "SineSeries().load();print(rollout(RecurrentNetwork(), data.values[None], 3).shape);heavy = "
+        "{'lightning', 'polars', 'matplotlib', 'torchmetrics'} & set(sys.modules);assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -23,7 +23,7 @@ MAPPED = ("float32", "float64", "float16", "int8", "int16", "int32", "int64")
 
 
 class ArraySeries(Series):
-    """Numbers in a .npy file: one series ``(time,)`` or ``(time, feature)``, or many, ``(series, time, feature)``.
+    """Numbers in a .npy file: a series ``(time,)`` or ``(time, feature)``, or ``(series, time, feature)``.
 
     The file is not read but mapped, so that it may be larger than memory. NaN marks an unknown value; series
     of unequal length end in NaN. The time stamps are 0, 1, 2, ...
@@ -62,8 +62,8 @@ class ArraySeries(Series):
             raise InputError(f"{name} holds {array.dtype}: it must hold real numbers.")
         if array.ndim not in (1, 2, 3) or array.size == 0:
             raise InputError(
-                f"{name} has the shape {array.shape}: it must be (time,), (time, feature) or (series, time, feature), and "
-                "not empty."
+                f"{name} has the shape {array.shape}: it must be (time,), (time, feature) or (series, time, "
+                "feature), and not empty."
             )
         shape = (1, -1, 1) if array.ndim == 1 else (1, *array.shape) if array.ndim == 2 else array.shape
         require_digits(array.reshape(shape)[0, :PIECE_ROWS], name)
@@ -89,10 +89,11 @@ class ArraySeries(Series):
 
 
 def rows_of(array: np.ndarray, num_rows: int, num_features: int) -> Tensor | FileArray:
-    """The rows of all series: in the file where they lie in it one after another, in a type that torch knows."""
-    mapped = isinstance(array, np.memmap) and array.flags.c_contiguous and array.dtype.name in MAPPED
-    if mapped and array.dtype.isnative:
-        return FileArray(Path(str(array.filename)), array.dtype.name, (num_rows, num_features), array.offset)  # type: ignore[attr-defined]
+    """The rows of all series; they stay in the file if they are contiguous and of a type torch knows."""
+    as_it_is = array.flags.c_contiguous and array.dtype.isnative and array.dtype.name in MAPPED
+    if as_it_is and isinstance(array, np.memmap):
+        path = Path(str(array.filename))
+        return FileArray(path, array.dtype.name, (num_rows, num_features), array.offset)
     with np.errstate(over="ignore"):  # refused as infinite
         return torch.from_numpy(np.array(array, dtype=np.float32).reshape(num_rows, num_features))
 

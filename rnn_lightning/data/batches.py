@@ -16,7 +16,7 @@ SCALE_STEPS = 1000
 """The steps up to the origin whose standard deviation is the scale of a series' errors."""
 
 Bounds = tuple[Tensor, Tensor]
-"""The first row and one past the last of each window, ``(batch,)`` each: what lies outside of them is not known."""
+"""The first row and one past the last of each window, ``(batch,)`` each; outside, nothing is known."""
 
 
 class WindowBatch(NamedTuple):
@@ -45,8 +45,8 @@ class ForecastBatch(NamedTuple):
         series_index: ``(batch,)``, which series each is of.
         names: the id of that series.
         origin: ``(batch,)``, the last known step of each, counted from the start of its series.
-        target: ``(batch, horizon, feature)``, what follows, NaN where it is not known; ``(batch, 0, feature)``
-            where nothing follows.
+        target: ``(batch, horizon, feature)``, what follows, NaN where it is not known; where nothing follows,
+            ``(batch, 0, feature)``.
         scale: ``(batch, feature)``, by which errors are made comparable between series; None without target.
         covariates: ``(batch, time + horizon, covariate)``, those of the context and of the horizon, or None.
         num_samples: number of sampled paths wanted, or None.
@@ -77,7 +77,7 @@ def training_batch(
     padded: bool,
     items: Tensor,
 ) -> WindowBatch:
-    """The training windows numbered ``items``, ``length`` steps each; some are ``padded``, or all lie in their segments."""
+    """The training windows numbered ``items``, of ``length`` steps, some of them ``padded``."""
     segment, start = windows.locate(items)
     steps = start[:, None] + torch.arange(length)
     bounds = (segments.start[segment], segments.end[segment]) if padded else None
@@ -146,7 +146,7 @@ def future_batch(
 
 
 def _scale(history: Tensor) -> Tensor:
-    """The standard deviation of ``(batch, time, feature)`` values, or if they are all the same their magnitude, or 1."""
+    """The standard deviation ``(batch, feature)`` over time; of constants their magnitude, or 1."""
     mean = history.nanmean(1, keepdim=True)
     deviation, magnitude = (history - mean).square().nanmean(1).sqrt(), mean[:, 0].abs()
     return torch.where(deviation > 1e-6 * magnitude, deviation, torch.where(magnitude > 0, magnitude, 1.0))
@@ -160,7 +160,7 @@ def values_at(data: SeriesData, steps: Tensor, bounds: Bounds | None) -> Tensor:
 
 
 def covariates_at(data: SeriesData, steps: Tensor, bounds: Bounds | None) -> Tensor | None:
-    """The covariates of rows ``steps (batch, time)``, NaN outside of the bounds; None if there are no covariates."""
+    """The covariates of rows ``steps (batch, time)``, NaN outside of the bounds; None without covariates."""
     covariates = data.encoded(steps if bounds is None else steps.clamp(0, len(data.values) - 1))
     if covariates is None or bounds is None:
         return covariates
@@ -210,6 +210,7 @@ def require_future(data: SeriesData, horizon: int) -> None:
         found.append(f"{data.ids[index]!r} ({len(unknown)} steps, {data.time_column} = {span})")
     more = f" and {len(short) - 3} more series" if len(short) > 3 else ""
     raise InputError(
-        f"the covariates {', '.join(data.covariate_names)} are not known over --data.horizon {horizon} after the last value "
-        f"of {', '.join(found)}{more}: add rows with them after the last value, or lower the horizon."
+        f"the covariates {', '.join(data.covariate_names)} are not known over --data.horizon {horizon} "
+        f"after the last value of {', '.join(found)}{more}: add rows with them after the last value, or "
+        "lower the horizon."
     )

@@ -136,7 +136,7 @@ class SequenceDataModule(L.LightningDataModule):
 
     @property
     def seasons(self) -> tuple[int, ...]:
-        """The seasons in steps, shortest first, after ``setup``: given or found, without a look at the test split."""
+        """The seasons in steps, shortest first, after ``setup``: given, or found outside of the test split."""
         return self._seasons
 
     @property
@@ -169,7 +169,7 @@ class SequenceDataModule(L.LightningDataModule):
         return Pieces(lambda rows: self.data.values[rows], self.segments["train"])
 
     def train_covariates(self) -> "Pieces":
-        """The covariates of the training part of every series, in pieces ``(time, covariate)``; none without covariates."""
+        """The covariates of the training part of every series, in pieces ``(time, covariate)``."""
         segments = self.segments["train"] if self.num_covariates else Segments(*[torch.zeros(0)] * 4)
         return Pieces(lambda rows: self.data.encoded(torch.arange(rows.start, rows.stop)), segments)
 
@@ -189,7 +189,8 @@ class SequenceDataModule(L.LightningDataModule):
             seed=self.seed,
         )
         trained = self.trainer.fit_loop.epoch_loop.batch_progress.total if self.trainer is not None else None
-        loader.position = max(self._position, trained.processed if trained is not None else 0)  # type: ignore[attr-defined]
+        processed = trained.processed if trained is not None else 0  # type: ignore[attr-defined]
+        loader.position = max(self._position, processed)
         return loader
 
     def val_dataloader(self) -> BatchLoader[ForecastBatch] | list[Any]:
@@ -205,10 +206,7 @@ class SequenceDataModule(L.LightningDataModule):
         return self._in_order(partial(future_batch, self.data, *settings), self.data.num_series)
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of batches trained on, so that a resumed fit sees those an uninterrupted one would have seen.
-
-        And the intervals the network was trained on.
-        """
+        """The number of batches trained on, where a resumed fit goes on, and the intervals of the series."""
         if self.trainer is None:
             return {}
         total = self.trainer.fit_loop.epoch_loop.batch_progress.total
@@ -285,12 +283,12 @@ class SequenceDataModule(L.LightningDataModule):
         for name, given in (("num_features", data.values.shape[1]), ("num_covariates", num_covariates)):
             if given != getattr(self, name):
                 raise InputError(
-                    f"{type(self.series).__name__}.load() gives {given} {name.removeprefix('num_')}, and its {name} says "
-                    f"{getattr(self, name)}: correct one of them."
+                    f"{type(self.series).__name__}.load() gives {given} {name.removeprefix('num_')}, and "
+                    f"its {name} says {getattr(self, name)}: correct one of them."
                 )
 
     def _load_once(self, trainer: L.Trainer) -> SeriesData:
-        """One process of each machine loads the values; all of them map its file, gone from disk by then, into memory."""
+        """One process of each machine loads the values into a temporary file, which all of them map."""
         path = Path(tempfile.gettempdir(), trainer.strategy.broadcast(f"rnn-lightning-{uuid.uuid4().hex}.pt"))
         try:
             try:
@@ -345,14 +343,16 @@ class SequenceDataModule(L.LightningDataModule):
     def _require_windows(self) -> None:
         if len(self.segments["train"].start) == 0:
             raise InputError(
-                f"--data.val_fraction {self.val_fraction} and --data.test_fraction {self.test_fraction} leave none of the "
-                f"{self.data.num_series} series to train on: lower them, or set --data.split_by time."
+                f"--data.val_fraction {self.val_fraction} and --data.test_fraction {self.test_fraction} "
+                f"leave none of the {self.data.num_series} series to train on: lower them, or set "
+                "--data.split_by time."
             )
         if len(self._training_windows()) == 0:
             index = int(self.data.lengths.argmax())
             raise InputError(
                 f"no series has two steps to train on: the longest, {self.data.ids[index]!r}, has "
-                f"{int(self.data.lengths[index])} in all. Lower --data.val_fraction and --data.test_fraction, or give more."
+                f"{int(self.data.lengths[index])} in all. Lower --data.val_fraction and "
+                "--data.test_fraction, or give more."
             )
 
     def _require_forecasts(self, split: Literal["val", "test"]) -> None:
@@ -364,8 +364,8 @@ class SequenceDataModule(L.LightningDataModule):
         if len(self._forecast_windows(split)) == 0:
             name = f"--data.{split}_fraction"
             raise InputError(
-                f"{name} {getattr(self, f'{split}_fraction')} leaves no step to forecast after a context: raise {name}"
-                f"{', or set it to 0 to train without validation' if split == 'val' else ''}."
+                f"{name} {getattr(self, f'{split}_fraction')} leaves no step to forecast after a context: "
+                f"raise {name}{', or set it to 0 to train without validation' if split == 'val' else ''}."
             )
 
 

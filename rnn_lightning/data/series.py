@@ -84,7 +84,7 @@ class SeriesData:
 
     @classmethod
     def from_equal(cls, values: Tensor, *, start: float = 0, interval: float = 1) -> "SeriesData":
-        """Series of equal length, ``(series, time, feature)``, on one numeric time axis, named ``0``, ``1``, ..."""
+        """Series of equal length, ``(series, time, feature)``, on a numeric time axis; their ids count from 0."""
         num_series, length, num_features = values.shape
         return cls(
             values=values.reshape(-1, num_features).float(),
@@ -108,14 +108,14 @@ class SeriesData:
         return self.values[int(self.offsets[index]) : int(self.ends[index])]
 
     def encoded(self, rows: Tensor) -> Tensor | None:
-        """The covariates of ``rows (...)``, ``(..., covariate)``, calendar features one-hot; None if there are none."""
+        """The covariates ``(..., covariate)`` of ``rows (...)``, calendar features one-hot, or None."""
         parts = [self.covariates[rows]] if self.covariates is not None else []
         if self.calendar is not None:
             parts.append(encode_calendar(self.calendar[rows], self.calendar_names))
         return torch.cat(parts, -1) if parts else None
 
     def future_calendar(self, series_indices: Sequence[int], horizon: int) -> Tensor:
-        """The calendar of the ``horizon`` steps after each series, ``(series, horizon, calendar feature)``, uint8."""
+        """The calendar of the steps after each series, ``(series, horizon, calendar feature)``, uint8."""
         chosen = torch.as_tensor(series_indices)
         stamps = self.times.stamp_series(chosen.tolist(), self.lengths[chosen].tolist(), horizon)
         codes = calendar_codes(stamps, self.calendar_names)
@@ -145,10 +145,10 @@ class SeriesData:
                 index = int(torch.searchsorted(self.offsets, first + row, right=True)) - 1
                 step = first + row - int(self.offsets[index])
                 raise InputError(
-                    f"series {self.ids[index]!r} has the value {float(self.values[first + row][feature])} in "
-                    f"{self.features[feature]!r} at step {step} ({self.time_column} = "
-                    f"{self.times.stamps(index, step, 1)[0]}): every value must be a finite number; leave it empty "
-                    "if it is not known."
+                    f"series {self.ids[index]!r} has the value {float(self.values[first + row][feature])} "
+                    f"in {self.features[feature]!r} at step {step} ({self.time_column} = "
+                    f"{self.times.stamps(index, step, 1)[0]}): every value must be a finite number; leave "
+                    "it empty if it is not known."
                 )
 
 
@@ -159,7 +159,7 @@ def encode_calendar(codes: Tensor, names: Sequence[str]) -> Tensor:
 
 
 def calendar_covariates(stamps: "Sequence[Any] | pl.Series", names: Sequence[str]) -> Tensor:
-    """The covariates ``(step, covariate)`` that calendar features give to time stamps, as a fit with them has them.
+    """The covariates ``(step, covariate)`` of time stamps, as a fit with calendar features has them.
 
     Args:
         stamps: dates or datetimes, as a list or a polars Series; those with a time zone are read as its
@@ -208,7 +208,7 @@ def counted(number: int, one: str, many: str | None = None) -> str:
 
 
 class Series(ABC):
-    """Where values come from. To add a source, write a subclass with plain, typed arguments and one method, ``load``.
+    """Where values come from: subclass it with plain, typed arguments and one method, ``load``.
 
     ``num_features`` and ``num_covariates`` say, before anything is read, how many of them ``load`` returns:
     override them when there are others.

@@ -1,4 +1,4 @@
-"""Index arithmetic: which steps belong to which split, where windows start, which forecasts are made. No data."""
+"""Index arithmetic: the steps of each split, the starts of windows, the forecasts to make. No data."""
 
 from typing import Literal, NamedTuple
 
@@ -29,7 +29,7 @@ class Segments(NamedTuple):
 def split_by_time(
     first: Tensor, last: Tensor, val_fraction: float, test_fraction: float
 ) -> dict[Split, Segments]:
-    """Cut every series, from ``first (series,)`` to before ``last``, into its steps to train, validate and test on."""
+    """Cut every series, from ``first (series,)`` to before ``last``, into train, val and test steps."""
     lengths = (last - first).double()
     test_start = last - (lengths * test_fraction).round().long()
     val_start = test_start - (lengths * val_fraction).round().long()
@@ -81,7 +81,7 @@ class Windows:
 
 
 def training_windows(segments: Segments, context_length: int, scored_length: int, stride: int) -> Windows:
-    """All windows, ``stride`` apart, that lie inside the segments: ``(n - length) // stride + 1`` of ``n`` steps.
+    """All windows, ``stride`` apart, inside the segments: ``(n - length) // stride + 1`` of ``n`` steps.
 
     A shorter segment of at least two steps has one window that reaches beyond it on both sides, so that its
     steps are divided into context and scored ones as those of a whole window are.
@@ -126,7 +126,7 @@ def rolling_windows(
 
 
 def _own_context(lengths: Tensor, context_length: int, scored_length: int) -> Tensor:
-    """The context of series of these lengths: for those shorter than a window, the same part as of a window."""
+    """The context of series of these lengths: where shorter than a window, the same part as of a window."""
     part = (lengths * context_length).div(context_length + scored_length, rounding_mode="floor")
     return part.clamp(1, context_length)
 
@@ -138,6 +138,6 @@ def require_fractions(val_fraction: float, test_fraction: float) -> None:
             raise InputError(f"--data.{name} must be at least 0 and below 1, got {fraction}.")
     if val_fraction + test_fraction >= 1:
         raise InputError(
-            f"--data.val_fraction {val_fraction} and --data.test_fraction {test_fraction} leave nothing to train on: "
-            "their sum must be below 1."
+            f"--data.val_fraction {val_fraction} and --data.test_fraction {test_fraction} leave nothing to "
+            "train on: their sum must be below 1."
         )

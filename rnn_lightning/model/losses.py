@@ -1,4 +1,4 @@
-"""What a network is trained on: the next step from the known ones, and its own free run. In transformed units."""
+"""The training loss in transformed units: the error of the next step, and that of the free run."""
 
 from typing import NamedTuple
 
@@ -30,9 +30,10 @@ class Scored(NamedTuple):
 
 
 def training_loss(network: RecurrentNetwork, windows: Scored, free_run_weight: float = 0.0) -> Tensor:
-    """What a fit minimizes, a scalar: the error of the next step, and with a weight from 0 to 1 that of the free run.
+    """The loss of a fit, a scalar: the error of the next step and, with a weight, that of the free run.
 
-    The free run is computed without mixed precision, whose rounding errors generation would feed back.
+    The weight is from 0 to 1. The free run is computed without mixed precision, whose rounding errors it
+    would feed back.
     """
     loss = mean_squared_error(teacher_forced(network, windows), windows)
     if free_run_weight > 0:

@@ -21,7 +21,7 @@ def generators(seed: int, series_index: Iterable[int]) -> list[np.random.Generat
 
 
 class Innovations:
-    """The innovations of a rollout, drawn in order of time: a short horizon is the beginning of a long one."""
+    """The innovations of a rollout, drawn in order of time: a longer horizon begins with a shorter one."""
 
     def __init__(
         self,
@@ -66,8 +66,9 @@ class Innovations:
 def _checked(covariance: Tensor, num_features: int) -> np.ndarray:
     if covariance.shape != (num_features, num_features) or not bool(covariance.isfinite().all()):
         raise InputError(
-            "sampled paths need the covariance of their noise, and the network holds none: fit it with validation "
-            "data (--data.val_fraction above 0), or give noise as a finite (feature, feature) tensor."
+            "sampled paths need the covariance of their noise, and the network holds none: fit it with "
+            "validation data (--data.val_fraction above 0), or give noise as a finite (feature, feature) "
+            "tensor."
         )
     if not torch.allclose(covariance, covariance.T):
         raise InputError(NO_COVARIANCE)

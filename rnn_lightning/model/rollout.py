@@ -23,7 +23,7 @@ from rnn_lightning.model.recurrent import RecurrentState
 from rnn_lightning.model.transforms import Memory
 
 CHUNK_ELEMENTS = 2**20
-"""Numbers that the hidden states of one chunk of a generation may hold: 4 MB of float32, which a cache keeps."""
+"""Numbers in the hidden states of one chunk of a generation: 4 MB of float32, which a cache keeps."""
 
 GPU_CHUNK_FACTOR = 64
 """A GPU takes chunks this much larger: it has no such cache, and each chunk costs it launches."""
@@ -36,7 +36,7 @@ PROGRESS_STEPS = 2**18
 
 
 class State(NamedTuple):
-    """All that generation needs of the past of ``batch`` series. Plain tensors: save it, load it, use it twice.
+    """All that generation needs of the past of ``batch`` series: plain tensors to save, load and reuse.
 
     Attributes:
         recurrent: the state of the recurrent layers, each ``(layer, batch, hidden)``.
@@ -96,7 +96,8 @@ def rollout(
         if covariates.shape[:2] != (len(context), context.shape[1] + horizon):
             wanted = (len(context), context.shape[1] + horizon, network.num_covariates)
             raise InputError(
-                f"the covariates must be (batch, time + horizon, covariate) = {wanted}, got {tuple(covariates.shape)}."
+                f"the covariates must be (batch, time + horizon, covariate) = {wanted}, got "
+                f"{tuple(covariates.shape)}."
             )
     state = warm_up(network, context, following)
     chosen = {"num_samples": num_samples, "noise": noise, "generator": generator, "names": names}
@@ -104,7 +105,7 @@ def rollout(
 
 
 def warm_up(network: RecurrentNetwork, history: Tensor, covariates: Tensor | None = None) -> State:
-    """The state after a history ``(batch, time, feature)`` in the units of the data, NaN where it is not known.
+    """The state after a history ``(batch, time, feature)`` in the units of the data, NaN where unknown.
 
     The state starts from zero at the first known value. ``covariates (batch, time, covariate)`` are those of
     the step *after* each value: the state knows those of the step that it predicts.
@@ -113,7 +114,8 @@ def warm_up(network: RecurrentNetwork, history: Tensor, covariates: Tensor | Non
     needed = network.transforms.num_lost + 1
     if history.shape[1] < needed:
         raise InputError(
-            f"the context has {history.shape[1]} steps; the network with its transforms needs at least {needed}."
+            f"the context has {history.shape[1]} steps; the network with its transforms needs at least "
+            f"{needed}."
         )
     return _continued(network, history, covariates, None)
 
@@ -121,7 +123,7 @@ def warm_up(network: RecurrentNetwork, history: Tensor, covariates: Tensor | Non
 def observe(
     network: RecurrentNetwork, state: State, values: Tensor, covariates: Tensor | None = None
 ) -> State:
-    """The state after ``values (batch, time, feature)`` that follow those of ``state``; arguments as for ``warm_up``.
+    """The state after ``values (batch, time, feature)`` that follow ``state``; otherwise like ``warm_up``.
 
     It equals warming up on all of them, except that ``standardize_context`` keeps the scale of the first
     warm-up.
@@ -168,7 +170,7 @@ def generate(
 def _coming(
     network: RecurrentNetwork, covariates: Tensor | None, batch_size: int, horizon: int
 ) -> Tensor | None:
-    """The scaled covariates of the step after each of the horizon: what the drive of a closed loop has of them."""
+    """The scaled covariates of the step after each of the horizon, as inputs of the closed loop."""
     if covariates is None and network.num_covariates == 0:
         return None
     shape = (batch_size, horizon - 1, network.num_covariates)
@@ -256,14 +258,15 @@ def _end_at_nonfinite(values: Tensor, names: Sequence[str] | None) -> Tensor:
     first = torch.where(bad.any(-2), bad.int().argmax(-2), values.shape[-2])
     by_series = first.amin(-1) if first.ndim == 2 else first.amin((0, -1))
     ended = [
-        f"{names[index] if names is not None else f'series {index} of the batch'} at step {int(by_series[index]) + 1}"
+        f"{names[index] if names is not None else f'series {index} of the batch'} at step "
+        f"{int(by_series[index]) + 1}"
         for index in (by_series < values.shape[-2]).nonzero()[:, 0].tolist()
     ]
     more = f" and {len(ended) - 5} more" if len(ended) > 5 else ""
     warnings.warn(
-        f"the free run leaves the finite numbers and is NaN from there: {', '.join(ended[:5])}{more}. At step 1: nothing to "
-        "go on from is known in the context. Later: the network or its transforms are unstable beyond what was trained: "
-        "train longer, with a lower learning rate, or shorten the horizon.",
+        f"the free run leaves the finite numbers and is NaN from there: {', '.join(ended[:5])}{more}. At "
+        "step 1: nothing to go on from is known in the context. Later: the network or its transforms are "
+        "unstable beyond what was trained: train longer, with a lower learning rate, or shorten the horizon.",
         RuntimeWarning,
         stacklevel=3,
     )
@@ -275,7 +278,8 @@ def _checked(network: RecurrentNetwork, values: Tensor, what: str) -> Tensor:
     """The values on the device and in the precision of the network."""
     if values.ndim != 3 or len(values) == 0 or values.shape[-1] != network.num_features:
         raise InputError(
-            f"the {what} must be (batch, time, {network.num_features} features) for this network, got {tuple(values.shape)}."
+            f"the {what} must be (batch, time, {network.num_features} features) for this network, got "
+            f"{tuple(values.shape)}."
         )
     if bool(values.isinf().any()):
         raise InputError(f"the {what} must be finite numbers, or NaN where they are not known.")
@@ -292,6 +296,6 @@ def _require_state(network: RecurrentNetwork, state: State, batch_size: int) -> 
         or any(tensor.shape[::2] != (batch_size, network.num_features) for tensor in of_memory)
     ):
         raise InputError(
-            f"the state is of another network or batch: its tensors are {[tuple(s) for s in given]}, this network's for "
-            f"{batch_size} series {[tuple(s) for s in expected]}."
+            f"the state is of another network or batch: its tensors are {[tuple(s) for s in given]}, this "
+            f"network's for {batch_size} series {[tuple(s) for s in expected]}."
         )

@@ -63,8 +63,9 @@ class Log(Transform):
     def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         if bool((values <= 0).any()):
             raise InputError(
-                f"the log transform needs values above 0, and the smallest is {float(values[~values.isnan()].min()):g}: "
-                "remove log from --model.transforms or shift the data."
+                "the log transform needs values above 0, and the smallest is "
+                f"{float(values[~values.isnan()].min()):g}: remove log from --model.transforms or shift the "
+                "data."
             )
         return values.log(), memory
 
@@ -106,7 +107,7 @@ class Difference(Transform):
 
 
 def scale_of(deviation: Tensor, mean: Tensor) -> Tensor:
-    """The standard deviation; of values that are all the same, but for rounding, their magnitude, or 1 if that is zero."""
+    """The standard deviation; of values that are equal up to rounding, their magnitude, or 1 if that is 0."""
     magnitude = mean.abs()
     return torch.where(deviation > 1e-6 * magnitude, deviation, torch.where(magnitude > 0, magnitude, 1.0))
 
@@ -278,7 +279,7 @@ class Transforms(nn.Module):
 
     @torch.no_grad()
     def fit(self, series: Iterable[Tensor]) -> None:
-        """Set the statistics from the training series, in pieces ``(time, feature)``, gone through several times."""
+        """Set the statistics from pieces ``(time, feature)`` of the training series, iterated repeatedly."""
         for part_index, part in enumerate(self._parts()):
             part.fit(self._through(values, part_index) for values in series)
         for values in series:  # refuse what a transform cannot take before training begins

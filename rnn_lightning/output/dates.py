@@ -13,7 +13,7 @@ INCHES_OF_A_DATE = 1.2
 
 
 class DateFormatter(Formatter):
-    """Labels of two lines: what changes from tick to tick, and below it, where that changes, the rest of the date.
+    """Labels of two lines: what changes from tick to tick, and below it the rest of the date, once.
 
     Such as ``Nov``, ``Dec``, ``Jan`` above ``2024`` and ``2025``, or hours above ``28 Sep 2024``.
     """

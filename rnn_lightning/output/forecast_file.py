@@ -18,7 +18,7 @@ PIECE_ROWS = 2**18
 
 
 class ForecastTable:
-    """Forecasts in the order of the series, from the shares that the devices wrote; no more is read than is asked for.
+    """Forecasts in the order of the series, read as needed from the shares that the devices wrote.
 
     Args:
         paths: the shares in the order of the devices; series ``i`` is row ``i // n`` of share ``i % n``.
@@ -58,7 +58,7 @@ def value_columns(features: Sequence[str], levels: Sequence[int], num_paths: int
 def forecast_frame(
     data: SeriesData, series: Sequence[int], values: np.ndarray, levels: Sequence[int], num_paths: int = 0
 ) -> "pl.DataFrame":
-    """A table of forecasts: the columns of the input in its order, and after each feature its intervals and paths.
+    """A table of forecasts: the columns of the input, and after each feature its intervals and paths.
 
     Args:
         data: what the forecasts are of.
@@ -116,7 +116,7 @@ def _index_columns(
 def write_table(
     path: Path, data: SeriesData, table: ForecastTable, levels: Sequence[int], num_paths: int = 0
 ) -> None:
-    """Write the forecasts as CSV or, where ``path`` ends so, as Parquet: some series at a time, whole or not at all.
+    """Write the forecasts as CSV or, where ``path`` ends so, as Parquet: in pieces, whole or not at all.
 
     The columns are those of the input in its order, and after each feature its intervals. Values that are not
     known are empty. A Parquet file has the types of the input as well, but for values of whole numbers, which

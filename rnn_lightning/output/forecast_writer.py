@@ -82,13 +82,15 @@ class ForecastWriter(L.Callback):
         data, num_samples = datamodule.data, datamodule.num_samples
         if num_samples is None and self.levels != [80]:
             raise InputError(
-                f"--forecast.levels {self.levels} are those of sampled paths: give --data.num_samples as well."
+                f"--forecast.levels {self.levels} are those of sampled paths: give --data.num_samples as "
+                "well."
             )
         if num_samples == 1:
             raise InputError("--data.num_samples 1: an interval needs two sampled paths at least.")
         if self.num_paths > (num_samples or 0):
             raise InputError(
-                f"--forecast.num_paths {self.num_paths}: there are {num_samples or 0} sampled paths; raise --data.num_samples."
+                f"--forecast.num_paths {self.num_paths}: there are {num_samples or 0} sampled paths; raise "
+                "--data.num_samples."
             )
         if self.phase and len(data.features) < 2:
             raise InputError("--forecast.phase needs two features at least, and there is one.")
@@ -222,7 +224,8 @@ def _require_calendar(data: SeriesData, horizon: int) -> None:
         index = int(years.arg_max() or 0)
         if years[index] > MAXYEAR:
             raise InputError(
-                f"--data.horizon {horizon} leads series {data.ids[index]!r} beyond the year {MAXYEAR}: lower it."
+                f"--data.horizon {horizon} leads series {data.ids[index]!r} beyond the year {MAXYEAR}: "
+                "lower it."
             )
 
 

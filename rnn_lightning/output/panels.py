@@ -1,4 +1,4 @@
-"""What a forecast picture shows: some series of two tables, each with its history, forecast, intervals and paths."""
+"""What a forecast picture shows: series of two tables with history, forecast, intervals and paths."""
 
 import difflib
 import re
@@ -78,13 +78,13 @@ def with_stamps(frame: "pl.DataFrame", time_column: str, what: str) -> "pl.DataF
 
 
 def features_of(forecast: "pl.DataFrame", id_column: str, time_column: str) -> list[str]:
-    """The columns of a forecast that are predicted: all but its ids, stamps, and what belongs to another column."""
+    """The columns of a forecast that are predicted: not its ids, stamps, intervals and paths."""
     names = [name for name in forecast.columns if name not in (id_column, time_column)]
     return [name for name in names if not ((bound := BOUND.fullmatch(name)) and bound[1] in names)]
 
 
 def telling_series(sizes: np.ndarray, doubts: np.ndarray | None, doubt: str) -> dict[int, str]:
-    """The series that show most of many, and what each is: largest, typical, smallest, and the one of most ``doubt``.
+    """The series that show most, and what each is: largest, typical, smallest, of most ``doubt``.
 
     Args:
         sizes: ``(series,)``, NaN where there is no forecast.
@@ -120,7 +120,8 @@ def named_series(ids: Sequence[str], wanted: Sequence[str], option: str = "ids")
         close = [other for name in unknown for other in difflib.get_close_matches(name, there, 2)]
         shown = ", ".join(map(repr, list(dict.fromkeys([*close, *there[:3]]))[: max(3, len(close))]))
         raise InputError(
-            f"{option}: there is no series {', '.join(map(repr, unknown))}; there are {len(ids)}, such as {shown}."
+            f"{option}: there is no series {', '.join(map(repr, unknown))}; there are {len(ids)}, such as "
+            f"{shown}."
         )
     return [found[name] for name in names]
 
@@ -133,7 +134,7 @@ def read_panels(
     columns: tuple[str, str],
     num_steps: int | None,
 ) -> list[Panel]:
-    """The panels of a picture, for the arguments see ``plot_forecast``; ``columns`` are those of ids and of stamps."""
+    """The panels of a picture, see ``plot_forecast``; ``columns`` are those of ids and of stamps."""
     import polars as pl
 
     id_column, time_column = columns

@@ -47,7 +47,7 @@ def plot_forecast(
     num_steps: int | None = None,
     theme: Theme = "light",
 ) -> Figure:
-    """Draw forecasts beside their histories: a row for each series and feature, on one axis of time where they share it.
+    """Draw forecasts beside their histories, a row for each series and feature, on a shared axis of time.
 
     Args:
         history: a polars or pandas table of the known values. Those after the beginning of a forecast, what
@@ -103,7 +103,7 @@ def plot_phase(
     num_steps: int | None = None,
     theme: Theme = "light",
 ) -> Figure:
-    """Draw the way of each series through the planes that two of its first three features span; see ``plot_forecast``."""
+    """Draw each series in the planes that two of its first three features span; see ``plot_forecast``."""
     panels, features = _read(history, forecast, ids, features, (id_column, time_column), num_steps)
     if len(features) < 2:
         raise InputError(f"a phase picture needs two features at least, and there is {features[0]!r} alone.")
@@ -129,7 +129,7 @@ def plot_phase(
 
 
 def save_picture(figure: Figure, path: Path) -> None:
-    """Write a picture; a sign that the font lacks, such as an emoji in the name of a series, is drawn as a box."""
+    """Write a picture; a character that the font lacks, such as an emoji, is drawn as a box."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Glyph .* missing from|Matplotlib currently does not support", UserWarning
@@ -153,7 +153,8 @@ def _read(
         missing = [name for name in (columns[1], *drawn) if name not in table.columns]
         if missing:
             raise InputError(
-                f"the {what} has no column {', '.join(map(repr, missing))}; it has {', '.join(table.columns)}."
+                f"the {what} has no column {', '.join(map(repr, missing))}; it has "
+                f"{', '.join(table.columns)}."
             )
         tables[what] = with_stamps(table, columns[1], what)
     settings = (ids, drawn, columns, num_steps)

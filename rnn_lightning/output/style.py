@@ -12,7 +12,7 @@ Theme = Literal["light", "dark"]
 
 
 class Colours(NamedTuple):
-    """Told apart in print and by all eyes: the forecast is the blue of Okabe and Ito, and lighter than the history."""
+    """Distinct in print and for all eyes: the forecast in the blue of Okabe and Ito, the history darker."""
 
     paper: str
     ink: str

@@ -28,7 +28,7 @@ class Counting(Series):
 
 
 class Accompanied(Counting):
-    """The same with one covariate, the negative value, known for two more steps than the values; and the weekday."""
+    """The same with two covariates: the negative value, known for two more steps, and the weekday."""
 
     num_covariates = 1 + 7
 
@@ -209,8 +209,8 @@ def test_covariates_are_those_of_the_same_steps_and_go_on_over_the_horizon() -> 
 
 def test_a_horizon_beyond_the_known_covariates_is_refused_with_ids_and_steps() -> None:
     message = (
-        "the covariates minus are not known over --data.horizon 4 after the last value of '0' (2 steps, ds = 2024-02-02 to "
-        "2024-02-03), '1' (2 steps, ds = 2024-01-12 to 2024-01-13)"
+        "the covariates minus are not known over --data.horizon 4 after the last value of '0' (2 steps, ds "
+        "= 2024-02-02 to 2024-02-03), '1' (2 steps, ds = 2024-01-12 to 2024-01-13)"
     )
     with pytest.raises(InputError, match=re.escape(message)):
         SequenceDataModule(Accompanied(30, 9), horizon=4).setup("predict")

@@ -1,4 +1,4 @@
-"""Over generated tables with gaps, short series and several shops: what is held out is seen by nothing that trains."""
+"""Generated tables with gaps, short series and several shops: training sees nothing that is held out."""
 
 from itertools import islice
 
@@ -43,7 +43,8 @@ def made(steps: list[list[int | None]], changed: set[Step], given: dict[str, obj
             if is_known:
                 rows.append((f"s{i}", k, -1.0 if (i, k - first) in changed else 1000.0 * i + k - first))
     table = pl.DataFrame(rows, schema=["unique_id", "ds", "y"], orient="row")
-    datamodule = SequenceDataModule(TableSeries(table, frequency=1), num_batches_per_epoch=None, **given)  # type: ignore[arg-type]
+    series = TableSeries(table, frequency=1)
+    datamodule = SequenceDataModule(series, num_batches_per_epoch=None, **given)  # type: ignore[arg-type]
     datamodule.setup("predict")
     return datamodule
 

@@ -41,7 +41,7 @@ def contracting(
     num_layers: int = 1,
     dtype: torch.dtype = torch.float64,
 ) -> RecurrentNetwork:
-    """A network whose closed loop forgets its state, so that rounding does not grow; with covariates for most seeds."""
+    """A network, often with covariates, whose closed loop forgets its state: rounding does not grow."""
     torch.manual_seed(seed)
     sizes = (num_features, cell, hidden_size, num_layers)
     network = RecurrentNetwork(*sizes, transforms=(), num_covariates=seed % 3).to(dtype).eval()
@@ -64,7 +64,7 @@ def drive_of(network: RecurrentNetwork, batch_size: int, num_steps: int = NUM_ST
 
 
 def assert_near(ours: Tensor, plain: Tensor, relative: float) -> None:
-    """Relative to the size of the values: where one of them crosses zero there is no relative error to speak of."""
+    """Relative to the size of the values: where one crosses zero, a relative error means nothing."""
     assert float((ours - plain).abs().max()) <= relative * float(plain.abs().max())
 
 

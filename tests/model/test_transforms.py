@@ -165,7 +165,7 @@ def test_statistics_of_a_million_steps_are_exact() -> None:
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(st.integers(0, 1000))
 def test_gaps_are_bridged_by_what_is_put_into_them(names: tuple[str, ...], seed: int) -> None:
-    """Bridged by the true changes, the true values come back from the first known one on, and the memory with them."""
+    """With the true changes put in, the true values come back from the first known one on, and the state."""
     transforms, values = fitted(names), positive(2, 25, 2, seed=seed)
     whole, memory_of_whole = transforms.start(values)
     holed = values.clone()

@@ -371,7 +371,10 @@ def test_of_many_features_the_first_are_drawn_and_their_planes(
 def test_unknown_ids_are_named_with_close_ones_before_the_forecast(tmp_path: Path) -> None:
     data = SeriesData.from_equal(torch.rand(4, 6, 1))
     data = SeriesData(**{**vars(data), "ids": ["store-1", "store-2", "depot", "x"]})
-    wrong = r"--forecast\.plot_ids: there is no series 'depott', 'nowhere'; there are 4, such as 'depot', 'store-1', 'store-2'"
+    wrong = (
+        r"--forecast\.plot_ids: there is no series 'depott', 'nowhere'; there are 4, such as 'depot', "
+        "'store-1', 'store-2'"
+    )
     with pytest.raises(InputError, match=wrong):
         predict(data, tmp_path / "run", plot_ids=["x", "depott", "nowhere"])
     assert not (tmp_path / "run").exists()

@@ -84,7 +84,8 @@ def test_what_really_happened_is_drawn_over_the_forecast() -> None:
 def test_sampled_paths_are_drawn_and_named_once() -> None:
     paths = {"y_path_1": [1, 2], "y_path_2": [3, 4]}
     axis = drawn(table(range(3), y=[0, 0, 0]), table([3, 4], y=[2, 3], **paths))
-    assert [line.get_ydata().tolist() for line in axis.get_lines()[2:4]] == [[0, 1, 2], [0, 3, 4]]  # type: ignore[union-attr]
+    lines: Any = [line.get_ydata() for line in axis.get_lines()[2:4]]
+    assert [line.tolist() for line in lines] == [[0, 1, 2], [0, 3, 4]]
     assert axis.get_legend_handles_labels()[1] == ["history", "forecast", "sampled paths"]
 
 
