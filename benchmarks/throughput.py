@@ -24,7 +24,7 @@ import lightning.pytorch as L
 import torch
 
 from rnn_lightning import Forecaster, SequenceDataModule, SineSeries
-from rnn_lightning.callbacks import StopAtSigterm
+from rnn_lightning.callbacks import StopAtSignal
 
 HIDDEN_SIZE, CONTEXT, SCORED, STEPS = 64, 20, 30, 50
 
@@ -69,7 +69,7 @@ def fit(rank: int, num: int, port: int, batch_size: int, num_steps: int, connect
         strategy="ddp" if num > 1 else "auto",
         max_epochs=1,
         gradient_clip_val=1.0,
-        callbacks=[StopAtSigterm(), stopwatch],
+        callbacks=[StopAtSignal(), stopwatch],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -52,7 +52,7 @@ def handle_stop_signals(handler: Any) -> None:
 
 
 class DataSummary(L.Callback):
-    """Prints what the data of a fit are like, and writes it to ``data.json`` in the folder of the run, if it has one."""
+    """Prints a summary of the data of a fit, and writes it to ``data.json`` in the folder of the run."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule: Any = getattr(trainer, "datamodule", None)
@@ -68,11 +68,12 @@ class DataSummary(L.Callback):
 
 
 class StopAtSignal(L.Callback):
-    """Ends a fit at the first optimizer step after Ctrl-C, SIGTERM (schedulers, before they take a machine) or SIGHUP.
+    """Ends a fit at the first optimizer step after Ctrl-C, SIGTERM (sent by schedulers) or SIGHUP.
 
     Of several processes all leave after the same step, so that a checkpoint can be written. A second signal
     ends the process at once, as the first does outside of a fit. Lightning's own handler of SIGTERM, which
-    this one replaces, calls the other processes from within the signal handler and can wait for them for ever.
+    this one replaces, calls the other processes from within the signal handler and can wait for them
+    forever.
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -108,7 +109,7 @@ class StopAtSignal(L.Callback):
 
 
 class RandomState(L.Callback):
-    """Keeps the state of the random generators in checkpoints, so that a resumed fit draws the same dropout."""
+    """Keeps the random state in checkpoints, so that a resumed fit draws the same dropout."""
 
     def __init__(self) -> None:
         self.restored: Mapping[str, Any] | None = None
@@ -145,11 +146,11 @@ class RandomState(L.Callback):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the latest weights whose free-running error on the validation split is not clearly above the lowest so far.
+    """Keeps the latest weights whose error on the validation split is close to the lowest so far.
 
-    Not clearly: within one standard error of it (Breiman et al., *Classification and Regression Trees*,
-    1984). The error of a short and noisy validation split ranks the networks of a fit by luck, and later ones
-    have been trained longer.
+    The error is that of the free run; close is within one standard error (Breiman et al., *Classification and
+    Regression Trees*, 1984). The error of a short and noisy validation split ranks the networks of a fit by
+    luck, and later ones have been trained longer.
 
     A resumed fit begins with the best checkpoint so far: ``best.ckpt`` beside the checkpoint that is resumed,
     if both say the same of the errors so far. No path that a checkpoint holds is used.
@@ -216,7 +217,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class Errors(NamedTuple):
-    """What a BestCheckpoint has seen: the error of the best one, the lowest, and the highest that may replace it."""
+    """The errors of a BestCheckpoint: of the best one, the lowest, and the highest that may replace it."""
 
     score: float
     lowest: float
@@ -266,7 +267,7 @@ class ProgressBar(TQDMProgressBar):
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints atomically, so that a kill or a full disk leaves the old one, and reads them with care."""
+    """Atomic checkpoints: a kill or a full disk leaves the old one. They are read with care."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None

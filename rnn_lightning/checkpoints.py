@@ -1,4 +1,4 @@
-"""Finding checkpoints, and reading them without trusting them: no code of theirs runs, and none is imported for them."""
+"""Finding checkpoints, and reading them without trust: none of their code runs or is imported."""
 
 import pickle
 import stat
@@ -13,7 +13,7 @@ from torch import Tensor
 from rnn_lightning.errors import InputError
 
 MOST_UNPACKED = 2
-"""A checkpoint may unpack to this many times the size of its file; torch does not compress, and writes once its size."""
+"""A checkpoint may unpack to this many times the size of its file; torch does not compress."""
 
 PARTS: dict[str, type | tuple[type, ...]] = {
     "rnn_lightning_version": str,
@@ -31,7 +31,7 @@ PARTS: dict[str, type | tuple[type, ...]] = {
 
 
 def newest_checkpoint(experiment_folder: Path, name: str) -> tuple[Path, dict[str, Any], list[str]]:
-    """The ``best`` or ``last`` checkpoint of the newest fit; where it did not validate, the last one is the best.
+    """The ``best`` or ``last`` checkpoint of the newest fit; without validation, the last one is the best.
 
     One that cannot be read is passed over: the next is the other one of the same fit, then those of the fit
     before.
@@ -50,8 +50,8 @@ def newest_checkpoint(experiment_folder: Path, name: str) -> tuple[Path, dict[st
             fits.append(paths)
     if not fits:
         raise InputError(
-            f"no {name} checkpoint in {experiment_folder}/fit_*/checkpoints: run fit with the same --experiment first, or "
-            "give --ckpt_path."
+            f"no {name} checkpoint in {experiment_folder}/fit_*/checkpoints: run fit with the same "
+            "--experiment first, or give --ckpt_path."
         )
     refused: list[str] = []
     for paths in sorted(fits, key=lambda paths: -paths[0].stat().st_mtime_ns):
@@ -81,7 +81,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         # The words of torch advise to switch its protection off.
         raise InputError(
-            f"--ckpt_path {path}: damaged, or not a checkpoint (it holds more than numbers, text and tensors)."
+            f"--ckpt_path {path}: damaged, or not a checkpoint (it holds more than numbers, text and "
+            "tensors)."
         ) from error
     except Exception as error:  # whatever the bytes of a damaged file lead to
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
@@ -99,8 +100,8 @@ def _unpacked(path: Path) -> Any:
         num_bytes = sum(member.file_size for member in archive.infolist())
         if num_bytes > MOST_UNPACKED * path.stat().st_size:
             raise InputError(
-                f"--ckpt_path {path}: would unpack to {num_bytes:,} bytes, more than {MOST_UNPACKED} times its "
-                "size: not a checkpoint that rnn-lightning wrote."
+                f"--ckpt_path {path}: would unpack to {num_bytes:,} bytes, more than {MOST_UNPACKED} times "
+                "its size: not a checkpoint that rnn-lightning wrote."
             )
         damaged = archive.testzip()
     if damaged is not None:
@@ -131,8 +132,8 @@ def _require_parts(path: Path, checkpoint: Mapping[str, Any]) -> None:
     version = checkpoint["rnn_lightning_version"]
     if isinstance(version, str) and _numbers(version) > _numbers(__version__):
         raise InputError(
-            f"--ckpt_path {path}: written by rnn-lightning {version[:40]!r}, and this is {__version__}: upgrade, or "
-            "choose another checkpoint."
+            f"--ckpt_path {path}: written by rnn-lightning {version[:40]!r}, and this is {__version__}: "
+            "upgrade, or choose another checkpoint."
         )
     for name, kind in PARTS.items():
         if name in checkpoint and (
@@ -147,8 +148,8 @@ def _require_parts(path: Path, checkpoint: Mapping[str, Any]) -> None:
     readout = weights.get("network.readout.weight")
     if readout is not None and size[1] is not None and tuple(readout.shape) != size:
         raise InputError(
-            f"--ckpt_path {path}: its weights are those of {tuple(readout.shape)} features and hidden units, and its "
-            f"options say {size}: not a checkpoint that rnn-lightning wrote."
+            f"--ckpt_path {path}: its weights are those of {tuple(readout.shape)} features and hidden "
+            f"units, and its options say {size}: not a checkpoint that rnn-lightning wrote."
         )
 
 
@@ -169,7 +170,7 @@ def option_defaults(
             only if it is among it.
 
     Raises:
-        InputError: if the checkpoint has an option that is not known, or names a class that the user does not.
+        InputError: if the checkpoint has an unknown option, or names a class that the user does not.
     """
     defaults = {}
     for group, key in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
@@ -178,8 +179,8 @@ def option_defaults(
                 continue
             if name not in known[group]:
                 raise InputError(
-                    f"--ckpt_path {path}: it has an option {group}.{str(name)[:60]!r} that this version does not know: "
-                    "written by another version, or damaged."
+                    f"--ckpt_path {path}: it has an option {group}.{str(name)[:60]!r} that this version "
+                    "does not know: written by another version, or damaged."
                 )
             defaults[f"{group}.{name}"] = value
     if "data.series" in defaults:
@@ -194,8 +195,8 @@ def _require_own_class(path: Path, series: Any, named: Collection[str]) -> None:
     if isinstance(name, str) and (name.startswith("rnn_lightning.") or name in named):
         return
     raise InputError(
-        f"--ckpt_path {path}: it names the class {str(name)[:100]!r}, which is no part of rnn-lightning and would be "
-        f"imported. If you trust it, say so: --data.series {str(name)[:100]}"
+        f"--ckpt_path {path}: it names the class {str(name)[:100]!r}, which is no part of rnn-lightning and "
+        f"would be imported. If you trust it, say so: --data.series {str(name)[:100]}"
     )
 
 

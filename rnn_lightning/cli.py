@@ -51,8 +51,8 @@ SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 LOST_PROCESS = """
 rnn-lightning: error: another process of this run has ended or cannot be reached. Its own message says why,
-above or in its
-log; without one it was killed, often for want of memory. Go on with fit --ckpt_path last, or run predict again."""
+above or in its log; without one it was killed, often for want of memory. Go on with fit --ckpt_path last, or
+run predict again."""
 
 
 STOPPED_BY = {
@@ -88,14 +88,14 @@ class Parser(LightningArgumentParser):
 
 
 class CommandLine(LightningCLI):
-    """``fit``, ``validate``, ``test`` and ``predict`` of one experiment, whose runs are kept in folders of their own."""
+    """``fit``, ``validate``, ``test`` and ``predict`` of one experiment, each run in its own folder."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--experiment",
             default=EXPERIMENT,
-            help="Name of the experiment. Its runs are kept in folders runs/<experiment>/<subcommand>_<number>; test and "
-            "predict use its newest best checkpoint.",
+            help="Name of the experiment. Its runs are kept in folders "
+            "runs/<experiment>/<subcommand>_<number>; test and predict use its newest best checkpoint.",
         )
         parser.add_class_arguments(ForecastWriter, "forecast")
         parser.add_class_arguments(BacktestWriter, "backtest")
@@ -134,7 +134,7 @@ class CommandLine(LightningCLI):
     def _checkpoint(
         self, subcommand: str, given: dict[str, str], settings: dict[str, Any]
     ) -> tuple[Path, dict[str, Any]] | None:
-        """The checkpoint that was asked for, or for all but ``fit`` the best one of the newest fit of the experiment.
+        """The checkpoint that was asked for, or for all but ``fit`` the best one of the newest fit.
 
         It is found before the options are parsed, for it holds the defaults of some of them.
         """
@@ -194,7 +194,7 @@ class CommandLine(LightningCLI):
 
 
 def with_file(words: list[str]) -> list[str]:
-    """``fit sales.csv`` in the place of the options it stands for: a source, its path, and the experiment ``sales``."""
+    """The options that ``fit sales.csv`` stands for: a source, its path, and the experiment ``sales``."""
     if len(words) < 2 or words[0] not in SUBCOMMANDS or words[1].startswith("-"):
         return words
     subcommand, path, *options = words
@@ -216,7 +216,7 @@ def with_file(words: list[str]) -> list[str]:
 
 
 def given_options(words: list[str]) -> tuple[dict[str, str], dict[str, Any]]:
-    """The options that say which checkpoint is meant, and the contents of all configs, the later over the earlier."""
+    """The options that say which checkpoint is meant, and the contents of all configs, later ones first."""
     options = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     options.add_argument("-c", "--config", action="append", default=[])
     for name in ("experiment", "ckpt_path", "trainer.default_root_dir"):
@@ -328,7 +328,7 @@ def stop_signals() -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str | None:
-    """What a user can do something about, in one line; None for a defect of the program, whose traceback is to be shown."""
+    """An error that a user can do something about, in one line; None for a defect of the program."""
     message = str(error)
     if isinstance(error, (InputError, MisconfigurationException)):
         if re.search("No supported gpu backend|accelerator is not available", message):
@@ -336,8 +336,8 @@ def one_line(error: Exception) -> str | None:
         return message
     if isinstance(error, MemoryError) or re.search("can't allocate memory|out of memory", message):
         return (
-            "out of memory: lower --data.batch_size, --data.num_samples or --data.horizon, or give a large table "
-            "--data.series.scratch_folder. What is complete is kept."
+            "out of memory: lower --data.batch_size, --data.num_samples or --data.horizon, or give a large "
+            "table --data.series.scratch_folder. What is complete is kept."
         )
     cause = disk_error(error)
     if cause is not None:

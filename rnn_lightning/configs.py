@@ -1,4 +1,4 @@
-"""Configs read ahead of the command line's own parser: what is wrong with one is said in a line with its row."""
+"""Configs read ahead of the command line's own parser: an error is one line and names the row."""
 
 from pathlib import Path
 from typing import Any

@@ -35,7 +35,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 class ScratchArray:
-    """An array of float32 in a ``.npy`` file that exists while a run needs it: all NaN, and on disk from the start.
+    """An array of float32 in a ``.npy`` file that exists while a run needs it, at first all NaN.
 
     To write to it cannot fail: a sparse file would end the process where the disk is full.
 

@@ -65,7 +65,8 @@ def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path, mask: int) -
 
 def test_what_a_killed_process_leaves_is_removed_and_nothing_else(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from rnn_lightning.files import *; folder = Path(sys.argv[1])\n"
+        "import os, sys; from pathlib import Path; from rnn_lightning.files import *\n"
+        "folder = Path(sys.argv[1])\n"
         "share = ScratchArray(folder / SCRATCH.format(0), (3, 2)); file = atomic_file(folder / 'a')\n"
         "file.__enter__(); os.kill(os.getpid(), 9)"
     )

@@ -136,7 +136,7 @@ class SequenceDataModule(L.LightningDataModule):
 
     @property
     def seasons(self) -> tuple[int, ...]:
-        """The seasons in steps, shortest first, after ``setup``: given, or found outside of the test split."""
+        """The seasons in steps, shortest first, after ``setup``: given, or found without the test split."""
         return self._seasons
 
     @property

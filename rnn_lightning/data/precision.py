@@ -43,6 +43,6 @@ class Precision:
             raise InputError(f"{reaches} at most, too small for float32: multiply it by a constant.")
         if change > 0 and self._rounding > 1e-2 * change:
             raise InputError(
-                f"{reaches}, too large for its changes in the seven digits of float32: subtract a constant from it, or "
-                "divide it by one."
+                f"{reaches}, too large for its changes in the seven digits of float32: subtract a constant "
+                "from it, or divide it by one."
             )

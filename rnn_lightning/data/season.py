@@ -1,4 +1,4 @@
-"""Seasons of a table: which repetitions the values have, of those that a calendar suggests or the values themselves."""
+"""Seasons of a table: those that its calendar suggests, or else the values, if the values repeat so."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -82,7 +82,7 @@ def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
 
 
 def calendar_seasons(interval: int | float | str) -> tuple[int, ...]:
-    """The seasons in steps, shortest first, that the calendar suggests for steps of an interval such as ``1h``.
+    """The seasons in steps, shortest first, that the calendar suggests for an interval such as ``1h``.
 
     Steps of numbers have none.
     """
@@ -102,7 +102,7 @@ def calendar_seasons(interval: int | float | str) -> tuple[int, ...]:
 
 
 def strength(values: np.ndarray, season: int) -> tuple[float, float]:
-    """The share of the variance of detrended ``values (time,)`` that the season explains, and the least that is a season's.
+    """The share of the variance of detrended ``values (time,)`` that a season explains, and its threshold.
 
     The intraclass correlation of the phases (Fisher 1925): 0 on average for noise, however few the
     seasons. NaN for less than two seasons and for constants.
@@ -131,7 +131,7 @@ def strength(values: np.ndarray, season: int) -> tuple[float, float]:
 
 
 def _accepted(strengths: list[tuple[float, float]]) -> bool:
-    """Whether the median strength is one of a season rather than of noise, and most series are long enough."""
+    """Whether the median strength is that of a season, not of noise, and most series are long enough."""
     found = np.array(strengths).reshape(-1, 2)
     measured = found[~np.isnan(found[:, 0])]
     if len(measured) == 0:
@@ -177,7 +177,7 @@ def _cycle(columns: list[np.ndarray]) -> int | None:
 
 
 def _first_peak(values: np.ndarray) -> int | None:
-    """The lag of the first high peak of the autocorrelation after it was negative, without a straight line."""
+    """The lag of the first high peak of the autocorrelation, without a straight line, once negative."""
     known = ~np.isnan(values)
     if known.sum() < 12:
         return None

@@ -84,7 +84,7 @@ class SeriesData:
 
     @classmethod
     def from_equal(cls, values: Tensor, *, start: float = 0, interval: float = 1) -> "SeriesData":
-        """Series of equal length, ``(series, time, feature)``, on a numeric time axis; their ids count from 0."""
+        """Series of equal length, ``(series, time, feature)``, on a numeric time axis, with ids from 0."""
         num_series, length, num_features = values.shape
         return cls(
             values=values.reshape(-1, num_features).float(),

@@ -14,7 +14,7 @@ from torch import Tensor
 from rnn_lightning.errors import InputError
 
 RELEASE_BYTES = 2**28
-"""A process unmaps pages when it has touched about this many bytes of them: they would count as its memory."""
+"""A process unmaps pages when it has read about this many bytes: they would count as its memory."""
 
 BYTES_PER_PIECE = 2**21
 """What reading one piece, such as a window, may map beside its own bytes: the system maps whole blocks around
@@ -102,8 +102,8 @@ class Buffer:
                 self.discard()
                 free = shutil.disk_usage(folder).free / 2**30
                 raise InputError(
-                    f"--data.series.scratch_folder {folder}: a file of {num_bytes / 2**30:.3g} GiB cannot be written "
-                    f"({error.strerror}; {free:.3g} GiB are free)."
+                    f"--data.series.scratch_folder {folder}: a file of {num_bytes / 2**30:.3g} GiB cannot "
+                    f"be written ({error.strerror}; {free:.3g} GiB are free)."
                 ) from error
             self._map = mmap.mmap(file.fileno(), num_bytes)
         self.array = np.frombuffer(self._map, dtype).reshape(shape)

@@ -24,11 +24,14 @@ NANOSECONDS = {
     "ns": 1,
 }
 DAY = 86_400_000_000_000
-FORMS = "a number and mo, me (ends of months), d, bd (business days), h, m, s, ms or us, such as 1mo, 7d, 1bd or 15m"
+FORMS = (
+    "a number and mo, me (ends of months), d, bd (business days), h, m, s, ms or us, "
+    "such as 1mo, 7d, 1bd or 15m"
+)
 
 
 class Interval(NamedTuple):
-    """The distance of two steps: ``size`` numbers, nanoseconds (``ns``), days, business days, months or ends of months."""
+    """The distance of two steps: ``size`` numbers, nanoseconds, (business) days, months or ends of months."""
 
     size: int | float
     unit: str  # "number", "ns", "d", "bd", "mo" or "me"
@@ -84,7 +87,7 @@ class TimeIndex:
     def stamp_series(
         self, series_indices: Sequence[int], first_steps: Sequence[int], num_steps: int
     ) -> "pl.Series":
-        """Time stamps of many series, each ``num_steps`` steps from its own first step on, one series after another.
+        """Time stamps of many series, each ``num_steps`` steps from its own first one, series after series.
 
         Args:
             series_indices: the series; tensors and arrays of integers are fine as well.
@@ -121,7 +124,7 @@ class TimeIndex:
 
 
 def advance(starts: "pl.Series", interval: Interval, steps: np.ndarray) -> "pl.Series":
-    """The stamps ``steps`` intervals after ``starts``, counted from each start, so that the 31st stays the month's end."""
+    """The stamps ``steps`` intervals after each start, so that the 31st stays the end of the month."""
     import polars as pl
 
     if interval.unit == "number":
@@ -163,7 +166,7 @@ def first_days(month: np.ndarray) -> np.ndarray:
 
 
 def business_days(day: np.ndarray) -> np.ndarray:
-    """Business days since Monday, 1969-12-29, of days since 1970-01-01; a weekend counts as the Friday before."""
+    """Business days since 1969-12-29, a Monday, of days since 1970-01-01; a weekend counts as its Friday."""
     week, weekday = np.divmod(day + 3, 7)
     return week * 5 + np.minimum(weekday, 4)
 
@@ -210,7 +213,7 @@ def from_local_ticks(ticks: np.ndarray, dtype: Any) -> "pl.Series":
 
 
 def round_stamps(stamps: np.ndarray, interval: float) -> np.ndarray:
-    """Without the noise of floating point in 0.1 + 2 * 0.1: a billionth of the interval, at least, is kept."""
+    """Without rounding errors as in 0.1 + 2 * 0.1: a billionth of the interval, at least, is kept."""
     places = 9 + max(0, -int(np.floor(np.log10(interval))))
     return np.round(stamps, min(places, 300))
 

@@ -70,8 +70,8 @@ def native_loop(
 class FoldedLoop:
     """One-layer Elman and LSTM: substituting ``x = Wo h + bo + e`` leaves a network of the same kind.
 
-    ``h[t + 1] = cell((W_hh + W_xh Wo) h[t] + W_xh e[t + 1] + W_ch c[t + 2] + (b + W_xh bo))``: its input is the
-    drive, the innovation ``e`` beside the covariates ``c``.
+    ``h[t + 1] = cell((W_hh + W_xh Wo) h[t] + W_xh e[t + 1] + W_ch c[t + 2] + (b + W_xh bo))``: its input is
+    the drive, the innovation ``e`` beside the covariates ``c``.
     """
 
     def __init__(self, network: RecurrentNetwork) -> None:
@@ -103,7 +103,7 @@ class FoldedLoop:
             kernel = torch.rnn_tanh if self.cell == "rnn_tanh" else torch.rnn_relu
             outputs, hidden = kernel(inputs, state[0], self.weights, *settings)
             following = (hidden,)
-        # The readout of h[t] belongs to step t + 1: it starts with that of the given state and needs no last one.
+        # The readout of h[t] belongs to step t + 1: the first is that of the given state.
         values = torch.cat([state[0] @ self.readout.weight.T, outputs[:-1] @ self.readout.weight.T])
         return values.transpose(0, 1) + (drive[..., : self.num_features] + self.readout.bias), following
 
@@ -112,7 +112,7 @@ class FoldedLoop:
 def graph_loop(
     network: RecurrentNetwork, drive: Tensor, state: RecurrentState
 ) -> tuple[Tensor, RecurrentState]:
-    """The plain loop on a GPU: ``GRAPH_STEPS`` steps are captured once and replayed, one launch for all their kernels."""
+    """The plain loop on a GPU: ``GRAPH_STEPS`` steps are captured once and replayed with one launch."""
     num_replays = drive.shape[1] // GRAPH_STEPS
     if num_replays < 2:
         return plain_loop(network, drive, state)

@@ -1,4 +1,4 @@
-"""Values that are not all known: the network's own prediction takes their place, in a closed loop over each gap."""
+"""Missing values are imputed with the network's own prediction, in a closed loop over each gap."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from rnn_lightning.model.recurrent import RecurrentState, begun, is_native, recu
 
 
 def first_known(values: Tensor) -> Tensor:
-    """The first step of each row at which any feature is known, ``(batch,)``; the number of steps if none is."""
+    """The first step of each row with a known feature, ``(batch,)``; the number of steps if there is none."""
     return values.isnan().all(-1).long().cumprod(1).sum(1)
 
 
@@ -20,7 +20,7 @@ def recur_over_gaps(
     begin: Tensor | None = None,
     first: int = 0,
 ) -> Recurred:
-    """One step ahead of every input, where features that are NaN, not known, are what the network predicts for them.
+    """One step ahead of every input, where missing features (NaN) are imputed with the prediction.
 
     They are constants for the gradient: no gradient passes from the inputs to the predictions that they were.
 
@@ -33,8 +33,8 @@ def recur_over_gaps(
         first: the first step whose prediction is wanted.
 
     Returns:
-        The predictions ``(batch, time, feature)`` from ``first`` on, the values without gaps, and the state after
-        the last.
+        The predictions ``(batch, time, feature)`` from ``first`` on, the values without gaps, and the state
+        after the last.
     """
     if is_native(network.recurrent, inputs):
         weights = weights_of(network.recurrent, network.readout)

@@ -1,4 +1,4 @@
-"""The recurrent network: fused recurrent layers, a linear readout, and the transforms that give it its units."""
+"""The recurrent network: fused recurrent layers, a linear readout, and transforms."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -14,7 +14,7 @@ Cell = Literal["rnn_tanh", "rnn_relu", "gru", "lstm"]
 
 
 class RecurrentNetwork(nn.Module):
-    """Predicts the next values from the present ones, the covariates of the next step and the state, in transformed units.
+    """Predicts the next values, from the present ones, the next covariates and the state.
 
     ``forward`` knows nothing of the units of the data; ``transforms`` leads there and back. ``recurrence.py``
     has the formulas of the cells.
@@ -90,8 +90,8 @@ class RecurrentNetwork(nn.Module):
             first: the first input whose next values are wanted.
 
         Returns:
-            The predicted next values ``(batch, time, feature)`` from ``first`` on, and the state after the last
-            input.
+            The predicted next values ``(batch, time, feature)`` from ``first`` on, and the state after the
+            last input.
         """
         return recur(self.recurrent, inputs, state, self.readout, first)
 

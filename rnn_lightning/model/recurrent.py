@@ -1,4 +1,4 @@
-"""Recurrent layers over a sequence and over one step: which code runs them is decided here and nowhere else."""
+"""Recurrent layers over a sequence and over one step; only this module decides which code runs them."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ RecurrentState = tuple[Tensor, ...]
 
 
 def is_native(recurrent: nn.RNNBase, inputs: Tensor) -> bool:
-    """Whether the native kernel runs these layers: on a CPU, wherever it can; ``benchmarks/native.py`` has the table."""
+    """Whether the native kernel runs these layers: on a CPU, wherever it can (``benchmarks/native.py``)."""
     return (
         inputs.device.type == "cpu"
         and inputs.dtype in (torch.float32, torch.float64)
@@ -51,8 +51,8 @@ def recur(
             begin before the first input.
 
     Returns:
-        The outputs from ``first`` on, ``(batch, time, hidden)`` or of the readout, and the state after the last
-        input.
+        The outputs from ``first`` on, ``(batch, time, hidden)`` or of the readout, and the state after the
+        last input.
     """
     if is_native(recurrent, inputs):
         weights = weights_of(recurrent, readout)

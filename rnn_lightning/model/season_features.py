@@ -1,13 +1,15 @@
 """What a network is told of a series with a season: causal features, and the ingredients of a forecast.
 
-Every quantity at a step is made of the values up to it. Series are rows, ``(row, time)``, in units of their own scale.
-``describe`` has whole contexts at once, ``Track`` one step after another; the tests hold them to each other. ``age`` is the
-number of steps since the first known value of a row, negative before it, and ``free`` the number of steps since the last
-known one: what lies between is the network's own, in a gap as in a forecast.
+Every quantity at a step is made of the values up to it. Series are rows, ``(row, time)``, in units of their
+own scale. ``describe`` has whole contexts at once, ``Track`` one step after another; the tests hold them to
+each other. ``age`` is the number of steps since the first known value of a row, negative before it, and
+``free`` the number of steps since the last known one: what lies between is the network's own, in a gap as in
+a forecast.
 
-With ``m`` steps in a season, the *average* is the mean of the last ``m`` values (of some seasons where ``m`` is short), a
-*profile* the mean deviation of the same phase in the last 1, 4 or 12 seasons from a centred average, and an *adjusted* value
-one without its profile. Exponentially smoothed adjusted values and their changes are the *levels* and *slopes*.
+With ``m`` steps in a season, the *average* is the mean of the last ``m`` values (of some seasons where ``m``
+is short), a *profile* the mean deviation of the same phase in the last 1, 4 or 12 seasons from a centred
+average, and an *adjusted* value one without its profile. Exponentially smoothed adjusted values and their
+changes are the *levels* and *slopes*.
 """
 
 import math
@@ -92,7 +94,7 @@ def kept_steps(season: int) -> int:
 
 
 class Step(NamedTuple):
-    """What is known at a step of each row: tensors of equal leading shape, ``(row, ...)`` or ``(row, time, ...)``.
+    """What is known at a step of each row: tensors ``(row, ...)`` or ``(row, time, ...)``.
 
     Attributes:
         quantities: ``(..., 19)``, see ``QUANTITIES``.
@@ -128,7 +130,7 @@ class Ingredients:
         )
 
     def simple_forecasts(self, quantities: Tensor) -> Tensor:
-        """Seven forecasts of the next step ``(..., 7)``, from the last season to smoothed level, slope and profile."""
+        """Seven forecasts of the next step ``(..., 7)``, from the last season to smoothed states."""
         return quantities @ self._to_forecasts
 
     def inputs(self, step: Step) -> Tensor:
@@ -150,8 +152,8 @@ class Ingredients:
     def mix(self, step: Step, gates: Tensor) -> Tensor:
         """The forecast of the next step ``(...)`` from ``gates (..., NUM_GATES)``.
 
-        A level, a profile and slopes, each a weighted mean of the candidates, or the value of a season ago with part
-        of the change since then; and a free term.
+        A level, a profile and slopes, each a weighted mean of the candidates, or the value of a season ago
+        with part of the change since then; and a free term.
         """
         of_levels, of_profiles, of_slopes, rest = gates.split([6, 4, 3, 4], -1)
         quantities, lag = step.quantities, QUANTITIES.index("lag")
@@ -173,7 +175,8 @@ class Track(NamedTuple):
 
     Attributes:
         values, averages, adjusted: ``(row, kept)``, the newest last.
-        profiles, counts: ``(row, season, 3)`` and ``(row, season)``, of the phases from half a season ahead back.
+        profiles, counts: ``(row, season, 3)`` and ``(row, season)``, of the phases from half a season ahead
+            back.
         smoothed: ``(row, 6)``, the levels, the mean and the slopes.
         errors: ``(row, 7)``.
         forecasts: ``(row, 7)``, the simple forecasts of the next step.
@@ -257,9 +260,10 @@ def describe(values: Tensor, known: Tensor, season: int) -> tuple[Step, Track]:
 
 
 def _profiles(values: Tensor, sums: Tensor, age: Tensor, season: int) -> tuple[Tensor, Tensor]:
-    """The profiles ``(row, time + season, 3)`` of every step and of the season after, and of how many seasons they are.
+    """The profiles ``(row, time + season, 3)`` of all steps and a season after, and their numbers of seasons.
 
-    A profile is known half a season late, when the centred average is, and first serves a season after its own step.
+    A profile is known half a season late, when the centred average is, and first serves a season after its
+    own step.
     """
     num_rows, num_steps = values.shape
     half = season // 2
@@ -319,7 +323,7 @@ def _newest(series: Tensor, number: int) -> Tensor:
 
 
 class Tracker:
-    """Goes on from a track one step at a time. Columns are lists over time: gradients flow, and nothing is copied.
+    """Goes on from a track one step at a time. Columns are lists over time, to be cheap to differentiate.
 
     Args:
         track: the past.
@@ -337,7 +341,7 @@ class Tracker:
         self.sum = track.values[:, -self.length :].sum(1)
 
     def push(self, value: Tensor, known: Tensor) -> Step:
-        """Go on by a ``value (row,)``, ``known`` or the network's own; rows that have not begun wait for a known one."""
+        """Go on by a ``value (row,)``, ``known`` or the network's own; a row begins with a known one."""
         season, half = self.season, self.half
         self.age = torch.where(known | (self.age >= 0), self.age + 1, self.age)
         self.free = torch.where(known | (self.age < 0), 0, self.free + 1)

@@ -1,8 +1,9 @@
-"""A recurrent network for series with seasons: it weighs simple forecasts and adds to them, and so knows a season at once.
+"""A recurrent network for series with seasons, which weighs simple forecasts and adds to them.
 
-Each step, an LSTM reads the features of ``season_features`` and gates the ingredients of a forecast: even untrained, it
-forecasts a mean of them. Features of a table are series of their own. The value that is not known is the network's own
-prediction, so that a forecast is a gap at the end of a series: generating equals reading a context that ends in NaN.
+Each step, an LSTM reads the features of ``season_features`` and gates the ingredients of a forecast: even
+untrained, it forecasts a mean of them. Features of a table are series of their own. The value that is not
+known is the network's own prediction, so that a forecast is a gap at the end of a series: generating equals
+reading a context that ends in NaN.
 """
 
 from collections.abc import Sequence
@@ -67,7 +68,7 @@ class SeasonalNetwork(nn.Module):
             self.gates.bias.zero_()
 
     def set_season(self, season: int) -> None:
-        """The steps of a season, 1 for none: of the series that follow, and of the scale of their contexts."""
+        """The steps of a season, 1 for none, of the series that follow and of the scale of their contexts."""
         if season < 1:
             raise InputError(f"--data.season must be at least 1, got {season}.")
         self.season.fill_(season)
@@ -96,8 +97,8 @@ class SeasonalNetwork(nn.Module):
             state: the state before the first input, None for a series that begins.
 
         Returns:
-            The predictions of the step after each input ``(batch, time, feature)``, the values with the network's own where
-            they are not known, and the state after the last input.
+            The predictions of the step after each input ``(batch, time, feature)``, the values with the
+            network's own where they are not known, and the state after the last input.
         """
         values, covariates = self._as_rows(inputs)
         known = ~values.isnan()
@@ -129,7 +130,7 @@ class SeasonalNetwork(nn.Module):
     def _step_by_step(
         self, values: Tensor, known: Tensor, covariates: Tensor | None, state: RecurrentState
     ) -> tuple[Tensor, Tensor, RecurrentState]:
-        """Go on step by step: known ``values (row, time)`` are taken, the others added to the network's predictions."""
+        """Go on step by step: known ``values (row, time)`` count, others are added to the predictions."""
         hidden, cell, prediction, track = self._unpacked(state)
         tracker, weights = Tracker(track, int(self.season)), self.recurrent.all_weights[0]
         predictions, taken = [], []
@@ -155,7 +156,7 @@ class SeasonalNetwork(nn.Module):
         return features if covariates is None else torch.cat([features, covariates], -1)
 
     def _as_rows(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """``(batch, time, feature + covariate)`` as values ``(row, time)`` and covariates ``(row, time, covariate)``."""
+        """``(batch, time, feature + covariate)`` as ``(row, time)`` and ``(row, time, covariate)``."""
         values, covariates = inputs.split([self.num_features, self.num_covariates], -1)
         rows = values.permute(2, 0, 1).flatten(0, 1)
         return rows, covariates.repeat(self.num_features, 1, 1) if self.num_covariates else None

@@ -49,7 +49,7 @@ class Transform(nn.Module, ABC):
         """
 
     def bridge(self, values: Tensor, transformed: Tensor, memory: Memory) -> Tensor:
-        """``values`` with what is not known taken from ``transformed``, which is; ``memory`` is that before them."""
+        """``values`` with what is unknown taken from ``transformed``; ``memory`` is that before them."""
         return torch.where(values.isnan(), self.inverse(transformed, memory), values)
 
     def advance(self, values: Tensor, memory: Memory) -> Memory:
@@ -200,11 +200,11 @@ class StandardizeContext(Standardize):
 
 
 class SeasonScale(Transform):
-    """The level and the scale of the context of each series: its last season, and how much values differ by a season.
+    """The level of the last season of each context, and how much values differ between seasons.
 
-    The scale is the mean absolute difference of values one season apart, and for a quarter of neighbours, over the last four
-    seasons; a millionth of the magnitude is the least. What was never negative comes back as never negative. The state is
-    the level, the scale and the lower bound.
+    The scale is the mean absolute difference of values one season apart, and for a quarter of neighbours,
+    over the last four seasons; a millionth of the magnitude is the least. What was never negative comes back
+    as never negative. The state is the level, the scale and the lower bound.
     """
 
     memory_size = 3
@@ -295,7 +295,7 @@ class Transforms(nn.Module):
         return values
 
     def start(self, context: Tensor) -> tuple[Tensor, tuple[Memory, ...]]:
-        """Transform the context a series begins with; returns it, ``num_lost`` steps shorter, and the memory."""
+        """Transform the first context of a series; returns it, ``num_lost`` steps shorter, and the memory."""
         memory = []
         for part in self._parts():
             context, part_memory = part(context, part.start(context))
@@ -329,7 +329,7 @@ class Transforms(nn.Module):
         return transformed, tuple(reversed(following))
 
     def inverse(self, transformed: Tensor, memory: Sequence[Memory]) -> Tensor:
-        """Back to the units of the data, ``(..., batch, time, feature)``, for the steps that follow those in memory."""
+        """Back to the units of the data, ``(..., batch, time, feature)``, for the steps after the memory."""
         for part, part_memory in zip(reversed(self._parts()), reversed(memory), strict=True):
             transformed = part.inverse(transformed, part_memory)
         return transformed

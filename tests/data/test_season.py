@@ -68,7 +68,7 @@ def test_a_day_within_a_week_is_two_seasons_and_a_day_alone_is_one() -> None:
 
 
 def test_values_without_a_season_have_none() -> None:
-    """Of noise, random walks and their sums, of few seasons and of many, at most one in twenty seems to have one."""
+    """Of noise, random walks and their sums, at most one in twenty seems to have a season."""
     rng = np.random.default_rng(1)
     found = 0
     for length in (24, 36, 60, 200):

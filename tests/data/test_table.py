@@ -145,7 +145,8 @@ def test_time_goes_on_by_the_calendar(
         (
             "ds;y\n1;2\n2;3\n",
             {},
-            "has no columns 'ds' (--data.series.time_column) and 'y' (--data.series.target_columns): it has ds;y; is it separated by something else? set --data.series.sep",
+            "has no columns 'ds' (--data.series.time_column) and 'y' (--data.series.target_columns): it has "
+            "ds;y; is it separated by something else? set --data.series.sep",
         ),
         ("ds,y\r1,2\r2,3\r", {}, r"has no column 'y': it has ds, y\r1, 2\r2, 3;"),
         ("\n\n\n", {}, "table.csv: not a readable CSV file (empty CSV)"),
@@ -380,7 +381,8 @@ def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_steps_and_empty_cells_are_unknown(tmp_path: Path) -> None:
-    text = "unique_id,ds,y,z\na,1,,\na,2,,5\na,3,3,NA\na,6,nan,6\na,7,N/A,null\nb,1,1,1\nb,2,,\nb,3,3,None\nc,1,,\nc,2,,\n"
+    text = "unique_id,ds,y,z\na,1,,\na,2,,5\na,3,3,NA\na,6,nan,6\na,7,N/A,null\n"
+    text += "b,1,1,1\nb,2,,\nb,3,3,None\nc,1,,\nc,2,,\n"
     data = TableSeries(write(tmp_path, text), target_columns=["y", "z"]).load()
     assert data.ids == ["a", "b"]
     assert rows_of(data, 0) == [[None, 5], [3, None], [None, None], [None, None], [None, 6]]
@@ -460,12 +462,15 @@ def test_the_frequency_that_is_given_holds(
     snapped = [note for note in data.notes if "moved onto the grid" in note]
     assert snapped == (
         ["2 time stamps were moved onto the grid of --data.series.frequency."] if "0.99" in stamps else
-        ["1 time stamp was moved onto the grid of --data.series.frequency."] if "2020-01-01 01:03" in stamps else []
+        ["1 time stamp was moved onto the grid of --data.series.frequency."]
+        if "2020-01-01 01:03" in stamps
+        else []
     )  # fmt: skip
 
 
 def test_series_too_short_to_tell_their_interval_take_that_of_the_others(tmp_path: Path) -> None:
-    text = "unique_id,ds,y\na,2020-01-06,1\na,2020-01-07,1\nb,2020-01-03,1\nb,2020-01-06,2\nb,2020-01-07,2\nc,2020-01-03,1\n"
+    text = "unique_id,ds,y\na,2020-01-06,1\na,2020-01-07,1\nb,2020-01-03,1\nb,2020-01-06,2\n"
+    text += "b,2020-01-07,2\nc,2020-01-03,1\n"
     data = TableSeries(write(tmp_path, text)).load()
     assert data.times.intervals == ["1bd"] * 3
     assert data.times.stamps(2, 1, 1) == [date(2020, 1, 6)]
@@ -616,7 +621,8 @@ def test_a_wrong_stamp_is_named() -> None:
         TableSeries(table).load()
     notes = TableSeries(table, frequency="1d").load().notes
     assert [note for note in notes if "has no row" in note] == [
-        f"Series 'series' has no row {stamps} the DataFrame, 65,744 steps and more than all others of it: is one of "
+        f"Series 'series' has no row {stamps} the DataFrame, 65,744 steps and more than all others of it: "
+        "is one of "
         "them wrong?"
     ]
     two = pl.concat([table.with_columns(unique_id=pl.lit(name)) for name in "ab"])

@@ -37,9 +37,9 @@ quick = settings(derandomize=True, deadline=None, max_examples=40)
         (date(1969, 12, 25), "2bd", [date(1969, 12, 25), date(1969, 12, 29), date(1969, 12, 31)]),
         (date(2020, 2, 28), "1d", [date(2020, 2, 28), date(2020, 2, 29), date(2020, 3, 1)]),
         (date(2020, 1, 1), "1w", [date(2020, 1, 1), date(2020, 1, 8), date(2020, 1, 15)]),
-        (datetime(2020, 1, 31, 8), "1q", [datetime(2020, 1, 31, 8), datetime(2020, 4, 30, 8), datetime(2020, 7, 31, 8)]),
-        (datetime(2020, 1, 1), "90m", [datetime(2020, 1, 1), datetime(2020, 1, 1, 1, 30), datetime(2020, 1, 1, 3)]),
-        (datetime(2020, 1, 1), "250us", [datetime(2020, 1, 1) + timedelta(microseconds=250 * k) for k in range(3)]),
+        (datetime(2020, 1, 31, 8), "1q", [datetime(2020, *day, 8) for day in ((1, 31), (4, 30), (7, 31))]),
+        (datetime(2020, 1, 1), "90m", [datetime(2020, 1, 1) + timedelta(minutes=90 * k) for k in range(3)]),
+        (datetime(2020, 1, 1), "250us", [datetime(2020, 1, 1, 0, 0, 0, 250 * k) for k in range(3)]),
     ],
 )  # fmt: skip
 def test_stamps_go_on_by_the_calendar(start: Any, interval: Any, following: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""The seasonal network: whole contexts at once equal one step after another, and a forecast is a gap at the end."""
+"""The seasonal network: whole contexts at once equal single steps, and a forecast is a gap at the end."""
 
 import pytest
 import torch

@@ -74,7 +74,8 @@ def reason(error: Exception) -> str:
 def wrong_row(name: str, separator: str) -> str | None:
     """Why a CSV file cannot be read, if Python's own reader finds the row."""
     row, width = 0, 0
-    opened = gzip.open(name, "rt", newline="") if name.endswith(".gz") else Path(name).open(newline="")  # noqa: SIM115
+    zipped = name.endswith(".gz")
+    opened = gzip.open(name, "rt", newline="") if zipped else Path(name).open(newline="")  # noqa: SIM115
     try:
         with opened as file:
             reader = csv.reader(file, delimiter=separator, strict=True)
@@ -82,8 +83,8 @@ def wrong_row(name: str, separator: str) -> str | None:
             for row, cells in enumerate(reader, 1):
                 if len(cells) > width:
                     return (
-                        f"data row {row} has {len(cells)} cells, and the header has {width}: put text that holds the "
-                        "separator into quotes, or set --data.series.separator"
+                        f"data row {row} has {len(cells)} cells, and the header has {width}: put text that "
+                        "holds the separator into quotes, or set --data.series.separator"
                     )
     except csv.Error as error:
         if width and ("unexpected end" in str(error) or "field larger" in str(error)):
@@ -166,7 +167,7 @@ def text_table(name: str, separator: str) -> Table:
 
 
 def table_ids(tables: Sequence[Table]) -> list[str]:
-    """Ids of series that are a file each: their names without folder and ending, or where not unique, with."""
+    """Ids of series that are a file each: the stems of the files, or where not unique, their paths."""
     names = [table.name for table in tables]
     stems = [Path(name).name.split(".")[0] if name != "the DataFrame" else "series" for name in names]
     return stems if len(set(stems)) == len(stems) else names

@@ -143,7 +143,7 @@ class Grid:
         return step, slice(None) if inside.all() else inside
 
     def long_gaps(self) -> list[str]:
-        """What to say of series where one gap is longer than all the rest: one of their stamps may be wrong."""
+        """A remark on series where one gap is longer than all the rest: one of their stamps may be wrong."""
         chosen = np.flatnonzero((self.sizes > LONG_GAP) & (2 * self.facts.num_rows < self.sizes))
         if len(chosen) == 0:
             return []
@@ -156,11 +156,12 @@ class Grid:
         row, more = found[0], len(np.unique(series[found])) - 1
         where = f"from {self._stamp(ticks, places, row)} to {self._stamp(ticks, places, row + 1)}"
         name = quoted(self.ids[series[row]])
-        text = f"Series {name} has no row {where}, {gap[row]:,} steps and more than all others of it: is one of them wrong?"
+        text = f"Series {name} has no row {where}, {gap[row]:,} steps and more than all others of it: "
+        text += "is one of them wrong?"
         return [text + (f" {more:,} more series {'is' if more == 1 else 'are'} alike." if more else "")]
 
     def _rows_of(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Series, ticks and places (file, number) of all rows of the chosen series, ordered by series and time."""
+        """Series, ticks and places (file, number) of the rows of the chosen series, by series and time."""
         wanted = np.isin(np.arange(len(self.ids)), chosen)
         parts = []
         for rows in self.rows:
@@ -188,13 +189,15 @@ class Grid:
         series = int(sparse.argmax())
         _, ticks, places = self._rows_of(np.array([series]))
         row = int(np.diff(ticks).argmax())
-        advice = "give the distance of two steps by --data.series.frequency, or aggregate the rows to regular steps first"
+        advice = "give the distance of two steps by --data.series.frequency, or aggregate the rows to "
+        advice += "regular steps first"
         if self.axis.zone == "UTC":
             advice += ", or set --data.series.time_zone if they follow the clocks of a place"
         raise InputError(
-            f"series {quoted(self.ids[series])}: its {self.time_column} is not regular from {self._shown(ticks[0])} to "
-            f"{self._shown(ticks[-1])}: most steps of a regular grid would have no row, the longest gap is from "
-            f"{self._stamp(ticks, places, row)} to {self._stamp(ticks, places, row + 1)}: is one of them wrong?"
+            f"series {quoted(self.ids[series])}: its {self.time_column} is not regular from "
+            f"{self._shown(ticks[0])} to {self._shown(ticks[-1])}: most steps of a regular grid would have "
+            f"no row, the longest gap is from {self._stamp(ticks, places, row)} to "
+            f"{self._stamp(ticks, places, row + 1)}: is one of them wrong?"
             + (f" If not, {advice}." if self.frequency is None else "")
         )
 
@@ -203,9 +206,9 @@ class Grid:
         steps = self.steps(series, ticks)
         row = int(((self.missed(series, ticks, steps) > SNAP) & (steps >= 0)).argmax())
         return InputError(
-            f"series {quoted(self.ids[index])}: {self.time_column} = {self._stamp(ticks, places, row)} is not on the "
-            f"grid of --data.series.frequency {self.frequency.written if self.frequency else ''} that begins with its "
-            f"first stamp, {self._shown(self.first[index])}."
+            f"series {quoted(self.ids[index])}: {self.time_column} = {self._stamp(ticks, places, row)} is "
+            f"not on the grid of --data.series.frequency {self.frequency.written if self.frequency else ''} "
+            f"that begins with its first stamp, {self._shown(self.first[index])}."
         )
 
     def _refuse_twins(self) -> None:
@@ -225,9 +228,10 @@ class Grid:
         name, other = quoted(self.ids[index]), self.place(*places[row + 1].tolist())
         if ticks[row] == ticks[row + 1]:
             raise InputError(
-                f"series {name} has two rows at {self.time_column} = {self._stamp(ticks, places, row)} and {other}: keep one."
+                f"series {name} has two rows at {self.time_column} = {self._stamp(ticks, places, row)} and "
+                f"{other}: keep one."
             )
         raise InputError(
-            f"series {name}: {self.time_column} = {self._stamp(ticks, places, row + 1)} and the row before are the same "
-            "step of --data.series.frequency: keep one, or aggregate them."
+            f"series {name}: {self.time_column} = {self._stamp(ticks, places, row + 1)} and the row before "
+            "are the same step of --data.series.frequency: keep one, or aggregate them."
         )

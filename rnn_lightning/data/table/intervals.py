@@ -173,8 +173,8 @@ class Steps(NamedTuple):
         elif (alone := short & (facts.num_rows == 1) & (facts.first < FAR)).any():
             why = "and those of the others differ" if others else "and no other series shows it"
             raise InputError(
-                f"series {quoted(ids[int(alone.argmax())])} has one row: the interval of its time stamps needs at "
-                f"least two, {why}; set it by --data.series.frequency."
+                f"series {quoted(ids[int(alone.argmax())])} has one row: the interval of its time stamps "
+                f"needs at least two, {why}; set it by --data.series.frequency."
             )
         short = unit == "?"
         return Steps(np.where(short, 1, size), np.where(short, "ticks", unit))

@@ -1,4 +1,4 @@
-"""From a table to series in two passes: the first collects facts of each series, the second writes its values."""
+"""A table becomes series in two passes: the first collects facts of them, the second writes their values."""
 
 import os
 from collections.abc import Iterator
@@ -145,8 +145,9 @@ class TableReading:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if self.folder is None and needed > memory / 2:
             raise InputError(
-                f"the {num_steps:,} steps take {needed / 2**30:.3g} GiB, more than half of the {memory / 2**30:.3g} GiB "
-                "of memory: keep them in files by --data.series.scratch_folder, or check the time stamps for a wrong one."
+                f"the {num_steps:,} steps take {needed / 2**30:.3g} GiB, more than half of the "
+                f"{memory / 2**30:.3g} GiB of memory: keep them in files by --data.series.scratch_folder, "
+                "or check the time stamps for a wrong one."
             )
         buffers: list[Buffer] = []
         try:
@@ -218,7 +219,7 @@ class TableReading:
         return notes
 
     def _table_format(self, axis: Axis) -> TableFormat:
-        """The types of the columns in use, in the order of the table: those of a forecast, which may be appended to it."""
+        """The types of the columns in use, in the order of the table, as a forecast has them."""
         options, given, first = self.options, self.reader.dtypes, self.tables[0]
         types: dict[str, Any] = {
             name: pl.Float32 if given[name] == pl.Float32 else pl.Float64 for name in options.target_columns

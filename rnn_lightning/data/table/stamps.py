@@ -93,11 +93,13 @@ class StampReader:
         column: its name.
         time_format: how text is written, in the notation of ``strftime``; None for ISO and numbers.
         time_zone: where the clocks hang; None to keep the stamps as they are.
-        number: the frequency, if it is a number: integers are then no dates, and a fraction makes them fractions.
+        number: the frequency, if it is a number: integers are then no dates, and a fraction makes them
+            fractions.
 
     Attributes:
         axis: after the first piece.
-        written: how the column is written, in the notation of ``strftime``; None for dates in ISO and numbers.
+        written: how the column is written, in the notation of ``strftime``; None for dates in ISO and
+            numbers.
         notes: what a user should know, a sentence each.
     """
 
@@ -121,7 +123,8 @@ class StampReader:
         piece.refuse(raw.is_null(), self.column, "has no value in", "fill or drop it")
         if self.time_format is not None and raw.dtype.is_temporal():
             raise InputError(
-                f"--data.series.time_format is for text, and column {quoted(self.column)} holds {raw.dtype}: drop it."
+                f"--data.series.time_format is for text, and column {quoted(self.column)} holds "
+                f"{raw.dtype}: drop it."
             )
         text = raw.dtype == pl.String or self.time_format is not None
         stamps = self._read_text(piece, raw.cast(pl.String)) if text else self._read_typed(piece, raw)
@@ -140,7 +143,8 @@ class StampReader:
             return stamps
         if not raw.dtype.is_numeric():
             raise InputError(
-                f"column {quoted(self.column)} holds {raw.dtype}: it must hold dates, timestamps, numbers or text."
+                f"column {quoted(self.column)} holds {raw.dtype}: it must hold dates, timestamps, numbers "
+                "or text."
             )
         # the shortest decimals of float32: 0.1 is not 0.10000000149
         numbers = raw.cast(pl.String).cast(pl.Float64) if raw.dtype == pl.Float32 else raw.cast(pl.Float64)
@@ -167,7 +171,7 @@ class StampReader:
         return stamps
 
     def _find_form(self, piece: Piece, first: str) -> str:
-        """How all stamps are written, by the first one; a month or a year alone gets a day, an hour its minutes."""
+        """The format of all stamps, by the first one; a month or a year alone gets a day, an hour minutes."""
         if self.time_format is not None:
             form = self.time_format
             if not re.search(DAY_PARTS, form):
@@ -180,8 +184,8 @@ class StampReader:
                 self.written = self._written(form, first) if form != ISO_DATE else None
                 return form
         advice = (
-            "it must hold ISO dates, timestamps or numbers; say how it is written by --data.series.time_format, such as "
-            "%d.%m.%Y"
+            "it must hold ISO dates, timestamps or numbers; say how it is written by "
+            "--data.series.time_format, such as %d.%m.%Y"
         )
         first_row = pl.int_range(piece.frame.height, eager=True) == 0
         piece.refuse(first_row, self.column, "holds text, such as {} in", advice)

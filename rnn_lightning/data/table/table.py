@@ -26,7 +26,8 @@ class TableSeries(Series):
     """A table in the long format ``unique_id, ds, y``: one row for each series and step.
 
     Each series has a regular grid of time stamps of its own. Steps without a row, and empty cells, are
-    unknown values. Rows may come in any order; the series keep that in which their ids first appear. Without the id column each file is one series.
+    unknown values. Rows may come in any order; the series keep that in which their ids first appear. Without
+    the id column each file is one series.
 
     Args:
         path: a CSV file, plain or compressed (.gz, .zst), or a Parquet file, or a folder or glob of one kind
@@ -58,7 +59,7 @@ class TableSeries(Series):
         path: Table,
         id_column: str = "unique_id",
         time_column: str = "ds",
-        target_columns: list[str] | str = ["y"],  # noqa: B006 - read only; None would hide the default from --help
+        target_columns: list[str] | str = ["y"],  # noqa: B006 - None would hide the default from --help
         covariate_columns: list[str] | str = [],  # noqa: B006
         calendar_features: list[CalendarFeature] | CalendarFeature = [],  # noqa: B006
         frequency: str | float | None = None,

@@ -1,1 +1,1 @@
-"""A recurrence in C for the CPU, forward, backward and with its output fed back, as an operator of PyTorch."""
+"""A recurrence in C for the CPU, forward, backward and in closed loop, as an operator of PyTorch."""

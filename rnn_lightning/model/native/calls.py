@@ -1,4 +1,4 @@
-"""What the operators do on a CPU: check, make room for the results, call the library. ``operator.py`` names the arguments."""
+"""The operators on a CPU: check, allocate, call the library. ``operator.py`` documents the arguments."""
 
 import ctypes
 from collections.abc import Sequence

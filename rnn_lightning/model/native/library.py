@@ -57,14 +57,14 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL | None:
 
 @functools.cache
 def load() -> ctypes.CDLL | None:
-    """The library to use; None, and one warning, where it was not built, and None where ``SWITCH`` says so."""
+    """The library; None where ``SWITCH`` says so, and, with one warning, where it was not built."""
     if os.environ.get(SWITCH) == "0":
         return None
     library = find()
     if library is None:
         warnings.warn(
-            "the native kernel was not built: recurrent networks run on the slower operators of PyTorch. Install a C "
-            "compiler (such as gcc) and reinstall rnn-lightning.",
+            "the native kernel was not built: recurrent networks run on the slower operators of PyTorch. "
+            "Install a C compiler (such as gcc) and reinstall rnn-lightning.",
             RuntimeWarning,
             stacklevel=2,
         )

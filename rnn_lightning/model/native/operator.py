@@ -63,11 +63,11 @@ def recurrence(
         cell: kind of recurrent cell: ``rnn_tanh``, ``rnn_relu``, ``gru`` or ``lstm``.
         inputs: ``(batch, time, input)``, float32 or float64.
         state: the state before the first input, each part ``(layer, batch, hidden)``; zero if None.
-        weights: of each layer ``w_input, w_hidden, b_input, b_hidden`` as ``torch.nn`` has them, then, if there
-            is one, ``weight, bias`` of the readout.
-        feedback: what the first inputs of a step, as many as the readout has outputs, are: ``given``; or, where
-            they are NaN, to be replaced by the readout of the state before, with ``fill``; or innovations that
-            are added to it, with ``free``.
+        weights: of each layer ``w_input, w_hidden, b_input, b_hidden`` as ``torch.nn`` has them, then, if
+            there is one, ``weight, bias`` of the readout.
+        feedback: what the first inputs of a step, as many as the readout has outputs, are: ``given``; or,
+            where they are NaN, to be replaced by the readout of the state before, with ``fill``; or
+            innovations that are added to it, with ``free``.
         begin: ``(batch,)`` int64, the step at which each row begins: until then its state stays zero.
         first: the first step whose output is wanted.
 
