@@ -49,7 +49,7 @@ def drift(history: Tensor, horizon: int) -> Tensor:
 
 
 def difference_scales(data: SeriesData, ends: Tensor, season: int) -> tuple[Tensor, Tensor]:
-    """The mean absolute and the mean squared difference of values one season apart, ``(series, feature)`` each.
+    """The mean absolute and mean squared difference of values one season apart, ``(series, feature)``.
 
     By these MASE and RMSSE scale the errors of a series (Hyndman and Koehler, *Another look at measures of
     forecast accuracy*, 2006). A series that has no two known values one season apart takes neighbours. NaN
@@ -71,7 +71,7 @@ def difference_scales(data: SeriesData, ends: Tensor, season: int) -> tuple[Tens
 
 
 def _last_known(values: Tensor) -> Tensor:
-    """The last known of ``(batch, time, phase, feature)`` values, ``(batch, phase, feature)``, NaN if there is none."""
+    """The last known of values ``(batch, time, phase, feature)``, ``(batch, phase, feature)``, or NaN."""
     steps = torch.arange(values.shape[1])[:, None, None]
     last = torch.where(values.isnan(), 0, steps).amax(1, keepdim=True)
     return values.gather(1, last)[:, 0]

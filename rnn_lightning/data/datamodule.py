@@ -257,7 +257,7 @@ class SequenceDataModule(L.LightningDataModule):
         return summarize(self.data, splits, self.horizon, self.seasons)
 
     def ends_before(self, split: Split) -> Tensor:
-        """One past the last row of each series before a held-out split, or of the series where it is held out as a whole."""
+        """One past the last row of each series before a held-out split, or of a series held out whole."""
         ends, segments = self.data.ends.clone(), self.segments[split]
         ends[segments.series] = torch.where(segments.start > segments.first, segments.start, segments.end)
         return ends
@@ -358,8 +358,9 @@ class SequenceDataModule(L.LightningDataModule):
     def _require_forecasts(self, split: Literal["val", "test"]) -> None:
         if split == "test" and self.test_fraction == 0:
             raise InputError(
-                "a test needs values that were held out, and --data.test_fraction is 0: fit with --data.test_fraction 0.2, "
-                "which the checkpoint keeps, then test; or give it to test alone, for values that the fit did not see."
+                "a test needs values that were held out, and --data.test_fraction is 0: fit with "
+                "--data.test_fraction 0.2, which the checkpoint keeps, then test; or give it to test alone, "
+                "for values that the fit did not see."
             )
         if len(self._forecast_windows(split)) == 0:
             name = f"--data.{split}_fraction"

@@ -111,7 +111,7 @@ def scored_windows(segments: Segments, context_length: int, scored_length: int) 
 def rolling_windows(
     segments: Segments, context_length: int, horizon: int, num_origins: int, origin_step: int
 ) -> Windows:
-    """Windows of the last origins of the segments, ``origin_step`` apart: at most ``num_origins``, one at least.
+    """Windows of the last origins of the segments, ``origin_step`` apart: one to ``num_origins`` of each.
 
     The last one ends where its segment ends; one of a segment shorter than the horizon starts where the
     segment starts, and reaches past its end. Contexts are those of ``scored_windows``.

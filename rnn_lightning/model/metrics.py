@@ -27,7 +27,7 @@ class FreeRunError(Metric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, generated: Tensor, target: Tensor, scale: Tensor, series_index: Tensor) -> None:
-        """Add ``(batch, horizon, feature)`` values; those whose target is NaN, because it is unknown, do not count.
+        """Add ``(batch, horizon, feature)`` values; those whose target is NaN, unknown, do not count.
 
         ``scale (batch, feature)`` is that of the series numbered ``series_index (batch,)``.
         """
@@ -73,7 +73,7 @@ class ForecastRecords(Metric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, series_index: Tensor, origin: Tensor, columns: Sequence[Tensor]) -> None:
-        """Add ``columns``, such as targets and forecasts, ``(batch, horizon, feature)`` each; a batch may be empty."""
+        """Add ``columns``, such as targets and forecasts, each ``(batch, horizon, feature)``, maybe empty."""
         values = torch.stack(list(columns), -1)
         self.keys.append(torch.stack([series_index, origin], -1).to(values.device))
         self.values.append(values)
@@ -87,7 +87,7 @@ class ForecastRecords(Metric):
 
 
 class ResidualMoments(Metric):
-    """The second moments of the one-step errors: their mean is the loss, the whole is the noise of sampled paths.
+    """The second moments of the one-step errors: their mean is the loss, and they are the noise of paths.
 
     Args:
         num_features: number of features.
@@ -105,7 +105,7 @@ class ResidualMoments(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, target: Tensor) -> None:
-        """Add one-step predictions ``(batch, time, feature)``; steps with an unknown feature, NaN, do not count."""
+        """Add predictions ``(batch, time, feature)``; steps with an unknown feature, NaN, do not count."""
         errors = (target - predicted).flatten(0, 1)
         errors = errors[~errors.isnan().any(-1)].double()
         self.products += errors.T @ errors
@@ -117,16 +117,16 @@ class ResidualMoments(Metric):
 
 
 def middle_weights(count: int) -> Tensor:
-    """The weights of an interquartile mean of ``count`` sorted values: those within the middle half, equally."""
+    """The weights of an interquartile mean of ``count`` sorted values: equal within the middle half."""
     edges = torch.arange(count + 1, dtype=torch.float64) / max(count, 1)
     return 2 * edges.clamp(0.25, 0.75).diff()
 
 
 def crps(samples: Tensor, target: Tensor) -> Tensor:
-    """The continuous ranked probability score of samples ``(sample, ...)``, in the shape of the target ``(...)``.
+    """The continuous ranked probability score ``(...)`` of samples ``(sample, ...)`` for a target ``(...)``.
 
-    ``E|X - y| - E|X - X'| / 2``, both expectations over the samples as they are (Gneiting and Raftery, *Strictly
-    proper scoring rules, prediction, and estimation*, 2007).
+    ``E|X - y| - E|X - X'| / 2``, both expectations over the samples as they are (Gneiting and Raftery,
+    *Strictly proper scoring rules, prediction, and estimation*, 2007).
     """
     number = len(samples)
     rank = torch.arange(1, number + 1, dtype=samples.dtype, device=samples.device)

@@ -65,7 +65,7 @@ class Backtest:
 
     @property
     def scores_by_series(self) -> "pl.DataFrame":
-        """Metrics by series: ``unique_id``, ``metric`` and a column for each forecaster; see ``Scores.by_series``."""
+        """Metrics by series: ``unique_id``, ``metric`` and the forecasters; see ``Scores.by_series``."""
         import polars as pl
 
         names = [self.data.ids[index] for index in self.scores.present]
@@ -100,7 +100,7 @@ class Backtest:
 
     @property
     def forecasts(self) -> "pl.DataFrame":
-        """Every forecast of a known value: ``unique_id``, ``ds``, ``cutoff``, ``y``, ``rnn``, ``rnn-lo-80`` ..., ``naive`` ..."""
+        """Forecasts of known values: ids, ``ds``, ``cutoff``, ``y``, ``rnn``, its bounds, ``naive`` ..."""
         import polars as pl
 
         values, series = self.scores.values, self.scores.series
@@ -203,7 +203,7 @@ def backtest(
     seed: int = 0,
     batch_size: int = 256,
 ) -> Backtest:
-    """Forecast from the last origins of every series, beside naive, seasonal naive and drift from the same ones.
+    """Forecast from the last origins of every series, and by naive, seasonal naive and drift as well.
 
     The forecasts are honest where the network was not trained on the last values: fit it with
     ``test_fraction`` above 0, or on other series.
@@ -252,7 +252,7 @@ def record(
     samples: Tensor | None = None,
     levels: Sequence[int] = (),
 ) -> None:
-    """Add the forecasts of a batch, see ``Scores.values``; with ``levels`` their intervals, which need ``samples``.
+    """Add the forecasts of a batch, see ``Scores.values``; with ``levels`` their intervals from ``samples``.
 
     Args:
         records: where they are added.

@@ -37,7 +37,7 @@ def plot_backtest(data: SeriesData, origin: np.ndarray, scores: Scores) -> Figur
 
 
 def chosen_forecasts(scores: Scores) -> dict[int, str]:
-    """The numbers of four forecasts and why they are shown: of a typical, the worst, the largest and the best series.
+    """The numbers of four forecasts and why they are shown: typical, worst, largest and best series.
 
     Of each series its last forecast.
     """

@@ -63,7 +63,7 @@ class BacktestWriter(L.Callback):
 
 
 class ValidationScores(L.Callback):
-    """Says at the end of a fit what its best checkpoint is worth beside the baselines, on the validation split.
+    """Compares the best checkpoint of a fit with the baselines on the validation split, in a sentence.
 
     Every checkpoint holds what it was worth when it was written: ``checkpoint["validation"]`` has the
     sentence, and the horizon and number of forecasts that it is from.
@@ -108,8 +108,9 @@ class ValidationScores(L.Callback):
         wanted = sequence_datamodule(trainer).horizon
         if found["horizon"] < wanted:
             print(
-                f"Validation could look {counted(found['horizon'], 'step')} ahead, fewer than --data.horizon {wanted}: "
-                "raise --data.val_fraction to choose a network by longer forecasts."
+                f"Validation could look {counted(found['horizon'], 'step')} ahead, fewer than "
+                f"--data.horizon {wanted}: raise --data.val_fraction to choose a network by longer "
+                "forecasts."
             )
 
     def _of_best(self, trainer: L.Trainer) -> Mapping[str, Any]:

@@ -94,7 +94,7 @@ class Scores:
 
     @cached_property
     def by_lead_time(self) -> dict[str, np.ndarray]:
-        """Metrics ``(horizon, forecaster)`` over all series that have a scale; of intervals for the network alone.
+        """Metrics ``(horizon, forecaster)`` over all series that have a scale; intervals are the network's.
 
         ``mase`` is the mean over series and ``median_mase`` the median; ``width-80`` is in units of the
         scale of each series, ``coverage-80`` over all values.
@@ -114,7 +114,7 @@ class Scores:
         return metrics
 
     def interval(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The lower and the upper end of the interval of the level of that number, ``(forecast, horizon, feature)``."""
+        """The lower and upper ends ``(forecast, horizon, feature)`` of an interval."""
         first = CRPS + 1 + 2 * number
         return self.values[..., first].astype(np.float64), self.values[..., first + 1].astype(np.float64)
 
@@ -126,13 +126,13 @@ class Scores:
 
     @cached_property
     def without_scale(self) -> list[str]:
-        """Series of which MASE and RMSSE are not defined: what is known of them before the origins never changes."""
+        """Series without MASE and RMSSE: what is known of them before the origins never changes."""
         missing = np.isnan(self.by_series["mase"][..., 0]) & ~np.isnan(self.by_series["mae"][..., 0])
         return [self.ids[self.present[index]] for index in np.flatnonzero(missing.any(-1))]
 
     @cached_property
     def comparison(self) -> tuple[int, int, int]:
-        """On how many series and features the network is better than the reference, as good, and of how many in all."""
+        """The numbers of series and features where the network is better or as good, and of all."""
         mae = self.by_series["mae"]
         own, other = (mae[..., self.forecasters.index(name)].ravel() for name in ("rnn", self.reference))
         both = ~np.isnan(own)
@@ -141,7 +141,7 @@ class Scores:
 
     @cached_property
     def relative_error(self) -> float:
-        """The geometric mean over series and features of the MAE of the network relative to that of the reference."""
+        """The geometric mean over series and features of the MAE relative to that of the reference."""
         mae = self.by_series["mae"]
         own, other = (mae[..., self.forecasters.index(name)].ravel() for name in ("rnn", self.reference))
         ratios = np.where(own == other, 1.0, _ratio(own, np.maximum(other, np.finfo(float).tiny)))
@@ -185,7 +185,7 @@ class Scores:
 
     @cached_property
     def _errors(self) -> np.ndarray:
-        """``(forecast, horizon, feature, forecaster)``; 0 where nothing is known, infinite where nothing was forecast."""
+        """``(forecast, horizon, feature, forecaster)``; 0 where unknown, infinite where not forecast."""
         errors = self._forecasts - self.truth[..., None]
         errors[np.isnan(self._forecasts)] = np.inf
         errors[np.isnan(self.truth)] = 0.0
@@ -193,7 +193,7 @@ class Scores:
 
     @cached_property
     def _of_intervals(self) -> dict[str, np.ndarray]:
-        """Columns ``(forecast, horizon, feature)`` of which the mean is a metric; 0 where nothing is known."""
+        """Columns ``(forecast, horizon, feature)`` whose mean is a metric; 0 where nothing is known."""
         if not self.levels:
             return {}
         known = ~np.isnan(self.truth)
