@@ -12,15 +12,25 @@ from torch import Tensor
 from rnn_lightning.data.batches import ForecastBatch, WindowBatch
 from rnn_lightning.errors import InputError
 from rnn_lightning.inference import Inference
-from rnn_lightning.model.losses import scored, teacher_forced, training_loss
+from rnn_lightning.model.losses import one_step_errors, scored, training_loss
 from rnn_lightning.model.metrics import FreeRunError, ResidualMoments
 from rnn_lightning.model.network import Cell, RecurrentNetwork
 from rnn_lightning.model.noise import generators
+from rnn_lightning.model.pretrained import pretrained_network
 from rnn_lightning.model.rollout import rollout
+from rnn_lightning.model.seasonal import Network, SeasonalNetwork
 
 Transform = Literal["log", "difference", "standardize", "standardize_context"]
 
-ARCHITECTURE = ("num_features", "num_covariates", "cell", "hidden_size", "num_layers", "transforms")
+ARCHITECTURE = (
+    "num_features",
+    "num_covariates",
+    "cell",
+    "hidden_size",
+    "num_layers",
+    "transforms",
+    "seasonal",
+)
 """The arguments that a checkpoint's weights depend on."""
 
 
@@ -44,6 +54,7 @@ class TrainingData(Protocol):
     num_features: int
     num_covariates: int
     context_length: int
+    seasons: tuple[int, ...]
 
     def train_series(self) -> Iterable[Tensor]: ...
 
@@ -67,6 +78,9 @@ class Forecaster(Inference, L.LightningModule):
         free_run_weight: weight, 0 to 1, of the error of the network's own free run over the scored steps in
             the loss; the rest is that of the teacher-forced next step.
         num_covariates: number of covariates; the command line takes it from the data.
+        seasonal: a network for series with seasons: a one-layer LSTM that gates simple forecasts. It has units
+            of its own, those of the season in each context, and the loss of ``losses.seasonal_loss``.
+        pretrained: start from the weights of the package, those of a seasonal network.
     """
 
     def __init__(
@@ -81,6 +95,8 @@ class Forecaster(Inference, L.LightningModule):
         schedule: Literal["constant", "cosine"] = "cosine",
         free_run_weight: float = 0.0,
         num_covariates: int = 0,
+        seasonal: bool = False,
+        pretrained: bool = False,
     ) -> None:
         super().__init__()
         if not learning_rate > 0:
@@ -92,9 +108,16 @@ class Forecaster(Inference, L.LightningModule):
         transforms = list(transforms)  # a tuple would differ from what the command line makes of it
         self.save_hyperparameters()
         self.learning_rate, self.schedule, self.free_run_weight = learning_rate, schedule, free_run_weight
-        self.network = RecurrentNetwork(
-            num_features, cell, hidden_size, num_layers, dropout, transforms, num_covariates
-        )
+        self.network: Network
+        if pretrained:
+            self.network = pretrained_network(num_features, num_covariates)
+        elif seasonal:
+            if (cell, num_layers, dropout) != ("lstm", 1, 0.0):
+                raise InputError("--model.seasonal true needs --model.cell lstm, one layer and no dropout.")
+            self.network = SeasonalNetwork(num_features, hidden_size, num_covariates)
+        else:
+            sizes = (hidden_size, num_layers, dropout)
+            self.network = RecurrentNetwork(num_features, cell, *sizes, transforms, num_covariates)
         self.residuals = ResidualMoments(num_features)
         self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
         self._sum_of_losses, self._num_losses = torch.zeros(()), 0
@@ -108,7 +131,10 @@ class Forecaster(Inference, L.LightningModule):
             return rollout(self.network, context, horizon, covariates=covariates)
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
-        loss = training_loss(self.network, scored(self.network, *batch), self.free_run_weight)
+        if batch.season is not None and isinstance(self.network, SeasonalNetwork):
+            self.network.set_season(batch.season)
+        windows = scored(self.network, batch.values, batch.context_length, batch.covariates, batch.complete)
+        loss = training_loss(self.network, windows, self.free_run_weight)
         self._sum_of_losses, self._num_losses = self._sum_of_losses + loss.detach(), self._num_losses + 1
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (self.global_step + 1) % every == 0:
@@ -139,7 +165,7 @@ class Forecaster(Inference, L.LightningModule):
             values = torch.cat([batch.context, batch.target], 1)
             with self._float32():
                 windows = scored(self.network, values, batch.context.shape[1], batch.covariates)
-                self.residuals.update(teacher_forced(self.network, windows), windows.target)
+                self.residuals.update(one_step_errors(self.network, windows))
         return self._scored(batch, self.val_rollout)
 
     def on_validation_epoch_end(self) -> None:
@@ -209,7 +235,11 @@ class Forecaster(Inference, L.LightningModule):
         if data is None:
             return
         self._require_match(data)
-        if stage == "fit" and not bool(self.network.transforms.fitted):
+        is_new = not bool(self.network.transforms.fitted)
+        if isinstance(self.network, SeasonalNetwork):
+            self.network.set_season(max(data.seasons, default=1))
+            is_new = is_new or self.network.ignores_covariates
+        if stage == "fit" and is_new:
             self.network.transforms.fit(data.train_series())
             self.network.covariate_scale.fit(data.train_covariates())
 

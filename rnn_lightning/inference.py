@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.model.network import RecurrentNetwork
 from rnn_lightning.model.noise import generators
 from rnn_lightning.model.rollout import State, generate, observe, rollout, warm_up
+from rnn_lightning.model.seasonal import Network
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -24,7 +24,7 @@ class Inference:
         network: the network that they evaluate.
     """
 
-    network: RecurrentNetwork
+    network: Network
 
     def forecast(
         self,

@@ -9,9 +9,10 @@ import torch
 import yaml
 
 from rnn_lightning import Forecaster
+from rnn_lightning.model.pretrained import pretrained_network
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "pretrain")
 SHORT = ("--trainer.max_epochs=1", "--data.num_batches_per_epoch=20", "--trainer.log_every_n_steps=10")
 
 
@@ -43,6 +44,15 @@ def test_a_config_begins_with_its_command_and_says_what_is_special(name: str) ->
     settings: dict[str, Any] = yaml.safe_load(text)
     assert settings["experiment"] == name
     assert set(settings) == {"experiment", "seed_everything", "model", "data", "trainer"}
+
+
+def test_pretraining_learns_from_series_of_any_season(rnn_lightning: Callable[..., None]) -> None:
+    short = ("--data.batch_size=4", "--data.num_batches_per_epoch=20", "--trainer.max_epochs=2")
+    rnn_lightning("fit", "--config=configs/pretrain.yaml", *short, "--trainer.log_every_n_steps=20")
+    losses = pl.read_csv("runs/pretrain/fit_0/metrics.csv")["train_loss"].drop_nulls()
+    assert losses[-1] < losses[0] < 1
+    network = Forecaster.load_from_checkpoint("runs/pretrain/fit_0/checkpoints/last.ckpt").network
+    assert network.state_dict().keys() == pretrained_network().state_dict().keys()
 
 
 def test_linear_goes_on_six_seven_eight(rnn_lightning: Callable[..., None]) -> None:

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rnn_lightning.data import SeriesData
 from rnn_lightning.data.baselines import baseline_forecasts
-from rnn_lightning.data.series import encode_calendar
+from rnn_lightning.data.series import SeriesData, encode_calendar
 from rnn_lightning.data.windows import Segments, Windows
 from rnn_lightning.errors import InputError
 
@@ -28,12 +27,14 @@ class WindowBatch(NamedTuple):
         covariates: ``(batch, time, covariate)``, those of the same steps, or None.
         complete: whether all values are known: said where the data are, so that no GPU has to be waited for;
             None leaves it to be found out.
+        season: steps of the season of these windows, where it is not that of all.
     """
 
     values: Tensor
     context_length: int
     covariates: Tensor | None = None
     complete: bool | None = None
+    season: int | None = None
 
 
 class ForecastBatch(NamedTuple):

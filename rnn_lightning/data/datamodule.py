@@ -20,7 +20,8 @@ from rnn_lightning.data.batches import (
     scored_batch,
     training_batch,
 )
-from rnn_lightning.data.loaders import BatchLoader, ShuffledLoader
+from rnn_lightning.data.loaders import BatchLoader, EndlessLoader, ShuffledLoader
+from rnn_lightning.data.prior import PriorSeries
 from rnn_lightning.data.season import find_seasons, given_seasons
 from rnn_lightning.data.series import PIECE_ROWS
 from rnn_lightning.data.windows import (
@@ -173,21 +174,22 @@ class SequenceDataModule(L.LightningDataModule):
         segments = self.segments["train"] if self.num_covariates else Segments(*[torch.zeros(0)] * 4)
         return Pieces(lambda rows: self.data.encoded(torch.arange(rows.start, rows.stop)), segments)
 
-    def train_dataloader(self) -> ShuffledLoader[WindowBatch]:
-        windows, segments = self._training_windows(), self.segments["train"]
-        length = self.context_length + self.scored_length
-        padded = bool((segments.end - segments.start < length).any())
-        make_batch = partial(
-            training_batch, self.data, segments, windows, self.context_length, length, padded
-        )
-        loader = ShuffledLoader(
-            make_batch,
-            len(windows),
-            self.batch_size,
-            *self._devices(),
-            num_batches=self.num_batches_per_epoch,
-            seed=self.seed,
-        )
+    def train_dataloader(self) -> ShuffledLoader[WindowBatch] | EndlessLoader[WindowBatch]:
+        rank, world_size = self._devices()
+        loader: ShuffledLoader[WindowBatch] | EndlessLoader[WindowBatch]
+        if isinstance(self.series, PriorSeries) and self.series.fresh:
+            draw = partial(self.series.draw_batch, self.batch_size)
+            loader = EndlessLoader(draw, self.num_batches_per_epoch or 1, rank, self.seed)
+        else:
+            windows, segments = self._training_windows(), self.segments["train"]
+            length = self.context_length + self.scored_length
+            padded = bool((segments.end - segments.start < length).any())
+            settings = (self.context_length, length, padded)
+            make_batch = partial(training_batch, self.data, segments, windows, *settings)
+            shares = (len(windows), self.batch_size, rank, world_size)
+            loader = ShuffledLoader(
+                make_batch, *shares, num_batches=self.num_batches_per_epoch, seed=self.seed
+            )
         trained = self.trainer.fit_loop.epoch_loop.batch_progress.total if self.trainer is not None else None
         processed = trained.processed if trained is not None else 0  # type: ignore[attr-defined]
         loader.position = max(self._position, processed)

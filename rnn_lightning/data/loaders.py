@@ -121,3 +121,38 @@ class ShuffledLoader(BatchLoader[Batch]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to load, see ``state_dict``."""
+
+
+class EndlessLoader(Generic[Batch]):
+    """Batches that are drawn afresh, each by random numbers that depend on the seed and its position alone.
+
+    Args:
+        draw: makes a batch from two generators: one that all devices have alike, and one of the device's own.
+        num_batches: number of batches in an epoch.
+        rank: number of this device.
+        seed: seed of all batches.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[np.random.Generator, np.random.Generator], Batch],
+        num_batches: int,
+        rank: int,
+        seed: int,
+    ) -> None:
+        self.draw, self.num_batches, self.rank, self.seed, self.position = (
+            draw,
+            num_batches,
+            rank,
+            seed % 2**64,
+            0,
+        )
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        for _ in range(self.num_batches):
+            self.position += 1
+            key = [self.seed, self.position]
+            yield self.draw(np.random.default_rng(key), np.random.default_rng([*key, self.rank]))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from rnn_lightning.data.batches import WindowBatch
 from rnn_lightning.data.prior_parts import (
     Array,
     Generator,
@@ -54,6 +55,12 @@ LEVELS: Sequence[tuple[float, Callable[[Generator, int, int], Array], float, flo
 
 ROUGH = (random_walk, stationary)
 """Parts of a level that are as small as the noise where a series is calm."""
+
+MAX_FREE_RUN = 60
+"""The longest free run that is trained on."""
+
+USUAL_STEPS, FREE_RUN_COST, MIN_BATCH = 260, 6, 16
+"""Steps of a window of a full batch, each of a free run counted several times; the fewest windows of a long one."""
 
 SEASONS = {0: 0.08, 1: 0.18, 4: 0.14, 7: 0.11, 12: 0.23, 24: 0.08, 48: 0.03, 52: 0.06, 168: 0.06, 336: 0.03}
 """Seasons of the calendar and how often a batch has them; 0 stands for any other."""
@@ -160,15 +167,39 @@ class PriorSeries(Series):
         length: number of steps of each series.
         season: steps of the season that most of the series have; 1 for none.
         seed: seed of all that is drawn.
+        fresh: train on new series of a random season and length at every step; those above only validate.
     """
 
-    def __init__(self, num_series: int = 100, length: int = 200, season: int = 12, seed: int = 0) -> None:
+    def __init__(
+        self,
+        num_series: int = 100,
+        length: int = 200,
+        season: int = 12,
+        seed: int = 0,
+        fresh: bool = False,
+    ) -> None:
         require_positive(num_series=num_series, season=season)
         if length < 2:
             raise InputError(f"--data.series.length must be at least 2, got {length}.")
         self.num_series, self.length, self.season, self.seed = num_series, length, season, seed
+        self.fresh = fresh
 
     def load(self) -> SeriesData:
         rng = np.random.default_rng(self.seed)
         values = draw_series(rng, self.num_series, self.length, self.season)
         return SeriesData.from_equal(torch.from_numpy(values)[..., None])
+
+    def draw_batch(self, batch_size: int, shared: Generator, own: Generator) -> WindowBatch:
+        """Windows of one random shape: fewer where they are long, so that batches cost about the same.
+
+        Args:
+            batch_size: the most windows.
+            shared: decides the shape.
+            own: decides the series.
+        """
+        season, context_length, horizon = draw_shape(shared)
+        horizon = min(horizon, MAX_FREE_RUN)
+        part = USUAL_STEPS / (context_length + FREE_RUN_COST * horizon)
+        size = max(min(batch_size, MIN_BATCH), min(batch_size, int(batch_size * part)))
+        values = torch.from_numpy(draw_series(own, size, context_length + horizon, season))
+        return WindowBatch(values[..., None], context_length, complete=True, season=season)

@@ -22,6 +22,7 @@ from torch import Tensor
 from rnn_lightning.model.native.operator import recurrence
 from rnn_lightning.model.network import RecurrentNetwork
 from rnn_lightning.model.recurrent import RecurrentState, is_native, step, weights_of
+from rnn_lightning.model.seasonal import Network, SeasonalNetwork
 
 ClosedLoop = Callable[[Tensor, RecurrentState], tuple[Tensor, RecurrentState]]
 
@@ -29,12 +30,15 @@ GRAPH_STEPS = 32
 """Steps in one CUDA graph: enough to hide the launches, few enough to be captured in milliseconds."""
 
 
-def close_loop(network: RecurrentNetwork) -> ClosedLoop:
+def close_loop(network: Network) -> ClosedLoop:
     """The closed loop of a network with its present weights; all loops pass gradients on to them.
 
     On a CPU the native kernel runs it. Elsewhere one-layer Elman and LSTM networks fold into a network of the
-    same kind, one fused call for any number of steps, and others step through the plain loop.
+    same kind, one fused call for any number of steps, and others step through the plain loop, as seasonal
+    networks do through their own.
     """
+    if isinstance(network, SeasonalNetwork):
+        return network.free_run
     if is_native(network.recurrent, network.readout.weight):
         return partial(native_loop, network)
     if network.recurrent.num_layers == 1 and network.cell != "gru":

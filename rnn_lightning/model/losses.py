@@ -8,8 +8,14 @@ from torch.nn import functional
 
 from rnn_lightning.model.closed_loop import close_loop
 from rnn_lightning.model.gaps import first_known, recur_over_gaps
-from rnn_lightning.model.network import RecurrentNetwork
 from rnn_lightning.model.recurrent import RecurrentState
+from rnn_lightning.model.seasonal import Network, SeasonalNetwork
+
+ERROR_FLOOR = 0.05
+"""The part of a series' scale below which an error hardly matters."""
+
+MOST_ERROR, MOST_SCALES = 100.0, 500.0
+"""The largest error of a step that counts, and the largest values of a window that does, in scales of the series."""
 
 
 class Scored(NamedTuple):
@@ -29,12 +35,14 @@ class Scored(NamedTuple):
     complete: bool
 
 
-def training_loss(network: RecurrentNetwork, windows: Scored, free_run_weight: float = 0.0) -> Tensor:
+def training_loss(network: Network, windows: Scored, free_run_weight: float = 0.0) -> Tensor:
     """The loss of a fit, a scalar: the error of the next step and, with a weight, that of the free run.
 
     The weight is from 0 to 1. The free run is computed without mixed precision, whose rounding errors it
     would feed back.
     """
+    if isinstance(network, SeasonalNetwork):
+        return seasonal_loss(network, windows, free_run_weight)
     loss = mean_squared_error(teacher_forced(network, windows), windows)
     if free_run_weight > 0:
         with torch.autocast(windows.inputs.device.type, enabled=False):
@@ -44,7 +52,7 @@ def training_loss(network: RecurrentNetwork, windows: Scored, free_run_weight: f
 
 
 def scored(
-    network: RecurrentNetwork,
+    network: Network,
     values: Tensor,
     context_length: int,
     covariates: Tensor | None = None,
@@ -75,15 +83,30 @@ def scored(
     return Scored(inputs, known, target, complete)
 
 
-def teacher_forced(network: RecurrentNetwork, windows: Scored) -> Tensor:
+def teacher_forced(network: Network, windows: Scored) -> Tensor:
     """The predictions ``(batch, scored, feature)``, each from the true values before it."""
     inputs, first = windows.inputs[:, :-1], windows.context_length - 1
+    if isinstance(network, SeasonalNetwork):
+        over = _over(windows.inputs[..., : network.num_features])[:, :-1]
+        inputs = torch.cat(
+            [inputs[..., : network.num_features].masked_fill(over, 0.0), inputs[..., network.num_features :]],
+            -1,
+        )
+        return network.encode(inputs)[0][:, first:]
     if windows.complete:
         return network(inputs, first=first)[0]
     return recur_over_gaps(network, inputs, begin=_begin(network, inputs), first=first).outputs
 
 
-def free_run(network: RecurrentNetwork, windows: Scored) -> Tensor:
+def one_step_errors(network: Network, windows: Scored) -> Tensor:
+    """What is missing in the next-step predictions ``(batch, scored, feature)``, in units of the noise of the network."""
+    errors = windows.target - teacher_forced(network, windows)
+    if isinstance(network, SeasonalNetwork):
+        return errors / network.spread(context_state(network, windows))
+    return errors
+
+
+def free_run(network: Network, windows: Scored) -> Tensor:
     """The values ``(batch, scored, feature)`` that the network generates from the contexts."""
     state = context_state(network, windows)
     drive = windows.inputs[:, windows.context_length :].clone()
@@ -91,16 +114,60 @@ def free_run(network: RecurrentNetwork, windows: Scored) -> Tensor:
     return close_loop(network)(drive, state)[0]
 
 
-def context_state(network: RecurrentNetwork, windows: Scored) -> RecurrentState:
+def context_state(network: Network, windows: Scored) -> RecurrentState:
     """The state after the contexts."""
     context = windows.inputs[:, : windows.context_length]
+    if isinstance(network, SeasonalNetwork):
+        return network.encode(context)[2]
     num_steps = context.shape[1]
     if windows.complete:
         return network(context, first=num_steps)[1]
     return recur_over_gaps(network, context, begin=_begin(network, context), first=num_steps).state
 
 
-def _begin(network: RecurrentNetwork, inputs: Tensor) -> Tensor:
+def seasonal_loss(network: SeasonalNetwork, windows: Scored, free_run_weight: float) -> Tensor:
+    """The loss of a seasonal network: the geometric mean over windows and features of their mean absolute errors.
+
+    One pass over the contexts gives the next-step errors, from one and a half seasons on or in the second half of
+    shorter ones, and the state from which the scored steps are generated. Windows far outside the scale of their
+    contexts do not count.
+    """
+    num_features, known = network.num_features, windows.context_length
+    context = windows.inputs[:, :known]
+    predictions, _, state = network.encode(context)
+    drive = windows.inputs[:, known:].clone()
+    drive[..., :num_features] = 0.0
+    generated, _ = network.free_run(drive, state)
+    values, steps = context[..., :num_features], torch.arange(known, device=context.device)
+    begin = first_known(values)[:, None]
+    least = ((known - begin) // 2).clamp_max(3 * network.season // 2)
+    warm = (steps[:-1] - begin >= least)[..., None]
+    moderate = ~(windows.inputs[..., :num_features].abs() > MOST_SCALES).any(1, keepdim=True)
+    next_values = values[:, 1:].masked_fill(~(warm & moderate), torch.nan)
+    target = windows.target.masked_fill(~moderate, torch.nan)
+    one_step, free = geometric_error(predictions[:, :-1], next_values), geometric_error(generated, target)
+    return (1 - free_run_weight) * one_step + free_run_weight * free
+
+
+def geometric_error(predicted: Tensor, target: Tensor) -> Tensor:
+    """The logarithm of the geometric mean over rows of their mean absolute errors, a scalar; rows all NaN do not count.
+
+    Series of any predictability weigh alike; errors below ``ERROR_FLOOR`` count little, and very large ones no more.
+    """
+    known = ~target.isnan()
+    errors = torch.where(known, predicted - target, 0.0).abs().clamp_max(MOST_ERROR)
+    count = known.sum(1)
+    logarithms = torch.log(errors.sum(1) / count.clamp_min(1) + ERROR_FLOOR)
+    counted = count > 0
+    return torch.where(counted, logarithms, 0.0).sum() / counted.sum().clamp_min(1)
+
+
+def _over(values: Tensor) -> Tensor:
+    """The steps ``(batch, time, 1)`` after the last known one: nothing there is scored."""
+    return values.isnan().all(-1).flip(1).cummin(1).values.flip(1)[..., None]
+
+
+def _begin(network: Network, inputs: Tensor) -> Tensor:
     return first_known(inputs[..., : network.num_features])
 
 

@@ -104,9 +104,9 @@ class ResidualMoments(Metric):
         )
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, predicted: Tensor, target: Tensor) -> None:
-        """Add predictions ``(batch, time, feature)``; steps with an unknown feature, NaN, do not count."""
-        errors = (target - predicted).flatten(0, 1)
+    def update(self, errors: Tensor) -> None:
+        """Add errors ``(batch, time, feature)``; steps with an unknown feature, NaN, do not count."""
+        errors = errors.flatten(0, 1)
         errors = errors[~errors.isnan().any(-1)].double()
         self.products += errors.T @ errors
         self.count += len(errors)

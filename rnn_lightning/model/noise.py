@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.model.network import RecurrentNetwork
+from rnn_lightning.model.seasonal import Network
 
 COVARIANCE_TOLERANCE = 1e-6
 """Negative eigenvalues down to this part of the largest variance are rounding errors of float32."""
@@ -25,7 +25,7 @@ class Innovations:
 
     def __init__(
         self,
-        network: RecurrentNetwork,
+        network: Network,
         batch_size: int,
         num_samples: int | None,
         noise: Tensor | None,

@@ -20,6 +20,7 @@ from rnn_lightning.model.gaps import first_known, recur_over_gaps
 from rnn_lightning.model.network import RecurrentNetwork
 from rnn_lightning.model.noise import Innovations
 from rnn_lightning.model.recurrent import RecurrentState
+from rnn_lightning.model.seasonal import Network, SeasonalNetwork
 from rnn_lightning.model.transforms import Memory
 
 CHUNK_ELEMENTS = 2**20
@@ -51,7 +52,7 @@ torch.serialization.add_safe_globals([State])
 
 
 def rollout(
-    network: RecurrentNetwork,
+    network: Network,
     context: Tensor,
     horizon: int,
     *,
@@ -104,7 +105,7 @@ def rollout(
     return generate(network, state, horizon, covariates=coming, **chosen)  # type: ignore[arg-type]
 
 
-def warm_up(network: RecurrentNetwork, history: Tensor, covariates: Tensor | None = None) -> State:
+def warm_up(network: Network, history: Tensor, covariates: Tensor | None = None) -> State:
     """The state after a history ``(batch, time, feature)`` in the units of the data, NaN where unknown.
 
     The state starts from zero at the first known value. ``covariates (batch, time, covariate)`` are those of
@@ -121,7 +122,7 @@ def warm_up(network: RecurrentNetwork, history: Tensor, covariates: Tensor | Non
 
 
 def observe(
-    network: RecurrentNetwork, state: State, values: Tensor, covariates: Tensor | None = None
+    network: Network, state: State, values: Tensor, covariates: Tensor | None = None
 ) -> State:
     """The state after ``values (batch, time, feature)`` that follow ``state``; otherwise like ``warm_up``.
 
@@ -134,7 +135,7 @@ def observe(
 
 
 def generate(
-    network: RecurrentNetwork,
+    network: Network,
     state: State,
     horizon: int,
     *,
@@ -168,7 +169,7 @@ def generate(
 
 
 def _coming(
-    network: RecurrentNetwork, covariates: Tensor | None, batch_size: int, horizon: int
+    network: Network, covariates: Tensor | None, batch_size: int, horizon: int
 ) -> Tensor | None:
     """The scaled covariates of the step after each of the horizon, as inputs of the closed loop."""
     if covariates is None and network.num_covariates == 0:
@@ -185,7 +186,7 @@ def _coming(
 
 
 def _in_chunks(
-    network: RecurrentNetwork,
+    network: Network,
     innovations: Innovations,
     following: Tensor | None,
     state: RecurrentState,
@@ -218,9 +219,7 @@ def _in_chunks(
     return torch.cat(pieces, 1)
 
 
-def _continued(
-    network: RecurrentNetwork, values: Tensor, covariates: Tensor | None, before: State | None
-) -> State:
+def _continued(network: Network, values: Tensor, covariates: Tensor | None, before: State | None) -> State:
     """The state after checked ``values`` that follow ``before``, or start a series if it is None."""
     if before is None:
         transformed, memory = network.transforms.start(values)
@@ -231,23 +230,33 @@ def _continued(
     if covariates is not None:
         covariates = covariates[:, values.shape[1] - transformed.shape[1] :]
     inputs = network.join(transformed, covariates)
-    known = not bool(transformed.isnan().any())
-    begin = None if known or before is not None else first_known(transformed)
+    if isinstance(network, SeasonalNetwork):
+        _, filled, recurrent = network.encode(inputs, None if before is None else recurrent)
+    else:
+        filled, recurrent = _recur_in_chunks(network, inputs, recurrent, begins=before is None)
+    if bool(transformed.isnan().any()):
+        _, memory = network.transforms.bridged(values, filled, before.memory if before else None)
+    return State(recurrent, memory)
+
+
+def _recur_in_chunks(
+    network: RecurrentNetwork, inputs: Tensor, state: RecurrentState, begins: bool
+) -> tuple[Tensor, RecurrentState]:
+    """The values of the inputs without gaps and the state after them, in chunks of steps; rows may begin late."""
+    values = inputs[..., : network.num_features]
+    known = not bool(values.isnan().any())
+    begin = first_known(values) if begins and not known else None
     elements = CHUNK_ELEMENTS * (GPU_CHUNK_FACTOR if inputs.is_cuda else 1)
     steps = max(1, elements // (network.recurrent.hidden_size * len(inputs)))
     filled = []
     for index, piece in enumerate(inputs.split(steps, 1)):
         if known:
-            _, recurrent = network(piece, recurrent, first=piece.shape[1])
+            _, state = network(piece, state, first=piece.shape[1])
         else:
             left = begin - index * steps if begin is not None else None
-            _, values_of_piece, recurrent = recur_over_gaps(network, piece, recurrent, left, piece.shape[1])
+            _, values_of_piece, state = recur_over_gaps(network, piece, state, left, piece.shape[1])
             filled.append(values_of_piece)
-    if not known:
-        _, memory = network.transforms.bridged(
-            values, torch.cat(filled, 1), before.memory if before else None
-        )
-    return State(recurrent, memory)
+    return values if known else torch.cat(filled, 1), state
 
 
 def _end_at_nonfinite(values: Tensor, names: Sequence[str] | None) -> Tensor:
@@ -274,7 +283,7 @@ def _end_at_nonfinite(values: Tensor, names: Sequence[str] | None) -> Tensor:
     return torch.where(steps >= first[..., None, :], torch.nan, values)
 
 
-def _checked(network: RecurrentNetwork, values: Tensor, what: str) -> Tensor:
+def _checked(network: Network, values: Tensor, what: str) -> Tensor:
     """The values on the device and in the precision of the network."""
     if values.ndim != 3 or len(values) == 0 or values.shape[-1] != network.num_features:
         raise InputError(
@@ -286,7 +295,7 @@ def _checked(network: RecurrentNetwork, values: Tensor, what: str) -> Tensor:
     return values.to(network.readout.weight)
 
 
-def _require_state(network: RecurrentNetwork, state: State, batch_size: int) -> None:
+def _require_state(network: Network, state: State, batch_size: int) -> None:
     expected = tuple(part.shape for part in network.initial_state(batch_size))
     given = tuple(part.shape for part in state.recurrent)
     of_memory = [tensor for part in state.memory for tensor in part]

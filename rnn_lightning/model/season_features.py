@@ -221,7 +221,7 @@ def describe(values: Tensor, known: Tensor, season: int) -> tuple[Step, Track]:
     adjusted = torch.where(has[:, now], values - profiles[:, now, 1], average)
     changes = torch.where(age > 0, adjusted - _earlier(adjusted, 1), 0.0)
     parts = torch.stack([adjusted, adjusted, adjusted, values, changes, changes], -1)
-    smoothed = _smooth(parts, _rates(age, known, values.new_tensor(RATES)))
+    smoothed = smooth(parts, _rates(age, known, values.new_tensor(RATES)))
     lag = torch.where(age + 1 >= season, _earlier(values, season - 1), values)
     average_slope = (average - _earlier(average, length)) / length
     first = [
@@ -239,8 +239,8 @@ def describe(values: Tensor, known: Tensor, season: int) -> tuple[Step, Track]:
         [torch.stack(first, -1), profiles[:, following], smoothed, torch.stack(last, -1)], -1
     )
     forecasts = Ingredients(season, values).simple_forecasts(quantities)
-    errors = _smooth(
-        (values[..., None] - _earlier(forecasts, 1)).abs(), _error_rate(age, known, values)[..., None]
+    errors = smooth(
+        (values[..., None] - _earlier(forecasts, 1)).abs(), error_rate(age, known, values)[..., None]
     )
     foreseen = num_steps - season // 2 + season
     kept = kept_steps(season)
@@ -295,13 +295,13 @@ def _rates(age: Tensor, known: Tensor, least: Tensor) -> Tensor:
     return rates * torch.cat(used, -1)
 
 
-def _error_rate(age: Tensor, known: Tensor, values: Tensor) -> Tensor:
+def error_rate(age: Tensor, known: Tensor, values: Tensor) -> Tensor:
     """The smoothing rate ``(...)`` of the errors: the first one counts whole."""
     rate = torch.where(age == 1, 1.0, (1 / (age.clamp_min(0) + 1).to(values)).clamp_min(ERROR_RATE))
     return rate * (known & (age > 0))
 
 
-def _smooth(series: Tensor, rates: Tensor) -> Tensor:
+def smooth(series: Tensor, rates: Tensor) -> Tensor:
     """Exponential smoothing of ``(row, time, k)`` from zero, with the rates of every step."""
     level, levels = torch.zeros_like(series[:, 0]), []
     for value, rate in zip(series.unbind(1), rates.expand_as(series).unbind(1), strict=True):
@@ -357,7 +357,7 @@ class Tracker:
         parts = torch.stack([adjusted, adjusted, adjusted, value, change, change], -1)
         self.smoothed = torch.lerp(self.smoothed, parts, _rates(self.age, known, self.least))
         errors = (value[:, None] - self.forecasts).abs()
-        rate = _error_rate(self.age, known, value)[:, None]
+        rate = error_rate(self.age, known, value)[:, None]
         self.errors = torch.lerp(self.errors, errors, rate.expand_as(errors))
         self._push_profile()
         quantities = self._quantities()

@@ -6,14 +6,12 @@ known is the network's own prediction, so that a forecast is a gap at the end of
 reading a context that ends in NaN.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.model.network import join
+from rnn_lightning.model.network import RecurrentNetwork, join
 from rnn_lightning.model.recurrent import RecurrentState, recur
 from rnn_lightning.model.season_features import (
     NUM_GATES,
@@ -22,11 +20,16 @@ from rnn_lightning.model.season_features import (
     Track,
     Tracker,
     describe,
+    error_rate,
     initial_track,
+    smooth,
 )
 from rnn_lightning.model.transforms import SeasonScale, Standardize, Transforms
 
 HEAD_SIZE = 64
+
+LEAST_SPREAD = 1e-3
+"""The least scale of the noise of a series, in its own units."""
 
 
 class SeasonalNetwork(nn.Module):
@@ -35,53 +38,62 @@ class SeasonalNetwork(nn.Module):
     Args:
         num_features: number of features, each a series of its own with the same weights.
         hidden_size: hidden units of the LSTM.
-        transforms: names of the transforms, see ``Transforms``.
         num_covariates: number of covariates.
     """
 
-    season: Tensor
     residual_covariance: Tensor
 
     def __init__(
         self,
         num_features: int = 1,
         hidden_size: int = 64,
-        transforms: Sequence[str] = ("season_scale",),
         num_covariates: int = 0,
     ) -> None:
         super().__init__()
         self.num_features, self.num_covariates, self.hidden_size = num_features, num_covariates, hidden_size
-        self.transforms = Transforms(transforms, num_features)
+        self.transforms = Transforms(["season_scale"], num_features)
         self.covariate_scale = Standardize(num_covariates)
         self.recurrent = nn.LSTM(NUM_INPUTS + num_covariates, hidden_size, batch_first=True)
-        self.inner, self.gates = (
+        self.inner, self.readout = (
             nn.Linear(hidden_size + NUM_INPUTS, HEAD_SIZE),
             nn.Linear(HEAD_SIZE, NUM_GATES),
         )
-        self.register_buffer("season", torch.tensor(1))
         self.register_buffer("residual_covariance", torch.full((num_features, num_features), torch.nan))
         w_input, _, b_input, _ = self.recurrent.all_weights[0]
         with torch.no_grad():
             w_input[:, NUM_INPUTS:] = 0.0  # covariates enter as training finds them useful
             b_input[hidden_size : 2 * hidden_size] = 1.0  # remember at first
-            self.gates.weight.mul_(0.3)
-            self.gates.bias.zero_()
+            self.readout.weight.mul_(0.3)
+            self.readout.bias.zero_()
+
+    @property
+    def season(self) -> int:
+        """The steps of a season, 1 for none; they belong to the scale of a context, and are saved with it."""
+        return int(self._scale.season)
 
     def set_season(self, season: int) -> None:
-        """The steps of a season, 1 for none, of the series that follow and of the scale of their contexts."""
+        """Set the steps of a season of all that follows."""
         if season < 1:
             raise InputError(f"--data.season must be at least 1, got {season}.")
-        self.season.fill_(season)
-        for part in self.transforms.parts:
-            if isinstance(part, SeasonScale):
-                part.season = season
+        self._scale.season.fill_(season)
+
+    @property
+    def _scale(self) -> SeasonScale:
+        (scale,) = self.transforms.parts
+        assert isinstance(scale, SeasonScale)
+        return scale
+
+    @property
+    def ignores_covariates(self) -> bool:
+        """Whether no covariate has found its way in yet."""
+        return not bool(self.recurrent.all_weights[0][0][:, NUM_INPUTS:].any())
 
     def initial_state(self, batch_size: int) -> RecurrentState:
         """The state of series that have not begun."""
         rows = self.num_features * batch_size
-        zeros = self.gates.weight.new_zeros(rows, self.hidden_size)
-        track = initial_track(zeros, rows, int(self.season))
-        return self._packed(zeros, zeros, zeros[:, 0] + torch.nan, track)
+        zeros = self.readout.weight.new_zeros(rows, self.hidden_size)
+        track = initial_track(zeros, rows, self.season)
+        return self._packed(zeros, zeros, zeros[:, 0] + torch.nan, zeros[:, 0], track)
 
     def join(self, values: Tensor, following: Tensor | None) -> Tensor:
         """The inputs ``(batch, time, feature + covariate)``, see ``RecurrentNetwork.join``."""
@@ -111,17 +123,23 @@ class SeasonalNetwork(nn.Module):
                 state = self.initial_state(len(inputs))
                 filled = self._step_by_step(values.nan_to_num(0.0), known, covariates, state)[1]
                 values = filled.permute(2, 0, 1).reshape(values.shape)
-        steps, track = describe(values.nan_to_num(0.0), known, int(self.season))
-        ingredients = Ingredients(int(self.season), values)
+        steps, track = describe(values.nan_to_num(0.0), known, self.season)
+        ingredients = Ingredients(self.season, values)
         features = ingredients.inputs(steps)
         features_and_covariates = self._with_covariates(features, covariates)
         outputs, (hidden, cell) = recur(self.recurrent, features_and_covariates, begin=begin)
         predictions = ingredients.mix(steps, self._gates(outputs, features))
-        state = self._packed(hidden[0], cell[0], predictions[:, -1], track)
+        errors = functional.pad((values[:, 1:] - predictions[:, :-1]).abs().nan_to_num(0.0), (1, 0))
+        spread = smooth(errors[..., None].detach(), error_rate(steps.age, known, errors)[..., None])[:, -1, 0]
+        state = self._packed(hidden[0], cell[0], predictions[:, -1], spread, track)
         return self._as_batch(predictions), self._as_batch(torch.where(started, values, torch.nan)), state
 
+    def spread(self, state: RecurrentState) -> Tensor:
+        """The scale of the noise of each series ``(batch, 1, feature)``: its smoothed absolute one-step errors."""
+        return state[3].permute(1, 2, 0) + LEAST_SPREAD
+
     def free_run(self, drive: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        """The closed loop, see ``closed_loop.py``."""
+        """The closed loop, see ``closed_loop.py``; its innovations are in units of ``spread``."""
         innovations, covariates = self._as_rows(drive)
         nothing = torch.zeros_like(innovations, dtype=torch.bool)
         _, values, state = self._step_by_step(innovations, nothing, covariates, state)
@@ -130,13 +148,15 @@ class SeasonalNetwork(nn.Module):
     def _step_by_step(
         self, values: Tensor, known: Tensor, covariates: Tensor | None, state: RecurrentState
     ) -> tuple[Tensor, Tensor, RecurrentState]:
-        """Go on step by step: known ``values (row, time)`` count, others are added to the predictions."""
-        hidden, cell, prediction, track = self._unpacked(state)
-        tracker, weights = Tracker(track, int(self.season)), self.recurrent.all_weights[0]
+        """Go on step by step: known ``values (row, time)`` count, others are innovations."""
+        hidden, cell, prediction, spread, track = self._unpacked(state)
+        tracker, weights = Tracker(track, self.season), self.recurrent.all_weights[0]
         predictions, taken = [], []
         for index, (value, is_known) in enumerate(zip(values.unbind(1), known.unbind(1), strict=True)):
-            value = torch.where(is_known, value, prediction + value)
+            error = (value - prediction).abs().detach().nan_to_num(0.0)
+            value = torch.where(is_known, value, prediction + (spread + LEAST_SPREAD) * value)
             step = tracker.push(value, is_known)
+            spread = torch.lerp(spread, error, error_rate(step.age, is_known, error))
             features = tracker.ingredients.inputs(step)
             inputs = self._with_covariates(features, None if covariates is None else covariates[:, index])
             hidden, cell = torch.lstm_cell(inputs, (hidden, cell), *weights)
@@ -146,11 +166,11 @@ class SeasonalNetwork(nn.Module):
             prediction = torch.where(begun[:, 0], prediction, torch.nan)
             predictions.append(prediction)
             taken.append(value)
-        state = self._packed(hidden, cell, prediction, tracker.track())
+        state = self._packed(hidden, cell, prediction, spread, tracker.track())
         return self._as_batch(torch.stack(predictions, 1)), self._as_batch(torch.stack(taken, 1)), state
 
     def _gates(self, hidden: Tensor, features: Tensor) -> Tensor:
-        return self.gates(functional.silu(self.inner(torch.cat([hidden, features], -1))))
+        return self.readout(functional.silu(self.inner(torch.cat([hidden, features], -1))))
 
     def _with_covariates(self, features: Tensor, covariates: Tensor | None) -> Tensor:
         return features if covariates is None else torch.cat([features, covariates], -1)
@@ -165,14 +185,20 @@ class SeasonalNetwork(nn.Module):
         """``(row, time)`` as ``(batch, time, feature)``."""
         return rows.unflatten(0, (self.num_features, -1)).permute(1, 2, 0)
 
-    def _packed(self, hidden: Tensor, cell: Tensor, prediction: Tensor, track: Track) -> RecurrentState:
+    def _packed(
+        self, hidden: Tensor, cell: Tensor, prediction: Tensor, spread: Tensor, track: Track
+    ) -> RecurrentState:
         """Everything as ``(feature, batch, size)``; the prediction is NaN where a row has not begun."""
         prediction = torch.where(track.age >= 0, prediction[:, None], torch.nan)
-        parts = (hidden, cell, prediction, *track)
+        parts = (hidden, cell, prediction, spread[:, None], *track)
         return tuple(part.flatten(1).unflatten(0, (self.num_features, -1)) for part in parts)
 
-    def _unpacked(self, state: RecurrentState) -> tuple[Tensor, Tensor, Tensor, Track]:
-        hidden, cell, prediction, *parts = (part.flatten(0, 1) for part in state)
+    def _unpacked(self, state: RecurrentState) -> tuple[Tensor, Tensor, Tensor, Tensor, Track]:
+        hidden, cell, prediction, spread, *parts = (part.flatten(0, 1) for part in state)
         track = Track(*parts)
-        profiles = track.profiles.unflatten(1, (int(self.season), -1))
-        return hidden, cell, prediction[:, 0], track._replace(profiles=profiles)
+        profiles = track.profiles.unflatten(1, (self.season, -1))
+        return hidden, cell, prediction[:, 0], spread[:, 0], track._replace(profiles=profiles)
+
+
+Network = RecurrentNetwork | SeasonalNetwork
+"""What is trained, rolled out and saved."""

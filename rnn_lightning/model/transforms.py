@@ -208,17 +208,22 @@ class SeasonScale(Transform):
     """
 
     memory_size = 3
-    season = 1
     min_steps = 40
+    season: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("season", torch.tensor(1))
 
     def start(self, context: Tensor) -> Memory:
-        recent = context[..., -max(4 * self.season, self.min_steps) :, :].double()
+        season = int(self.season)
+        recent = context[..., -max(4 * season, self.min_steps) :, :].double()
         neighbours = self._difference(recent, 1)
-        apart = self._difference(recent, self.season)
+        apart = self._difference(recent, season)
         scale = 0.75 * torch.where(apart.isnan(), neighbours, apart) + 0.25 * neighbours
         magnitude = recent.abs().nanmean(-2, keepdim=True)
         scale = torch.where(scale.isnan(), magnitude, scale) + 1e-6 * magnitude + 1e-9
-        level = recent[..., -max(self.season, 6) :, :].nanmean(-2, keepdim=True)
+        level = recent[..., -max(season, 6) :, :].nanmean(-2, keepdim=True)
         level = torch.where(level.isnan(), recent.nanmean(-2, keepdim=True), level)
         negative = (context < 0).any(-2, keepdim=True)
         bound = torch.where(negative, -torch.inf, 0.0)

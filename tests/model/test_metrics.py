@@ -71,8 +71,8 @@ def test_residual_moments_are_the_second_moments_of_the_known_errors() -> None:
     predicted, target = torch.randn(6, 9, 3), torch.randn(6, 9, 3)
     target[1, 4:] = torch.nan
     metric = ResidualMoments(3)
-    metric.update(predicted[:2], target[:2])
-    metric.update(predicted[2:], target[2:])
+    metric.update(target[:2] - predicted[:2])
+    metric.update(target[2:] - predicted[2:])
     errors = (target - predicted).double().flatten(0, 1)
     errors = errors[~errors.isnan().any(-1)]
     torch.testing.assert_close(metric.compute(), errors.T @ errors / len(errors))

@@ -1,0 +1,28 @@
+"""The weights of the package: a seasonal network that was trained on the series of the prior and on no others."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rnn_lightning.model.season_features import NUM_INPUTS
+from rnn_lightning.model.seasonal import SeasonalNetwork
+
+WEIGHTS = Path(__file__).with_name("pretrained.pt")
+
+
+def pretrained_network(num_features: int = 1, num_covariates: int = 0) -> SeasonalNetwork:
+    """The network of the package. Every feature has the same weights; covariates change nothing before training."""
+    weights: dict[str, Tensor] = torch.load(WEIGHTS, map_location="cpu", weights_only=True)
+    hidden_size = weights["recurrent.weight_hh_l0"].shape[1]
+    network = SeasonalNetwork(num_features, hidden_size, num_covariates)
+    own = network.state_dict()
+    with torch.no_grad():
+        own["recurrent.weight_ih_l0"][:, :NUM_INPUTS].copy_(
+            weights.pop("recurrent.weight_ih_l0")[:, :NUM_INPUTS]
+        )
+        own["residual_covariance"].copy_(torch.eye(num_features) * weights.pop("residual_covariance"))
+        for name, value in weights.items():
+            own[name].copy_(value)
+    network.transforms.fitted.fill_(True)
+    return network
