@@ -78,8 +78,8 @@ class Forecaster(Inference, L.LightningModule):
         free_run_weight: weight, 0 to 1, of the error of the network's own free run over the scored steps in
             the loss; the rest is that of the teacher-forced next step.
         num_covariates: number of covariates; the command line takes it from the data.
-        seasonal: a network for series with seasons: a one-layer LSTM that gates simple forecasts. It has units
-            of its own, those of the season in each context, and the loss of ``losses.seasonal_loss``.
+        seasonal: a network for series with seasons: a one-layer LSTM that gates simple forecasts. It has
+            units of its own, those of the season in each context, and the loss of ``losses.seasonal_loss``.
         pretrained: start from the weights of the package, those of a seasonal network.
     """
 

@@ -60,7 +60,7 @@ MAX_FREE_RUN = 60
 """The longest free run that is trained on."""
 
 USUAL_STEPS, FREE_RUN_COST, MIN_BATCH = 260, 6, 16
-"""Steps of a window of a full batch, each of a free run counted several times; the fewest windows of a long one."""
+"""Steps of a window in a full batch, those of a free run counted more; the least windows of a batch."""
 
 SEASONS = {0: 0.08, 1: 0.18, 4: 0.14, 7: 0.11, 12: 0.23, 24: 0.08, 48: 0.03, 52: 0.06, 168: 0.06, 336: 0.03}
 """Seasons of the calendar and how often a batch has them; 0 stands for any other."""

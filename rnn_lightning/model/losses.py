@@ -15,7 +15,7 @@ ERROR_FLOOR = 0.05
 """The part of a series' scale below which an error hardly matters."""
 
 MOST_ERROR, MOST_SCALES = 100.0, 500.0
-"""The largest error of a step that counts, and the largest values of a window that does, in scales of the series."""
+"""The largest error of a step and the largest values of a window that count, in scales of the series."""
 
 
 class Scored(NamedTuple):
@@ -99,7 +99,7 @@ def teacher_forced(network: Network, windows: Scored) -> Tensor:
 
 
 def one_step_errors(network: Network, windows: Scored) -> Tensor:
-    """What is missing in the next-step predictions ``(batch, scored, feature)``, in units of the noise of the network."""
+    """The next-step errors ``(batch, scored, feature)``, in units of the noise of the network."""
     errors = windows.target - teacher_forced(network, windows)
     if isinstance(network, SeasonalNetwork):
         return errors / network.spread(context_state(network, windows))
@@ -126,11 +126,11 @@ def context_state(network: Network, windows: Scored) -> RecurrentState:
 
 
 def seasonal_loss(network: SeasonalNetwork, windows: Scored, free_run_weight: float) -> Tensor:
-    """The loss of a seasonal network: the geometric mean over windows and features of their mean absolute errors.
+    """The loss of a seasonal network: the geometric mean over windows of mean absolute errors.
 
-    One pass over the contexts gives the next-step errors, from one and a half seasons on or in the second half of
-    shorter ones, and the state from which the scored steps are generated. Windows far outside the scale of their
-    contexts do not count.
+    One pass over the contexts gives the next-step errors, from one and a half seasons on or in the second
+    half of shorter ones, and the state from which the scored steps are generated. Windows far outside the
+    scale of their contexts do not count.
     """
     num_features, known = network.num_features, windows.context_length
     context = windows.inputs[:, :known]
@@ -150,9 +150,10 @@ def seasonal_loss(network: SeasonalNetwork, windows: Scored, free_run_weight: fl
 
 
 def geometric_error(predicted: Tensor, target: Tensor) -> Tensor:
-    """The logarithm of the geometric mean over rows of their mean absolute errors, a scalar; rows all NaN do not count.
+    """The logarithm of the geometric mean over rows of mean absolute errors; rows all NaN do not count.
 
-    Series of any predictability weigh alike; errors below ``ERROR_FLOOR`` count little, and very large ones no more.
+    Series of any predictability weigh alike; errors below ``ERROR_FLOOR`` count little, and very large ones
+    no more.
     """
     known = ~target.isnan()
     errors = torch.where(known, predicted - target, 0.0).abs().clamp_max(MOST_ERROR)

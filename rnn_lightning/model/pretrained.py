@@ -1,4 +1,4 @@
-"""The weights of the package: a seasonal network that was trained on the series of the prior and on no others."""
+"""The weights of the package: a seasonal network that was trained on the prior and on nothing else."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ WEIGHTS = Path(__file__).with_name("pretrained.pt")
 
 
 def pretrained_network(num_features: int = 1, num_covariates: int = 0) -> SeasonalNetwork:
-    """The network of the package. Every feature has the same weights; covariates change nothing before training."""
+    """The network of the package, the same for every feature; covariates change nothing before training."""
     weights: dict[str, Tensor] = torch.load(WEIGHTS, map_location="cpu", weights_only=True)
     hidden_size = weights["recurrent.weight_hh_l0"].shape[1]
     network = SeasonalNetwork(num_features, hidden_size, num_covariates)

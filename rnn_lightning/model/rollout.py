@@ -121,9 +121,7 @@ def warm_up(network: Network, history: Tensor, covariates: Tensor | None = None)
     return _continued(network, history, covariates, None)
 
 
-def observe(
-    network: Network, state: State, values: Tensor, covariates: Tensor | None = None
-) -> State:
+def observe(network: Network, state: State, values: Tensor, covariates: Tensor | None = None) -> State:
     """The state after ``values (batch, time, feature)`` that follow ``state``; otherwise like ``warm_up``.
 
     It equals warming up on all of them, except that ``standardize_context`` keeps the scale of the first
@@ -168,9 +166,7 @@ def generate(
     return _end_at_nonfinite(values, names)
 
 
-def _coming(
-    network: Network, covariates: Tensor | None, batch_size: int, horizon: int
-) -> Tensor | None:
+def _coming(network: Network, covariates: Tensor | None, batch_size: int, horizon: int) -> Tensor | None:
     """The scaled covariates of the step after each of the horizon, as inputs of the closed loop."""
     if covariates is None and network.num_covariates == 0:
         return None
@@ -242,7 +238,7 @@ def _continued(network: Network, values: Tensor, covariates: Tensor | None, befo
 def _recur_in_chunks(
     network: RecurrentNetwork, inputs: Tensor, state: RecurrentState, begins: bool
 ) -> tuple[Tensor, RecurrentState]:
-    """The values of the inputs without gaps and the state after them, in chunks of steps; rows may begin late."""
+    """The values without gaps and the state after them, in chunks of steps; rows may begin late."""
     values = inputs[..., : network.num_features]
     known = not bool(values.isnan().any())
     begin = first_known(values) if begins and not known else None

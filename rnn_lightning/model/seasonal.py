@@ -135,7 +135,7 @@ class SeasonalNetwork(nn.Module):
         return self._as_batch(predictions), self._as_batch(torch.where(started, values, torch.nan)), state
 
     def spread(self, state: RecurrentState) -> Tensor:
-        """The scale of the noise of each series ``(batch, 1, feature)``: its smoothed absolute one-step errors."""
+        """The scale of the noise ``(batch, 1, feature)``: smoothed absolute one-step errors."""
         return state[3].permute(1, 2, 0) + LEAST_SPREAD
 
     def free_run(self, drive: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
