@@ -1,5 +1,6 @@
 """Generated tables with gaps, short series and several shops: training sees nothing that is held out."""
 
+from collections.abc import Iterable
 from itertools import islice
 
 import polars as pl
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rnn_lightning import SequenceDataModule, TableSeries
+from rnn_lightning.data.batches import ForecastBatch
 from rnn_lightning.data.windows import Split
 from rnn_lightning.model.transforms import Transforms
 
@@ -63,7 +65,7 @@ def held_out(datamodule: SequenceDataModule, split: Split) -> set[Step]:
 def training(datamodule: SequenceDataModule) -> tuple[list[Tensor], list[Tensor]]:
     """All windows, and the statistics that transforms take from the training split."""
     windows = []
-    if len(datamodule._training_windows()):
+    if datamodule.summary()["splits"]["train"]["windows"]:
         windows = [batch.values for batch in datamodule.train_dataloader()]
     transforms = Transforms(["difference", "standardize"], 1)
     transforms.fit(datamodule.train_series())
@@ -81,13 +83,14 @@ def test_no_split_scores_what_another_scores_and_training_sees_nothing_held_out(
     context = datamodule.context_length
     windows, statistics = training(datamodule)
     scored = {"train": set().union(*(steps_of(values[:, context:]) for values in windows))}
-    for name, loader in (
-        ("val", datamodule._forecast_loader("val")),
-        ("test", datamodule._forecast_loader("test")),
-    ):
+    loaders: dict[Split, Iterable[ForecastBatch]] = {
+        "val": datamodule.val_dataloader(),
+        "test": datamodule.test_dataloader(),
+    }
+    for name, loader in loaders.items():
         targets = [batch.target for batch in loader if len(batch.target)]
         scored[name] = set().union(*(steps_of(target) for target in targets))
-        assert scored[name] <= held_out(datamodule, name)  # type: ignore[arg-type]
+        assert scored[name] <= held_out(datamodule, name)
         assert sum(int((~target.isnan()).sum()) for target in targets) == len(scored[name])
     assert sum(map(len, scored.values())) == len(set().union(*scored.values()))
     secret = held_out(datamodule, "val") | held_out(datamodule, "test")

@@ -155,7 +155,9 @@ def test_gradients_are_those_through_the_plain_loop(
     )
     for other in others:
         torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-12)
-    assert all(float(gradient.abs().max()) > 0 for gradient in ours) or cell == "rnn_relu"
+    # A unit of relu can be silent at every step; the innovation of a step reaches its value in any case.
+    reached = ours if cell != "rnn_relu" else ours[-1 - len(state) : -len(state)]
+    assert all(float(gradient.abs().max()) > 0 for gradient in reached)
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])

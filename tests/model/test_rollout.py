@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.model import rollout as module
 from rnn_lightning.model.closed_loop import plain_loop
 from rnn_lightning.model.network import Cell, RecurrentNetwork
 from rnn_lightning.model.rollout import State, generate, observe, rollout, warm_up
@@ -227,21 +226,23 @@ def test_a_state_is_saved_loaded_and_branched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("cell", "num_layers"), [("rnn_tanh", 1), ("lstm", 1), ("gru", 1), ("lstm", 2)])
-def test_chunks_do_not_change_the_result(
-    cell: Cell, num_layers: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("batch_size", "horizon"), [(3, 3000), (600, 20)])
+def test_a_large_generation_in_chunks_is_that_of_single_series(
+    cell: Cell, num_layers: int, batch_size: int, horizon: int
 ) -> None:
-    network, context = make(cell, num_layers=num_layers), values(5, 30, 2)
-    calls: list[Callable[[], Tensor]] = [
-        lambda: rollout(network, context, 23),
-        lambda: rollout(network, context, 23, num_samples=3, generator=seeded(1)),
-        lambda: rollout(network, context, 23, num_samples=3, generator=seeded(1, 2, 3, 4, 5)),
-    ]
-    whole = [call() for call in calls]
-    for elements, steps in ((100, 4), (6, 1), (60, 16)):  # rows and steps, one row and one step, one row
-        monkeypatch.setattr(module, "CHUNK_ELEMENTS", elements)
-        monkeypatch.setattr(module, "MIN_CHUNK_STEPS", steps)
-        for call, expected in zip(calls, whole, strict=True):
-            torch.testing.assert_close(call(), expected, rtol=1e-10, atol=1e-10)
+    """Of 128 hidden units a chunk has 8,192 steps, and at least 16 of each series in it."""
+    torch.manual_seed(0)
+    network = RecurrentNetwork(1, cell, 128, num_layers, transforms=()).eval()
+    context, noise = torch.randn(batch_size, 9, 1), torch.eye(1) * 0.01
+    point = rollout(network, context, horizon)
+    paths = rollout(
+        network, context, horizon, num_samples=1, noise=noise, generator=seeded(*range(batch_size))
+    )
+    for index in (0, batch_size // 2, batch_size - 1):
+        alone = context[index : index + 1]
+        torch.testing.assert_close(point[index], rollout(network, alone, horizon)[0], rtol=0, atol=1e-5)
+        path = rollout(network, alone, horizon, num_samples=1, noise=noise, generator=seeded(index))
+        torch.testing.assert_close(paths[0, index], path[0, 0], rtol=0, atol=1e-5)
 
 
 def test_the_gradient_of_a_free_run_reaches_the_weights() -> None:
@@ -332,12 +333,18 @@ def test_a_gap_at_the_end_is_part_of_the_forecast(cell: Cell, transforms: tuple[
     torch.testing.assert_close(generate(network, state, 5), rollout(network, context, 8)[:, 3:])
 
 
-def test_a_gap_in_pieces_is_the_gap_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, context = make(transforms=("difference", "standardize")), values(3, 30, 2)
-    context[0, :17] = context[1, 5:9, 0] = context[2, -1, 1] = torch.nan
-    whole = rollout(network, context, 6)
-    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 6 * 3 * 4)  # four steps
-    torch.testing.assert_close(rollout(network, context, 6), whole)
+def test_a_long_context_with_gaps_is_its_parts_one_after_another() -> None:
+    """A chunk of a context has 2,730 steps here."""
+    torch.manual_seed(0)
+    network = RecurrentNetwork(1, hidden_size=128, transforms=("difference", "standardize")).eval()
+    network.transforms.fit([torch.randn(50, 1)])
+    context = torch.randn(3, 4000, 1)
+    context[0, :17] = context[1, 2700:2760] = context[1, 500] = context[2, :2900] = torch.nan
+    context[2, -1] = torch.nan
+    state = warm_up(network, context[:, :1000])
+    for first in range(1000, 4000, 1000):
+        state = observe(network, state, context[:, first : first + 1000])
+    torch.testing.assert_close(rollout(network, context, 6), generate(network, state, 6), rtol=0, atol=1e-4)
 
 
 def test_a_feature_of_which_nothing_is_known_is_nan_where_it_needs_a_level() -> None:

@@ -17,7 +17,6 @@ from rnn_lightning import Forecaster, SequenceDataModule, Series, SeriesData, Ta
 from rnn_lightning.data import TimeIndex
 from rnn_lightning.data.series import TableFormat
 from rnn_lightning.errors import InputError
-from rnn_lightning.output import forecast_file
 from rnn_lightning.output.forecast_file import ForecastTable, write_table
 from rnn_lightning.output.forecast_writer import ForecastWriter
 from rnn_lightning.output.panels import named_series
@@ -213,29 +212,31 @@ def test_without_ids_and_types_the_columns_are_those_of_the_data(tmp_path: Path)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_pieces_make_the_same_file(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, table = SeriesData.from_equal(torch.zeros(50, 4, 1)), shares(tmp_path, random_values(50), 3)
-    read = pl.read_parquet if suffix == "parquet" else pl.read_csv
-    files = []
-    for rows in (10, 2**18):
-        monkeypatch.setattr(forecast_file, "PIECE_ROWS", rows)
-        write_table(tmp_path / f"{rows}.{suffix}", data, table, [])
-        files.append(read(tmp_path / f"{rows}.{suffix}"))
-    assert len(files[0]) == 150
-    assert files[0].equals(files[1])
+def test_a_file_of_several_pieces_has_all_series_in_order(suffix: str, tmp_path: Path) -> None:
+    """A piece has a quarter of a million rows."""
+    values = random_values(100_000)
+    data = SeriesData.from_equal(torch.zeros(len(values), 1, 1))
+    write_table(tmp_path / f"forecast.{suffix}", data, shares(tmp_path, values, 3), [])
+    table = (pl.read_parquet if suffix == "parquet" else pl.read_csv)(tmp_path / f"forecast.{suffix}")
+    assert table["unique_id"].cast(pl.Int64).to_list() == [i for i in range(len(values)) for _ in range(3)]
+    assert table["ds"].to_list() == [1, 2, 3] * len(values)
+    np.testing.assert_allclose(table["y"].to_numpy(), values.flatten(), rtol=1e-6)
+
+
+class Failing(ForecastTable):
+    """Cannot be read behind its first piece."""
+
+    def rows(self, first: int, end: int) -> np.ndarray:
+        return super().rows(first, end) if first == 0 else 1 / 0  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_failure_leaves_the_old_file_and_nothing_else(
-    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, table = tmp_path / f"forecast.{suffix}", shares(tmp_path, random_values(50))
-    rows = table.rows
-    monkeypatch.setattr(forecast_file, "PIECE_ROWS", 10)
-    monkeypatch.setattr(table, "rows", lambda first, end: rows(first, end) if first < 20 else 1 / 0)
+def test_a_failure_leaves_the_old_file_and_nothing_else(suffix: str, tmp_path: Path) -> None:
+    shares(tmp_path, random_values(100_000))
+    path, table = tmp_path / f"forecast.{suffix}", Failing([tmp_path / ".forecast-0.npy"])
     path.write_text("old")
     with pytest.raises((ZeroDivisionError, pl.exceptions.ComputeError), match="division by zero"):
-        write_table(path, SeriesData.from_equal(torch.zeros(50, 4, 1)), table, [])
+        write_table(path, SeriesData.from_equal(torch.zeros(100_000, 1, 1)), table, [])
     assert path.read_text() == "old"
     assert {file.name for file in tmp_path.iterdir()} == {".forecast-0.npy", path.name}
 
@@ -301,16 +302,14 @@ def test_a_feature_named_as_an_interval_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def drawings(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The pictures that are saved."""
-    from rnn_lightning.output import plots
-
     figures: list[Figure] = []
-    save_picture = plots.save_picture
+    save = Figure.savefig
 
-    def noting(figure: Figure, path: Path) -> None:
+    def noting(figure: Figure, *args: Any, **options: Any) -> None:
         figures.append(figure)
-        save_picture(figure, path)
+        save(figure, *args, **options)
 
-    monkeypatch.setattr(plots, "save_picture", noting)
+    monkeypatch.setattr(Figure, "savefig", noting)
     return figures
 
 
