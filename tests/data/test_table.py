@@ -352,7 +352,7 @@ def test_missing_files(tmp_path: Path) -> None:
         ),
         (
             "a.csv.gz",
-            gzip.compress(b"ds,y\n1,2\n2,3,4\n"),
+            gzip.compress(b"ds,y\n1,2\n2,3,4\n", mtime=0),
             "a.csv.gz: data row 2 has 3 cells, and the header has 2",
         ),
         (
