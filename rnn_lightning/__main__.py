@@ -12,6 +12,7 @@ commands:
   validate    teacher-forced loss and free-running error on the validation split
   test        free-running error on the held-out end of the series
   predict     generate what follows the series: forecast.csv and forecast.png
+  export      the network with its transforms as an ONNX graph, which other programs run
 
 options:
   -h, --help  this text; after a command, all of its options
@@ -22,6 +23,7 @@ examples:
   rnn-lightning predict sales.csv --data.horizon 12
   rnn-lightning fit --config configs/sine.yaml
   rnn-lightning predict --experiment sine --data.horizon 200
+  rnn-lightning export --experiment sine sine.onnx
   rnn-lightning fit --data.series.help TableSeries
 """
 

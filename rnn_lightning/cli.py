@@ -40,6 +40,7 @@ from rnn_lightning.checkpoints import newest_checkpoint, option_defaults, read_c
 from rnn_lightning.configs import read_config
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
+from rnn_lightning.export_command import export
 from rnn_lightning.forecaster import Forecaster
 from rnn_lightning.output.backtest_writer import BacktestWriter, ValidationScores
 from rnn_lightning.output.forecast_writer import ForecastWriter
@@ -290,6 +291,10 @@ def run(args: Sequence[str] | None = None) -> None:
 
 
 def _run(args: Sequence[str] | None) -> None:
+    words = sys.argv[1:] if args is None else list(args)
+    if words[:1] == ["export"]:
+        export(words[1:])
+        return
     options = {"allow_abbrev": False}
     try:
         CommandLine(

@@ -1,6 +1,7 @@
 """What scripts call: forecasts of arrays and tensors, and the parts of a stream."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -95,6 +96,26 @@ class Inference:
         """Generate ``([sample,] batch, horizon, feature)`` from a state; see ``rollout.generate``."""
         noise = _sampling(num_samples, seed, state.recurrent[0].shape[1])
         return self._evaluated(generate, state, horizon, covariates=self._as_batch(covariates), **noise)
+
+    def export_onnx(self, path: str | Path) -> None:
+        """Write the whole forecast as one ONNX graph, which other programs run without this one.
+
+        Its inputs are ``context (batch, time, feature)``, in the units of the data with NaN where a value is
+        not known, and ``horizon (1,)``, int64; for a network with covariates ``covariates (batch, time +
+        horizon, covariate)``; and for one that was validated ``noise (sample, batch, horizon, feature)``,
+        standard normal numbers, or one zero, ``(1, 1, 1, 1)``, for the point forecast. Its output is
+        ``forecast (sample, batch, horizon, feature)``.
+
+        Args:
+            path: the file, such as ``model.onnx``.
+
+        Raises:
+            InputError: if the package ``onnx`` is not installed, or the network has no form in it.
+        """
+        from rnn_lightning.output.export import export_onnx
+
+        self.require_fitted()
+        export_onnx(self.network, path)
 
     def require_fitted(self) -> None:
         """Raise InputError if the network was never fitted, so that the units of its data are not set."""

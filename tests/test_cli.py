@@ -452,3 +452,30 @@ def test_help_and_version_come_without_heavy_imports() -> None:
     assert [line.split()[0] for line in HELP.split("commands:\n")[1].split("\n\n")[0].splitlines()] == list(
         SUBCOMMANDS
     )
+
+
+def test_export_writes_the_network_of_an_experiment(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    rnn_lightning("fit", "--config=configs/sine.yaml", *SHORT)
+    capsys.readouterr()
+    rnn_lightning("export", "--experiment=sine", "sine.onnx")
+    assert "Export: sine.onnx (" in capsys.readouterr().out
+    history = np.sin(0.2 * np.arange(100))
+    session = runtime.InferenceSession("sine.onnx", providers=["CPUExecutionProvider"])
+    context = history[None, :, None].astype(np.float32)
+    noise = np.zeros((1, 1, 1, 1), np.float32)
+    (forecast,) = session.run(None, {"context": context, "horizon": np.array([50]), "noise": noise})
+    forecaster = Forecaster.load_from_checkpoint("runs/sine/fit_0/checkpoints/best.ckpt")
+    np.testing.assert_allclose(forecast[0, 0, :, 0], forecaster.forecast(history, 50), atol=1e-5)
+    for words, message in (
+        (["export", "sine.txt"], "export sine.txt: the file is an ONNX graph: end its name in .onnx"),
+        (["export", "x.onnx", "--experiment=none"], "no best checkpoint in runs/none"),
+        (["export", "x.onnx", "--ckpt_path=none.ckpt"], "--ckpt_path none.ckpt: no such file"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            rnn_lightning(*words)
+        assert ended.value.code == 2
+        assert message in capsys.readouterr().err

@@ -95,7 +95,8 @@ class Difference(Transform):
     def bridge(self, values: Tensor, transformed: Tensor, memory: Memory) -> Tensor:
         """Each gap goes on from the last known value before it; what lies before the first one stays NaN."""
         levels = torch.cat([memory[0], values], dim=-2)
-        change = functional.pad(transformed.double(), (0, 0, 1, 0)).cumsum(-2)
+        # What lies before the first known value is not known in an outer transform either.
+        change = functional.pad(transformed.double().nan_to_num(0.0), (0, 0, 1, 0)).cumsum(-2)
         steps = torch.arange(levels.shape[-2], device=levels.device)[:, None]
         last_known = torch.where(levels.isnan(), 0, steps).cummax(-2).values
         anchor = (levels - change).gather(-2, last_known)

@@ -227,3 +227,13 @@ def test_a_context_without_scale_of_its_own_takes_that_of_the_training_split() -
         20.0,
         pytest.approx(1.0),
     ]  # a sixth of the magnitude, as in training
+
+
+def test_twofold_differences_are_bridged_from_the_first_known_one_on() -> None:
+    nan = torch.nan
+    values = torch.tensor([nan, 1.0, 2.0, 4.0, nan, 11.0])[None, :, None]
+    transforms = Transforms(["difference", "difference"], 1)
+    bridged, _ = transforms.bridged(values, torch.ones(1, 4, 1), None)
+    torch.testing.assert_close(
+        bridged.flatten(), torch.tensor([nan, 1.0, 2.0, 4.0, 7.0, 11.0]), equal_nan=True
+    )

@@ -1,0 +1,1 @@
+"""The forecast as an ONNX graph; every module here needs the package ``onnx``."""

@@ -1,0 +1,203 @@
+"""Writing an ONNX graph as one writes NumPy: values with operators, loops and branches."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, Union
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+OPSET, IR_VERSION = 17, 8
+"""What every runtime since 2022 reads."""
+
+Operand: TypeAlias = Union["Value", float, np.ndarray, np.float32]
+
+END = 2**62
+"""Behind the last step of any axis."""
+
+
+class Value:
+    """The result of a node, with the operators of arithmetic."""
+
+    def __init__(self, graph: "Graph", name: str) -> None:
+        self.graph, self.name = graph, name
+
+    def __add__(self, other: Operand) -> "Value":
+        return self.graph.op("Add", self, other)
+
+    def __sub__(self, other: Operand) -> "Value":
+        return self.graph.op("Sub", self, other)
+
+    def __rsub__(self, other: Operand) -> "Value":
+        return self.graph.op("Sub", other, self)
+
+    def __mul__(self, other: Operand) -> "Value":
+        return self.graph.op("Mul", self, other)
+
+    def __truediv__(self, other: Operand) -> "Value":
+        return self.graph.op("Div", self, other)
+
+    def __matmul__(self, other: Operand) -> "Value":
+        return self.graph.op("MatMul", self, other)
+
+    def above(self, other: Operand) -> "Value":
+        return self.graph.op("Greater", self, other)
+
+    def below(self, other: Operand) -> "Value":
+        return self.graph.op("Less", self, other)
+
+    def cast(self, kind: str) -> "Value":
+        """As ``FLOAT``, ``DOUBLE``, ``INT64`` or ``BOOL``."""
+        return self.graph.op("Cast", self, to=TensorProto.DataType.Value(kind))
+
+    def is_nan(self) -> "Value":
+        return self.graph.op("IsNaN", self)
+
+    def or_where_nan(self, other: Operand) -> "Value":
+        """The value, or ``other`` where it is NaN."""
+        return self.graph.op("Where", self.is_nan(), other, self)
+
+    def sum(self, axis: int) -> "Value":
+        """The sum along an axis, which stays."""
+        return self.graph.op("ReduceSum", self, np.array([axis]))
+
+    def cumsum(self, axis: int) -> "Value":
+        return self.graph.op("CumSum", self, np.array(axis))
+
+    def transpose(self, *axes: int) -> "Value":
+        return self.graph.op("Transpose", self, perm=axes)
+
+    def slice(self, axis: int, begin: "Value | int", end: "Value | int" = END) -> "Value":
+        """The part of an axis from ``begin`` to before ``end``, integers or tensors of one."""
+        return self.graph.op("Slice", self, self.graph.sizes(begin), self.graph.sizes(end), np.array([axis]))
+
+    def reshape(self, *sizes: "Value | int") -> "Value":
+        return self.graph.op("Reshape", self, self.graph.sizes(*sizes))
+
+    def expand(self, *sizes: "Value | int") -> "Value":
+        return self.graph.op("Expand", self, self.graph.sizes(*sizes))
+
+    def size(self, axis: int) -> "Value":
+        """The length of an axis, as a tensor of one integer."""
+        return self.graph.op("Gather", self.graph.op("Shape", self), np.array([axis]))
+
+
+class Graph:
+    """A graph in the making: its nodes so far, and all constants."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[onnx.TensorProto] = []
+        self._count = 0
+
+    def constant(self, value: float | np.float32 | np.ndarray) -> Value:
+        """A constant; a number is float32, an array of integers int64."""
+        array = value if isinstance(value, np.ndarray) else np.asarray(value, np.float32)
+        name = self._new_name("constant")
+        self._constants.append(
+            numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+        )
+        return Value(self, name)
+
+    def op(self, kind: str, *inputs: Operand | None, **attributes: Any) -> Value:
+        """The first result of a new node."""
+        return self.ops(kind, *inputs, num_outputs=1, **attributes)[0]
+
+    def ops(self, kind: str, *inputs: Operand | None, num_outputs: int, **attributes: Any) -> list[Value]:
+        """All results of a new node."""
+        names = ["" if value is None else self._value(value).name for value in inputs]
+        outputs = [self._new_name(kind) for _ in range(num_outputs)]
+        self._nodes.append(helper.make_node(kind, names, outputs, **attributes))
+        return [Value(self, name) for name in outputs]
+
+    def sizes(self, *sizes: Value | int) -> Value:
+        """A shape of integers and of tensors of one integer."""
+        parts = [size if isinstance(size, Value) else self.constant(np.array([size])) for size in sizes]
+        return self.op("Concat", *parts, axis=0)
+
+    def any_nan(self, values: Value) -> Value:
+        """Whether any of the values is NaN, a scalar."""
+        found = values.is_nan().cast("FLOAT")
+        return self.op("ReduceMax", found, keepdims=0).above(0.0)
+
+    def concat(self, *values: Operand, axis: int) -> Value:
+        return self.op("Concat", *values, axis=axis)
+
+    def branch(
+        self, condition: Value, then: Callable[[], list[Value]], otherwise: Callable[[], list[Value]]
+    ) -> list[Value]:
+        """The results of one of two functions."""
+        yes, no = self._subgraph(lambda _: then(), []), self._subgraph(lambda _: otherwise(), [])
+        return self.ops("If", condition, num_outputs=len(yes.output), then_branch=yes, else_branch=no)
+
+    def loop(
+        self,
+        num_steps: Value,
+        carried: Sequence[Value],
+        step: Callable[[Value, list[Value]], tuple[list[Value], Value]],
+        kind: int = TensorProto.FLOAT,
+    ) -> tuple[list[Value], Value]:
+        """Call ``step(number, carried)`` again and again; what is carried has two axes each.
+
+        Returns:
+            What is carried after the last step, and the second results of all steps, stacked along a new
+            first axis.
+        """
+
+        def body(inputs: list[Value]) -> list[Value]:
+            following, result = step(inputs[0], inputs[2:])
+            return [self.op("Identity", inputs[1]), *following, result]
+
+        types = [(TensorProto.INT64, 0), (TensorProto.BOOL, 0), *[(kind, 2)] * len(carried)]
+        inputs = [self.op("Squeeze", num_steps, np.array([0])), self.constant(np.array(True)), *carried]
+        num_outputs = len(carried) + 1
+        *following, results = self.ops(
+            "Loop", *inputs, num_outputs=num_outputs, body=self._subgraph(body, types)
+        )
+        return following, results
+
+    def model(
+        self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto], **metadata: str
+    ) -> onnx.ModelProto:
+        """The whole graph; its values of the names of ``outputs`` are what comes out."""
+        graph = helper.make_graph(self._nodes, "rnn_lightning", inputs, outputs, self._constants)
+        opset = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(
+            graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="rnn-lightning"
+        )
+        helper.set_model_props(model, metadata)
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+    def name(self, value: Value, name: str) -> None:
+        """Give a value a name of its own."""
+        self._nodes.append(helper.make_node("Identity", [value.name], [name]))
+
+    def _subgraph(
+        self, make: Callable[[list[Value]], list[Value]], types: Sequence[tuple[int, int]]
+    ) -> onnx.GraphProto:
+        """A graph within a node; ``types`` are the type and the number of axes of each input."""
+        inputs = [self._new_name("input") for _ in types]
+        outer, self._nodes = self._nodes, []
+        # What comes from outside of a subgraph needs a node of its own in it.
+        outputs = [self.op("Identity", value) for value in make([Value(self, name) for name in inputs])]
+        inner, self._nodes = self._nodes, outer
+        described = [
+            helper.make_tensor_value_info(name, kind, [None] * num_axes)
+            for name, (kind, num_axes) in zip(inputs, types, strict=True)
+        ]
+        results = [onnx.ValueInfoProto(name=value.name) for value in outputs]
+        return helper.make_graph(inner, self._new_name("graph"), described, results)
+
+    def _value(self, value: Operand) -> Value:
+        return value if isinstance(value, Value) else self.constant(value)
+
+    def _new_name(self, kind: str) -> str:
+        self._count += 1
+        return f"{kind}_{self._count}"
+
+
+def numbers(tensor: Tensor) -> np.ndarray:
+    """A tensor of the network as float32 numbers."""
+    return tensor.detach().float().cpu().numpy()

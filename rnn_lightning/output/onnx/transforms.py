@@ -1,0 +1,155 @@
+"""The transforms in an ONNX graph, each the twin of the one in ``model/transforms.py``."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from rnn_lightning.errors import InputError
+from rnn_lightning.model import transforms
+from rnn_lightning.output.onnx.graph import Graph, Value, numbers
+
+Memory = tuple[Value, ...]
+
+NOT_KNOWN = np.float32(np.nan)
+
+
+class Twin(ABC):
+    """A transform of ``(batch, time, feature)`` values."""
+
+    def __init__(self, graph: Graph, part: Any) -> None:
+        self.graph, self.part = graph, part
+
+    @abstractmethod
+    def start(self, context: Value) -> tuple[Value, Memory]:
+        """The transformed values of a context, and the memory at its beginning."""
+
+    @abstractmethod
+    def inverse(self, transformed: Value, memory: Memory) -> Value:
+        """Back to the units of the input, for the steps after those in memory."""
+
+    def bridge(self, context: Value, filled: Value, memory: Memory) -> tuple[Value, Memory]:
+        """The context, what is not known taken from its transform without gaps; and the memory."""
+        return context.or_where_nan(self.inverse(filled, memory)), memory
+
+
+class Log(Twin):
+    """A graph cannot refuse values of zero or less: they are not known."""
+
+    def start(self, context: Value) -> tuple[Value, Memory]:
+        return self.graph.op("Log", self.graph.op("Where", context.above(0.0), context, NOT_KNOWN)), ()
+
+    def inverse(self, transformed: Value, memory: Memory) -> Value:
+        return self.graph.op("Exp", transformed)
+
+
+class Difference(Twin):
+    """The memory is the last value; the sums are in double precision."""
+
+    def start(self, context: Value) -> tuple[Value, Memory]:
+        return context.slice(1, 1) - context.slice(1, 0, -1), ()
+
+    def inverse(self, transformed: Value, memory: Memory) -> Value:
+        return (memory[0].cast("DOUBLE") + transformed.cast("DOUBLE").cumsum(-2)).cast("FLOAT")
+
+    def bridge(self, context: Value, filled: Value, memory: Memory) -> tuple[Value, Memory]:
+        (whole,) = self.graph.branch(
+            self.graph.any_nan(context), lambda: [self._continued(context, filled)], lambda: [context]
+        )
+        return whole, (whole.slice(1, -1),)
+
+    def _continued(self, context: Value, filled: Value) -> Value:
+        """Each gap goes on from the last known value before it; what lies before the first one stays NaN."""
+        levels, changes = (value.transpose(1, 0, 2).cast("DOUBLE") for value in (context, filled))
+        first = levels.slice(0, 0, 1)
+
+        def step(number: Value, carried: list[Value]) -> tuple[list[Value], Value]:
+            change = self.graph.op("Gather", changes, number, axis=0)
+            level = self.graph.op("Gather", levels, number + np.array(1), axis=0)
+            level = level.or_where_nan(carried[0] + change)
+            return [level], level
+
+        start = self.graph.op("Squeeze", first, np.array([0]))
+        _, following = self.graph.loop(changes.size(0), [start], step, TensorProto.DOUBLE)
+        return self.graph.concat(first, following, axis=0).transpose(1, 0, 2).cast("FLOAT")
+
+
+class Standardize(Twin):
+    """Zero mean and unit deviation by the training split."""
+
+    def start(self, context: Value) -> tuple[Value, Memory]:
+        return (context - numbers(self.part.mean)) / numbers(self.part.scale), ()
+
+    def inverse(self, transformed: Value, memory: Memory) -> Value:
+        return transformed * numbers(self.part.scale) + numbers(self.part.mean)
+
+
+class StandardizeContext(Twin):
+    """Zero mean and unit deviation by the context; the memory is the mean and the scale."""
+
+    def start(self, context: Value) -> tuple[Value, Memory]:
+        graph, part = self.graph, self.part
+        mean = self._mean(context)
+        deviation = graph.op("Sqrt", self._mean((context - mean) * (context - mean)))
+        few = self._count(context).below(float(part.min_count))
+        magnitude = self._mean(graph.op("Abs", context))
+        deviation = graph.op("Where", few, magnitude * numbers(part.relative), deviation)
+        floor = graph.op("Abs", mean) * float(part.min_part)
+        scale = graph.op("Where", deviation.above(floor), deviation, floor)
+        scale = graph.op("Where", scale.above(0.0), scale, numbers(part.scale))
+        mean = mean.or_where_nan(numbers(part.mean))
+        return (context - mean) / scale, (mean, scale)
+
+    def inverse(self, transformed: Value, memory: Memory) -> Value:
+        mean, scale = memory
+        return transformed * scale + mean
+
+    def _count(self, values: Value) -> Value:
+        """The number of known steps, ``(batch, 1, feature)``."""
+        return self.graph.op("Not", values.is_nan()).cast("FLOAT").sum(1)
+
+    def _mean(self, values: Value) -> Value:
+        """The mean of the known steps."""
+        return values.or_where_nan(0.0).sum(1) / self._count(values)
+
+
+TWINS: dict[type[transforms.Transform], type[Twin]] = {
+    transforms.Log: Log,
+    transforms.Difference: Difference,
+    transforms.Standardize: Standardize,
+    transforms.StandardizeContext: StandardizeContext,
+}
+
+
+class Chain:
+    """Transforms one after another."""
+
+    def __init__(self, graph: Graph, parts: Sequence[Any]) -> None:
+        for part in parts:
+            if type(part) not in TWINS:
+                raise InputError(f"the transform {type(part).__name__} cannot be exported to ONNX.")
+        self.twins = [TWINS[type(part)](graph, part) for part in parts]
+        self._starts: list[tuple[Value, Memory]] = []
+        self._memory: list[Memory] = []
+
+    def start(self, context: Value) -> Value:
+        """Transform a context."""
+        for twin in self.twins:
+            values, memory = twin.start(context)
+            self._starts.append((context, memory))
+            context = values
+        return context
+
+    def bridge(self, filled: Value) -> None:
+        """Remember the context's end, given its transform without gaps."""
+        for twin, (context, memory) in zip(reversed(self.twins), reversed(self._starts), strict=True):
+            filled, after = twin.bridge(context, filled, memory)
+            self._memory.append(after)
+
+    def inverse(self, transformed: Value) -> Value:
+        """Back to the units of the data, for the steps after the context."""
+        for twin, memory in zip(reversed(self.twins), self._memory, strict=True):
+            transformed = twin.inverse(transformed, memory)
+        return transformed
