@@ -170,7 +170,7 @@ def test_time_goes_on_by_the_calendar(
             {},
             "column 'ds' holds text, such as '2020-02-30' in data row 2 of ",
         ),
-        ("ds,y\n2020-02-28,2\n2020-02-29 12:00,3\n", {}, "write all stamps like the first one, '2020-02-28'"),
+        ("ds,y\n2020-02-28,2\n2020-02-29 12:00,3\n", {}, "write all stamps like '2020-02-28'"),
         ("ds,y\n1,2\n2020-02-29,3\n", {}, "column 'ds' holds text, such as '2020-02-29' in data row 2 of "),
         ("ds,y\n1.5,2\nnan,3\n", {}, "column 'ds' holds text, such as 'nan' in data row 2 of "),
         (
@@ -627,6 +627,14 @@ def test_a_wrong_stamp_is_named() -> None:
     ]
     two = pl.concat([table.with_columns(unique_id=pl.lit(name)) for name in "ab"])
     assert TableSeries(two, frequency="1d").load().notes[-1].endswith("wrong? 1 more series is alike.")
+
+
+def test_rows_before_the_first_known_value_are_on_no_step() -> None:
+    stamps = [date(2024, 1, 2), date(2024, 1, 6), date(2024, 3, 6)]
+    data = TableSeries(pl.DataFrame({"ds": stamps, "y": [None, 1.0, 2.0]}), frequency="2mo").load()
+    assert data.values.tolist() == [[1], [2]]
+    data = TableSeries(pl.DataFrame({"ds": [0.7, 1.0, 2.0], "y": [None, 1.0, 2.0]}), frequency=1).load()
+    assert data.values.tolist() == [[1], [2]]
 
 
 def test_gaps_of_long_series_are_not_named() -> None:
@@ -1134,9 +1142,12 @@ def test_the_global_random_state_is_left_alone() -> None:
         ({"unique_id": [b"\xff", b"a"]}, "column 'unique_id' holds Binary: an id must be a text or a number"),
         (
             {"ds": pl.Series([1, 2**64 - 1], dtype=pl.UInt64)},
-            "has the number 18446744073709551615, beyond 62 bits",
+            "column 'ds' has 18446744073709551615, too large a number, in data row 2",
         ),
-        ({"ds": pl.Series([1, 2**100], dtype=pl.Int128)}, "beyond 62 bits, in data row 2 of the DataFrame"),
+        (
+            {"ds": pl.Series([1, 2**100], dtype=pl.Int128)},
+            "too large a number, in data row 2 of the DataFrame",
+        ),
         (
             {"ds": pl.Series([0, 2**62]).cast(pl.Datetime("us"))},
             "'ds' has a year outside 1 to 9999 in data row 2",
@@ -1146,7 +1157,7 @@ def test_the_global_random_state_is_left_alone() -> None:
             "'ds' has a year outside 1 to 9999 in",
         ),
         ({"ds": ["0000-01-01", "0000-01-02"]}, "'ds' has a year outside 1 to 9999 in data row 1"),
-        ({"ds": [1.0, 1e300]}, "column 'ds' has 1e+300, much larger than the first ones, in data row 2"),
+        ({"ds": [1.0, 1e300]}, "column 'ds' has 1e+300, too large a number, in data row 2"),
         ({"unique_id": ["a" * 10**6] * 2, "ds": [1, 1]}, "aaaa' has two rows at ds = 1 in data row 1"),
         ({"unique_id": ["\x1b[2J"] * 2, "ds": [1, 1]}, r"series '\x1b[2J' has two rows at ds = 1"),
     ],
@@ -1170,7 +1181,7 @@ def test_a_target_without_any_value_is_refused_and_one_without_a_value_in_a_seri
     data = TableSeries(table, target_columns=["y", "z"]).load()
     assert data.notes == ["1 series without a value of 'z', such as 'b': its forecast there has no ground."]
     with pytest.raises(
-        InputError, match=r"column 'z' has no value: leave out of --data.series.target_columns what"
+        InputError, match=r"column 'z' has no value: leave it out of --data.series.target_columns"
     ):
         TableSeries(table[2:], target_columns=["y", "z"]).load()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from rnn_lightning.data.table.frames import from_pandas
@@ -50,10 +51,19 @@ class Table(NamedTuple):
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._damaged(error) from error
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-        """The chosen columns, some rows at a time, in the order of the file."""
+    def pieces(self, columns: Sequence[str]) -> Iterator["Piece"]:
+        """The chosen columns, some rows at a time, in the order of the file; without empty lines."""
+        rows = self.frame.select(columns)
+        first, blank = 0, pl.all_horizontal(pl.all().is_null()).alias("blank")
         try:
-            yield from self.frame.select(columns).collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
+            for batch in rows.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+                empty = batch.select(blank)["blank"]
+                numbers: Sequence[int] | np.ndarray = range(first, first + batch.height)
+                first += batch.height
+                if empty.any():
+                    numbers, batch = np.asarray(numbers)[~empty.to_numpy()], batch.filter(~empty)
+                if batch.height:
+                    yield Piece(batch, numbers, self.name)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._damaged(error) from error
 
@@ -64,6 +74,33 @@ class Table(NamedTuple):
             )
         wrong = wrong_row(self.name, self.separator) or f"not a readable CSV file ({reason(error)})"
         return InputError(f"--data.series.path {self.name}: {wrong}.")
+
+
+class Piece(NamedTuple):
+    """Some rows of a table.
+
+    Attributes:
+        frame: the columns in use.
+        numbers: of the rows in the table, from 0.
+        name: of the table.
+    """
+
+    frame: pl.DataFrame
+    numbers: Sequence[int] | np.ndarray
+    name: str
+
+    def refuse(self, wrong: pl.Series, column: str, what: str, advice: str) -> None:
+        """Raise ``refusal`` of the first of the rows that are ``wrong``, if there is one."""
+        if wrong.any():
+            raise self.refusal(int(wrong.arg_max() or 0), column, what, advice)
+
+    def refusal(self, row: int, column: str, what: str, advice: str) -> InputError:
+        """Says what is wrong with a row, and what to do; ``{}`` in ``what`` is its cell."""
+        cell = self.frame[column][row] if "{}" in what else ""
+        what = what.replace("{}", quoted(cell) if isinstance(cell, str) else str(cell))
+        return InputError(
+            f"column {quoted(column)} {what} data row {self.numbers[row] + 1} of {self.name}: {advice}."
+        )
 
 
 def reason(error: Exception) -> str:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rnn_lightning.data.storage import Buffer
+from rnn_lightning.data.table.axis import Axis
 from rnn_lightning.data.table.intervals import FAR, Facts, Steps
-from rnn_lightning.data.table.rows import Rows, Spool
-from rnn_lightning.data.table.stamps import Axis
-from rnn_lightning.data.times import Interval, advance_local, business_days, months
+from rnn_lightning.data.table.rows import Spool
+from rnn_lightning.data.times import Interval, TimeIndex, advance_local, business_days, months
 from rnn_lightning.errors import InputError, quoted
 
 SNAP = 0.1
@@ -37,7 +37,10 @@ class Grid:
         place: says where a row of a file comes from, for messages.
 
     Attributes:
-        known: ``(series,)``, which series have a known target; the others get no steps.
+        kept: the series that have a known target; the others get no steps.
+        left_out: ids of the others.
+        bounds: where the steps of each kept series begin, and the end.
+        times: of the kept series.
         sizes: ``(series,)``, number of steps, up to the last known value.
         lengths: ``(series,)``, steps up to the last known target.
         offsets: ``(series,)``, sum of the sizes of the series before.
@@ -57,8 +60,9 @@ class Grid:
     ) -> None:
         self.rows, self.facts, self.ids, self.axis, self.time_column = rows, facts, ids, axis, time_column
         self.frequency, self.place = frequency, place
-        self.known = facts.first < FAR
-        self.first = np.where(self.known, facts.first, facts.low)
+        known = facts.first < FAR
+        self.kept, self.left_out = np.flatnonzero(known), [ids[i] for i in np.flatnonzero(~known).tolist()]
+        self.first = np.where(known, facts.first, facts.low)
         self._local = axis.local(self.first)
         if frequency is None:
             self.interval = Steps.found(facts, axis).settled(facts, axis, ids)
@@ -66,10 +70,13 @@ class Grid:
             self.interval = Steps.given(frequency, axis, len(ids))
         everyone = np.arange(len(ids))
         self.sizes, self.lengths = (
-            np.where(self.known, self.steps(everyone, np.maximum(ticks, self.first)) + 1, 0)
+            np.where(known, self.steps(everyone, np.maximum(ticks, self.first)) + 1, 0)
             for ticks in (facts.end, facts.last)
         )
         self.offsets = np.cumsum(self.sizes) - self.sizes
+        self.bounds = np.append(self.offsets[self.kept], self.sizes.sum())
+        intervals = Steps(*(each[self.kept] for each in self.interval)).written(axis)
+        self.times = TimeIndex(axis.stamps(self.first[self.kept]), intervals)
         self.num_gaps = self.num_snapped = 0
 
     def steps(self, series: np.ndarray, ticks: np.ndarray) -> np.ndarray:
@@ -108,7 +115,6 @@ class Grid:
         Raises:
             InputError: names the series and rows that are not regular.
         """
-        self._require_dense()
         marks = values.array.view(np.uint32)
         for first in range(0, len(marks), ROWS_AT_ONCE):
             marks[first : first + ROWS_AT_ONCE] = NO_ROW
@@ -117,7 +123,7 @@ class Grid:
             covariates.release()
         written = 0
         for rows in self.rows:
-            step, inside = self._place(rows)
+            step, inside = self._place(rows.series, rows.ticks)
             series, step, cells = rows.series[inside], step[inside], rows.values[inside]
             if self.frequency is not None:
                 missed = self.missed(series, rows.ticks[inside], step)
@@ -136,10 +142,10 @@ class Grid:
         if self.num_gaps > len(marks) - written:
             self._refuse_twins()
 
-    def _place(self, rows: Rows) -> tuple[np.ndarray, np.ndarray | slice]:
+    def _place(self, series: np.ndarray, ticks: np.ndarray) -> tuple[np.ndarray, np.ndarray | slice]:
         """The step of each row, and which rows are among the steps of their series."""
-        step = self.steps(rows.series, rows.ticks)
-        inside = (step >= 0) & (step < self.sizes[rows.series])
+        step = self.steps(series, ticks)
+        inside = (ticks >= self.first[series]) & (step < self.sizes[series])
         return step, slice(None) if inside.all() else inside
 
     def long_gaps(self) -> list[str]:
@@ -178,7 +184,7 @@ class Grid:
     def _shown(self, tick: int) -> str:
         return str(self.axis.stamps(np.array([tick]))[0])
 
-    def _require_dense(self) -> None:
+    def require_dense(self) -> None:
         """Refuse stamps that fill only a small part of their grid: they are not regular."""
         rows, steps = self.facts.num_rows, self.sizes
         sparse = 4 * rows < steps
@@ -204,7 +210,7 @@ class Grid:
     def _off_grid(self, index: int) -> InputError:
         series, ticks, places = self._rows_of(np.array([index]))
         steps = self.steps(series, ticks)
-        row = int(((self.missed(series, ticks, steps) > SNAP) & (steps >= 0)).argmax())
+        row = int(((self.missed(series, ticks, steps) > SNAP) & (ticks >= self.first[index])).argmax())
         return InputError(
             f"series {quoted(self.ids[index])}: {self.time_column} = {self._stamp(ticks, places, row)} is "
             f"not on the grid of --data.series.frequency {self.frequency.written if self.frequency else ''} "
@@ -215,7 +221,7 @@ class Grid:
         """Raise InputError for two rows of one step."""
         seen = np.zeros(int(self.sizes.sum()), bool)
         for rows in self.rows:
-            step, inside = self._place(rows)
+            step, inside = self._place(rows.series, rows.ticks)
             place, counts = np.unique((self.offsets[rows.series] + step)[inside], return_counts=True)
             twice = place[seen[place] | (counts > 1)]
             seen[place] = True
@@ -224,7 +230,7 @@ class Grid:
         index = int(np.searchsorted(self.offsets + self.sizes, twice[0], side="right"))
         series, ticks, places = self._rows_of(np.array([index]))
         steps = self.steps(series, ticks)
-        row = int(((np.diff(steps) == 0) & (steps[1:] >= 0)).argmax())
+        row = int(((np.diff(steps) == 0) & (ticks[:-1] >= self.first[index])).argmax())
         name, other = quoted(self.ids[index]), self.place(*places[row + 1].tolist())
         if ticks[row] == ticks[row + 1]:
             raise InputError(

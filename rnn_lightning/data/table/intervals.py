@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rnn_lightning.data.table.axis import Axis
 from rnn_lightning.data.table.rows import Rows
-from rnn_lightning.data.table.stamps import Axis
 from rnn_lightning.data.times import DAY, Interval, first_days, months
 from rnn_lightning.errors import InputError, quoted
 

@@ -1,8 +1,8 @@
 """A table becomes series in two passes: the first collects facts of them, the second writes their values."""
 
 import os
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,12 @@ import torch
 
 from rnn_lightning.data.series import SeriesData, TableFormat, count_unknown, counted
 from rnn_lightning.data.storage import Buffer
+from rnn_lightning.data.table.axis import Axis
 from rnn_lightning.data.table.files import find_tables, require_columns
 from rnn_lightning.data.table.grid import ROWS_AT_ONCE, Grid
 from rnn_lightning.data.table.intervals import Facts
 from rnn_lightning.data.table.rows import RowReader, Spool
-from rnn_lightning.data.table.stamps import Axis, StampReader
+from rnn_lightning.data.table.stamps import StampReader
 from rnn_lightning.data.times import DAY, FORMS, TimeIndex, calendar_codes
 from rnn_lightning.errors import InputError, quoted
 
@@ -49,47 +50,41 @@ class TableReading:
         Raises:
             InputError: names the file and the column, row or id that cannot be used.
         """
-        with closing(Spool(self.folder)) as rows:
-            return self._data(rows)
-
-    def _data(self, rows: Spool) -> SeriesData:
-        options, reader = self.options, self.reader
-        grid, axis = self._grid(rows)
-        buffers = self._buffers(int(grid.sizes.sum()))
-        values, covariates, calendar = buffers
-        kept = np.flatnonzero(grid.known)
-        intervals = grid.interval.written(axis)
-        times = TimeIndex(axis.stamps(grid.first[kept]), [intervals[series] for series in kept.tolist()])
-        offsets = np.append(grid.offsets[kept], grid.sizes.sum())
-        try:
+        with closing(Spool(self.folder)) as rows, ExitStack() as undo:
+            grid = self._grid(rows)
+            values, covariates, calendar = buffers = self._buffers(int(grid.sizes.sum()), undo)
             grid.fill(values, covariates)
-            self._require_known_columns(values)
-            filled = interpolate(values, offsets) if options.interpolate else 0
-            fill_calendar(calendar, offsets, times, options.calendar_features)
-        except BaseException:
-            for buffer in buffers:
-                buffer.discard()
-            raise
+            notes = [*self.reader.stamps.notes, *self._row_notes(grid)]
+            notes += self._target_notes(values, grid)
+            if self.options.interpolate:
+                filled, inside = interpolate(values, grid.bounds), "inside series"
+                one, many = (f"unknown {rest}" for rest in (f"value {inside} was", f"values {inside} were"))
+                lines = "a straight line" if filled == 1 else "straight lines"
+                notes.append(f"{counted(filled, one, many)} filled by {lines}.")
+            fill_calendar(calendar, grid.bounds, grid.times, self.options.calendar_features)
+            undo.pop_all()
         finished: list[Any] = [buffer.finish() for buffer in buffers]
-        left_out = [grid.ids[series] for series in np.flatnonzero(~grid.known).tolist()]
+        return self._data(grid, finished, notes)
+
+    def _data(self, grid: Grid, arrays: Sequence[Any], notes: list[str]) -> SeriesData:
+        options, has_ids = self.options, self.reader.id_column is not None
         data = SeriesData(
-            values=finished[0],
-            offsets=torch.from_numpy(offsets),
-            ids=[grid.ids[series] for series in kept.tolist()],
+            values=arrays[0],
+            offsets=torch.from_numpy(grid.bounds),
+            ids=[grid.ids[series] for series in grid.kept.tolist()],
             features=options.target_columns,
-            times=times,
-            id_column=options.id_column if reader.id_column is not None or len(self.tables) > 1 else None,
+            times=grid.times,
+            id_column=options.id_column if has_ids or len(self.tables) > 1 else None,
             time_column=options.time_column,
-            lengths=torch.from_numpy(grid.lengths[kept]),
-            covariates=finished[1],
+            lengths=torch.from_numpy(grid.lengths[grid.kept]),
+            covariates=arrays[1],
             covariate_names=options.covariate_columns,
-            calendar=finished[2],
+            calendar=arrays[2],
             calendar_names=options.calendar_features,
-            left_out=dict.fromkeys(left_out, f"has no value of {self.targets}"),
-            table_format=self._table_format(axis),
+            left_out=dict.fromkeys(grid.left_out, f"has no value of {self.targets}"),
+            table_format=self._table_format(grid.axis),
         )
-        notes = [*reader.stamps.notes, *self._notes(grid, left_out), *self._value_notes(data, filled)]
-        return replace(data, notes=notes)
+        return replace(data, notes=[*notes, *self._covariate_notes(data)])
 
     def _require_columns(self) -> str | None:
         """The column of ids, if there is one, after a check that each table has the columns in use."""
@@ -102,7 +97,7 @@ class TableReading:
         require_columns(self.tables, used)
         return options.id_column if has_ids else None
 
-    def _grid(self, rows: Spool) -> tuple[Grid, Axis]:
+    def _grid(self, rows: Spool) -> Grid:
         """The first pass."""
         options, reader = self.options, self.reader
         facts, num_targets = Facts.of(0), len(options.target_columns)
@@ -115,14 +110,15 @@ class TableReading:
         grid = Grid(
             rows, facts.resized(len(ids)), ids, axis, options.time_column, options.frequency, reader.place
         )
-        if not grid.known.any():
+        if len(grid.kept) == 0:
             raise InputError(f"no row has a value of {self.targets}: give at least one.")
-        if options.covariate_columns and not grid.known.all():
-            name = quoted(ids[int(grid.known.argmin())])
+        if options.covariate_columns and grid.left_out:
+            name = quoted(grid.left_out[0])
             raise InputError(
                 f"series {name} has covariates but no value of {self.targets}: give one or drop it."
             )
-        return grid, axis
+        grid.require_dense()
+        return grid
 
     def _require_frequency_fits(self, axis: Axis) -> None:
         """A frequency must be a number for numbers, and of days at least for dates."""
@@ -137,7 +133,7 @@ class TableReading:
         if (unit == "ns" and size * axis.day % DAY) or (unit == "number" and not size * axis.scale >= 1):
             raise InputError(f"{given}: {column} {axis.dtype}, which is too coarse for it.")
 
-    def _buffers(self, num_steps: int) -> tuple[Buffer, Buffer, Buffer]:
+    def _buffers(self, num_steps: int, undo: ExitStack) -> tuple[Buffer, Buffer, Buffer]:
         """The arrays of all steps: values, covariates, calendar."""
         options = self.options
         widths = len(options.target_columns), len(options.covariate_columns), len(options.calendar_features)
@@ -149,73 +145,65 @@ class TableReading:
                 f"{memory / 2**30:.3g} GiB of memory: keep them in files by --data.series.scratch_folder, "
                 "or check the time stamps for a wrong one."
             )
-        buffers: list[Buffer] = []
-        try:
-            for width, dtype in zip(widths, ("float32", "float32", "uint8"), strict=True):
-                buffers.append(Buffer((num_steps, width), dtype, self.folder))
-        except BaseException:
-            for buffer in buffers:
-                buffer.discard()
-            raise
+        buffers = []
+        for width, dtype in zip(widths, ("float32", "float32", "uint8"), strict=True):
+            buffers.append(Buffer((num_steps, width), dtype, self.folder))
+            undo.callback(buffers[-1].discard)
         return buffers[0], buffers[1], buffers[2]
 
-    def _require_known_columns(self, values: Buffer) -> None:
-        """Each target must have a value: a forecast of it would be made up."""
-        unknown = [True] * values.shape[1]
-        for first in range(0, len(values.array), ROWS_AT_ONCE):
-            piece = values.array[first : first + ROWS_AT_ONCE]
-            unknown = [gone and bool(np.isnan(piece[:, i]).all()) for i, gone in enumerate(unknown)]
-            values.release()
-        names = [
-            quoted(name) for name, gone in zip(self.options.target_columns, unknown, strict=True) if gone
-        ]
-        if names:
-            what = "column" if len(names) == 1 else "columns"
-            raise InputError(
-                f"{what} {', '.join(names)} {'has' if len(names) == 1 else 'have'} no value: leave out of "
-                "--data.series.target_columns what is not known."
-            )
+    def _target_notes(self, values: Buffer, grid: Grid) -> list[str]:
+        """What to say of series without a value of one of several targets: a forecast of it would be made up.
 
-    def _notes(self, grid: Grid, left_out: list[str]) -> list[str]:
+        Raises:
+            InputError: if no series has one.
+        """
+        known = np.zeros((len(grid.kept), values.shape[1]), bool)
+        for first, end in pieces(grid.bounds):
+            bounds = grid.bounds[first : end + 1]
+            found = ~np.isnan(values.array[bounds[0] : bounds[-1]])
+            known[first:end] = np.logical_or.reduceat(found, bounds[:-1] - bounds[0])
+            values.release()
+        notes = []
+        for column, name in zip(known.T, self.options.target_columns, strict=True):
+            name = quoted(name)
+            if not column.any():
+                raise InputError(f"column {name} has no value: leave it out of --data.series.target_columns.")
+            if not column.all():
+                what = f"series without a value of {name}, such as {quoted(grid.ids[grid.kept[column.argmin()]])}"
+                notes.append(
+                    f"{counted(int((~column).sum()), what, what)}: its forecast there has no ground."
+                )
+        return notes
+
+    def _row_notes(self, grid: Grid) -> list[str]:
         """What to say of rows."""
         notes = []
         if grid.num_gaps:
-            one, many = (
-                "step without a row counts as an unknown value.",
-                "steps without a row count as unknown values.",
-            )
-            notes.append(counted(grid.num_gaps, one, many))
+            counts = "counts as an unknown value" if grid.num_gaps == 1 else "count as unknown values"
+            notes.append(f"{counted(grid.num_gaps, 'step')} without a row {counts}.")
         if grid.num_snapped:
             stamps = counted(grid.num_snapped, "time stamp was", "time stamps were")
             notes.append(f"{stamps} moved onto the grid of --data.series.frequency.")
         notes += grid.long_gaps()
-        if left_out:
-            what, some = f"series without a value of {self.targets}", ", ".join(map(quoted, left_out[:5]))
+        if grid.left_out:
+            what, some = (
+                f"series without a value of {self.targets}",
+                ", ".join(map(quoted, grid.left_out[:5])),
+            )
             one, many = f"{what} is left out: {some}.", f"{what} are left out, such as {some}."
-            notes.append(counted(len(left_out), one, many))
+            notes.append(counted(len(grid.left_out), one, many))
         return notes
 
-    def _value_notes(self, data: SeriesData, filled: int) -> list[str]:
-        """What to say of values that are not known."""
+    def _covariate_notes(self, data: SeriesData) -> list[str]:
+        """How many covariates of the known steps are unknown."""
+        if data.covariates is None:
+            return []
+        _, numbers = count_unknown(data.covariates, data.offsets, data.ends)
         notes = []
-        for name, series in unknown_targets(data):
-            what = f"series without a value of {quoted(name)}, such as {quoted(data.ids[series[0]])}"
-            notes.append(f"{counted(len(series), what, what)}: its forecast there has no ground.")
-        if data.covariates is not None:
-            _, numbers = count_unknown(data.covariates, data.offsets, data.ends)
-            for name, number in zip(data.covariate_names, numbers.tolist(), strict=True):
-                of = f"of the covariate {quoted(name)}"
-                one, many = (
-                    f"unknown value {of} counts as its mean.",
-                    f"unknown values {of} count as its mean.",
-                )
-                notes += [counted(number, one, many)] if number else []
-        if self.options.interpolate:
-            one, many = (
-                "unknown value inside series was filled by a straight line.",
-                "unknown values inside series were filled by straight lines.",
-            )
-            notes.append(counted(filled, one, many))
+        for name, number in zip(data.covariate_names, numbers.tolist(), strict=True):
+            of = f"of the covariate {quoted(name)}"
+            one, many = f"unknown value {of} counts as its mean.", f"unknown values {of} count as its mean."
+            notes += [counted(number, one, many)] if number else []
         return notes
 
     def _table_format(self, axis: Axis) -> TableFormat:
@@ -254,11 +242,9 @@ def interpolate(values: Buffer, offsets: np.ndarray) -> int:
         for column in rows.T:
             frame = pl.DataFrame({"series": series, "value": np.ascontiguousarray(column)})
             known = pl.col("value").fill_nan(None)
-            lines = (
-                frame.select(known.interpolate().over("series").fill_null(float("nan")))
-                .to_series()
-                .to_numpy()
-            )
+            lines = frame.select(known.interpolate().over("series").fill_null(float("nan")))[
+                "value"
+            ].to_numpy()
             filled += int((np.isnan(column) & ~np.isnan(lines)).sum())
             column[:] = lines
         values.release()
@@ -274,17 +260,3 @@ def fill_calendar(calendar: Buffer, offsets: np.ndarray, times: TimeIndex, names
         series = np.searchsorted(offsets, rows, side="right") - 1
         calendar.array[rows] = calendar_codes(times.stamps_at(series, rows - offsets[series]), names)
         calendar.release()
-
-
-def unknown_targets(data: SeriesData) -> Iterator[tuple[str, list[int]]]:
-    """Targets that some series have no value of, and these series; each series has one of another target."""
-    if len(data.features) == 1:
-        return
-    known = np.zeros((data.num_series, len(data.features)), bool)
-    offsets = data.offsets.numpy()
-    for first, end in pieces(offsets):
-        found = ~data.values[int(offsets[first]) : int(offsets[end])].isnan().numpy()
-        known[first:end] = np.logical_or.reduceat(found, offsets[first:end] - offsets[first])
-    for column, name in enumerate(data.features):
-        if not known[:, column].all():
-            yield name, np.flatnonzero(~known[:, column]).tolist()

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from rnn_lightning.data.precision import Precision
-from rnn_lightning.data.table.files import Table, table_ids
-from rnn_lightning.data.table.stamps import Piece, StampReader
+from rnn_lightning.data.table.files import Piece, Table, table_ids
+from rnn_lightning.data.table.stamps import StampReader
 from rnn_lightning.errors import InputError, quoted
 
 UNKNOWN = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
@@ -69,19 +69,11 @@ class RowReader:
             InputError: names the file, column and row that cannot be used.
         """
         for file, table in enumerate(self.tables):
-            empty, first = True, 0
-            for batch in table.batches(self.names):
-                piece = Piece(batch, range(first, first + batch.height), table.name)
-                first += batch.height
-                blank = batch.select(pl.all_horizontal(pl.all().is_null())).to_series()
-                if blank.any():  # empty lines
-                    piece = Piece(
-                        batch.filter(~blank), np.flatnonzero(~blank.to_numpy()) + piece.numbers[0], table.name
-                    )
+            empty = True
+            for piece in table.pieces(self.names):
+                empty = False
                 self._require_types(piece)
-                if piece.frame.height:
-                    empty = False
-                    yield self._read(piece, file)
+                yield self._read(piece, file)
             if empty:
                 raise InputError(f"--data.series.path {table.name}: has a header but no rows.")
         for precision in self._precision:
@@ -106,7 +98,7 @@ class RowReader:
 
     def _read(self, piece: Piece, file: int) -> Rows:
         series = (
-            np.full(piece.frame.height, file)
+            np.full(piece.frame.height, file, np.int32)
             if self.id_column is None
             else self._read_ids(piece, self.id_column)
         )
@@ -125,7 +117,7 @@ class RowReader:
             missing |= (ids == "") if ids.dtype == pl.String else ids.is_nan()
         piece.refuse(missing, name, "has rows without an id, such as", "fill or drop them")
         codes = ids.cast(pl.String).cast(pl.Categorical(self._categories)).to_physical()
-        return codes.to_numpy().astype(np.int64)
+        return codes.to_numpy().astype(np.int32)
 
 
 def read_numbers(piece: Piece, name: str) -> np.ndarray:
