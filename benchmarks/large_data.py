@@ -3,12 +3,12 @@
     python benchmarks/large_data.py reading
     python benchmarks/large_data.py larger --sources npy parquet memory
 
-``reading``: ten million hourly values of 10,000 series in several orders, from before ``TableSeries`` to the
-first batch of windows. ``larger``: files of 4 GB of float32 values, two features, on which the Trainer trains an LSTM of 32
-units in one process and in two; beside it the same training on a small series in memory. The second feature
-of row ``k`` of ``n`` is ``k / n``, so that a batch says where its windows begin: their Kolmogorov-Smirnov
-distance from a uniform distribution is given beside the one that 5 % of uniform samples of their number
-exceed.
+``reading``: ten million hourly values of 10,000 series in several orders, from before ``TableSeries`` to
+the first batch of windows. ``larger``: files of 4 GB of float32 values, two features, on which the Trainer
+trains an LSTM of 32 units in one process and in two; beside it the same training on a small series in
+memory. The second feature of row ``k`` of ``n`` is ``k / n``, so that a batch says where its windows begin:
+their Kolmogorov-Smirnov distance from a uniform distribution is given beside the one that 5 % of uniform
+samples of their number exceed.
 
 Every measurement is a process of its own, and memory its peak resident memory (VmHWM) above what was resident
 after the imports and a small warm-up. A mapped file counts while its pages are mapped. With ``--cold`` the
@@ -261,8 +261,8 @@ def report_reading(folder: Path, num_rows: int, num_series: int, cold: bool, rep
     if not path.exists():
         write_parquet(path, num_rows, num_series, ["y"], np.float64)
     print(
-        f"{num_rows:,} float64 values of {num_series:,} series, {path.stat().st_size / 1e6:.0f} MB of Parquet; of CSV "
-        f"a fifth of the rows; the least of {repeats}",
+        f"{num_rows:,} float64 values of {num_series:,} series, {path.stat().st_size / 1e6:.0f} MB of "
+        f"Parquet; of CSV a fifth of the rows; the least of {repeats}",
         flush=True,
     )
     print("| rows | wall s | CPU s | peak MB | after MB |\n" + "|---" * 5 + "|")
@@ -295,11 +295,13 @@ def report_larger(
             else:
                 write_parquet(path, num_rows, num_series, FEATURES, np.float32)
             print(
-                f"{path.suffix}: {path.stat().st_size / 1e9:.2f} GB, written in {time.perf_counter() - begin:.0f} s",
+                f"{path.suffix}: {path.stat().st_size / 1e9:.2f} GB, written in "
+                f"{time.perf_counter() - begin:.0f} s",
                 flush=True,
             )
     print(
-        f"{num_rows:,} rows of two float32, {8 * num_rows / 1e9:.2f} GB; {num_batches} batches of 64 windows in each process"
+        f"{num_rows:,} rows of two float32, {8 * num_rows / 1e9:.2f} GB; {num_batches} batches of 64 "
+        "windows in each process"
     )
     print(
         "| source | processes | s to the first batch | ms a batch | CPU ms | peak MB of each process | "

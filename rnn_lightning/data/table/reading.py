@@ -169,7 +169,8 @@ class TableReading:
             if not column.any():
                 raise InputError(f"column {name} has no value: leave it out of --data.series.target_columns.")
             if not column.all():
-                what = f"series without a value of {name}, such as {quoted(grid.ids[grid.kept[column.argmin()]])}"
+                some = quoted(grid.ids[grid.kept[column.argmin()]])
+                what = f"series without a value of {name}, such as {some}"
                 notes.append(
                     f"{counted(int((~column).sum()), what, what)}: its forecast there has no ground."
                 )

@@ -24,8 +24,8 @@ class StampReader:
         column: its name.
         time_format: how text is written, in the notation of ``strftime``; None for ISO and numbers.
         time_zone: where the clocks hang; None to keep the stamps as they are.
-        number: the frequency, if it is a number: integers are then no dates, and if it has a fraction, neither
-            are they whole numbers.
+        number: the frequency, if it is a number: integers are then no dates, and if it has a fraction, no
+            whole numbers.
 
     Attributes:
         axis: after the first piece.
