@@ -10,7 +10,7 @@ bridged the gaps, ``bridge`` puts its predictions back, so that the memory can g
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -155,41 +155,60 @@ class StandardizeContext(Standardize):
     """Zero mean and unit standard deviation of each feature over the context of each series or window.
 
     For many series of different scale. The memory is the mean and the scale, which stay those of the context.
-    Of fewer than ``min_count`` known values the deviation is not known: it is that of the training series,
-    relative to the magnitude of the values. A hundredth of the mean is the smallest scale, so that neither
-    the rounding errors of a constant, such as the slope of a line, nor what follows a constant are blown up.
-    Where all of a context is zero the scale is that of the training split, and where nothing of it is known
-    the mean is as well.
+    A context may say little of the scale, and the training series say the rest:
+
+    - of fewer than ``min_count`` known values, the scale is the deviation of the median series, relative to
+      the magnitude of the values;
+    - it is never below a tenth of that, nor below a tenth of the deviation that nine tenths of the series
+      exceed, so that what follows a constant is not blown up;
+    - nor below a hundredth of the mean, so that rounding errors of a constant, such as the slope of a line,
+      are not blown up;
+    - where all is zero, it is the deviation of the median series;
+    - where nothing is known, the mean is that of the training split.
     """
 
     memory_size = 2
-    min_part = 1e-2
+    min_part, min_ratio, calm_quantile = 1e-2, 0.1, 0.1
     min_count = 3
     relative: Tensor
+    floor: Tensor
 
     def __init__(self, num_features: int) -> None:
         super().__init__(num_features)
         self.register_buffer("relative", torch.zeros(num_features))
+        self.register_buffer("floor", torch.zeros(num_features))
+        self.register_load_state_dict_pre_hook(_without_floor)  # type: ignore[no-untyped-call]
 
     def fit(self, pieces: Iterable[Tensor]) -> None:
-        ratios: list[Tensor] = []
+        deviations: list[Tensor] = []
+        magnitudes: list[Tensor] = []
 
         def noted() -> Iterator[Tensor]:
             for piece in pieces:
-                deviation = (piece - piece.nanmean(0)).square().nanmean(0).sqrt()
-                ratios.append(deviation / piece.abs().nanmean(0))
+                values = piece.double()
+                deviations.append((values - values.nanmean(0)).square().nanmean(0).sqrt())
+                magnitudes.append(values.abs().nanmean(0))
                 yield piece
 
         super().fit(noted())
-        self.relative.copy_(torch.stack(ratios).nanmedian(0).values.nan_to_num(0.0))
+        deviation = torch.stack(deviations)
+        self.relative.copy_(_median(deviation / torch.stack(magnitudes)).nan_to_num(0.0))
+        moving = torch.where(deviation > 0, deviation, torch.nan)
+        calm, typical = moving.nanquantile(self.calm_quantile, 0), _median(moving)
+        self.floor.copy_(self.min_ratio * calm.nan_to_num(0.0))
+        self.scale.copy_(torch.where(typical.isnan(), self.scale, typical))
 
     def start(self, context: Tensor) -> Memory:
-        mean = context.nanmean(-2, keepdim=True)
-        deviation = (context - mean).square().nanmean(-2, keepdim=True).sqrt()
-        few = (~context.isnan()).sum(-2, keepdim=True) < self.min_count
-        deviation = torch.where(few, self.relative * context.abs().nanmean(-2, keepdim=True), deviation)
-        scale = torch.maximum(deviation, self.min_part * mean.abs())
-        return torch.where(mean.isnan(), self.mean, mean), torch.where(scale > 0, scale, self.scale)
+        values = context.double()
+        mean = values.nanmean(-2, keepdim=True)
+        deviation = (values - mean).square().nanmean(-2, keepdim=True).sqrt()
+        magnitude = values.abs().nanmean(-2, keepdim=True)
+        usual = self.relative * magnitude
+        few = (~values.isnan()).sum(-2, keepdim=True) < self.min_count
+        least = torch.maximum(self.min_ratio * usual, self.min_part * mean.abs()).maximum(self.floor)
+        scale = torch.where(few, usual, deviation).maximum(least)
+        scale = torch.where((magnitude > 0) & (scale > 0), scale, self.scale)
+        return torch.where(mean.isnan(), self.mean, mean).to(context), scale.to(context)
 
     def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         mean, scale = memory
@@ -198,6 +217,16 @@ class StandardizeContext(Standardize):
     def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
         mean, scale = memory
         return transformed * scale + mean
+
+
+def _median(values: Tensor) -> Tensor:
+    return values.nanmedian(0).values
+
+
+def _without_floor(_module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Checkpoints of version 0.1 have no floor."""
+    if f"{prefix}scale" in state_dict:
+        state_dict.setdefault(f"{prefix}floor", torch.zeros_like(state_dict[f"{prefix}scale"]))
 
 
 class SeasonScale(Transform):

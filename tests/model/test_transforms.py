@@ -222,11 +222,42 @@ def test_a_context_without_scale_of_its_own_takes_that_of_the_training_split() -
     contexts = torch.tensor([[0.0, 0.0], [torch.nan, torch.nan], [6.0, torch.nan]])[..., None]
     _, ((mean, scale),) = transforms.start(contexts)
     assert mean.flatten().tolist() == [0.0, 120.0, 6.0]
-    assert scale.flatten().tolist() == [
-        20.0,
-        20.0,
-        pytest.approx(1.0),
-    ]  # a sixth of the magnitude, as in training
+    # Of the last one a sixth of the magnitude, as in training, or if that is more a tenth of the deviation.
+    assert scale.flatten().tolist() == [20.0, 20.0, pytest.approx(2.0)]
+    _, ((_, scale),) = transforms.start(
+        torch.full((1, 2, 1), 600.0).masked_fill(torch.eye(2)[:1, :, None] > 0, torch.nan)
+    )
+    assert scale.item() == pytest.approx(100.0)
+
+
+def test_what_follows_a_constant_context_is_not_blown_up() -> None:
+    """Of calm and lively series, a shop that is closed and one that sells the same every day."""
+    transforms = Transforms(("standardize_context",), 1)
+    transforms.fit([level + level / 3 * torch.randn(200, 1).double() for level in (5.0, 50.0, 5000.0)])
+    contexts = torch.tensor([0.0, 50.0, 1e-3])[:, None, None].expand(3, 24, 1)
+    _, memory = transforms.start(contexts)
+    following, _ = transforms(torch.full((3, 10, 1), 50.0), memory)
+    assert float(following[0].abs().max()) < 10
+    assert torch.equal(following[1], torch.zeros(10, 1))
+    assert float(following[2].abs().max()) < 1000
+    assert float(transforms(torch.zeros(3, 10, 1), memory)[0].abs().max()) < 50
+    # The free run of a closed shop stays within what shops of its kind show.
+    assert float(transforms.inverse(torch.full((3, 1, 1), 3.0), memory)[0]) < 100
+
+
+@pytest.mark.parametrize("unit", [1e-28, 1e-10, 1e10, 1e30])
+@pytest.mark.parametrize("names", [("standardize",), ("standardize_context",), ("difference", "standardize")])
+def test_the_unit_of_the_values_is_of_no_meaning(names: tuple[str, ...], unit: float) -> None:
+    """Squares of the values would leave the range of float32."""
+    values, found = positive(3, 40, 2).float() - 15.0, []
+    for factor in (1.0, unit):
+        transforms = Transforms(names, 2)
+        transforms.fit([factor * series for series in values])
+        transformed, memory = transforms.start(factor * values)
+        back = transforms.inverse(torch.ones(3, 4, 2), memory) / factor
+        found.append((transformed, back))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_twofold_differences_are_bridged_from_the_first_known_one_on() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from onnx import TensorProto
+from torch import Tensor
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.model import transforms
@@ -90,16 +91,22 @@ class StandardizeContext(Twin):
     """Zero mean and unit deviation by the context; the memory is the mean and the scale."""
 
     def start(self, context: Value) -> tuple[Value, Memory]:
-        graph, part = self.graph, self.part
-        mean = self._mean(context)
-        deviation = graph.op("Sqrt", self._mean((context - mean) * (context - mean)))
-        few = self._count(context).below(float(part.min_count))
-        magnitude = self._mean(graph.op("Abs", context))
-        deviation = graph.op("Where", few, magnitude * numbers(part.relative), deviation)
-        floor = graph.op("Abs", mean) * float(part.min_part)
-        scale = graph.op("Where", deviation.above(floor), deviation, floor)
-        scale = graph.op("Where", scale.above(0.0), scale, numbers(part.scale))
-        mean = mean.or_where_nan(numbers(part.mean))
+        graph, part, values = self.graph, self.part, context.cast("DOUBLE")
+        mean = self._mean(values)
+        deviation = graph.op("Sqrt", self._mean((values - mean) * (values - mean)))
+        magnitude = self._mean(graph.op("Abs", values))
+        usual = magnitude * doubles(part.relative)
+        few = self._count(values).below(np.array(float(part.min_count)))
+        scale = graph.op("Where", few, usual, deviation)
+        for least in (
+            usual * np.array(part.min_ratio),
+            graph.op("Abs", mean) * np.array(part.min_part),
+            graph.constant(doubles(part.floor)),
+        ):
+            scale = graph.op("Where", scale.above(least), scale, least)
+        says_something = graph.op("And", magnitude.above(np.array(0.0)), scale.above(np.array(0.0)))
+        scale = graph.op("Where", says_something, scale, doubles(part.scale)).cast("FLOAT")
+        mean = mean.or_where_nan(doubles(part.mean)).cast("FLOAT")
         return (context - mean) / scale, (mean, scale)
 
     def inverse(self, transformed: Value, memory: Memory) -> Value:
@@ -108,11 +115,16 @@ class StandardizeContext(Twin):
 
     def _count(self, values: Value) -> Value:
         """The number of known steps, ``(batch, 1, feature)``."""
-        return self.graph.op("Not", values.is_nan()).cast("FLOAT").sum(1)
+        return self.graph.op("Not", values.is_nan()).cast("DOUBLE").sum(1)
 
     def _mean(self, values: Value) -> Value:
         """The mean of the known steps."""
-        return values.or_where_nan(0.0).sum(1) / self._count(values)
+        return values.or_where_nan(np.array(0.0)).sum(1) / self._count(values)
+
+
+def doubles(tensor: Tensor) -> np.ndarray:
+    """Statistics as float64 numbers."""
+    return tensor.detach().double().cpu().numpy()
 
 
 TWINS: dict[type[transforms.Transform], type[Twin]] = {
