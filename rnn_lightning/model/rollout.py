@@ -5,7 +5,8 @@ state after a history, the state after more values, and any number of futures fr
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from rnn_lightning.model.closed_loop import close_loop
 from rnn_lightning.model.gaps import first_known, recur_over_gaps
 from rnn_lightning.model.network import RecurrentNetwork
 from rnn_lightning.model.noise import Innovations
-from rnn_lightning.model.recurrent import RecurrentState
+from rnn_lightning.model.recurrent import RecurrentState, is_native
 from rnn_lightning.model.seasonal import Network, SeasonalNetwork
 from rnn_lightning.model.transforms import Memory
 
@@ -181,6 +182,16 @@ def _coming(network: Network, covariates: Tensor | None, batch_size: int, horizo
     return functional.pad(scaled, (0, 0, 0, 1))  # the state after the last step is not asked for
 
 
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], object]]:
+    """A progress bar, whose making takes as long as a short forecast, where it is worth it."""
+    if total < PROGRESS_STEPS:
+        yield lambda _: None
+        return
+    with tqdm(total=total, desc="generate", unit="step", unit_scale=True, delay=3, leave=False) as bar:
+        yield bar.update
+
+
 def _in_chunks(
     network: Network,
     innovations: Innovations,
@@ -189,18 +200,19 @@ def _in_chunks(
     horizon: int,
 ) -> Tensor:
     """The free run in chunks of rows and steps, whose hidden states stay within ``CHUNK_ELEMENTS``."""
-    closed_loop, hidden_size = close_loop(network), network.recurrent.hidden_size
+    closed_loop, width = close_loop(network), network.recurrent.hidden_size
+    if is_native(network.recurrent, state[0]):
+        width = network.recurrent.input_size  # it holds no hidden states
     num_rows = state[0].shape[1]
     elements = CHUNK_ELEMENTS * (GPU_CHUNK_FACTOR if state[0].is_cuda else 1)
-    rows = max(1, min(num_rows, elements // (hidden_size * min(horizon, MIN_CHUNK_STEPS))))
-    steps = max(1, min(horizon, elements // (hidden_size * rows)))
+    rows = max(1, min(num_rows, elements // (width * min(horizon, MIN_CHUNK_STEPS))))
+    steps = max(1, min(horizon, elements // (width * rows)))
     states = [
         tuple(part[:, row : row + rows].contiguous() for part in state) for row in range(0, num_rows, rows)
     ]
     pieces = []
     total = num_rows * horizon
-    settings = {"delay": 3, "leave": False, "disable": total < PROGRESS_STEPS}
-    with tqdm(total=total, desc="generate", unit="step", unit_scale=True, **settings) as bar:
+    with _progress(total) as advance:
         for first in range(0, horizon, steps):
             drive = innovations.draw(min(steps, horizon - first))
             if following is not None:
@@ -210,7 +222,7 @@ def _in_chunks(
             for index, piece in enumerate(drive.split(rows)):
                 values, states[index] = closed_loop(piece, states[index])
                 columns.append(values)
-                bar.update(values.shape[0] * values.shape[1])
+                advance(values.shape[0] * values.shape[1])
             pieces.append(torch.cat(columns))
     return torch.cat(pieces, 1)
 

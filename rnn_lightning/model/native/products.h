@@ -5,19 +5,29 @@
 
 /* ---- A block: out[j][RB] (+)= sum over k of w[j][k] in[k][RB], the weights packed in tiles [k][units of the tile]. ---- */
 
-INLINE void FN(tile)(const int units, int64_t K, const REAL *restrict w, const REAL *restrict in, REAL *restrict out,
-                     int add) {
-  V sum[UT][NV];
-  UNROLL for (int u = 0; u < units; u++)
-    UNROLL for (int v = 0; v < NV; v++) sum[u][v] = add ? LD(out + u * RB + v * VL) : (V){0};
-  for (int64_t k = 0; k < K; k++, w += units, in += RB) {
-    V x[NV];
-    UNROLL for (int v = 0; v < NV; v++) x[v] = LD(in + v * VL);
+INLINE void FN(tile)(const int units, const int chains, int64_t K, const REAL *restrict w, const REAL *restrict in,
+                     REAL *restrict out, int add) {
+  V sum[4][UT][NV];
+  UNROLL for (int c = 0; c < chains; c++)
     UNROLL for (int u = 0; u < units; u++)
-      UNROLL for (int v = 0; v < NV; v++) sum[u][v] += w[u] * x[v];
-  }
+      UNROLL for (int v = 0; v < NV; v++) sum[c][u][v] = add && c == 0 ? LD(out + u * RB + v * VL) : (V){0};
+  int64_t k = 0;
+  for (; k + chains <= K; k += chains)
+    UNROLL for (int c = 0; c < chains; c++, w += units, in += RB) {
+      V x[NV];
+      UNROLL for (int v = 0; v < NV; v++) x[v] = LD(in + v * VL);
+      UNROLL for (int u = 0; u < units; u++)
+        UNROLL for (int v = 0; v < NV; v++) sum[c][u][v] += w[u] * x[v];
+    }
+  for (; chains > 1 && k < K; k++, w += units, in += RB)
+    UNROLL for (int u = 0; u < units; u++)
+      UNROLL for (int v = 0; v < NV; v++) sum[0][u][v] += w[u] * LD(in + v * VL);
   UNROLL for (int u = 0; u < units; u++)
-    UNROLL for (int v = 0; v < NV; v++) ST(out + u * RB + v * VL, sum[u][v]);
+    UNROLL for (int v = 0; v < NV; v++) {
+      V total = sum[0][u][v];
+      UNROLL for (int c = 1; c < chains; c++) total += sum[c][u][v];
+      ST(out + u * RB + v * VL, total);
+    }
 }
 
 /* J units in the fewest tiles of nearly one size. */
@@ -26,16 +36,16 @@ static void FN(block_product)(int64_t J, int64_t K, const REAL *w, const REAL *i
   for (int64_t i = 0, j = 0; i < tiles; i++) {
     const int64_t units = (i + 1) * J / tiles - j;
     switch (units) {
-#define CASE(u) case u: FN(tile)(u, K, w, in, out, add); break;
-      CASE(1) CASE(2)
+#define CASE(u, chains) case u: FN(tile)(u, chains, K, w, in, out, add); break;
+      CASE(1, 4 / NV) CASE(2, NV == 1 ? 2 : 1) /* several sums of few units hide the latency of the addition */
 #if UT > 2
-      CASE(3) CASE(4)
+      CASE(3, 1) CASE(4, 1)
 #endif
 #if UT > 4
-      CASE(5) CASE(6)
+      CASE(5, 1) CASE(6, 1)
 #endif
 #if UT > 6
-      CASE(7) CASE(8)
+      CASE(7, 1) CASE(8, 1)
 #endif
 #undef CASE
     }
@@ -43,19 +53,19 @@ static void FN(block_product)(int64_t J, int64_t K, const REAL *w, const REAL *i
   }
 }
 
-/* ---- A row: out[j] (+)= sum over k of w[k][j] in[k], vectors of units, `stride` numbers between the rows of w. ---- */
+/* ---- A row: out[j] (+)= sum over k of w[j][k] in[k], the weights packed in strips [k][vectors of the strip]. ---- */
 
-INLINE void FN(strip)(const int vectors, const int chains, int64_t K, const REAL *restrict w, int64_t stride,
-                      const REAL *restrict in, REAL *restrict out, int add) {
+INLINE void FN(strip)(const int vectors, const int chains, int64_t K, const REAL *restrict w, const REAL *restrict in,
+                      REAL *restrict out, int add) {
   V sum[4][8];
   UNROLL for (int c = 0; c < chains; c++)
     UNROLL for (int v = 0; v < vectors; v++) sum[c][v] = add && c == 0 ? LD(out + v * VL) : (V){0};
   int64_t k = 0;
   for (; k + chains <= K; k += chains)
-    UNROLL for (int c = 0; c < chains; c++)
-      UNROLL for (int v = 0; v < vectors; v++) sum[c][v] += in[k + c] * LD(w + (k + c) * stride + v * VL);
-  for (; chains > 1 && k < K; k++)
-    UNROLL for (int v = 0; v < vectors; v++) sum[0][v] += in[k] * LD(w + k * stride + v * VL);
+    UNROLL for (int c = 0; c < chains; c++, w += vectors * VL)
+      UNROLL for (int v = 0; v < vectors; v++) sum[c][v] += in[k + c] * LD(w + v * VL);
+  for (; chains > 1 && k < K; k++, w += vectors * VL)
+    UNROLL for (int v = 0; v < vectors; v++) sum[0][v] += in[k] * LD(w + v * VL);
   UNROLL for (int v = 0; v < vectors; v++) {
     V total = sum[0][v];
     UNROLL for (int c = 1; c < chains; c++) total += sum[c][v];
@@ -63,29 +73,37 @@ INLINE void FN(strip)(const int vectors, const int chains, int64_t K, const REAL
   }
 }
 
-static void FN(row_product)(int64_t J, int64_t K, const REAL *w, int64_t stride, const REAL *in, REAL *out, int add) {
-  for (int64_t left = J / VL, vectors; left > 0; left -= vectors, w += vectors * VL, out += vectors * VL) {
-    vectors = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-    switch (vectors) { /* few vectors leave registers for several sums of each, which hide the latency of the addition */
-    case 8: FN(strip)(8, 1, K, w, stride, in, out, add); break;
-    case 4: FN(strip)(4, 2, K, w, stride, in, out, add); break;
-    case 2: FN(strip)(2, 4, K, w, stride, in, out, add); break;
-    default: FN(strip)(1, 4, K, w, stride, in, out, add);
+/* Vectors of the next strip, of so many left. */
+static int64_t FN(strip_of)(int64_t left) { return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1; }
+
+static void FN(row_product)(int64_t J, int64_t K, const REAL *w, const REAL *in, REAL *out, int add) {
+  for (int64_t left = ROUND(J) / VL; left > 0;) {
+    const int64_t vectors = FN(strip_of)(left);
+    switch (vectors) {
+    case 8: FN(strip)(8, 1, K, w, in, out, add); break;
+    case 4: FN(strip)(4, 2, K, w, in, out, add); break;
+    case 2: FN(strip)(2, 4, K, w, in, out, add); break;
+    default: FN(strip)(1, 4, K, w, in, out, add);
     }
+    left -= vectors, w += vectors * VL * K, out += vectors * VL;
   }
 }
 
 /* ---- Both: J outputs of K inputs, and the packing of their weights a[j * sj + k * sk]. ---- */
 
-static void FN(product)(int64_t lanes, int64_t J, int64_t K, const REAL *w, const REAL *in, REAL *out, int add) {
+static const REAL *FN(product)(int64_t lanes, int64_t J, int64_t K, const REAL *w, const REAL *in, REAL *out, int add) {
   if (lanes > 1) FN(block_product)(J, K, w, in, out, add);
-  else FN(row_product)(ROUND(J), K, w, ROUND(J), in, out, add);
+  else FN(row_product)(J, K, w, in, out, add);
+  return w + (lanes > 1 ? J : ROUND(J)) * K;
 }
 
 static REAL *FN(pack)(int64_t lanes, int64_t J, int64_t K, const REAL *a, int64_t sj, int64_t sk, REAL *to) {
   if (lanes == 1) {
-    for (int64_t k = 0; k < K; k++, to += ROUND(J))
-      for (int64_t j = 0; j < ROUND(J); j++) to[j] = j < J ? a[j * sj + k * sk] : 0;
+    for (int64_t j = 0, end; j < ROUND(J); j = end) {
+      end = j + FN(strip_of)((ROUND(J) - j) / VL) * VL;
+      for (int64_t k = 0; k < K; k++)
+        for (int64_t u = j; u < end; u++) *to++ = u < J ? a[u * sj + k * sk] : 0;
+    }
     return to;
   }
   const int64_t tiles = (J + UT - 1) / UT;

@@ -18,14 +18,6 @@ static void FN(gather)(const struct rnn_task *t, const struct shape *q, int64_t 
     }
 }
 
-/* Pack [h | 1 | x] -> J units for `affine`; a single row has the two parts apart. */
-static REAL *FN(pack_affine)(const struct shape *q, int64_t J, int64_t h, int64_t x, const REAL *m, int64_t K, REAL *to) {
-  const int64_t H = q->hidden;
-  if (q->lanes > 1) return FN(pack)(q->lanes, J, h * H + x, m + (h ? 0 : H), K, 1, to);
-  if (h) to = FN(pack)(1, J, H, m, K, 1, to);
-  return FN(pack)(1, J, x, m + H, K, 1, to);
-}
-
 /* Pack the weights of all layers and of the readout for one of the passes; `m` is room for one layer. */
 static void FN(prepare)(const struct rnn_task *t, const struct shape *q, int backward, REAL *m, REAL *packed) {
   const int64_t H = q->hidden, O = q->outputs, P = q->padded;
@@ -36,7 +28,7 @@ static void FN(prepare)(const struct rnn_task *t, const struct shape *q, int bac
     struct piece pieces[3];
     const int count = backward ? 0 : pieces_of(q->cell, F, pieces);
     for (const struct piece *p = pieces; p < pieces + count; p++)
-      to = FN(pack_affine)(q, p->gates * P, p->h, p->x, m + p->gate * P * K, K, to);
+      to = FN(pack)(q->lanes, p->gates * P, p->h * H + p->x, m + p->gate * P * K + (p->h ? 0 : H), K, 1, to);
     if (!backward) continue;
     for (int64_t gate = first_h_gate(q); gate < q->gates; gate += q->lanes > 1 ? q->gates : 1)
       to = FN(pack)(q->lanes, H, (q->lanes > 1 ? q->gates - gate : 1) * H, m + gate * P * K, 1, K, to);
@@ -51,22 +43,10 @@ static void FN(prepare)(const struct rnn_task *t, const struct shape *q, int bac
     m[o * (H + 1) + H] = w[1][o];
   }
   if (backward) FN(pack)(q->lanes, H, O, m, 1, H + 1, to);
-  else FN(pack_affine)(q, O, 1, 1, m, H + 1, to);
+  else FN(pack)(q->lanes, O, H + 1, m, H + 1, 1, to);
 }
 
 /* ---- Products with packed weights ---- */
-
-static const REAL *FN(affine)(const struct shape *q, int64_t J, int64_t h, int64_t x, const REAL *w, const REAL *slot,
-                              REAL *out) {
-  const int64_t H = q->hidden;
-  if (q->lanes > 1) {
-    FN(block_product)(J, h * H + x, w, slot + (h ? 0 : q->n), out, 0);
-    return w + J * (h * H + x);
-  }
-  if (h) FN(row_product)(ROUND(J), H, w, ROUND(J), slot, out, 0), w += H * ROUND(J);
-  FN(row_product)(ROUND(J), x, w, ROUND(J), slot + q->n, out, h);
-  return w + x * ROUND(J);
-}
 
 /* From the gradients of the gates [first, last) to those of J of the numbers that they read. */
 static const REAL *FN(back)(const struct shape *q, int64_t J, int64_t first, int64_t last, const REAL *w, const REAL *g,
@@ -77,7 +57,7 @@ static const REAL *FN(back)(const struct shape *q, int64_t J, int64_t first, int
     return w + (last - first) * H * J;
   }
   for (int64_t gate = first; gate < last; gate++, w += H * ROUND(J))
-    FN(row_product)(ROUND(J), H, w, ROUND(J), g + gate * q->n, out, add || gate > first);
+    FN(row_product)(J, H, w, g + gate * q->n, out, add || gate > first);
   return w;
 }
 
@@ -138,7 +118,7 @@ static void FN(feed)(const struct rnn_task *t, const struct shape *q, const REAL
     for (int64_t i = 0; i < count; i++) unknown |= x[i] != x[i];
     if (!unknown) return;
   }
-  FN(affine)(q, q->outputs, 1, 1, readout, top, predicted);
+  FN(product)(q->lanes, q->outputs, q->hidden + 1, readout, top, predicted, 0);
   for (int64_t i = 0; i < count; i++)
     x[i] = t->feedback == RNN_FREE ? x[i] + predicted[i] : x[i] == x[i] ? x[i] : predicted[i];
 }
@@ -155,21 +135,21 @@ static void FN(advance)(const struct shape *q, const struct FN(layer) *layers, i
     struct piece pieces[3];
     const int count = pieces_of(q->cell, q->inputs[layer->kind], pieces);
     for (const struct piece *p = pieces; p < pieces + count; p++)
-      w = FN(affine)(q, p->gates * q->padded, p->h, p->x, w, s, a + p->gate * n);
+      w = FN(product)(q->lanes, p->gates * q->padded, p->h * q->hidden + p->x, w, s + (p->h ? 0 : q->one), a + p->gate * n, 0);
     FN(cell_forward)(q->cell, n, a, s, h, c, c + layer->cells_step);
     if (begin) {
       FN(silence)(q, begin, num_rows, step, h);
       if (q->cell == RNN_LSTM) FN(silence)(q, begin, num_rows, step, c + layer->cells_step);
     }
-    for (int64_t i = 0; i < q->lanes; i++) h[n + i] = 1;
+    for (int64_t i = 0; i < q->lanes; i++) h[q->one + i] = 1;
     if (l + 1 < q->layers) /* the input of the layer above */
-      memcpy(layers[l + 1].slots + slot * layers[l + 1].slot + n + q->lanes, h, q->hidden * q->lanes * sizeof *h);
+      memcpy(layers[l + 1].slots + slot * layers[l + 1].slot + q->one + q->lanes, h, q->one * sizeof *h);
   }
 }
 
 static void FN(forward)(const struct rnn_task *t, const struct shape *q, const REAL *weights, int64_t row, int64_t num_rows,
                         REAL *memory, REAL *work) {
-  const int64_t n = q->n, T = q->steps, F = q->inputs[0], O = q->outputs, H = q->hidden, first = t->first;
+  const int64_t T = q->steps, F = q->inputs[0], O = q->outputs, H = q->hidden, first = t->first;
   const int64_t width = O ? O : H, free = t->feedback == RNN_FREE, *begin = t->begin ? t->begin + row : 0;
   const REAL *x = (const REAL *)t->x + row * T * F, *readout = weights + sum_of(q->weights, q->layers);
   REAL *out = work, *sums = out + (q->chunk + 1) * q->out_step;
@@ -179,19 +159,20 @@ static void FN(forward)(const struct rnn_task *t, const struct shape *q, const R
   for (int64_t l = 0; l < q->layers; l++) {
     FN(load_state)(q, t->h0, l, t->rows, row, num_rows, layers[l].slots);
     if (q->cell == RNN_LSTM) FN(load_state)(q, t->c0, l, t->rows, row, num_rows, layers[l].cells);
-    for (int64_t i = 0; i < q->lanes; i++) layers[l].slots[n + i] = 1;
+    for (int64_t i = 0; i < q->lanes; i++) layers[l].slots[q->one + i] = 1;
   }
   const int64_t last = latest(begin, num_rows);
   for (int64_t t0 = 0; t0 < T; t0 += q->chunk) {
     const int64_t steps = T - t0 < q->chunk ? T - t0 : q->chunk, slot = q->keeps ? t0 : 0;
-    REAL *inputs = layers[0].slots + slot * layers[0].slot + n + q->lanes;
-    FN(load)(q, x + t0 * F, T * F, num_rows, steps, F, inputs, layers[0].slot);
+    REAL *inputs = layers[0].slots + slot * layers[0].slot + q->one + q->lanes;
+    if (q->lanes > 1) FN(load)(q, x + t0 * F, T * F, num_rows, steps, F, inputs, layers[0].slot);
     for (int64_t i = 0; i < steps; i++) {
+      if (q->lanes == 1) FN(load)(q, x + (t0 + i) * F, F, 1, 1, F, inputs + i * layers[0].slot, 0);
       if (t->feedback)
         FN(feed)(t, q, readout, top->slots + (slot + i) * top->slot, inputs + i * layers[0].slot, out + q->chunk * q->out_step);
       FN(advance)(q, layers, slot + i, t0 + i, t0 + i < last ? begin : 0, num_rows, t0 + i, sums);
       if (O && !free && t0 + i >= first)
-        FN(affine)(q, O, 1, 1, readout, top->slots + (slot + i + 1) * top->slot, out + i * q->out_step);
+        FN(product)(q->lanes, O, H + 1, readout, top->slots + (slot + i + 1) * top->slot, out + i * q->out_step, 0);
     }
     const int64_t skip = first <= t0 ? 0 : first - t0 < steps ? first - t0 : steps;
     if (skip < steps) {
@@ -205,7 +186,7 @@ static void FN(forward)(const struct rnn_task *t, const struct shape *q, const R
     if (t->filled)
       FN(store)(q, (REAL *)t->filled + (row * T + t0) * O, T * O, num_rows, steps, O, inputs, layers[0].slot);
     for (int64_t l = 0; l < q->layers && !q->keeps; l++)
-      memcpy(layers[l].slots, layers[l].slots + steps * layers[l].slot, (n + q->lanes) * sizeof *work);
+      memcpy(layers[l].slots, layers[l].slots + steps * layers[l].slot, (q->one + q->lanes) * sizeof *work);
   }
   for (int64_t l = 0; l < q->layers; l++) {
     const int64_t end = q->keeps ? T : 0;
@@ -242,9 +223,9 @@ static void FN(accumulate)(const struct shape *q, const struct FN(layer) *layers
     struct piece pieces[3];
     const int count = pieces_of(q->cell, q->inputs[kind], pieces);
     for (const struct piece *p = pieces; p < pieces + count; p++) {
-      const REAL *s = layers[l].slots + t0 * layers[l].slot + (p->h ? 0 : q->n);
-      REAL *to = dw + sum_of(q->gradients, l) + p->gate * q->padded * length + (p->h ? 0 : q->padded);
-      FN(gradient)(q->lanes, p->gates * q->padded, p->h * q->padded + p->x, steps, g + l * g_layer + p->gate * q->n, g_step,
+      const REAL *s = layers[l].slots + t0 * layers[l].slot + (p->h ? 0 : q->one);
+      REAL *to = dw + sum_of(q->gradients, l) + p->gate * q->padded * length + (p->h ? 0 : q->hidden);
+      FN(gradient)(q->lanes, p->gates * q->padded, p->h * q->hidden + p->x, steps, g + l * g_layer + p->gate * q->n, g_step,
                    s, layers[l].slot, to, length);
     }
   }
@@ -291,10 +272,10 @@ static void FN(backward)(const struct rnn_task *t, const struct shape *q, const 
     }
     FN(accumulate)(q, layers, t0, steps, g, g_layer, dw);
     if (free)
-      FN(gradient)(q->lanes, O, q->padded + 1, steps, dx, q->in_step, top->slots + t0 * top->slot, top->slot, d_readout,
+      FN(gradient)(q->lanes, O, H + 1, steps, dx, q->in_step, top->slots + t0 * top->slot, top->slot, d_readout,
                    q->padded + RB);
     else if (O && skip < steps)
-      FN(gradient)(q->lanes, O, q->padded + 1, steps - skip, dy + skip * q->out_step, q->out_step,
+      FN(gradient)(q->lanes, O, H + 1, steps - skip, dy + skip * q->out_step, q->out_step,
                    top->slots + (t0 + skip + 1) * top->slot, top->slot, d_readout, q->padded + RB);
     if (t->dx) FN(store)(q, (REAL *)t->dx + (row * T + t0) * F, T * F, num_rows, steps, F, dx, q->in_step);
   }
@@ -315,10 +296,10 @@ static void FN(collect)(const struct rnn_task *t, const struct shape *q, const R
       for (int64_t j = 0; j < H; j++) {
         const REAL *from = m + (gate * P + j) * q->length[l > 0];
         const int64_t row = gate_of_torch(q, gate) * H + j;
-        if (gate < last_x_gate(q)) FN(add)(F, from + P + 1, to[0] + row * F), to[2][row] += from[P];
-        if (gate >= first_h_gate(q)) FN(add)(H, from, to[1] + row * H), to[3][row] += from[P];
+        if (gate < last_x_gate(q)) FN(add)(F, from + H + 1, to[0] + row * F), to[2][row] += from[H];
+        if (gate >= first_h_gate(q)) FN(add)(H, from, to[1] + row * H), to[3][row] += from[H];
       }
   }
   const REAL *m = dw + sum_of(q->gradients, q->layers);
-  for (int64_t o = 0; o < q->outputs; o++, m += P + RB) FN(add)(H, m, to[0] + o * H), to[1][o] += m[P];
+  for (int64_t o = 0; o < q->outputs; o++, m += P + RB) FN(add)(H, m, to[0] + o * H), to[1][o] += m[H];
 }

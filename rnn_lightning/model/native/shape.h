@@ -4,11 +4,14 @@
    hidden units (one lane). A layer's memory holds a slot [h | 1 | inputs] for each step: what the sums of a step read lies
    together, the 1 carries the biases, and the slot of step t + 1 begins with the state after step t. The gates and, of an
    LSTM, the cell states follow. Without a backward pass a chunk of slots and one step of the rest are used over and over.
-   Layer 0 reads the inputs and all others the hidden state below: two kinds of layer, the index of the arrays here. */
+   Layer 0 reads the inputs and all others the hidden state below: two kinds of layer, the index of the arrays here.
+
+   A single row works on whole cache lines of units: a step writes up to a line too many behind h, before the 1 and the
+   inputs of that slot are put there. */
 struct shape {
   int64_t cell, lanes, layers, steps, hidden, outputs, line;
   int64_t padded;            /* units of a gate; those of a single row fill whole cache lines */
-  int64_t n;                 /* numbers of a gate: padded * lanes */
+  int64_t n, one;            /* numbers of a gate, and of h in a slot, behind which the 1 is */
   int64_t gates, kept;       /* gates of a step, and those that the backward pass needs beside h */
   int64_t keeps;             /* whether there will be a backward pass */
   int64_t chunk, slots;      /* steps that are worked on at a time; slots of a layer */
@@ -60,9 +63,10 @@ static struct shape shape_of(const struct rnn_task *task, int block, int keeps) 
   q.kept = q.gates == 4 ? 4 : 0;
   q.padded = block ? H : round_up(H, line);
   q.n = q.padded * q.lanes;
+  q.one = H * q.lanes;
   for (int k = 0; k < 2; k++) {
     q.inputs[k] = k ? H : task->inputs;
-    q.length[k] = block ? H + 1 + q.inputs[k] : q.padded + round_up(1 + q.inputs[k], line);
+    q.length[k] = block ? H + 1 + q.inputs[k] : round_up(H + 1 + q.inputs[k] + line, line);
   }
   const int64_t numbers = (sum_of(q.length, q.layers) + q.layers * q.gates * q.padded) * q.lanes;
   q.chunk = CHUNK_BYTES / (numbers * task->size);
@@ -77,7 +81,7 @@ static struct shape shape_of(const struct rnn_task *task, int block, int keeps) 
   }
   q.out_step = round_up(outputs, line) * q.lanes;
   q.in_step = round_up(q.inputs[0], line) * q.lanes;
-  q.readout = round_up(outputs, line) * (round_up(H, line) + line);
+  q.readout = round_up(outputs, line) * (round_up(H, line) + 2 * line);
   return q;
 }
 
