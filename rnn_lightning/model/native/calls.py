@@ -177,8 +177,7 @@ def _check(
         raise ValueError(f"the state of a {cell} has {2 if cell == 'lstm' else 1} tensors.")
     state, rows = (len(weights) // 4, len(inputs), weights[1].shape[1]), (len(inputs),)
     wanted = [(hidden, state), (memory, state), (begin, rows)]
-    parts = [part for part, _ in wanted if part is not None]
-    given = [part.shape for part in (*weights, *parts)]
+    given = [part.shape for part in (*weights, hidden, memory, begin) if part is not None]
     expected = _shapes(inputs, weights, cell) + [shape for part, shape in wanted if part is not None]
     if given != expected or min(inputs.shape[2], *weights[1].shape) < 1:
         raise ValueError(
@@ -194,8 +193,6 @@ def _check(
         )
     if begin is not None and begin.dtype != torch.int64:
         raise TypeError(f"begin must be int64, got {begin.dtype}.")
-    if any(part.device.type != "cpu" for part in (*floats, *parts)):
-        raise ValueError("all tensors must be on the CPU.")
     if not 0 <= first <= inputs.shape[1] or (feedback == "free" and first > 0):
         raise ValueError(
             f"first must be from 0 to the {inputs.shape[1]} steps, 0 in a free run, got {first}."

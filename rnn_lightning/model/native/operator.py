@@ -73,7 +73,8 @@ def recurrence(
 
     Raises:
         TypeError: if the tensors are not all float32 or all float64, or ``begin`` is not int64.
-        ValueError: if a shape, a device or an option does not fit the rest.
+        ValueError: if a shape or an option does not fit the rest.
+        NotImplementedError: if a tensor is not on the CPU.
         MemoryError: if there is no memory for the work.
     """
     hidden, *memory = (None, None) if state is None else (*state, None)[:2]
