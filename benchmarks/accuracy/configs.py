@@ -1,6 +1,6 @@
 """Accuracy of the configs' free runs over seeds, beside floors: median and worst.
 
-    python benchmarks/accuracy.py sine random linear lstm airpassengers months --seeds 5
+    python benchmarks/accuracy/configs.py sine random linear lstm airpassengers months --seeds 5
 
 Every seed runs ``fit`` with the config as it is; only the seeds change, of the weights and of the generated
 values. The forecast is that of the checkpoint which ``predict`` uses, and beside it that of the last weights.
@@ -23,7 +23,7 @@ import yaml
 from rnn_lightning import Forecaster, LinearSeries, SineSeries, TableSeries
 from rnn_lightning.cli import run
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def sine(forecaster: Forecaster, seed: int, context_length: int) -> dict[str, float]:

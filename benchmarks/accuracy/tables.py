@@ -1,0 +1,198 @@
+"""Scores of the command line on the tables of a folder, beside stored errors of the classics, in Markdown.
+
+    python benchmarks/accuracy/tables.py FOLDER                # fit TABLE, then predict TABLE
+    python benchmarks/accuracy/tables.py FOLDER --no-fit       # predict TABLE alone
+    python benchmarks/accuracy/tables.py FOLDER --intervals    # 200 sampled paths: quantile loss and coverage
+    python benchmarks/accuracy/tables.py FOLDER --seeds 3 -- --model.cell=gru   # options of the first command
+
+Each table is forecast from its last value and from the one that is one horizon before, in an empty folder,
+with the horizon as the only option. The score of a series is its mean absolute error over that of the
+seasonal naive forecast from the same origin; of a table, the geometric mean over its series, the two origins
+and the seeds; of all tables, their geometric mean. CPU seconds are those of a command less those of its
+imports, measured in the same run.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from origins import (
+    LEVELS,
+    ORIGINS,
+    Table,
+    coverage,
+    geometric_mean,
+    mean_absolute_error,
+    read_meta,
+    read_peers,
+    read_table,
+    relative,
+    seasonal_naive,
+    weighted_quantile_loss,
+)
+
+INTERVALS = ("--data.num_samples=200", f"--forecast.levels={list(LEVELS)}")
+IMPORTS = "import rnn_lightning.cli, polars, matplotlib.figure"
+Scores = dict[str, float]
+"""Scores by their columns."""
+
+
+def cpu_seconds(command: Sequence[str], folder: str) -> float:
+    """Run a Python command in a folder, and return the CPU seconds that it and its children took."""
+    begin = os.times()
+    finished = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if finished.returncode:
+        sys.exit(f"{' '.join(command)}\n{finished.stdout}{finished.stderr}")
+    end = os.times()
+    return end.children_user + end.children_system - begin.children_user - begin.children_system
+
+
+def import_seconds() -> float:
+    """CPU seconds of the imports of a command, the median of three."""
+    return statistics.median(cpu_seconds(["-c", IMPORTS], ".") for _ in range(3))
+
+
+def forecast_of(table: Table, commands: dict[str, list[str]]) -> tuple[dict[str, np.ndarray], Scores]:
+    """The forecast of each series by commands with their options, and the CPU seconds of each command.
+
+    A forecast is ``(1, horizon)``, or the quantiles of ``origins.QUANTILES`` where paths were sampled.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        frame = pl.DataFrame(table.rows, schema=["unique_id", "ds", "y"], orient="row")
+        frame.write_csv(Path(folder, "table.csv"))
+        common = [f"--data.horizon={table.horizon}", "--trainer.enable_progress_bar=false"]
+        seconds = {
+            f"{command}, CPU s": cpu_seconds(
+                ["-m", "rnn_lightning", command, "table.csv", *common, *options], folder
+            )
+            for command, options in commands.items()
+        }
+        (path,) = Path(folder).rglob("forecast.csv")
+        forecast = pl.read_csv(path, infer_schema_length=None, schema_overrides={"unique_id": pl.String})
+    ends = [f"y-{end}-{level}" for level in LEVELS for end in ("lo", "hi")]
+    columns = ["y", *ends] if ends[0] in forecast.columns else ["y"]
+    parts = forecast.partition_by("unique_id", as_dict=True)
+    return {str(id): part.select(columns).to_numpy().T for (id,), part in parts.items()}, seconds
+
+
+def scores(table: Table, peers: dict[str, Any], commands: dict[str, list[str]]) -> Scores:
+    """The scores of a table at an origin, those of the peers among them."""
+    forecasts, seconds = forecast_of(table, commands)
+    naive = {
+        id: mean_absolute_error(seasonal_naive(table.known[id], len(true), table.season), true)
+        for id, true in table.following.items()
+    }
+    errors = {id: mean_absolute_error(forecasts[id][0], true) for id, true in table.following.items()}
+    found = {"here": relative(errors, naive)}
+    found |= {
+        name: relative(of_peer["mae"], naive) for name, of_peer in peers.items() if name != "SeasonalNaive"
+    }
+    if all(len(quantiles) > 1 for quantiles in forecasts.values()):
+        for level in (80, 95):
+            shares = [coverage(forecasts[id], true, level) for id, true in table.following.items()]
+            found[f"{level} %"] = float(np.mean(shares))
+        losses = {id: weighted_quantile_loss(forecasts[id], true) for id, true in table.following.items()}
+        if "AutoETS" in peers:
+            found["quantile loss / AutoETS"] = relative(losses, peers["AutoETS"]["quantile_loss"])
+            for level in (80, 95):
+                shares = list(peers["AutoETS"][f"coverage_{level}"].values())
+                found[f"AutoETS {level} %"] = float(np.mean(shares))
+    return found | seconds
+
+
+def mean_of(cases: list[Scores]) -> Scores:
+    """Means over tables, origins or seeds: of shares, medians of seconds, geometric of relative errors."""
+    result = {}
+    for name in dict.fromkeys(name for case in cases for name in case):
+        values = [case[name] for case in cases if name in case]
+        if name.endswith("CPU s"):
+            result[name] = statistics.median(values)
+        else:
+            result[name] = float(np.mean(values)) if name.endswith("%") else geometric_mean(values)
+    return result
+
+
+def print_row(name: str, row: Scores, columns: list[str]) -> None:
+    cells = []
+    for column in columns:
+        digits = 0 if column.endswith("%") else 2
+        value = 100 * row[column] if column.endswith("%") and column in row else row.get(column)
+        cells.append("" if value is None else f"{value:.{digits}f}")
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def print_summary(tables: dict[str, Scores], overall: Scores, imports: float) -> None:
+    worst = max(tables, key=lambda name: tables[name]["here"])
+    better = sum(row["here"] < 1 for row in tables.values())
+    print(
+        f"\n- Better than seasonal naive on {better} of {len(tables)} tables; worst table {worst},", end=" "
+    )
+    print(f"{tables[worst]['here']:.2f}.")
+    print(f"- Geometric mean {overall['here']:.3f}.")
+    for level in (80, 95):
+        if f"{level} %" in overall:
+            covered = {name: row[f"{level} %"] for name, row in tables.items()}
+            worst = min(covered, key=lambda name: covered[name])
+            print(f"- Coverage of the {level} % interval: mean {100 * overall[f'{level} %']:.0f} %,", end=" ")
+            print(f"worst {worst}, {100 * covered[worst]:.0f} %.")
+    print(f"- CPU seconds are medians beside {imports:.1f} s of imports for each command.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--names", nargs="+", help="tables; if none are given, all")
+    parser.add_argument("--no-fit", action="store_true", help="predict without a fit before")
+    parser.add_argument("--intervals", action="store_true", help="sample paths, and score the intervals")
+    parser.add_argument("--seeds", type=int, default=1, help="number of fits from different seeds")
+    parser.add_argument("options", nargs="*", help="of the first command, after --")
+    arguments = parser.parse_args()
+    peers, imports = read_peers(arguments.folder), import_seconds()
+    predict = [*INTERVALS] if arguments.intervals else []
+    tables: dict[str, Scores] = {}
+    columns: list[str] = []
+    for name in arguments.names or list(read_meta(arguments.folder)):
+        by_origin: dict[str, list[Scores]] = {origin: [] for origin in ORIGINS}
+        for origin in ORIGINS:
+            table = read_table(arguments.folder, name, origin)
+            for seed in range(arguments.seeds):
+                first = [f"--seed_everything={seed}", *arguments.options]
+                commands = (
+                    {"predict": [*first, *predict]}
+                    if arguments.no_fit
+                    else {"fit": first, "predict": predict}
+                )
+                case = scores(table, peers.get(name, {}).get(origin, {}), commands)
+                by_origin[origin].append(
+                    {key: value - imports * key.endswith("CPU s") for key, value in case.items()}
+                )
+        row = mean_of([mean_of(cases) for cases in by_origin.values()])
+        row |= {origin: mean_of(cases)["here"] for origin, cases in by_origin.items()}
+        if not tables:
+            columns = [*ORIGINS, *(column for column in row if column not in ORIGINS)]
+            print(f"| table | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
+        tables[name] = row
+        print_row(name, row, columns)
+    overall = mean_of(list(tables.values()))
+    print_row("all", overall, columns)
+    print_summary(tables, overall, imports)
+
+
+if __name__ == "__main__":
+    main()
