@@ -1,5 +1,6 @@
 """Series, windows and loaders, put together for the Trainer."""
 
+import math
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -290,9 +291,8 @@ class SequenceDataModule(L.LightningDataModule):
         first, fractions = self.data.offsets[:-1], (self.val_fraction, self.test_fraction)
         if self.split_by == "series":
             return split_by_series(first, self.data.ends, *fractions)
-        return split_by_time(
-            first, self.data.ends, *fractions, 2 * self.horizon if self._val_is_auto else None
-        )
+        max_val = 2 * self.horizon if self._val_is_auto else math.inf
+        return split_by_time(first, self.data.ends, *fractions, max_val)
 
     def _choose_lengths(self) -> None:
         """Set the lengths that are ``auto`` by the season and the lengths of the series."""
