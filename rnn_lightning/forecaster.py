@@ -1,10 +1,11 @@
 """The LightningModule: the loss, the metrics, and generation from batches."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import lightning.pytorch as L
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
@@ -12,8 +13,9 @@ from torch import Tensor
 from rnn_lightning.data.batches import ForecastBatch, WindowBatch
 from rnn_lightning.errors import InputError
 from rnn_lightning.inference import Inference
+from rnn_lightning.model.intervals import Intervals
 from rnn_lightning.model.losses import one_step_errors, scored, training_loss
-from rnn_lightning.model.metrics import FreeRunError, ResidualMoments
+from rnn_lightning.model.metrics import ForecastRecords, FreeRunError, ResidualMoments
 from rnn_lightning.model.network import Cell, RecurrentNetwork
 from rnn_lightning.model.noise import generators
 from rnn_lightning.model.pretrained import pretrained_network
@@ -41,11 +43,15 @@ class Forecast(NamedTuple):
         series_index: ``(batch,)``, which series each forecast is of.
         point: ``(batch, horizon, feature)``, the free run without noise.
         samples: ``(sample, batch, horizon, feature)``, sampled paths, or None.
+        spread: ``(batch, feature)``, the unit of the half-widths of intervals; None where there are none.
+        lowest: ``(batch, feature)``, below which no interval reaches.
     """
 
     series_index: Tensor
     point: Tensor
     samples: Tensor | None
+    spread: Tensor | None = None
+    lowest: Tensor | None = None
 
 
 class TrainingData(Protocol):
@@ -59,6 +65,16 @@ class TrainingData(Protocol):
     def train_series(self) -> Iterable[Tensor]: ...
 
     def train_covariates(self) -> Iterable[Tensor]: ...
+
+
+class CalibrationData(Protocol):
+    """What the intervals of a network ask of a data module; ``SequenceDataModule`` has it."""
+
+    compared_season: int
+    nonnegative: Tensor
+    calibration_step: int
+
+    def calibration_dataloader(self) -> Iterable[ForecastBatch]: ...
 
 
 class Forecaster(Inference, L.LightningModule):
@@ -118,6 +134,7 @@ class Forecaster(Inference, L.LightningModule):
         else:
             sizes = (hidden_size, num_layers, dropout)
             self.network = RecurrentNetwork(num_features, cell, *sizes, transforms, num_covariates)
+        self.intervals = Intervals(num_features)
         self.residuals = ResidualMoments(num_features)
         self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
         self._sum_of_losses, self._num_losses = torch.zeros(()), 0
@@ -180,6 +197,9 @@ class Forecaster(Inference, L.LightningModule):
         self.log("val_rollout_rmse", errors["rmse"], sync_dist=True)
         self.residuals.reset()
         self.val_rollout.reset()
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if hasattr(data, "calibration_dataloader"):
+            self.calibrate(data)
 
     def test_step(self, batch: ForecastBatch, batch_idx: int) -> dict[str, Forecast]:
         return self._scored(batch, self.test_rollout)
@@ -201,7 +221,42 @@ class Forecaster(Inference, L.LightningModule):
                 noise = generators(batch.seed, batch.series_index.tolist())
                 known |= {"num_samples": batch.num_samples, "generator": noise}
                 samples = rollout(self.network, context, horizon, **known)
-        return Forecast(batch.series_index, point, samples)
+        if not self.intervals.calibrated:
+            return Forecast(batch.series_index, point, samples)
+        spread, lowest = self.intervals.spread(context), self.intervals.lowest(context)
+        if samples is not None:
+            samples = self.intervals.reshaped(samples, point, spread, lowest)
+        return Forecast(batch.series_index, point, samples, spread, lowest)
+
+    def calibrate(self, data: CalibrationData) -> None:
+        """Set the half-widths of the intervals by forecasts of held-out values, those of all devices.
+
+        Called after each validation. The weights must not have been trained on the values that
+        ``data.calibration_dataloader()`` gives; whatever they are trained on afterwards, the intervals stay.
+        """
+        self.intervals.describe(data.compared_season, data.nonnegative)
+        records = ForecastRecords().to(self.device)
+        for cases in data.calibration_dataloader():
+            batch = self.trainer.strategy.batch_to_device(cases, self.device) if self._trainer else cases
+            point = self.predict_step(batch, 0).point
+            spread = self.intervals.spread(batch.context)[:, None].expand_as(point)
+            records.update(batch.series_index, batch.origin, [batch.target - point, spread])
+        errors, spreads = records.compute()[1].unbind(-1)
+        self.intervals.calibrate(errors, spreads[:, 0], data.calibration_step)
+
+    def interval_ends(self, forecast: Forecast, levels: Sequence[int]) -> Tensor | None:
+        """The ends of intervals, ``(2 * level, batch, horizon, feature)``: low, high, low ...; or None.
+
+        By the forecasts of held-out values, or else by the sampled paths.
+        """
+        if forecast.spread is not None:
+            return self.intervals.bounds(forecast.point, forecast.spread, levels, forecast.lowest)
+        if forecast.samples is None:
+            return None
+        quantiles = [0.5 + sign * level / 200 for level in levels for sign in (-1, 1)]
+        # Not torch.quantile, which takes 16 million numbers at most.
+        ends = np.quantile(forecast.samples.cpu().numpy(), quantiles, axis=0)
+        return torch.from_numpy(ends).to(forecast.point)
 
     def configure_optimizers(self) -> Any:
         # Lightning cannot clip the gradients of a fused optimizer under mixed precision.

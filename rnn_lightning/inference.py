@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.errors import InputError
+from rnn_lightning.model.intervals import Intervals
 from rnn_lightning.model.noise import generators
 from rnn_lightning.model.rollout import State, generate, observe, rollout, warm_up
 from rnn_lightning.model.seasonal import Network
@@ -23,9 +24,11 @@ class Inference:
 
     Attributes:
         network: the network that they evaluate.
+        intervals: how far its forecasts are off, by which sampled paths spread.
     """
 
     network: Network
+    intervals: Intervals
 
     def forecast(
         self,
@@ -66,6 +69,10 @@ class Inference:
             )
         noise = _sampling(num_samples, seed, len(batch))
         values = self._evaluated(rollout, batch, horizon, covariates=known, **noise)
+        if num_samples is not None and self.intervals.calibrated:
+            point = self._evaluated(rollout, batch, horizon, covariates=known)
+            spread, lowest = self.intervals.spread(batch), self.intervals.lowest(batch)
+            values = self.intervals.reshaped(values, point, spread, lowest)
         if context.ndim < 3:
             values = values.squeeze(-3)
         if context.ndim < 2:

@@ -55,7 +55,8 @@ def test_from_fit_to_forecast_file_and_picture(
     assert "Checkpoint: runs/default/fit_0/checkpoints/best.ckpt" in said
     assert "Forecast: runs/default/predict_0/forecast.csv, runs/default/predict_0/forecast.png" in said
     table = pl.read_csv("runs/default/predict_0/forecast.csv")
-    assert table.columns == ["unique_id", "ds", "y"]
+    assert table.columns == ["unique_id", "ds", "y", "y-lo-80", "y-hi-80"]
+    assert bool(((table["y"] > table["y-lo-80"]) & (table["y"] < table["y-hi-80"])).all())
     assert table["ds"].to_list() == [80.0, 80.2, 80.4, 80.6, 80.8, 81.0, 81.2]
     forecaster = Forecaster.load_from_checkpoint("runs/default/fit_0/checkpoints/best.ckpt")
     context = SineSeries().load().values[-30:].numpy()
@@ -116,9 +117,20 @@ def test_sampled_paths_give_intervals(rnn_lightning: Call) -> None:
     assert not Path("runs/default/predict_1/forecast.png").exists()
 
 
+def test_without_validation_intervals_are_those_of_paths_or_none(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rnn_lightning("fit", *SHORT, "--data.val_fraction=0")
+    rnn_lightning("predict")
+    assert pl.read_csv("runs/default/predict_0/forecast.csv").columns == ["unique_id", "ds", "y"]
+    with pytest.raises(SystemExit):
+        rnn_lightning("predict", "--forecast.levels=[50]")
+    assert "[50]: the network was fitted without validation, and has no intervals" in capsys.readouterr().err
+
+
 def test_a_table_needs_no_config(rnn_lightning: Call) -> None:
     rnn_lightning("fit", *SHORT, "--data.series=TableSeries", "--data.series.path=data/airpassengers.csv")
-    rnn_lightning("predict")
+    rnn_lightning("predict", "--forecast.levels=[]")
     Path("other.csv").write_text(
         "ds,y\n" + "".join(f"2020-{month:02d}-29,{month}\n" for month in range(1, 13))
     )
@@ -260,7 +272,8 @@ def test_several_features_reach_the_network_by_themselves(rnn_lightning: Call) -
     )  # fmt: skip
     rnn_lightning("predict")
     table = pl.read_csv("runs/default/predict_0/forecast.csv")
-    assert table.columns == ["unique_id", "ds", "y0", "y1"]
+    bounds = [f"y{feature}{end}" for feature in range(2) for end in ("", "-lo-80", "-hi-80")]
+    assert table.columns == ["unique_id", "ds", *bounds]
     assert len(table) == 40
     assert table["unique_id"].to_list() == [index for index in range(20) for _ in range(2)]
 
@@ -370,10 +383,6 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         (
             ["predict", "--ckpt_path=ok.ckpt", "--data.series=RandomSeries", "--data.series.num_features=2"],
             ["the data have 2 features, and the checkpoint holds a network with 1"],
-        ),
-        (
-            ["predict", "--ckpt_path=ok.ckpt", "--forecast.levels=[50]"],
-            ["are those of sampled paths: give --data.num_samples"],
         ),
         (
             ["predict", "--ckpt_path=ok.ckpt", "--data.num_samples=1"],

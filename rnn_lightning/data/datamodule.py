@@ -1,6 +1,5 @@
 """Series, windows and loaders, put together for the Trainer."""
 
-import math
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -44,12 +43,8 @@ MIN_CONTEXT = 16
 MAX_ORIGINS = 3
 """Forecasts of each series in a test, where no number is given."""
 
-Length = int | Literal["auto"]
-
-MIN_AUTO_CONTEXT, SEASONS_OF_CONTEXT = 100, 5
-MAX_AUTO_SCORED, AUTO_HORIZON, SHORT_SEASON = 48, 24, 12
-AUTO_FRACTION = 0.25
-"""What ``auto`` stands for, see the arguments of the data module."""
+MAX_CALIBRATION = 256
+"""Origins from which intervals are calibrated, about, where there are more."""
 
 HELD_OUT: tuple[Split, Split] = ("val", "test")
 
@@ -64,19 +59,15 @@ class SequenceDataModule(L.LightningDataModule):
     Args:
         series: where the values come from.
         context_length: known steps that warm the state up, before the loss counts in a window and before
-            generation in a forecast; ``auto`` for five seasons, at least 100 steps, of which those before the
-            start of a series are unknown.
-        scored_length: steps of a training window on which the loss counts, after the context; ``auto`` for
-            the horizon, at most 48.
+            generation in a forecast.
+        scored_length: steps of a training window on which the loss counts, after the context.
         stride: steps between the starts of two training windows of a series.
-        horizon: steps to generate in a forecast; ``auto`` for one season, two of at most 12 steps, 24 steps
-            without a season, but at most a quarter of the longest series.
+        horizon: steps to generate in a forecast.
         season: steps after which the values repeat: found in the data with ``auto``, ``none``, or given, such
             as ``24`` or ``24,168`` for a day and a week of hours.
         batch_size: windows or forecasts in a batch, on each device.
         split_by: split each series by time, or the set of series.
-        val_fraction: fraction of the steps, or series, to validate on; ``auto`` for a quarter of the steps
-            of each series, at most two horizons.
+        val_fraction: fraction of the steps, or series, to validate on.
         test_fraction: fraction of the steps, or series, to test on: the last ones.
         num_batches_per_epoch: batches in an epoch, after which the fit validates; the windows are gone
             through in a random order, again and again. None for an epoch of one pass over all windows.
@@ -92,14 +83,14 @@ class SequenceDataModule(L.LightningDataModule):
     def __init__(
         self,
         series: Series,
-        context_length: Length = 24,
-        scored_length: Length = 24,
+        context_length: int = 24,
+        scored_length: int = 24,
         stride: int = 1,
-        horizon: Length = 24,
+        horizon: int = 24,
         season: int | str | list[int] = "auto",
         batch_size: int = 32,
         split_by: Literal["time", "series"] = "time",
-        val_fraction: float | Literal["auto"] = 0.1,
+        val_fraction: float = 0.1,
         test_fraction: float = 0.1,
         num_batches_per_epoch: int | None = 200,
         num_origins: int | None = None,
@@ -108,7 +99,7 @@ class SequenceDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        counts: dict[str, Length | None] = {
+        counts: dict[str, int | None] = {
             "context_length": context_length,
             "scored_length": scored_length,
             "stride": stride,
@@ -117,29 +108,22 @@ class SequenceDataModule(L.LightningDataModule):
         counts |= {"num_origins": num_origins, "origin_step": origin_step}
         counts |= {"num_samples": num_samples, "num_batches_per_epoch": num_batches_per_epoch}
         for name, count in counts.items():
-            if isinstance(count, int) and count < 1:
+            if count is not None and count < 1:
                 raise InputError(f"--data.{name} must be at least 1, got {count}.")
-        if val_fraction == "auto" and split_by == "series":
-            raise InputError("--data.val_fraction auto is for --data.split_by time: give a fraction.")
-        require_fractions(AUTO_FRACTION if val_fraction == "auto" else val_fraction, test_fraction)
+        require_fractions(val_fraction, test_fraction)
         self.series, self.num_features, self.num_covariates = (
             series,
             series.num_features,
             series.num_covariates,
         )
-        lengths = {"context_length": context_length, "scored_length": scored_length, "horizon": horizon}
-        self._auto = {name for name, length in lengths.items() if length == "auto"}
-        self.context_length, self.scored_length, self.horizon = (
-            AUTO_HORIZON if length == "auto" else length for length in lengths.values()
-        )
-        self.min_context_length: int | None = None
-        self.stride, self.batch_size, self.split_by = stride, batch_size, split_by
-        self.val_fraction = AUTO_FRACTION if val_fraction == "auto" else val_fraction
-        self._val_is_auto, self.test_fraction = val_fraction == "auto", test_fraction
+        self.context_length, self.scored_length, self.stride = context_length, scored_length, stride
+        self.horizon, self.batch_size, self.split_by = horizon, batch_size, split_by
+        self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.num_origins, self.origin_step = num_origins, origin_step
         self.num_batches_per_epoch, self.num_samples, self.seed = num_batches_per_epoch, num_samples, seed
         self._given_seasons = given_seasons(season)
         self._seasons: tuple[int, ...] = ()
+        self._nonnegative: Tensor | None = None
         self._data: SeriesData | None = None
         self._position = 0
         # Under the CLI, what makes the series is plain and is kept; an object would make the checkpoint
@@ -171,12 +155,11 @@ class SequenceDataModule(L.LightningDataModule):
             several = self.trainer is not None and self.trainer.num_devices > 1
             self._data = self._load_once(self.trainer) if several else self._load()  # type: ignore[arg-type]
             self._data.unlink()
-            self.segments = self._split()
+            split = split_by_time if self.split_by == "time" else split_by_series
+            self.segments = split(
+                self._data.offsets[:-1], self._data.ends, self.val_fraction, self.test_fraction
+            )
         self._seasons = self._find_seasons(stage) if self._given_seasons is None else self._given_seasons
-        if self._auto:
-            self._choose_lengths()
-        if self._val_is_auto:
-            self.segments = self._split()
         if stage == "fit":
             self._require_windows()
         if stage == "predict":
@@ -204,9 +187,7 @@ class SequenceDataModule(L.LightningDataModule):
         else:
             windows, segments = self._training_windows(), self.segments["train"]
             length = self.context_length + self.scored_length
-            padded = self.min_context_length is not None or bool(
-                (segments.end - segments.start < length).any()
-            )
+            padded = bool((segments.end - segments.start < length).any())
             settings = (self.context_length, length, padded)
             make_batch = partial(training_batch, self.data, segments, windows, *settings)
             shares = (len(windows), self.batch_size, rank, world_size)
@@ -229,6 +210,28 @@ class SequenceDataModule(L.LightningDataModule):
         context_length = min(self.context_length, max(int(self.data.lengths.max()), MIN_CONTEXT))
         settings = (context_length, self.horizon, self.num_samples, self.seed)
         return self._in_order(partial(future_batch, self.data, *settings), self.data.num_series)
+
+    def calibration_dataloader(self) -> BatchLoader[ForecastBatch]:
+        """Forecasts from origins ``calibration_step`` apart in the validation split, or as many of them."""
+        windows = scored_windows(self.segments["val"], self.context_length, self.calibration_step)
+        chosen = torch.linspace(0, len(windows) - 1, min(len(windows), 2 * MAX_CALIBRATION)).long()
+        sizes = (self.context_length, self.horizon, self.compared_season, None, self.seed)
+        make_batch = partial(scored_batch, self.data, self.segments["val"], windows, *sizes)
+        return self._in_order(lambda items: make_batch(chosen[items]), len(chosen))
+
+    @property
+    def calibration_step(self) -> int:
+        """Steps between two origins of a calibration: 1 where there are few."""
+        segments = self.segments["val"]
+        return 1 + int((segments.end - segments.start).sum()) // MAX_CALIBRATION
+
+    @property
+    def nonnegative(self) -> Tensor:
+        """Of which features no value to train on is negative, ``(feature,)``."""
+        if self._nonnegative is None:
+            least = [piece.nan_to_num(0.0).amin(0) for piece in self.train_series() if len(piece)]
+            self._nonnegative = torch.stack(least).amin(0) >= 0
+        return self._nonnegative
 
     def state_dict(self) -> dict[str, Any]:
         """The number of batches trained on, where a resumed fit goes on, and the intervals of the series."""
@@ -286,28 +289,6 @@ class SequenceDataModule(L.LightningDataModule):
         ends, segments = self.data.ends.clone(), self.segments[split]
         ends[segments.series] = torch.where(segments.start > segments.first, segments.start, segments.end)
         return ends
-
-    def _split(self) -> dict[Split, Segments]:
-        first, fractions = self.data.offsets[:-1], (self.val_fraction, self.test_fraction)
-        if self.split_by == "series":
-            return split_by_series(first, self.data.ends, *fractions)
-        max_val = 2 * self.horizon if self._val_is_auto else math.inf
-        return split_by_time(first, self.data.ends, *fractions, max_val)
-
-    def _choose_lengths(self) -> None:
-        """Set the lengths that are ``auto`` by the season and the lengths of the series."""
-        season, longest = self.compared_season, int(self.data.lengths.max())
-        if "horizon" in self._auto:
-            wanted = AUTO_HORIZON if season == 1 else 2 * season if season <= SHORT_SEASON else season
-            if self.data.covariates is not None:
-                wanted = min(wanted, int((self.data.offsets.diff() - self.data.lengths).max()))
-            self.horizon = max(1, min(wanted, longest // 4))
-        if "scored_length" in self._auto:
-            self.scored_length = min(self.horizon, MAX_AUTO_SCORED)
-        if "context_length" in self._auto:
-            self.context_length = max(SEASONS_OF_CONTEXT * season, MIN_AUTO_CONTEXT)
-            self.min_context_length = max(2 * season, self.scored_length // 2)
-        self.hparams.update({name: getattr(self, name) for name in self._auto})
 
     def _find_seasons(self, stage: str) -> tuple[int, ...]:
         ends, test = self.data.ends.clone(), self.segments["test"]

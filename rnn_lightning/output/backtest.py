@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     import polars as pl
     from matplotlib.figure import Figure
 
-    from rnn_lightning.forecaster import Forecaster
+    from rnn_lightning.forecaster import Forecast, Forecaster
+
+NUM_QUANTILES = 99
+"""The CRPS of intervals without sampled paths is that of so many equally likely values."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,8 @@ def backtest(
         origin_step: steps between two origins; the horizon if None.
         context_length: known steps before each origin that the network is given.
         season: steps of a season, 1 for none; found if None.
-        num_samples: sampled paths of each forecast, for intervals; none if None.
+        num_samples: sampled paths of each forecast; they give the intervals of a network that was fitted
+            without validation.
         levels: levels of the intervals in percent.
         seed: seed of the sampled paths.
         batch_size: forecasts at once.
@@ -232,15 +236,14 @@ def backtest(
     if len(windows) == 0:
         raise InputError("no series has a step to forecast after a context of one: give longer ones.")
     season = season or max(find_seasons(data, start), default=1)
-    levels = levels if num_samples is not None else ()
+    levels = levels if num_samples is not None or forecaster.intervals.calibrated else ()
     records, training = ForecastRecords(), forecaster.training
     forecaster.eval()
     with torch.no_grad():
         for items in torch.arange(len(windows)).split(batch_size):
             sizes = (context_length, horizon, season, num_samples, seed)
             batch = scored_batch(data, segments, windows, *sizes, items)
-            forecast = forecaster.predict_step(batch, 0)
-            record(records, batch, forecast.point, forecast.samples, levels)
+            record(records, batch, forecaster.predict_step(batch, 0), forecaster, levels)
     forecaster.train(training)
     return Backtest.of_records(records, data, start, season, levels)
 
@@ -248,26 +251,28 @@ def backtest(
 def record(
     records: ForecastRecords,
     batch: ForecastBatch,
-    point: Tensor,
-    samples: Tensor | None = None,
+    forecast: "Forecast",
+    forecaster: "Forecaster",
     levels: Sequence[int] = (),
 ) -> None:
-    """Add the forecasts of a batch, see ``Scores.values``; with ``levels`` their intervals from ``samples``.
+    """Add the forecasts of a batch, see ``Scores.values``; with ``levels`` their intervals.
 
     Args:
         records: where they are added.
         batch: the batch, with targets.
-        point: ``(batch, horizon, feature)``.
-        samples: ``(sample, batch, horizon, feature)``; an empty batch needs none.
-        levels: levels of intervals in percent.
+        forecast: its forecasts.
+        forecaster: what made them.
+        levels: levels of intervals in percent; they need sampled paths, or a network that has intervals.
     """
     assert batch.baselines is not None
-    columns = [batch.target, point, *batch.baselines.to(point)]
-    if levels and samples is None:
-        columns += [batch.target] * (1 + 2 * len(levels))
-    elif levels and samples is not None:
-        quantiles = [0.5 + sign * level / 200 for level in levels for sign in (-1, 1)]
-        # Not torch.quantile, which takes 16 million numbers at most.
-        bounds = torch.from_numpy(np.quantile(samples.cpu().numpy(), quantiles, axis=0)).to(point)
-        columns += [crps(samples, batch.target), *bounds]
+    columns = [batch.target, forecast.point, *batch.baselines.to(forecast.point)]
+    if levels:
+        ends = forecaster.interval_ends(forecast, levels)
+        samples = forecast.samples
+        if samples is None and forecast.spread is not None:
+            known = (forecast.point, forecast.spread, forecast.lowest)
+            samples = forecaster.intervals.quantiles(NUM_QUANTILES, *known)
+        if ends is None or samples is None:  # an empty batch has no paths
+            ends, samples = batch.target.expand(2 * len(levels), *batch.target.shape), batch.target[None]
+        columns += [crps(samples, batch.target), *ends]
     records.update(batch.series_index, batch.origin, columns)

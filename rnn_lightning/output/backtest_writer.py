@@ -13,7 +13,6 @@ from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.series import counted
 from rnn_lightning.data.windows import Split
 from rnn_lightning.errors import InputError
-from rnn_lightning.forecaster import Forecast
 from rnn_lightning.model.metrics import ForecastRecords
 from rnn_lightning.output.backtest import Backtest, record
 
@@ -26,7 +25,8 @@ class BacktestWriter(L.Callback):
     cross-validation by the tools of Nixtla; ``backtest.png`` is the picture.
 
     Args:
-        levels: levels of the intervals in percent, which need ``--data.num_samples``.
+        levels: levels of the intervals in percent; those of a network that was fitted without validation need
+            ``--data.num_samples``.
     """
 
     def __init__(self, levels: list[int] = [80]) -> None:  # noqa: B006
@@ -36,23 +36,23 @@ class BacktestWriter(L.Callback):
                 raise InputError(f"--backtest.levels must be between 0 and 100 percent, got {level}.")
         self.levels = sorted(set(levels))
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.used_levels = self.levels if sequence_datamodule(trainer).num_samples is not None else []
+    def on_test_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        sampled = sequence_datamodule(trainer).num_samples is not None
+        self.used_levels = self.levels if sampled or pl_module.intervals.calibrated else []
         self.records = ForecastRecords().to(pl_module.device)
 
     def on_test_batch_end(
         self,
         trainer: L.Trainer,
-        pl_module: L.LightningModule,
+        pl_module: Any,
         outputs: Any,
         batch: ForecastBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        forecast: Forecast = outputs["forecast"]
-        record(self.records, batch, forecast.point, forecast.samples, self.used_levels)
+        record(self.records, batch, outputs["forecast"], pl_module, self.used_levels)
 
-    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         result = made_backtest(self.records, sequence_datamodule(trainer), "test", self.used_levels)
         pl_module.log("test_mase", float(result.scores.pooled("mase")[0]), sync_dist=True)
         folder = Path(trainer.log_dir or trainer.default_root_dir)
@@ -73,33 +73,31 @@ class ValidationScores(L.Callback):
         super().__init__()
         self.latest: dict[str, Any] = {}
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.records = ForecastRecords().to(pl_module.device)
 
     def on_validation_batch_end(
         self,
         trainer: L.Trainer,
-        pl_module: L.LightningModule,
+        pl_module: Any,
         outputs: Any,
         batch: ForecastBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        record(self.records, batch, outputs["forecast"].point)
+        record(self.records, batch, outputs["forecast"], pl_module)
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if self.records.update_called:
             result = made_backtest(self.records, sequence_datamodule(trainer), "val")
             number, horizon = result.scores.values.shape[:2]
             self.latest = {"sentence": result.sentence, "forecasts": number, "horizon": horizon}
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if self.latest:
             checkpoint["validation"] = self.latest
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         found = self._of_best(trainer) if trainer.is_global_zero else {}
         if not found:
             return

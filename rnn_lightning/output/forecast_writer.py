@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import lightning.pytorch as L
 import numpy as np
+import torch
 
 from rnn_lightning.data import SeriesData
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.summary import remarks
 from rnn_lightning.errors import InputError
 from rnn_lightning.files import SCRATCH, ScratchArray
-from rnn_lightning.forecaster import Forecast
+from rnn_lightning.forecaster import Forecast, Forecaster
 from rnn_lightning.output.forecast_file import (
     PIECE_ROWS,
     ForecastTable,
@@ -33,12 +34,13 @@ class ForecastWriter(L.Callback):
     """Writes ``forecast.csv`` or ``forecast.parquet``, and ``forecast.png``, into the folder of the run.
 
     The table has the columns of the input, so that it can be appended to the history, and the ends of the
-    intervals where paths were sampled: ``<feature>-lo-80``, ``<feature>-hi-80``. Every device writes its own
+    intervals: ``<feature>-lo-80``, ``<feature>-hi-80``. Every device writes its own
     series into a scratch file of its own in the folder of the run; the first device turns them into the table
     when all have finished.
 
     Args:
-        levels: levels of the intervals in percent; they need ``--data.num_samples``.
+        levels: levels of the intervals in percent; those of a network that was fitted without validation need
+            ``--data.num_samples``.
         plot: draw the picture; of more than eight features the first ones.
         format: kind of file; Parquet keeps the types of the columns.
         plot_ids: ids of the series in the picture; if none are given and there are more than four, those that
@@ -80,10 +82,12 @@ class ForecastWriter(L.Callback):
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule = _sequence_datamodule(trainer)
         data, num_samples = datamodule.data, datamodule.num_samples
-        if num_samples is None and self.levels != [80]:
+        forecaster: Forecaster = pl_module  # type: ignore[assignment]
+        has_intervals = num_samples is not None or forecaster.intervals.calibrated
+        if not has_intervals and self.levels != [80]:
             raise InputError(
-                f"--forecast.levels {self.levels} are those of sampled paths: give --data.num_samples as "
-                "well."
+                f"--forecast.levels {self.levels}: the network was fitted without validation, and has no "
+                "intervals; give --data.num_samples to take those of sampled paths."
             )
         if num_samples == 1:
             raise InputError("--data.num_samples 1: an interval needs two sampled paths at least.")
@@ -96,13 +100,12 @@ class ForecastWriter(L.Callback):
             raise InputError("--forecast.phase needs two features at least, and there is one.")
         plot_ids = self.plot_ids if self.plot else []
         self.named = dict.fromkeys(named_series(data.ids, plot_ids, "--forecast.plot_ids"), "")
-        self.used_levels = self.levels if num_samples is not None else []
-        self.quantiles = [0.5 + sign * level / 200 for level in self.used_levels for sign in (-1, 1)]
+        self.used_levels = self.levels if has_intervals else []
         _require_calendar(data, datamodule.horizon)
         _require_distinct([data.id_column, data.time_column, *self._columns(data)])
         self.folder = Path(trainer.log_dir or trainer.default_root_dir)
         num_mine = len(range(trainer.global_rank, data.num_series, trainer.world_size))
-        num_columns = 1 + len(self.quantiles) + self.num_paths
+        num_columns = 1 + 2 * len(self.used_levels) + self.num_paths
         shape = (num_mine, datamodule.horizon, len(data.features), num_columns)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.scratch = [self.folder / SCRATCH.format(rank) for rank in range(trainer.world_size)]
@@ -128,20 +131,21 @@ class ForecastWriter(L.Callback):
                 "the process that started this one has ended: no one is left to put the forecasts together."
             )
         # Series i is the row i // world_size of device i % world_size, see BatchLoader.
-        self.share.values[outputs.series_index.cpu().numpy() // trainer.world_size] = self._values(outputs)
+        self.share.values[outputs.series_index.cpu().numpy() // trainer.world_size] = self._values(
+            outputs, pl_module
+        )
 
     def _columns(self, data: SeriesData) -> list[str]:
         return value_columns(data.features, self.used_levels, self.num_paths)
 
-    def _values(self, forecast: Forecast) -> np.ndarray:
+    def _values(self, forecast: Forecast, forecaster: Any) -> np.ndarray:
         """The point forecast, the ends of the intervals and paths, ``(batch, horizon, feature, column)``."""
-        values = forecast.point[None].cpu().numpy()
-        if forecast.samples is not None:
-            # Not torch.quantile, which takes 16 million numbers at most.
-            samples = forecast.samples.cpu().numpy()
-            bounds = np.quantile(samples, self.quantiles, axis=0)
-            values = np.concatenate([values, bounds, samples[: self.num_paths]])
-        return np.moveaxis(values, 0, -1)
+        columns = [forecast.point[None]]
+        if self.used_levels and len(forecast.point):
+            columns.append(forecaster.interval_ends(forecast, self.used_levels))
+        if self.num_paths and forecast.samples is not None:
+            columns.append(forecast.samples[: self.num_paths])
+        return np.moveaxis(torch.cat(columns).cpu().numpy(), 0, -1)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.share.flush()
