@@ -135,6 +135,7 @@ class Forecaster(Inference, L.LightningModule):
             sizes = (hidden_size, num_layers, dropout)
             self.network = RecurrentNetwork(num_features, cell, *sizes, transforms, num_covariates)
         self.intervals = Intervals(num_features)
+        self._is_trained = not pretrained
         self.residuals = ResidualMoments(num_features)
         self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
         self._sum_of_losses, self._num_losses = torch.zeros(()), 0
@@ -197,9 +198,7 @@ class Forecaster(Inference, L.LightningModule):
         self.log("val_rollout_rmse", errors["rmse"], sync_dist=True)
         self.residuals.reset()
         self.val_rollout.reset()
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if hasattr(data, "calibration_dataloader"):
-            self.calibrate(data)
+        self._calibrate()
 
     def test_step(self, batch: ForecastBatch, batch_idx: int) -> dict[str, Forecast]:
         return self._scored(batch, self.test_rollout)
@@ -231,8 +230,9 @@ class Forecaster(Inference, L.LightningModule):
     def calibrate(self, data: CalibrationData) -> None:
         """Set the half-widths of the intervals by forecasts of held-out values, those of all devices.
 
-        Called after each validation. The weights must not have been trained on the values that
-        ``data.calibration_dataloader()`` gives; whatever they are trained on afterwards, the intervals stay.
+        Called after each validation, and by ``prepare_intervals``. The weights must not have been trained on
+        the values that ``data.calibration_dataloader()`` gives; whatever they are trained on afterwards, the
+        intervals stay.
         """
         self.intervals.describe(data.compared_season, data.nonnegative)
         records = ForecastRecords().to(self.device)
@@ -241,8 +241,15 @@ class Forecaster(Inference, L.LightningModule):
             point = self.predict_step(batch, 0).point
             spread = self.intervals.spread(batch.context)[:, None].expand_as(point)
             records.update(batch.series_index, batch.origin, [batch.target - point, spread])
-        errors, spreads = records.compute()[1].unbind(-1)
-        self.intervals.calibrate(errors, spreads[:, 0], data.calibration_step)
+        if records.update_called:
+            errors, spreads = records.compute()[1].unbind(-1)
+            self.intervals.calibrate(errors, spreads[:, 0], data.calibration_step)
+
+    def prepare_intervals(self) -> bool:
+        """Whether forecasts have intervals; a network that was never trained gets them from the data."""
+        if not self.intervals.calibrated and not self._is_trained:
+            self._calibrate()
+        return self.intervals.calibrated
 
     def interval_ends(self, forecast: Forecast, levels: Sequence[int]) -> Tensor | None:
         """The ends of intervals, ``(2 * level, batch, horizon, feature)``: low, high, low ...; or None.
@@ -299,6 +306,7 @@ class Forecaster(Inference, L.LightningModule):
             self.network.covariate_scale.fit(data.train_covariates())
 
     def on_train_start(self) -> None:
+        self._is_trained = True
         self._require_ready()
 
     def on_validation_start(self) -> None:
@@ -317,6 +325,7 @@ class Forecaster(Inference, L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another architecture, by the names of its arguments."""
+        self._is_trained = True
         saved = checkpoint.get("hyper_parameters", {})
         for name in ARCHITECTURE:
             if name in saved and saved[name] != self.hparams[name]:
@@ -348,6 +357,11 @@ class Forecaster(Inference, L.LightningModule):
                 f"--data.context_length {data.context_length} is too short for --model.transforms: these "
                 f"need at least {needed} steps."
             )
+
+    def _calibrate(self) -> None:
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if hasattr(data, "calibration_dataloader"):
+            self.calibrate(data)
 
     def _scored(self, batch: ForecastBatch, metric: FreeRunError) -> dict[str, Forecast]:
         """The forecasts of a batch with targets, which the metric counts."""

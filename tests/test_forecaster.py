@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from rnn_lightning import (
+    ArraySeries,
     Forecaster,
     LinearSeries,
     RandomSeries,
@@ -20,6 +21,7 @@ from rnn_lightning import (
 from rnn_lightning.errors import InputError
 from rnn_lightning.model.losses import scored, teacher_forced, training_loss
 from rnn_lightning.model.rollout import generate, rollout, warm_up
+from rnn_lightning.output.forecast_writer import ForecastWriter
 
 SMALL: dict[str, Any] = {"context_length": 10, "scored_length": 10, "horizon": 8, "num_batches_per_epoch": 10}
 
@@ -355,3 +357,26 @@ def test_what_does_not_fit_together_is_refused(
         )
     with pytest.raises(InputError, match=r"--model\.schedule cosine needs to know the end"):
         trainer(tmp_path, max_epochs=-1).fit(Forecaster(), SequenceDataModule(SineSeries()))
+
+
+def test_a_network_of_the_package_has_intervals_from_the_series_that_it_is_given(tmp_path: Path) -> None:
+    def widths(scale: float) -> torch.Tensor:
+        torch.manual_seed(0)
+        walks = scale * torch.randn(20, 60, 1).cumsum(1)
+        datamodule = SequenceDataModule(ArraySeries(walks.numpy()), context_length=40, horizon=6)
+        predict = trainer(tmp_path, callbacks=[ForecastWriter(plot=False)])
+        forecaster = Forecaster(pretrained=True)
+        forecasts: Any = predict.predict(forecaster, datamodule)
+        assert forecaster.prepare_intervals()
+        ends = forecaster.interval_ends(forecasts[0], [80])
+        assert ends is not None
+        low, high = ends
+        return (high - low).mean((0, 2))
+
+    assert bool((widths(1).diff() >= 0).all())
+    torch.testing.assert_close(10 * widths(1), widths(10), rtol=0.05, atol=0)
+    trained = Forecaster()
+    trained.network.transforms.fitted.fill_(True)
+    predict = trainer(tmp_path, callbacks=[ForecastWriter(plot=False)])
+    predict.predict(trained, SequenceDataModule(SineSeries()))
+    assert not trained.intervals.calibrated

@@ -43,6 +43,9 @@ MIN_CONTEXT = 16
 MAX_ORIGINS = 3
 """Forecasts of each series in a test, where no number is given."""
 
+CALIBRATION_HORIZONS = 3
+"""An untrained network calibrates its intervals on the last so many horizons, or half of a series."""
+
 MAX_CALIBRATION = 256
 """Origins from which intervals are calibrated, about, where there are more."""
 
@@ -151,6 +154,7 @@ class SequenceDataModule(L.LightningDataModule):
         return max((season for season in self.seasons if season <= half), default=1)
 
     def setup(self, stage: str) -> None:
+        self._predicts = stage == "predict"
         if self._data is None:
             several = self.trainer is not None and self.trainer.num_devices > 1
             self._data = self._load_once(self.trainer) if several else self._load()  # type: ignore[arg-type]
@@ -212,18 +216,27 @@ class SequenceDataModule(L.LightningDataModule):
         return self._in_order(partial(future_batch, self.data, *settings), self.data.num_series)
 
     def calibration_dataloader(self) -> BatchLoader[ForecastBatch]:
-        """Forecasts from origins ``calibration_step`` apart in the validation split, or as many of them."""
-        windows = scored_windows(self.segments["val"], self.context_length, self.calibration_step)
+        """Forecasts from origins ``calibration_step`` apart in the part to calibrate on."""
+        segments, horizon = self._calibration_segments(), self.horizon
+        windows = scored_windows(segments, self.context_length, horizon, self.calibration_step)
         chosen = torch.linspace(0, len(windows) - 1, min(len(windows), 2 * MAX_CALIBRATION)).long()
-        sizes = (self.context_length, self.horizon, self.compared_season, None, self.seed)
-        make_batch = partial(scored_batch, self.data, self.segments["val"], windows, *sizes)
+        sizes = (self.context_length, horizon, self.compared_season, None, self.seed)
+        make_batch = partial(scored_batch, self.data, segments, windows, *sizes)
         return self._in_order(lambda items: make_batch(chosen[items]), len(chosen))
 
     @property
     def calibration_step(self) -> int:
         """Steps between two origins of a calibration: 1 where there are few."""
-        segments = self.segments["val"]
+        segments = self._calibration_segments()
         return 1 + int((segments.end - segments.start).sum()) // MAX_CALIBRATION
+
+    def _calibration_segments(self) -> Segments:
+        """The validation split; to predict, where it is asked for, the last steps of the series."""
+        if not self._predicts:
+            return self.segments["val"]
+        first, lengths = self.data.offsets[:-1], self.data.lengths
+        start = first + torch.maximum(lengths // 2, lengths - CALIBRATION_HORIZONS * self.horizon)
+        return Segments(torch.arange(len(first)), first, start, self.data.ends)
 
     @property
     def nonnegative(self) -> Tensor:

@@ -93,19 +93,20 @@ def training_windows(segments: Segments, context_length: int, scored_length: int
     return Windows(segments.start - before, torch.where(whole, counts, (lengths >= 2).long()), stride)
 
 
-def scored_windows(segments: Segments, context_length: int, scored_length: int) -> Windows:
+def scored_windows(
+    segments: Segments, context_length: int, scored_length: int, stride: int | None = None
+) -> Windows:
     """Windows that score every step of the segments once, ``ceil(n / scored_length)`` each.
 
     Their contexts reach back before the segment, and before a series too short for a whole window, where
     there is nothing. The first steps of a series are context only. The last window of a segment may reach
-    past its end.
+    past its end. With a ``stride``, they start so many steps apart instead, up to the last step.
     """
+    stride = stride or scored_length
     context = _own_context(segments.end - segments.first, context_length, scored_length)
     start = torch.maximum(segments.start, segments.first + context)
-    counts = (
-        (segments.end - start).clamp_min(0).add(scored_length - 1).div(scored_length, rounding_mode="floor")
-    )
-    return Windows(start - context_length, counts, scored_length)
+    counts = (segments.end - start).clamp_min(0).add(stride - 1).div(stride, rounding_mode="floor")
+    return Windows(start - context_length, counts, stride)
 
 
 def rolling_windows(

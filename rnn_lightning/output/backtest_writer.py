@@ -38,7 +38,7 @@ class BacktestWriter(L.Callback):
 
     def on_test_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         sampled = sequence_datamodule(trainer).num_samples is not None
-        self.used_levels = self.levels if sampled or pl_module.intervals.calibrated else []
+        self.used_levels = self.levels if pl_module.prepare_intervals() or sampled else []
         self.records = ForecastRecords().to(pl_module.device)
 
     def on_test_batch_end(

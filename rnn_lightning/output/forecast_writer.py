@@ -83,7 +83,7 @@ class ForecastWriter(L.Callback):
         datamodule = _sequence_datamodule(trainer)
         data, num_samples = datamodule.data, datamodule.num_samples
         forecaster: Forecaster = pl_module  # type: ignore[assignment]
-        has_intervals = num_samples is not None or forecaster.intervals.calibrated
+        has_intervals = forecaster.prepare_intervals() or num_samples is not None
         if not has_intervals and self.levels != [80]:
             raise InputError(
                 f"--forecast.levels {self.levels}: the network was fitted without validation, and has no "
