@@ -1,5 +1,7 @@
 """Arrays larger than memory: kept in a file, written and read a piece at a time."""
 
+import contextlib
+import fcntl
 import mmap
 import os
 import shutil
@@ -19,6 +21,10 @@ RELEASE_BYTES = 2**28
 BYTES_PER_PIECE = 2**21
 """What reading one piece, such as a window, may map beside its own bytes: the system maps whole blocks around
 an access."""
+
+
+PREFIX = "rnn-lightning-"
+"""Of the names of scratch files."""
 
 
 class FileArray:
@@ -41,6 +47,8 @@ class FileArray:
     ) -> None:
         self.path, self.dtype, self.shape, self.offset, self.scratch = path, dtype, shape, offset, scratch
         with path.open("rb") as file:
+            if scratch:
+                fcntl.flock(file, fcntl.LOCK_SH)  # as long as it is mapped
             # Copy on write: read only for the file, writable for torch, which would warn otherwise.
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         numbers = np.frombuffer(self._map, dtype, shape[0] * shape[1], offset)
@@ -92,9 +100,11 @@ class Buffer:
         if folder is None or num_bytes == 0:
             self.array = np.empty(shape, dtype)
             return
-        with tempfile.NamedTemporaryFile(prefix="rnn-lightning-", dir=folder, delete=False) as file:
+        remove_stale_files(folder)
+        with tempfile.NamedTemporaryFile(prefix=PREFIX, dir=folder, delete=False) as file:
             self._path = Path(file.name)
             try:
+                fcntl.flock(file, fcntl.LOCK_SH)
                 os.posix_fallocate(
                     file.fileno(), 0, num_bytes
                 )  # a full disk is an error now, not a crash later
@@ -125,3 +135,11 @@ class Buffer:
         """Remove the file."""
         if self._path.name:
             self._path.unlink(missing_ok=True)
+
+
+def remove_stale_files(folder: Path) -> None:
+    """Remove the scratch files of runs that were killed: those that no process holds a lock of."""
+    for path in folder.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
