@@ -204,7 +204,10 @@ def _draw_feature(axis: Axes, panel: Panel, number: int, colours: Colours) -> No
 
 
 def _set_limits(axis: Axes, first: Any, last: Any) -> None:
-    """From the first to the last time stamp, with a little room."""
+    """From the first to the last time stamp, with a little room where there are dates."""
     begin, end = axis.convert_xunits([first, last])
     margin = 0.01 * (end - begin)
-    axis.set_xlim(begin - margin, end + margin)
+    limits = begin - margin, end + margin
+    if isinstance(first, date):
+        limits = tuple(np.clip(limits, *axis.convert_xunits([date.min, date.max])))
+    axis.set_xlim(*limits)

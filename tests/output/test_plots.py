@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -237,3 +237,13 @@ def test_thousands_of_steps_can_be_drawn(tmp_path: Path) -> None:
     figure = plot_forecast(table(range(2000), y=rng.random(2000)), table(range(2000, 3000), **future))
     save_picture(figure, tmp_path / "forecast.png")
     assert (tmp_path / "forecast.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("first", [date.min, date.max - timedelta(9)])
+def test_the_first_and_the_last_days_that_dates_can_tell_can_be_drawn(first: date) -> None:
+    days = [first + timedelta(day) for day in range(10)]
+    axis = drawn(table(days[:7], y=range(7)), table(days[7:], y=range(3)))
+    axis.figure.draw_without_rendering()  # type: ignore[union-attr]
+    low, high = axis.get_xlim()
+    assert date2num(date.min) <= low <= date2num(days[0])
+    assert date2num(days[-1]) <= high <= date2num(date.max)
