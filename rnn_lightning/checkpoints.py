@@ -107,13 +107,13 @@ def _unpacked(path: Path) -> Any:
     if damaged is not None:
         raise zipfile.BadZipFile(f"wrong checksum of {damaged!r}")
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    for tensor in _tensors(checkpoint):
+    for tensor in tensors_in(checkpoint):
         if tensor.is_meta or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise InputError(f"--ckpt_path {path}: a tensor of it claims more numbers than the file has.")
     return checkpoint
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
     """All tensors in nested containers, each container once."""
     waiting, seen = [value], set()
     while waiting:
@@ -200,20 +200,37 @@ def _require_own_class(path: Path, series: Any, named: Collection[str]) -> None:
     )
 
 
-def require_state(path: str, expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+def require_state(expected: Mapping[str, Tensor], checkpoint: Mapping[str, Any]) -> None:
     """Refuse weights that are not those of the network: missing, too many, of other shapes, or not finite.
+
+    The state of the optimizer must be of the same shapes as the weights.
+
+    Args:
+        expected: the state of the network.
+        checkpoint: what was read.
 
     Raises:
         InputError: names the first of them.
     """
-    for name, weight in given.items():
+    given = checkpoint.get("state_dict", {})
+    for name in given:
         if name not in expected:
-            raise InputError(f"{path}: it has weights {name[:80]!r} that the network does not have.")
-        if weight.shape != expected[name].shape:
+            raise InputError(f"the checkpoint has weights {str(name)[:80]!r} that the network does not have.")
+    for name, weight in expected.items():
+        if name not in given:
+            if name.endswith(".floor"):  # not in version 0.1
+                continue
+            raise InputError(f"the checkpoint lacks the weights {name!r} of the network.")
+        if given[name].shape != weight.shape:
             raise InputError(
-                f"{path}: its weights {name!r} are {tuple(weight.shape)}, those of the network "
-                f"{tuple(expected[name].shape)}."
+                f"the weights {name!r} of the checkpoint are {tuple(given[name].shape)}, those of the "
+                f"network {tuple(weight.shape)}."
             )
-    missing = [name for name in expected if name not in given]
-    if missing:
-        raise InputError(f"{path}: its weights {missing[0]!r} are missing.")
+        if "residual_covariance" not in name and not bool(given[name].isfinite().all()):
+            raise InputError(f"the weights {name!r} of the checkpoint are not finite numbers.")
+    shapes = {weight.shape for weight in expected.values()} | {torch.Size([])}
+    for tensor in tensors_in(checkpoint.get("optimizer_states")):
+        if tensor.shape not in shapes:
+            raise InputError(
+                f"the checkpoint has the state of another optimizer: a tensor of {tuple(tensor.shape)}."
+            )

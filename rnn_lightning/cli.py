@@ -169,6 +169,13 @@ class CommandLine(LightningCLI):
                 value = callback.best_model_score  # None where a resumed fit has found no better one
                 score = f" ({callback.monitor} {value:.4g})" if value is not None else ""
                 print(f"Checkpoint: {os.path.relpath(callback.best_model_path)}{score}")
+        error = self.trainer.callback_metrics.get("val_rollout_nrmse")
+        if error is not None and not float(error) <= 1:
+            rank_zero_only(print)(
+                f"Warning: the errors on the validation split (val_rollout_nrmse {float(error):.3g}) are "
+                "larger than the standard deviation of the series: a forecast of the mean would be better. "
+                "Train longer, lower --model.learning_rate, or look at the data."
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]

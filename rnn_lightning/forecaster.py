@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from rnn_lightning.checkpoints import require_state
 from rnn_lightning.data.batches import ForecastBatch, WindowBatch
 from rnn_lightning.errors import InputError
 from rnn_lightning.inference import Inference
@@ -336,6 +337,7 @@ class Forecaster(Inference, L.LightningModule):
                     f"{ours}, and the checkpoint holds a network with {saved[name]}: leave the option out, "
                     "or choose another checkpoint."
                 )
+        require_state(self.state_dict(), checkpoint)
 
     def _log_mean_loss(self) -> None:
         """Log the mean since the last time: a call of ``self.log`` costs 0.5 ms, a fifth of a small step."""

@@ -2,8 +2,10 @@ import os
 import resource
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 from rnn_lightning.callbacks import AtomicCheckpoints
-from rnn_lightning.checkpoints import newest_checkpoint
+from rnn_lightning.checkpoints import newest_checkpoint, read_checkpoint
 from rnn_lightning.errors import InputError
 
 KILLED_IN_MID_WRITE = """
@@ -98,3 +100,91 @@ def test_checkpoints_of_version_0_1_forecast_what_they_did(
     assert now.drop(cs.float()).equals(before.drop(cs.float()))
     for column in before.select(cs.float()).columns:
         np.testing.assert_allclose(now[column], before[column], rtol=1e-5, atol=1e-6)
+
+
+def test_a_checkpoint_that_would_unpack_to_more_than_its_size_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(50_000_000))
+    with pytest.raises(InputError, match="would unpack to 50,000,000 bytes, more than 2 times its size"):
+        read_checkpoint(tmp_path / "bomb.ckpt")
+    torch.save(
+        {"rnn_lightning_version": "0.1.0", "state_dict": {"w": torch.zeros(1).expand(10**12)}},
+        tmp_path / "wide",
+    )
+    with pytest.raises(InputError, match="claims more numbers than the file has"):
+        read_checkpoint(tmp_path / "wide")
+
+
+class Exploit:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("hacked",)
+
+
+def test_a_pickle_is_not_run_and_no_advice_says_how_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"rnn_lightning_version": "0.1.0", "state_dict": Exploit()}, "evil.ckpt")
+    with pytest.raises(InputError) as refused:
+        read_checkpoint(Path("evil.ckpt"))
+    assert "holds more than numbers, text and tensors" in str(refused.value)
+    assert "weights_only" not in str(refused.value)
+    assert not Path("hacked").exists()
+
+
+FIXTURE = Path(__file__).parent / "fixtures" / "version_0.1_sine.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(rnn_lightning_version="9.0.1"), "written by rnn-lightning '9.0.1', and this is"),
+        (lambda c: c["state_dict"].popitem(), "lacks the weights"),
+        (
+            lambda c: c["state_dict"].update(evil=torch.zeros(3)),
+            "has weights 'evil' that the network does not",
+        ),
+        (lambda c: next(iter(c["state_dict"].values())).resize_(1), "of the checkpoint are (1,), those of"),
+        (lambda c: c["state_dict"]["network.readout.weight"].fill_(torch.nan), "are not finite numbers"),
+        (lambda c: c.update(state_dict=[1]), "wrong type of state_dict"),
+        (lambda c: c.update(state_dict={}), "holds no weights"),
+        (
+            lambda c: c["hyper_parameters"].update(flux=3),
+            "an option model.'flux' that this version does not know",
+        ),
+        (
+            lambda c: c["hyper_parameters"].update(hidden_size=10**9),
+            "not a checkpoint that rnn-lightning wrote",
+        ),
+        (lambda c: c["hyper_parameters"].update(cell="evil"), "model.cell"),
+        (
+            lambda c: c["datamodule_hyper_parameters"].update(
+                series={"class_path": "evilmod.S", "init_args": {}}
+            ),
+            "names the class 'evilmod.S', which is no part of rnn-lightning",
+        ),
+        (lambda c: c["datamodule_hyper_parameters"].update(series="evilmod.S"), "wrong type of data.series"),
+        (
+            lambda c: c["datamodule_hyper_parameters"].update({"series.class_path": "evilmod.S"}),
+            "an option data.'series.class_path' that this version does not know",
+        ),
+    ],
+)
+def test_a_checkpoint_that_is_not_as_it_should_be_is_refused_in_a_line(
+    rnn_lightning: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, Any]], None],
+    message: str,
+) -> None:
+    Path("evilmod.py").write_text("import os; os.mkdir('hacked')\n")
+    checkpoint = torch.load(FIXTURE, weights_only=True)
+    change(checkpoint)
+    torch.save(checkpoint, "changed.ckpt")
+    with pytest.raises(SystemExit) as ended:
+        rnn_lightning("predict", "--ckpt_path=changed.ckpt")
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+    assert not Path("hacked").exists()
+    assert not list(Path().glob("runs/*/*/forecast*"))

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PIECE_ROWS = 2**20
 """Rows that are looked at together, so that values larger than memory can be."""
 
+LARGEST, SMALLEST = 1e34, 1e-30
+"""Magnitudes that leave numbers of 32 bits room for forecasts and for the scales of calm series."""
+
 
 @dataclass(frozen=True)
 class TableFormat:
@@ -131,24 +134,34 @@ class SeriesData:
         """Refuse what no later part can work with.
 
         Raises:
-            InputError: if there is no series, a series is empty, or a value is infinite.
+            InputError: if there is no series, a series is empty, or a value is infinite, or too large or
+                small to be computed with.
         """
         if self.num_series == 0 or int(self.lengths.min()) == 0:
             empty = (
                 "the source" if self.num_series == 0 else f"series {self.ids[int(self.lengths.argmin())]!r}"
             )
             raise InputError(f"{empty} has no values: give at least one step for every series.")
+        largest = torch.zeros(len(self.features))
         for first in range(0, len(self.values), PIECE_ROWS):
-            infinite = self.values[first : first + PIECE_ROWS].isinf()
-            if bool(infinite.any()):
-                row, feature = (int(i) for i in infinite.nonzero()[0])
+            magnitude = self.values[first : first + PIECE_ROWS].abs().nan_to_num(0.0, posinf=torch.inf)
+            largest = torch.maximum(largest, magnitude.amax(0))
+            extreme = magnitude > LARGEST
+            if bool(extreme.any()):
+                row, feature = (int(i) for i in extreme.nonzero()[0])
                 index = int(torch.searchsorted(self.offsets, first + row, right=True)) - 1
                 step = first + row - int(self.offsets[index])
                 raise InputError(
-                    f"series {self.ids[index]!r} has the value {float(self.values[first + row][feature])} "
+                    f"series {self.ids[index]!r} has the value {float(self.values[first + row][feature]):g} "
                     f"in {self.features[feature]!r} at step {step} ({self.time_column} = "
-                    f"{self.times.stamps(index, step, 1)[0]}): every value must be a finite number; leave "
-                    "it empty if it is not known."
+                    f"{self.times.stamps(index, step, 1)[0]}): every value must be a finite number of at "
+                    f"most {LARGEST:g}; leave it empty if it is not known, or give it in a larger unit."
+                )
+        for name, value in zip(self.features, largest.tolist(), strict=True):
+            if 0 < value < SMALLEST:
+                raise InputError(
+                    f"no value of {name!r} is above {value:g}, too small for numbers of 32 bits (at least "
+                    f"{SMALLEST:g}): give the column in a smaller unit."
                 )
 
 

@@ -25,6 +25,7 @@ from rnn_lightning.output.forecast_file import (
     write_table,
 )
 from rnn_lightning.output.panels import named_series, num_shown, telling_series
+from rnn_lightning.output.plausibility import far_outside
 
 MAX_SERIES = 20
 """The most series that a picture can have."""
@@ -169,6 +170,13 @@ class ForecastWriter(L.Callback):
         write_table(written[0], data, table, self.used_levels, self.num_paths)
         for path in self.scratch:
             path.unlink()  # the table has them open
+        if far := far_outside(data, table):
+            more = f" and {len(far) - 3:,} others" if len(far) > 3 else ""
+            print(
+                f"Warning: the forecast goes far beyond what the series have shown: {', '.join(far[:3])}"
+                f"{more}. The network has diverged, or is not trained for this: lower --model.learning_rate "
+                "or train longer."
+            )
         others = ""
         if self.plot:
             drawn = self.named or self._telling(table)
