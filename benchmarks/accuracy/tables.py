@@ -3,7 +3,7 @@
     python benchmarks/accuracy/tables.py FOLDER                # fit TABLE, then predict TABLE
     python benchmarks/accuracy/tables.py FOLDER --no-fit       # predict TABLE alone
     python benchmarks/accuracy/tables.py FOLDER --intervals    # 200 sampled paths: quantile loss and coverage
-    python benchmarks/accuracy/tables.py FOLDER --seeds 3 -- --model.cell=gru   # options of the first command
+    python benchmarks/accuracy/tables.py FOLDER --seeds 3 --options="--model.pretrained=false"
 
 Each table is forecast from its last value and from the one that is one horizon before, in an empty folder,
 with the horizon as the only option. The score of a series is its mean absolute error over that of the
@@ -126,6 +126,30 @@ def mean_of(cases: list[Scores]) -> Scores:
     return result
 
 
+def commands_by_seed(
+    num_seeds: int, options: list[str], fit: bool = True, intervals: bool = False
+) -> list[dict[str, list[str]]]:
+    """The commands of each seed, with their options; those given are of the first command."""
+    predict = [*INTERVALS] if intervals else []
+    commands = []
+    for seed in range(num_seeds):
+        first = [f"--seed_everything={seed}", *options]
+        commands.append({"fit": first, "predict": predict} if fit else {"predict": [*first, *predict]})
+    return commands
+
+
+def scores_of_table(folder: Path, name: str, commands: list[dict[str, list[str]]], imports: float) -> Scores:
+    """The scores of a table over origins and seeds, and its own relative error at each origin."""
+    peers, by_origin = read_peers(folder).get(name, {}), dict[str, Scores]()
+    for origin in ORIGINS:
+        table = read_table(folder, name, origin)
+        cases = [scores(table, peers.get(origin, {}), of_seed) for of_seed in commands]
+        by_origin[origin] = mean_of(cases)
+    own = {origin: of_origin["here"] for origin, of_origin in by_origin.items()}
+    both = mean_of(list(by_origin.values()))
+    return own | {key: value - imports * key.endswith("CPU s") for key, value in both.items()}
+
+
 def print_row(name: str, row: Scores, columns: list[str]) -> None:
     cells = []
     for column in columns:
@@ -161,34 +185,18 @@ def main() -> None:
     parser.add_argument("--no-fit", action="store_true", help="predict without a fit before")
     parser.add_argument("--intervals", action="store_true", help="sample paths, and score the intervals")
     parser.add_argument("--seeds", type=int, default=1, help="number of fits from different seeds")
-    parser.add_argument("options", nargs="*", help="of the first command, after --")
+    parser.add_argument("--options", default="", help="of the first command, in one string")
     arguments = parser.parse_args()
-    peers, imports = read_peers(arguments.folder), import_seconds()
-    predict = [*INTERVALS] if arguments.intervals else []
-    tables: dict[str, Scores] = {}
-    columns: list[str] = []
-    for name in arguments.names or list(read_meta(arguments.folder)):
-        by_origin: dict[str, list[Scores]] = {origin: [] for origin in ORIGINS}
-        for origin in ORIGINS:
-            table = read_table(arguments.folder, name, origin)
-            for seed in range(arguments.seeds):
-                first = [f"--seed_everything={seed}", *arguments.options]
-                commands = (
-                    {"predict": [*first, *predict]}
-                    if arguments.no_fit
-                    else {"fit": first, "predict": predict}
-                )
-                case = scores(table, peers.get(name, {}).get(origin, {}), commands)
-                by_origin[origin].append(
-                    {key: value - imports * key.endswith("CPU s") for key, value in case.items()}
-                )
-        row = mean_of([mean_of(cases) for cases in by_origin.values()])
-        row |= {origin: mean_of(cases)["here"] for origin, cases in by_origin.items()}
-        if not tables:
-            columns = [*ORIGINS, *(column for column in row if column not in ORIGINS)]
+    commands = commands_by_seed(
+        arguments.seeds, arguments.options.split(), fit=not arguments.no_fit, intervals=arguments.intervals
+    )
+    imports, tables, columns = import_seconds(), dict[str, Scores](), list[str]()
+    for name in arguments.names or read_meta(arguments.folder):
+        tables[name] = scores_of_table(arguments.folder, name, commands, imports)
+        if not columns:
+            columns = list(tables[name])
             print(f"| table | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
-        tables[name] = row
-        print_row(name, row, columns)
+        print_row(name, tables[name], columns)
     overall = mean_of(list(tables.values()))
     print_row("all", overall, columns)
     print_summary(tables, overall, imports)
