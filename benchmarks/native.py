@@ -1,0 +1,170 @@
+"""Speed of the native kernel against PyTorch, from which ``recurrent.py`` decides. Run it from the root.
+
+    python benchmarks/native.py --output benchmarks/results/native.md
+
+Forward and backward of recurrent layers, Python included: ``recur`` against the module of ``torch.nn`` that
+holds the weights. CPU time, float32; rounds alternate, short calls are repeated within a round, the least
+time counts. Two threads are measured in wall time.
+"""
+
+import argparse
+import datetime
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from generation import best_seconds, commit, processor
+from torch import Tensor, nn
+
+from rnn_lightning import RecurrentNetwork
+from rnn_lightning.model.gaps import first_known, recur_over_gaps
+from rnn_lightning.model.native import library
+from rnn_lightning.model.network import Cell
+from rnn_lightning.model.recurrent import recur
+
+NAMES: dict[Cell, str] = {"rnn_tanh": "Elman", "gru": "GRU", "lstm": "LSTM"}
+GATES = {"rnn_tanh": 1, "gru": 3, "lstm": 4}
+SHAPES = [(1, 50), (1, 400), (16, 150), (64, 50), (64, 400), (256, 50)]
+
+
+def layers_of(cell: Cell, num_inputs: int, hidden_size: int, num_layers: int = 1) -> nn.RNNBase:
+    torch.manual_seed(0)
+    return RecurrentNetwork(num_inputs, cell, hidden_size, num_layers).recurrent
+
+
+def training_pass(recurrent: nn.RNNBase, inputs: Tensor, along: Tensor, native: bool) -> None:
+    for parameter in recurrent.parameters():
+        parameter.grad = None
+    outputs = recur(recurrent, inputs)[0] if native else recurrent(inputs)[0]
+    outputs.backward(along)
+
+
+def row(recurrent: nn.RNNBase, batch: int, steps: int, budget: float) -> tuple[float, float, float]:
+    """Seconds of PyTorch and of the kernel, and the arithmetic of the second in GFLOP/s."""
+    inputs = torch.randn(batch, steps, recurrent.input_size)
+    along = torch.randn(batch, steps, recurrent.hidden_size)
+    calls: list[Callable[[], object]] = [
+        partial(training_pass, recurrent, inputs, along, native) for native in (False, True)
+    ]
+    theirs, ours = best_seconds(calls, budget, time.process_time)
+    numbers = sum(weight.numel() for weight in recurrent.parameters() if weight.ndim == 2)
+    of_inputs = recurrent.all_weights[0][0].numel()  # the inputs need no gradient
+    return theirs, ours, 2 * batch * steps * (3 * numbers - of_inputs) / ours / 1e9
+
+
+def training_table(budget: float) -> list[str]:
+    lines = [
+        "| layers | (batch, steps) | torch, ms | native, ms | torch / native | GFLOP/s |",
+        "|---|---|---|---|---|---|",
+    ]
+    cases = [(cell, 1, hidden, 1, shape) for hidden in (12, 64) for cell in NAMES for shape in SHAPES]
+    cases += [(cell, 1, hidden, 1, (64, 50)) for hidden in (128, 256, 512) for cell in NAMES]
+    cases += [(cell, 1, 32, 2, (64, 50)) for cell in NAMES]
+    cases += [
+        ("lstm", 24, hidden, 1, shape) for hidden in (64, 96) for shape in ((1, 700), (32, 300), (512, 20))
+    ]
+    cases += [(cell, 1, 64, 1, (256, 1)) for cell in NAMES]
+    for cell, num_inputs, hidden, num_layers, (batch, steps) in cases:
+        theirs, ours, speed = row(layers_of(cell, num_inputs, hidden, num_layers), batch, steps, budget)
+        name = f"{NAMES[cell]}-{hidden}" + (f", {num_layers} layers" if num_layers > 1 else "")
+        name += f", {num_inputs} inputs" if num_inputs > 1 else ""
+        lines.append(
+            f"| {name} | {batch}, {steps} | {theirs * 1e3:.3f} | {ours * 1e3:.3f} | {theirs / ours:.1f} | "
+            f"{speed:.0f} |"
+        )
+        print(lines[-1], file=sys.stderr, flush=True)
+    return lines
+
+
+def gap_table(budget: float) -> list[str]:
+    """Teacher forcing over windows with gaps against windows without."""
+    lines = ["| network | without gaps, ms | with gaps, ms | with / without |", "|---|---|---|---|"]
+    cells: tuple[Cell, ...] = ("lstm", "gru")
+    for cell in cells:
+        torch.manual_seed(0)
+        network = RecurrentNetwork(1, cell, 32, 2)
+        inputs = torch.randn(64, 80, 1)
+        holed = inputs.masked_fill(torch.rand(64, 80, 1) < 0.1, torch.nan)
+        holed[::4, :20] = torch.nan  # short series
+
+        def whole(network: RecurrentNetwork = network, inputs: Tensor = inputs) -> None:
+            network(inputs, first=29)[0].square().mean().backward()
+
+        def bridged(network: RecurrentNetwork = network, inputs: Tensor = holed) -> None:
+            begin = first_known(inputs)
+            recur_over_gaps(network, inputs, begin=begin, first=29).outputs.square().mean().backward()
+
+        seconds = best_seconds([whole, bridged], budget, time.process_time)
+        lines.append(
+            f"| {NAMES[cell]}-32, 2 layers, (64, 80) | {seconds[0] * 1e3:.2f} | {seconds[1] * 1e3:.2f} | "
+            f"{seconds[1] / seconds[0]:.2f} |"
+        )
+    return lines
+
+
+def thread_table(budget: float) -> list[str]:
+    """Wall time of one and of two threads."""
+    lines = ["| layers | (batch, steps) | 1 thread, ms | 2 threads, ms | 1 / 2 |", "|---|---|---|---|---|"]
+    for cell in NAMES:
+        recurrent = layers_of(cell, 1, 64)
+        inputs, along = torch.randn(256, 50, 1), torch.randn(256, 50, 64)
+
+        def threads(
+            count: int, recurrent: nn.RNNBase = recurrent, inputs: Tensor = inputs, along: Tensor = along
+        ) -> None:
+            torch.set_num_threads(count)
+            training_pass(recurrent, inputs, along, native=True)
+
+        one, two = best_seconds([partial(threads, 1), partial(threads, 2)], budget, time.perf_counter)
+        lines.append(f"| {NAMES[cell]}-64 | 256, 50 | {one * 1e3:.2f} | {two * 1e3:.2f} | {one / two:.2f} |")
+    torch.set_num_threads(1)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=2.0, help="time to measure each row")
+    parser.add_argument("--output", type=Path, help="file to write the results to; printed in any case")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    now = datetime.datetime.now(datetime.UTC).date().isoformat()
+    report = [
+        "# Speed of the native kernel",
+        "",
+        f"{now}, commit {commit()}, {processor()} (one core), Python {platform.python_version()}, "
+        f"PyTorch {torch.__version__}, {library.describe()}.",
+        "",
+        f"Command: `python {shlex.join(sys.argv)}`",
+        "",
+        "Forward and backward of recurrent layers, Python and autograd included, against `nn.RNN`, `nn.GRU` "
+        "and `nn.LSTM` with the same weights; float32, CPU time of one thread, least of alternating rounds.",
+        "",
+        *training_table(arguments.seconds),
+        "",
+        "## Gaps",
+        "",
+        "Teacher forcing, forward and backward, over windows without gaps and over the same windows with a "
+        "tenth of the values missing and a quarter of the rows beginning late.",
+        "",
+        *gap_table(arguments.seconds),
+        "",
+        "## Threads",
+        "",
+        "The same passes in wall time.",
+        "",
+        *thread_table(arguments.seconds),
+    ]
+    print("\n".join(report))
+    if arguments.output is not None:
+        arguments.output.write_text("\n".join(report) + "\n")
+
+
+if __name__ == "__main__":
+    main()
