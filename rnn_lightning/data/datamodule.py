@@ -1,5 +1,6 @@
 """Series, windows and loaders, put together for the Trainer."""
 
+import math
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -46,6 +47,13 @@ MAX_ORIGINS = 3
 CALIBRATION_HORIZONS = 3
 """An untrained network calibrates its intervals on the last so many horizons, or half of a series."""
 
+Length = int | Literal["auto"]
+
+MIN_AUTO_CONTEXT, SEASONS_OF_CONTEXT = 100, 5
+MAX_AUTO_SCORED, AUTO_HORIZON, SHORT_SEASON = 48, 24, 12
+AUTO_FRACTION = 0.25
+"""What ``auto`` stands for, see the arguments of the data module."""
+
 MAX_CALIBRATION = 256
 """Origins from which intervals are calibrated, about, where there are more."""
 
@@ -62,15 +70,19 @@ class SequenceDataModule(L.LightningDataModule):
     Args:
         series: where the values come from.
         context_length: known steps that warm the state up, before the loss counts in a window and before
-            generation in a forecast.
-        scored_length: steps of a training window on which the loss counts, after the context.
+            generation in a forecast; ``auto`` for five seasons, at least 100 steps, of which those before the
+            start of a series are unknown.
+        scored_length: steps of a training window on which the loss counts, after the context; ``auto`` for
+            the horizon, at most 48.
         stride: steps between the starts of two training windows of a series.
-        horizon: steps to generate in a forecast.
+        horizon: steps to generate in a forecast; ``auto`` for one season, two of at most 12 steps, 24 steps
+            without a season, but at most a quarter of the longest series.
         season: steps after which the values repeat: found in the data with ``auto``, ``none``, or given, such
             as ``24`` or ``24,168`` for a day and a week of hours.
         batch_size: windows or forecasts in a batch, on each device.
         split_by: split each series by time, or the set of series.
-        val_fraction: fraction of the steps, or series, to validate on.
+        val_fraction: fraction of the steps, or series, to validate on; ``auto`` for a quarter of the steps
+            of each series, at most two horizons.
         test_fraction: fraction of the steps, or series, to test on: the last ones.
         num_batches_per_epoch: batches in an epoch, after which the fit validates; the windows are gone
             through in a random order, again and again. None for an epoch of one pass over all windows.
@@ -86,14 +98,14 @@ class SequenceDataModule(L.LightningDataModule):
     def __init__(
         self,
         series: Series,
-        context_length: int = 24,
-        scored_length: int = 24,
+        context_length: Length = 24,
+        scored_length: Length = 24,
         stride: int = 1,
-        horizon: int = 24,
+        horizon: Length = 24,
         season: int | str | list[int] = "auto",
         batch_size: int = 32,
         split_by: Literal["time", "series"] = "time",
-        val_fraction: float = 0.1,
+        val_fraction: float | Literal["auto"] = 0.1,
         test_fraction: float = 0.1,
         num_batches_per_epoch: int | None = 200,
         num_origins: int | None = None,
@@ -102,7 +114,7 @@ class SequenceDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        counts: dict[str, int | None] = {
+        counts: dict[str, Length | None] = {
             "context_length": context_length,
             "scored_length": scored_length,
             "stride": stride,
@@ -111,17 +123,25 @@ class SequenceDataModule(L.LightningDataModule):
         counts |= {"num_origins": num_origins, "origin_step": origin_step}
         counts |= {"num_samples": num_samples, "num_batches_per_epoch": num_batches_per_epoch}
         for name, count in counts.items():
-            if count is not None and count < 1:
+            if isinstance(count, int) and count < 1:
                 raise InputError(f"--data.{name} must be at least 1, got {count}.")
-        require_fractions(val_fraction, test_fraction)
+        if val_fraction == "auto" and split_by == "series":
+            raise InputError("--data.val_fraction auto is for --data.split_by time: give a fraction.")
+        require_fractions(AUTO_FRACTION if val_fraction == "auto" else val_fraction, test_fraction)
         self.series, self.num_features, self.num_covariates = (
             series,
             series.num_features,
             series.num_covariates,
         )
-        self.context_length, self.scored_length, self.stride = context_length, scored_length, stride
-        self.horizon, self.batch_size, self.split_by = horizon, batch_size, split_by
-        self.val_fraction, self.test_fraction = val_fraction, test_fraction
+        lengths = {"context_length": context_length, "scored_length": scored_length, "horizon": horizon}
+        self._auto = {name for name, length in lengths.items() if length == "auto"}
+        self.context_length, self.scored_length, self.horizon = (
+            AUTO_HORIZON if length == "auto" else length for length in lengths.values()
+        )
+        self.min_context_length: int | None = None
+        self.stride, self.batch_size, self.split_by = stride, batch_size, split_by
+        self.val_fraction = AUTO_FRACTION if val_fraction == "auto" else val_fraction
+        self._val_is_auto, self.test_fraction = val_fraction == "auto", test_fraction
         self.num_origins, self.origin_step = num_origins, origin_step
         self.num_batches_per_epoch, self.num_samples, self.seed = num_batches_per_epoch, num_samples, seed
         self._given_seasons = given_seasons(season)
@@ -159,11 +179,12 @@ class SequenceDataModule(L.LightningDataModule):
             several = self.trainer is not None and self.trainer.num_devices > 1
             self._data = self._load_once(self.trainer) if several else self._load()  # type: ignore[arg-type]
             self._data.unlink()
-            split = split_by_time if self.split_by == "time" else split_by_series
-            self.segments = split(
-                self._data.offsets[:-1], self._data.ends, self.val_fraction, self.test_fraction
-            )
+            self.segments = self._split()
         self._seasons = self._find_seasons(stage) if self._given_seasons is None else self._given_seasons
+        if self._auto:
+            self._choose_lengths()
+        if self._val_is_auto:
+            self.segments = self._split()
         if stage == "fit":
             self._require_windows()
         if stage == "predict":
@@ -191,7 +212,9 @@ class SequenceDataModule(L.LightningDataModule):
         else:
             windows, segments = self._training_windows(), self.segments["train"]
             length = self.context_length + self.scored_length
-            padded = bool((segments.end - segments.start < length).any())
+            padded = self.min_context_length is not None or bool(
+                (segments.end - segments.start < length).any()
+            )
             settings = (self.context_length, length, padded)
             make_batch = partial(training_batch, self.data, segments, windows, *settings)
             shares = (len(windows), self.batch_size, rank, world_size)
@@ -302,6 +325,28 @@ class SequenceDataModule(L.LightningDataModule):
         ends, segments = self.data.ends.clone(), self.segments[split]
         ends[segments.series] = torch.where(segments.start > segments.first, segments.start, segments.end)
         return ends
+
+    def _split(self) -> dict[Split, Segments]:
+        first, fractions = self.data.offsets[:-1], (self.val_fraction, self.test_fraction)
+        if self.split_by == "series":
+            return split_by_series(first, self.data.ends, *fractions)
+        max_val = 2 * self.horizon if self._val_is_auto else math.inf
+        return split_by_time(first, self.data.ends, *fractions, max_val)
+
+    def _choose_lengths(self) -> None:
+        """Set the lengths that are ``auto`` by the season and the lengths of the series."""
+        season, longest = self.compared_season, int(self.data.lengths.max())
+        if "horizon" in self._auto:
+            wanted = AUTO_HORIZON if season == 1 else 2 * season if season <= SHORT_SEASON else season
+            if self.data.covariates is not None:
+                wanted = min(wanted, int((self.data.offsets.diff() - self.data.lengths).max()))
+            self.horizon = max(1, min(wanted, longest // 4))
+        if "scored_length" in self._auto:
+            self.scored_length = min(self.horizon, MAX_AUTO_SCORED)
+        if "context_length" in self._auto:
+            self.context_length = max(SEASONS_OF_CONTEXT * season, MIN_AUTO_CONTEXT)
+            self.min_context_length = max(2 * season, self.scored_length // 2)
+        self.hparams.update({name: getattr(self, name) for name in self._auto})
 
     def _find_seasons(self, stage: str) -> tuple[int, ...]:
         ends, test = self.data.ends.clone(), self.segments["test"]

@@ -1,5 +1,6 @@
 """Index arithmetic: the steps of each split, the starts of windows, the forecasts to make. No data."""
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -27,12 +28,15 @@ class Segments(NamedTuple):
 
 
 def split_by_time(
-    first: Tensor, last: Tensor, val_fraction: float, test_fraction: float
+    first: Tensor, last: Tensor, val_fraction: float, test_fraction: float, max_val: float = math.inf
 ) -> dict[Split, Segments]:
-    """Cut every series, from ``first (series,)`` to before ``last``, into train, val and test steps."""
+    """Cut every series, from ``first (series,)`` to before ``last``, into train, val and test steps.
+
+    At most ``max_val`` steps of a series validate.
+    """
     lengths = (last - first).double()
     test_start = last - (lengths * test_fraction).round().long()
-    val_start = test_start - (lengths * val_fraction).round().long()
+    val_start = test_start - (lengths * val_fraction).round().clamp_max(max_val).long()
     series = torch.arange(len(first))
     return {
         "train": Segments(series, first, first, val_start),
@@ -80,17 +84,29 @@ class Windows:
         return segment, self.first[segment] + (index - self.begins[segment]) * self.stride
 
 
-def training_windows(segments: Segments, context_length: int, scored_length: int, stride: int) -> Windows:
+def training_windows(
+    segments: Segments,
+    context_length: int,
+    scored_length: int,
+    stride: int,
+    min_context_length: int | None = None,
+) -> Windows:
     """All windows, ``stride`` apart, inside the segments: ``(n - length) // stride + 1`` of ``n`` steps.
 
     A shorter segment of at least two steps has one window that reaches beyond it on both sides, so that its
-    steps are divided into context and scored ones as those of a whole window are.
+    steps are divided into context and scored ones as those of a whole window are. With ``min_context_length``
+    windows also start before their segment, as long as that many steps of their context, or half of the
+    segment, lie within it.
     """
     lengths, length = segments.end - segments.start, context_length + scored_length
-    whole = lengths >= length
-    counts = (lengths - length).div(stride, rounding_mode="floor") + 1
-    before = torch.where(whole, 0, context_length - _own_context(lengths, context_length, scored_length))
-    return Windows(segments.start - before, torch.where(whole, counts, (lengths >= 2).long()), stride)
+    if min_context_length is None:
+        own = _own_context(lengths, context_length, scored_length)
+        inside = torch.where(lengths >= length, context_length, own)
+    else:
+        least = min(min_context_length, context_length)
+        inside = (lengths // 2).clamp(1, max(1, least))
+    counts = (lengths - inside - scored_length).clamp_min(0).div(stride, rounding_mode="floor") + 1
+    return Windows(segments.start - context_length + inside, torch.where(lengths >= 2, counts, 0), stride)
 
 
 def scored_windows(

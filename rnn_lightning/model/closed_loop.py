@@ -26,6 +26,9 @@ from rnn_lightning.model.seasonal import Network, SeasonalNetwork
 
 ClosedLoop = Callable[[Tensor, RecurrentState], tuple[Tensor, RecurrentState]]
 
+FOLDABLE = ("rnn_tanh", "rnn_relu", "lstm")
+"""Cells that add the recurrent and the input part before anything else, see ``FoldedLoop``."""
+
 GRAPH_STEPS = 32
 """Steps in one CUDA graph: enough to hide the launches, few enough to be captured in milliseconds."""
 
@@ -41,7 +44,7 @@ def close_loop(network: Network) -> ClosedLoop:
         return network.free_run
     if is_native(network.recurrent, network.readout.weight):
         return partial(native_loop, network)
-    if network.recurrent.num_layers == 1 and network.cell != "gru":
+    if network.recurrent.num_layers == 1 and network.cell in FOLDABLE:
         return FoldedLoop(network)
     if network.readout.weight.is_cuda and not torch.is_grad_enabled():
         return partial(graph_loop, network)

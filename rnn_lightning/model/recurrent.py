@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnn_lightning.model.native import library
+from rnn_lightning.model.native.calls import CELLS
 from rnn_lightning.model.native.operator import recurrence
 
 RecurrentState = tuple[Tensor, ...]
@@ -16,7 +17,8 @@ RecurrentState = tuple[Tensor, ...]
 def is_native(recurrent: nn.RNNBase, inputs: Tensor) -> bool:
     """Whether the native kernel runs these layers: on a CPU, wherever it can (``benchmarks/native.py``)."""
     return (
-        inputs.device.type == "cpu"
+        recurrent.mode.lower() in CELLS
+        and inputs.device.type == "cpu"
         and inputs.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
         and not (recurrent.training and recurrent.dropout > 0)

@@ -125,6 +125,8 @@ class Ingredients:
             like.new_tensor([[weights.get(name, 0) for weights in sums] for name in QUANTITIES])
             for sums in (of_forecasts, DIFFERENCES)
         )
+        num_even = len(SIMPLE_FORECASTS) + NUM_COUNTS
+        self._signs = like.new_tensor([-1.0] * len(DIFFERENCES) + [1.0] * num_even)
         self._levels, self._profiles, self._slopes = (
             [QUANTITIES.index(name) for name in names] for names in (LEVELS, PROFILES, SLOPES)
         )
@@ -149,7 +151,16 @@ class Ingredients:
         differences = torch.asinh(step.quantities @ self._to_differences)
         return torch.cat([differences, 0.5 * torch.log(step.errors + 0.02), *counts], -1)
 
-    def mix(self, step: Step, gates: Tensor) -> Tensor:
+    def with_mirrored(self, inputs: Tensor) -> Tensor:
+        """The features of the rows and then those of their negatives, ``(2 * row, ..., NUM_INPUTS)``."""
+        return torch.cat([inputs, inputs * self._signs])
+
+    def mix_mirrored(self, step: Step, gates: Tensor) -> Tensor:
+        """The mean of the forecast and of the negative of that for the negative series, see ``mix``."""
+        gates, of_negatives = gates.chunk(2)
+        return (self.mix(step, gates, 1.0) + self.mix(step, of_negatives, -1.0)) / 2
+
+    def mix(self, step: Step, gates: Tensor, sign: float) -> Tensor:
         """The forecast of the next step ``(...)`` from ``gates (..., NUM_GATES)``.
 
         A level, a profile and slopes, each a weighted mean of the candidates, or the value of a season ago
@@ -167,7 +178,9 @@ class Ingredients:
             quantities[..., QUANTITIES.index("adjusted")] - quantities[..., QUANTITIES.index("adjusted_lag")]
         )
         seasonal = quantities[..., lag] + torch.sigmoid(change) * since
-        return torch.lerp(smooth, seasonal, torch.sigmoid(part - 1)) + 0.5 * free * torch.sigmoid(is_free)
+        return torch.lerp(smooth, seasonal, torch.sigmoid(part - 1)) + 0.5 * sign * free * torch.sigmoid(
+            is_free
+        )
 
 
 class Track(NamedTuple):

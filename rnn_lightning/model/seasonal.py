@@ -92,8 +92,8 @@ class SeasonalNetwork(nn.Module):
         """The state of series that have not begun."""
         rows = self.num_features * batch_size
         zeros = self.readout.weight.new_zeros(rows, self.hidden_size)
-        track = initial_track(zeros, rows, self.season)
-        return self._packed(zeros, zeros, zeros[:, 0] + torch.nan, zeros[:, 0], track)
+        track, mirrored = initial_track(zeros, rows, self.season), torch.cat([zeros, zeros])
+        return self._packed(mirrored, mirrored, zeros[:, 0] + torch.nan, zeros[:, 0], track)
 
     def join(self, values: Tensor, following: Tensor | None) -> Tensor:
         """The inputs ``(batch, time, feature + covariate)``, see ``RecurrentNetwork.join``."""
@@ -125,10 +125,10 @@ class SeasonalNetwork(nn.Module):
                 values = filled.permute(2, 0, 1).reshape(values.shape)
         steps, track = describe(values.nan_to_num(0.0), known, self.season)
         ingredients = Ingredients(self.season, values)
-        features = ingredients.inputs(steps)
-        features_and_covariates = self._with_covariates(features, covariates)
-        outputs, (hidden, cell) = recur(self.recurrent, features_and_covariates, begin=begin)
-        predictions = ingredients.mix(steps, self._gates(outputs, features))
+        features = ingredients.with_mirrored(ingredients.inputs(steps))
+        inputs = self._with_covariates(features, covariates)
+        outputs, (hidden, cell) = recur(self.recurrent, inputs, begin=begin.repeat(2))
+        predictions = ingredients.mix_mirrored(steps, self._gates(outputs, features))
         errors = functional.pad((values[:, 1:] - predictions[:, :-1]).abs().nan_to_num(0.0), (1, 0))
         spread = smooth(errors[..., None].detach(), error_rate(steps.age, known, errors)[..., None])[:, -1, 0]
         state = self._packed(hidden[0], cell[0], predictions[:, -1], spread, track)
@@ -157,12 +157,12 @@ class SeasonalNetwork(nn.Module):
             value = torch.where(is_known, value, prediction + (spread + LEAST_SPREAD) * value)
             step = tracker.push(value, is_known)
             spread = torch.lerp(spread, error, error_rate(step.age, is_known, error))
-            features = tracker.ingredients.inputs(step)
+            features = tracker.ingredients.with_mirrored(tracker.ingredients.inputs(step))
             inputs = self._with_covariates(features, None if covariates is None else covariates[:, index])
             hidden, cell = torch.lstm_cell(inputs, (hidden, cell), *weights)
             begun = (step.age >= 0)[:, None]
-            hidden, cell = hidden * begun, cell * begun
-            prediction = tracker.ingredients.mix(step, self._gates(hidden, features))
+            hidden, cell = hidden * begun.repeat(2, 1), cell * begun.repeat(2, 1)
+            prediction = tracker.ingredients.mix_mirrored(step, self._gates(hidden, features))
             prediction = torch.where(begun[:, 0], prediction, torch.nan)
             predictions.append(prediction)
             taken.append(value)
@@ -173,7 +173,10 @@ class SeasonalNetwork(nn.Module):
         return self.readout(functional.silu(self.inner(torch.cat([hidden, features], -1))))
 
     def _with_covariates(self, features: Tensor, covariates: Tensor | None) -> Tensor:
-        return features if covariates is None else torch.cat([features, covariates], -1)
+        """Features of rows and of their negatives beside the covariates, which both have."""
+        if covariates is None:
+            return features
+        return torch.cat([features, torch.cat([covariates, covariates])], -1)
 
     def _as_rows(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """``(batch, time, feature + covariate)`` as ``(row, time)`` and ``(row, time, covariate)``."""
@@ -190,6 +193,7 @@ class SeasonalNetwork(nn.Module):
     ) -> RecurrentState:
         """Everything as ``(feature, batch, size)``; the prediction is NaN where a row has not begun."""
         prediction = torch.where(track.age >= 0, prediction[:, None], torch.nan)
+        hidden, cell = (torch.cat(part.chunk(2), 1) for part in (hidden, cell))
         parts = (hidden, cell, prediction, spread[:, None], *track)
         return tuple(part.flatten(1).unflatten(0, (self.num_features, -1)) for part in parts)
 
@@ -197,6 +201,7 @@ class SeasonalNetwork(nn.Module):
         hidden, cell, prediction, spread, *parts = (part.flatten(0, 1) for part in state)
         track = Track(*parts)
         profiles = track.profiles.unflatten(1, (self.season, -1))
+        hidden, cell = (torch.cat(part.chunk(2, 1)) for part in (hidden, cell))
         return hidden, cell, prediction[:, 0], spread[:, 0], track._replace(profiles=profiles)
 
 

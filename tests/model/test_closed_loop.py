@@ -147,7 +147,7 @@ def test_gradients_are_those_through_the_plain_loop(
     target = drive_of(network, batch_size, 30)[..., :num_features]
     wanted = [*network.parameters(), innovations, *state]
     loops: list[ClosedLoop] = [close_loop(network), partial(plain_loop, network)]
-    if num_layers == 1 and cell != "gru":
+    if num_layers == 1 and cell in FOLDABLE:
         loops.append(FoldedLoop(network))
     ours, *others = (
         torch.autograd.grad((values - target).square().mean() + sum(part.sum() for part in following), wanted)
@@ -199,7 +199,7 @@ def test_loops_on_a_gpu_equal_the_plain_loop(cell: Cell, num_layers: int, num_st
         expected, expected_state = plain_loop(network, innovations, state)
         network.cuda()
         loops = [partial(graph_loop, network)]
-        if num_layers == 1 and cell != "gru":
+        if num_layers == 1 and cell in FOLDABLE:
             loops.append(FoldedLoop(network))  # type: ignore[arg-type]
         for loop in loops:
             on_gpu = tuple(part.cuda() for part in state)
