@@ -1,0 +1,18 @@
+"""Whether two sources give the same series."""
+
+import torch
+
+from rnn_lightning import SeriesData
+
+
+def same(one: SeriesData, other: SeriesData) -> None:
+    """Equal in all but names of files."""
+    assert one.ids == other.ids
+    for name in ("values", "offsets", "lengths", "covariates", "calendar"):
+        a, b = getattr(one, name), getattr(other, name)
+        if a is None or b is None:
+            assert a is b
+        else:
+            torch.testing.assert_close(a[:], b[:], rtol=0, atol=0, equal_nan=True)
+    assert one.times.intervals == other.times.intervals
+    assert list(one.times.starts) == list(other.times.starts)
