@@ -200,33 +200,35 @@ def _require_own_class(path: Path, series: Any, named: Collection[str]) -> None:
     )
 
 
-def require_state(expected: Mapping[str, Tensor], checkpoint: Mapping[str, Any]) -> None:
+def require_state(
+    expected: Mapping[str, Tensor], trained: Collection[str], checkpoint: Mapping[str, Any]
+) -> None:
     """Refuse weights that are not those of the network: missing, too many, of other shapes, or not finite.
 
     The state of the optimizer must be of the same shapes as the weights.
 
     Args:
         expected: the state of the network.
+        trained: the names of what is trained in it; the rest may be missing in a checkpoint of an older
+            version.
         checkpoint: what was read.
 
     Raises:
         InputError: names the first of them.
     """
     given = checkpoint.get("state_dict", {})
-    for name in given:
+    for name, weight in given.items():
         if name not in expected:
             raise InputError(f"the checkpoint has weights {str(name)[:80]!r} that the network does not have.")
-    for name, weight in expected.items():
-        if name not in given:
-            if name.endswith(".floor"):  # not in version 0.1
-                continue
-            raise InputError(f"the checkpoint lacks the weights {name!r} of the network.")
-        if given[name].shape != weight.shape:
+        if weight.shape != expected[name].shape:
             raise InputError(
-                f"the weights {name!r} of the checkpoint are {tuple(given[name].shape)}, those of the "
-                f"network {tuple(weight.shape)}."
+                f"the weights {name!r} of the checkpoint are {tuple(weight.shape)}, those of the network "
+                f"{tuple(expected[name].shape)}."
             )
-        if "residual_covariance" not in name and not bool(given[name].isfinite().all()):
+    for name in trained:
+        if name not in given:
+            raise InputError(f"the checkpoint lacks the weights {name!r} of the network.")
+        if not bool(given[name].isfinite().all()):
             raise InputError(f"the weights {name!r} of the checkpoint are not finite numbers.")
     shapes = {weight.shape for weight in expected.values()} | {torch.Size([])}
     for tensor in tensors_in(checkpoint.get("optimizer_states")):

@@ -337,7 +337,7 @@ class Forecaster(Inference, L.LightningModule):
                     f"{ours}, and the checkpoint holds a network with {saved[name]}: leave the option out, "
                     "or choose another checkpoint."
                 )
-        require_state(self.state_dict(), checkpoint)
+        require_state(self.state_dict(), [name for name, _ in self.named_parameters()], checkpoint)
 
     def _log_mean_loss(self) -> None:
         """Log the mean since the last time: a call of ``self.log`` costs 0.5 ms, a fifth of a small step."""
