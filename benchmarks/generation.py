@@ -200,7 +200,7 @@ def cpu_table(cases: list[Case], horizon: int, budget_seconds: float) -> str:
             partial(module_loop, network, state.recurrent, horizon),
             partial(cell_loop, network, cells, state.recurrent, horizon),
         ]
-        ours, theirs = calls[0](), network.transforms.inverse(calls[1](), state.memory)
+        ours, theirs = calls[0](), network.transforms.inverse(calls[1](), state.transforms)
         difference = float((ours - theirs).abs().max())
         largest = max(largest, difference)
         seconds = best_seconds(list(calls), budget_seconds, time.process_time)

@@ -1,7 +1,7 @@
 """The closed loop: a network with its output fed back, as a network of its own.
 
-Every loop here maps its drive ``(batch, time, feature + covariate)`` and the network's state to values
-``(batch, time, feature)`` and the state after them, all in transformed units. The drive of a step is the
+Every loop here maps its inputs ``(batch, time, feature + covariate)`` and the network's state to values
+``(batch, time, feature)`` and the state after them, all in transformed units. The inputs of a step are the
 innovation of its values and, beside it, the covariates of the step after it, scaled, see
 ``RecurrentNetwork.join``::
 
@@ -52,13 +52,13 @@ def close_loop(network: Network) -> ClosedLoop:
 
 
 def plain_loop(
-    network: RecurrentNetwork, drive: Tensor, state: RecurrentState
+    network: RecurrentNetwork, inputs: Tensor, state: RecurrentState
 ) -> tuple[Tensor, RecurrentState]:
     """The definition, step by step."""
     values = []
     dropout = network.recurrent.dropout if network.training else 0.0
-    for inputs in drive.unbind(1):
-        innovation, covariates = inputs.split([network.num_features, network.num_covariates], -1)
+    for piece in inputs.unbind(1):
+        innovation, covariates = piece.split([network.num_features, network.num_covariates], -1)
         value = network.readout(state[0][-1]) + innovation
         state = step(network.recurrent, torch.cat([value, covariates], -1), state, dropout)
         values.append(value)
@@ -66,11 +66,11 @@ def plain_loop(
 
 
 def native_loop(
-    network: RecurrentNetwork, drive: Tensor, state: RecurrentState
+    network: RecurrentNetwork, inputs: Tensor, state: RecurrentState
 ) -> tuple[Tensor, RecurrentState]:
     """The native kernel, which has the readout and the feedback inside."""
     weights = weights_of(network.recurrent, network.readout)
-    recurred = recurrence(network.cell, drive, state, weights, feedback="free")
+    recurred = recurrence(network.cell, inputs, state, weights, feedback="free")
     return recurred.outputs, recurred.state
 
 
@@ -78,7 +78,7 @@ class FoldedLoop:
     """One-layer Elman and LSTM: substituting ``x = Wo h + bo + e`` leaves a network of the same kind.
 
     ``h[t + 1] = cell((W_hh + W_xh Wo) h[t] + W_xh e[t + 1] + W_ch c[t + 2] + (b + W_xh bo))``: its input is
-    the drive, the innovation ``e`` beside the covariates ``c``.
+    the innovation ``e`` beside the covariates ``c``.
     """
 
     def __init__(self, network: RecurrentNetwork) -> None:
@@ -98,34 +98,34 @@ class FoldedLoop:
         )
         self.weights = [piece.view_as(weight) for piece, weight in zip(pieces, folded, strict=True)]
 
-    def __call__(self, drive: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        inputs = drive.transpose(0, 1)
+    def __call__(self, inputs: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        by_step = inputs.transpose(0, 1)
         # The settings: biases, number of layers, dropout, training, bidirectional, batch first.
         settings = (True, 1, 0.0, torch.is_grad_enabled(), False, False)
         following: RecurrentState
         if self.cell == "lstm":
-            outputs, *following_list = torch.lstm(inputs, state, self.weights, *settings)
+            outputs, *following_list = torch.lstm(by_step, state, self.weights, *settings)
             following = tuple(following_list)
         else:
             kernel = torch.rnn_tanh if self.cell == "rnn_tanh" else torch.rnn_relu
-            outputs, hidden = kernel(inputs, state[0], self.weights, *settings)
+            outputs, hidden = kernel(by_step, state[0], self.weights, *settings)
             following = (hidden,)
         # The readout of h[t] belongs to step t + 1: the first is that of the given state.
         values = torch.cat([state[0] @ self.readout.weight.T, outputs[:-1] @ self.readout.weight.T])
-        return values.transpose(0, 1) + (drive[..., : self.num_features] + self.readout.bias), following
+        return values.transpose(0, 1) + (inputs[..., : self.num_features] + self.readout.bias), following
 
 
 @torch.no_grad()
 def graph_loop(
-    network: RecurrentNetwork, drive: Tensor, state: RecurrentState
+    network: RecurrentNetwork, inputs: Tensor, state: RecurrentState
 ) -> tuple[Tensor, RecurrentState]:
     """The plain loop on a GPU: ``GRAPH_STEPS`` steps are captured once and replayed with one launch."""
-    num_replays = drive.shape[1] // GRAPH_STEPS
+    num_replays = inputs.shape[1] // GRAPH_STEPS
     if num_replays < 2:
-        return plain_loop(network, drive, state)
+        return plain_loop(network, inputs, state)
     pieces, graph = [], torch.cuda.CUDAGraph()
-    chunk, carried = drive[:, :GRAPH_STEPS].clone(), tuple(part.clone() for part in state)
-    with torch.cuda.device(drive.device):
+    chunk, carried = inputs[:, :GRAPH_STEPS].clone(), tuple(part.clone() for part in state)
+    with torch.cuda.device(inputs.device):
         current, stream = torch.cuda.current_stream(), torch.cuda.Stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):  # a capture needs its libraries initialised
@@ -141,13 +141,13 @@ def graph_loop(
             warnings.warn(
                 f"CUDA graph capture failed, stepping without: {error}", RuntimeWarning, stacklevel=2
             )
-            return plain_loop(network, drive, state)
+            return plain_loop(network, inputs, state)
         for index in range(num_replays):
-            chunk.copy_(drive[:, index * GRAPH_STEPS : (index + 1) * GRAPH_STEPS])
+            chunk.copy_(inputs[:, index * GRAPH_STEPS : (index + 1) * GRAPH_STEPS])
             graph.replay()
             pieces.append(values.clone())
-        if rest := drive.shape[1] % GRAPH_STEPS:
-            values, carried = plain_loop(network, drive[:, -rest:], carried)
+        if rest := inputs.shape[1] % GRAPH_STEPS:
+            values, carried = plain_loop(network, inputs[:, -rest:], carried)
             pieces.append(values)
         current.synchronize()  # the graph and its memory must outlive the replays
     return torch.cat(pieces, 1), tuple(part.clone() for part in carried)

@@ -67,8 +67,8 @@ def scored(
         covariates: ``(batch, time, covariate)``, those of the same steps.
         complete: whether all values are known; looked up if None, for which a GPU must be waited for.
     """
-    context, memory = network.transforms.start(values[:, :context_length])
-    target, _ = network.transforms(values[:, context_length:], memory)
+    context, state = network.transforms.start(values[:, :context_length])
+    target, _ = network.transforms(values[:, context_length:], state)
     known, lost = context.shape[1], context_length - context.shape[1]
     following = None
     if covariates is not None:  # of the step after each
@@ -109,9 +109,9 @@ def one_step_errors(network: Network, windows: Scored) -> Tensor:
 def free_run(network: Network, windows: Scored) -> Tensor:
     """The values ``(batch, scored, feature)`` that the network generates from the contexts."""
     state = context_state(network, windows)
-    drive = windows.inputs[:, windows.context_length :].clone()
-    drive[..., : network.num_features] = 0.0
-    return close_loop(network)(drive, state)[0]
+    inputs = windows.inputs[:, windows.context_length :].clone()
+    inputs[..., : network.num_features] = 0.0
+    return close_loop(network)(inputs, state)[0]
 
 
 def context_state(network: Network, windows: Scored) -> RecurrentState:
@@ -135,9 +135,9 @@ def seasonal_loss(network: SeasonalNetwork, windows: Scored, free_run_weight: fl
     num_features, known = network.num_features, windows.context_length
     context = windows.inputs[:, :known]
     predictions, _, state = network.encode(context)
-    drive = windows.inputs[:, known:].clone()
-    drive[..., :num_features] = 0.0
-    generated, _ = network.free_run(drive, state)
+    inputs = windows.inputs[:, known:].clone()
+    inputs[..., :num_features] = 0.0
+    generated, _ = network.free_run(inputs, state)
     values, steps = context[..., :num_features], torch.arange(known, device=context.device)
     begin = first_known(values)[:, None]
     least = ((known - begin) // 2).clamp_max(3 * network.season // 2)

@@ -22,7 +22,7 @@ from rnn_lightning.model.network import RecurrentNetwork
 from rnn_lightning.model.noise import Innovations
 from rnn_lightning.model.recurrent import RecurrentState, is_native
 from rnn_lightning.model.seasonal import Network, SeasonalNetwork
-from rnn_lightning.model.transforms import Memory
+from rnn_lightning.model.transforms import TransformState
 
 CHUNK_ELEMENTS = 2**20
 """Numbers in the hidden states of one chunk of a generation: 4 MB of float32, which a cache keeps."""
@@ -42,11 +42,11 @@ class State(NamedTuple):
 
     Attributes:
         recurrent: the state of the recurrent layers, each ``(layer, batch, hidden)``.
-        memory: what the transforms remember, such as the last value for ``difference``.
+        transforms: the state of the transforms, such as the last value for ``difference``.
     """
 
     recurrent: RecurrentState
-    memory: tuple[Memory, ...]
+    transforms: tuple[TransformState, ...]
 
 
 torch.serialization.add_safe_globals([State])
@@ -163,7 +163,7 @@ def generate(
     transformed = _in_chunks(network, innovations, following, recurrent, horizon)
     if num_samples is not None:
         transformed = transformed.unflatten(0, (num_samples, batch_size))
-    values = network.transforms.inverse(transformed, state.memory)
+    values = network.transforms.inverse(transformed, state.transforms)
     return _end_at_nonfinite(values, names)
 
 
@@ -214,12 +214,12 @@ def _in_chunks(
     total = num_rows * horizon
     with _progress(total) as advance:
         for first in range(0, horizon, steps):
-            drive = innovations.draw(min(steps, horizon - first))
+            inputs = innovations.draw(min(steps, horizon - first))
             if following is not None:
                 repeated = following[:, first : first + steps].repeat(num_rows // len(following), 1, 1)
-                drive = torch.cat([drive, repeated], -1)
+                inputs = torch.cat([inputs, repeated], -1)
             columns = []
-            for index, piece in enumerate(drive.split(rows)):
+            for index, piece in enumerate(inputs.split(rows)):
                 values, states[index] = closed_loop(piece, states[index])
                 columns.append(values)
                 advance(values.shape[0] * values.shape[1])
@@ -230,10 +230,10 @@ def _in_chunks(
 def _continued(network: Network, values: Tensor, covariates: Tensor | None, before: State | None) -> State:
     """The state after checked ``values`` that follow ``before``, or start a series if it is None."""
     if before is None:
-        transformed, memory = network.transforms.start(values)
+        transformed, of_transforms = network.transforms.start(values)
         recurrent = network.initial_state(len(values))
     else:
-        transformed, memory = network.transforms(values, before.memory)
+        transformed, of_transforms = network.transforms(values, before.transforms)
         recurrent = before.recurrent
     if covariates is not None:
         covariates = covariates[:, values.shape[1] - transformed.shape[1] :]
@@ -243,8 +243,8 @@ def _continued(network: Network, values: Tensor, covariates: Tensor | None, befo
     else:
         filled, recurrent = _recur_in_chunks(network, inputs, recurrent, begins=before is None)
     if bool(transformed.isnan().any()):
-        _, memory = network.transforms.bridged(values, filled, before.memory if before else None)
-    return State(recurrent, memory)
+        _, of_transforms = network.transforms.imputed(values, filled, before.transforms if before else None)
+    return State(recurrent, of_transforms)
 
 
 def _recur_in_chunks(
@@ -306,11 +306,11 @@ def _checked(network: Network, values: Tensor, what: str) -> Tensor:
 def _require_state(network: Network, state: State, batch_size: int) -> None:
     expected = tuple(part.shape for part in network.initial_state(batch_size))
     given = tuple(part.shape for part in state.recurrent)
-    of_memory = [tensor for part in state.memory for tensor in part]
+    tensors = [tensor for part in state.transforms for tensor in part]
     if (
         given != expected
-        or [len(part) for part in state.memory] != network.transforms.memory_sizes
-        or any(tensor.shape[::2] != (batch_size, network.num_features) for tensor in of_memory)
+        or [len(part) for part in state.transforms] != network.transforms.state_sizes
+        or any(tensor.shape[::2] != (batch_size, network.num_features) for tensor in tensors)
     ):
         raise InputError(
             f"the state is of another network or batch: its tensors are {[tuple(s) for s in given]}, this "

@@ -138,9 +138,9 @@ class SeasonalNetwork(nn.Module):
         """The scale of the noise ``(batch, 1, feature)``: smoothed absolute one-step errors."""
         return state[3].permute(1, 2, 0) + LEAST_SPREAD
 
-    def free_run(self, drive: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+    def free_run(self, inputs: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         """The closed loop, see ``closed_loop.py``; its innovations are in units of ``spread``."""
-        innovations, covariates = self._as_rows(drive)
+        innovations, covariates = self._as_rows(inputs)
         nothing = torch.zeros_like(innovations, dtype=torch.bool)
         _, values, state = self._step_by_step(innovations, nothing, covariates, state)
         return values, state

@@ -1,11 +1,11 @@
 """Invertible transforms of values. Statistics are buffers, so that the units travel with the weights.
 
-A transform has a *memory*: what it must know from earlier steps to go on. ``start`` reads it from a context,
+A transform has a *state*: what it must know from earlier steps to go on. ``start`` reads it from a context,
 ``forward`` takes it and returns the next one, so that a series can be transformed in pieces, and ``inverse``
 takes it to put a forecast back into the units of the data.
 
 NaN marks a value that is not known, and stays NaN; what depends on it is NaN as well. When the network has
-bridged the gaps, ``bridge`` puts its predictions back, so that the memory can go on.
+imputed the gaps, ``impute`` puts its predictions back, so that the state can go on.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from rnn_lightning.errors import InputError
 
-Memory = tuple[Tensor, ...]
+TransformState = tuple[Tensor, ...]
 
 
 class Transform(nn.Module, ABC):
@@ -27,84 +27,84 @@ class Transform(nn.Module, ABC):
     num_lost: int = 0
     """Number of steps that ``forward`` drops at the start of a series."""
 
-    memory_size: int = 0
-    """Number of tensors in the memory."""
+    state_size: int = 0
+    """Number of tensors in the state."""
 
     def fit(self, pieces: Iterable[Tensor]) -> None:
         """Set the statistics from the training values: one ``(time, feature)`` tensor a series."""
 
-    def start(self, context: Tensor) -> Memory:
-        """The memory of a series that begins with ``context``, ``(batch, time, feature)``."""
+    def start(self, context: Tensor) -> TransformState:
+        """The state of a series that begins with ``context``, ``(batch, time, feature)``."""
         return ()
 
     @abstractmethod
-    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Transform the steps that follow those in memory; returns them and the memory after them."""
+    def forward(self, values: Tensor, state: TransformState) -> tuple[Tensor, TransformState]:
+        """Transform the steps that follow the state; returns them and the state after them."""
 
     @abstractmethod
-    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
-        """Back to the units of the input, for the steps that follow those in memory.
+    def inverse(self, transformed: Tensor, state: TransformState) -> Tensor:
+        """Back to the units of the input, for the steps that follow the state.
 
-        ``transformed`` may have more leading axes than the memory: ``(..., batch, time, feature)``.
+        ``transformed`` may have more leading axes than the state: ``(..., batch, time, feature)``.
         """
 
-    def bridge(self, values: Tensor, transformed: Tensor, memory: Memory) -> Tensor:
-        """``values`` with what is unknown taken from ``transformed``; ``memory`` is that before them."""
-        return torch.where(values.isnan(), self.inverse(transformed, memory), values)
+    def impute(self, values: Tensor, transformed: Tensor, state: TransformState) -> Tensor:
+        """``values`` with what is unknown taken from ``transformed``; ``state`` is that before them."""
+        return torch.where(values.isnan(), self.inverse(transformed, state), values)
 
-    def advance(self, values: Tensor, memory: Memory) -> Memory:
-        """The memory after ``values``, which follow those of ``memory``."""
-        return memory
+    def advance(self, values: Tensor, state: TransformState) -> TransformState:
+        """The state after ``values``, which follow those of ``state``."""
+        return state
 
 
 class Log(Transform):
     """The natural logarithm, for positive values whose changes are proportional to their level."""
 
-    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def forward(self, values: Tensor, state: TransformState) -> tuple[Tensor, TransformState]:
         if bool((values <= 0).any()):
             raise InputError(
                 "the log transform needs values above 0, and the smallest is "
                 f"{float(values[~values.isnan()].min()):g}: remove log from --model.transforms or shift the "
                 "data."
             )
-        return values.log(), memory
+        return values.log(), state
 
-    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
+    def inverse(self, transformed: Tensor, state: TransformState) -> Tensor:
         return transformed.exp()
 
 
 class Difference(Transform):
     """The change from one step to the next: a trend becomes a level, which a bounded network can hold.
 
-    The first step of a series has no predecessor and is dropped. The memory is the last value.
+    The first step of a series has no predecessor and is dropped. The state is the last value.
     """
 
     num_lost = 1
-    memory_size = 1
+    state_size = 1
 
-    def start(self, context: Tensor) -> Memory:
+    def start(self, context: Tensor) -> TransformState:
         return (context[..., :0, :],)
 
-    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        return torch.cat([memory[0], values], dim=-2).diff(dim=-2), self.advance(values, memory)
+    def forward(self, values: Tensor, state: TransformState) -> tuple[Tensor, TransformState]:
+        return torch.cat([state[0], values], dim=-2).diff(dim=-2), self.advance(values, state)
 
-    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
+    def inverse(self, transformed: Tensor, state: TransformState) -> Tensor:
         # The sum of a million float32 steps would drift.
-        return (memory[0].double() + transformed.double().cumsum(-2)).to(transformed.dtype)
+        return (state[0].double() + transformed.double().cumsum(-2)).to(transformed.dtype)
 
-    def bridge(self, values: Tensor, transformed: Tensor, memory: Memory) -> Tensor:
+    def impute(self, values: Tensor, transformed: Tensor, state: TransformState) -> Tensor:
         """Each gap goes on from the last known value before it; what lies before the first one stays NaN."""
-        levels = torch.cat([memory[0], values], dim=-2)
+        levels = torch.cat([state[0], values], dim=-2)
         # What lies before the first known value is not known in an outer transform either.
         change = functional.pad(transformed.double().nan_to_num(0.0), (0, 0, 1, 0)).cumsum(-2)
         steps = torch.arange(levels.shape[-2], device=levels.device)[:, None]
         last_known = torch.where(levels.isnan(), 0, steps).cummax(-2).values
         anchor = (levels - change).gather(-2, last_known)
-        bridged = torch.where(levels.isnan(), anchor + change, levels.double())
-        return bridged[..., memory[0].shape[-2] :, :].to(values.dtype)
+        imputed = torch.where(levels.isnan(), anchor + change, levels.double())
+        return imputed[..., state[0].shape[-2] :, :].to(values.dtype)
 
-    def advance(self, values: Tensor, memory: Memory) -> Memory:
-        return (values[..., -1:, :],)
+    def advance(self, values: Tensor, state: TransformState) -> TransformState:
+        return (torch.cat([state[0], values], dim=-2)[..., -1:, :],)
 
 
 def scale_of(deviation: Tensor, mean: Tensor) -> Tensor:
@@ -144,17 +144,17 @@ class Standardize(Transform):
         self.mean.copy_(mean + shift)
         self.scale.copy_(scale_of(deviation, self.mean))
 
-    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        return (values - self.mean) / self.scale, memory
+    def forward(self, values: Tensor, state: TransformState) -> tuple[Tensor, TransformState]:
+        return (values - self.mean) / self.scale, state
 
-    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
+    def inverse(self, transformed: Tensor, state: TransformState) -> Tensor:
         return transformed * self.scale + self.mean
 
 
 class StandardizeContext(Standardize):
     """Zero mean and unit standard deviation of each feature over the context of each series or window.
 
-    For many series of different scale. The memory is the mean and the scale, which stay those of the context.
+    For many series of different scale. The state is the mean and the scale, which stay those of the context.
     A context may say little of the scale, and the training series say the rest:
 
     - of fewer than ``min_count`` known values, the scale is the deviation of the median series, relative to
@@ -167,7 +167,7 @@ class StandardizeContext(Standardize):
     - where nothing is known, the mean is that of the training split.
     """
 
-    memory_size = 2
+    state_size = 2
     min_part, min_ratio, calm_quantile = 1e-2, 0.1, 0.1
     min_count = 3
     relative: Tensor
@@ -198,7 +198,7 @@ class StandardizeContext(Standardize):
         self.floor.copy_(self.min_ratio * calm.nan_to_num(0.0))
         self.scale.copy_(torch.where(typical.isnan(), self.scale, typical))
 
-    def start(self, context: Tensor) -> Memory:
+    def start(self, context: Tensor) -> TransformState:
         values = context.double()
         mean = values.nanmean(-2, keepdim=True)
         deviation = (values - mean).square().nanmean(-2, keepdim=True).sqrt()
@@ -210,12 +210,12 @@ class StandardizeContext(Standardize):
         scale = torch.where((magnitude > 0) & (scale > 0), scale, self.scale)
         return torch.where(mean.isnan(), self.mean, mean).to(context), scale.to(context)
 
-    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        mean, scale = memory
-        return (values - mean) / scale, memory
+    def forward(self, values: Tensor, state: TransformState) -> tuple[Tensor, TransformState]:
+        mean, scale = state
+        return (values - mean) / scale, state
 
-    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
-        mean, scale = memory
+    def inverse(self, transformed: Tensor, state: TransformState) -> Tensor:
+        mean, scale = state
         return transformed * scale + mean
 
 
@@ -237,7 +237,7 @@ class SeasonScale(Transform):
     as never negative. The state is the level, the scale and the lower bound.
     """
 
-    memory_size = 3
+    state_size = 3
     min_steps = 40
     season: Tensor
 
@@ -245,7 +245,7 @@ class SeasonScale(Transform):
         super().__init__()
         self.register_buffer("season", torch.tensor(1))
 
-    def start(self, context: Tensor) -> Memory:
+    def start(self, context: Tensor) -> TransformState:
         season = int(self.season)
         recent = context[..., -max(4 * season, self.min_steps) :, :].double()
         neighbours = self._difference(recent, 1)
@@ -264,12 +264,12 @@ class SeasonScale(Transform):
         """The mean absolute difference of values ``lag`` steps apart, NaN if there are none."""
         return (values[..., lag:, :] - values[..., :-lag, :]).abs().nanmean(-2, keepdim=True)
 
-    def forward(self, values: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        level, scale, _ = memory
-        return (values - level) / scale, memory
+    def forward(self, values: Tensor, state: TransformState) -> tuple[Tensor, TransformState]:
+        level, scale, _ = state
+        return (values - level) / scale, state
 
-    def inverse(self, transformed: Tensor, memory: Memory) -> Tensor:
-        level, scale, bound = memory
+    def inverse(self, transformed: Tensor, state: TransformState) -> Tensor:
+        level, scale, bound = state
         return torch.maximum(transformed * scale + level, bound)
 
 
@@ -308,9 +308,9 @@ class Transforms(nn.Module):
         return sum(part.num_lost for part in self._parts())
 
     @property
-    def memory_sizes(self) -> list[int]:
+    def state_sizes(self) -> list[int]:
         """Number of tensors that each transform remembers."""
-        return [part.memory_size for part in self._parts()]
+        return [part.state_size for part in self._parts()]
 
     @torch.no_grad()
     def fit(self, series: Iterable[Tensor]) -> None:
@@ -329,42 +329,44 @@ class Transforms(nn.Module):
             values = part(values, part.start(values))[0]
         return values
 
-    def start(self, context: Tensor) -> tuple[Tensor, tuple[Memory, ...]]:
-        """Transform the first context of a series; returns it, ``num_lost`` steps shorter, and the memory."""
-        memory = []
+    def start(self, context: Tensor) -> tuple[Tensor, tuple[TransformState, ...]]:
+        """Transform the first context of a series; returns it, ``num_lost`` steps shorter, and the state."""
+        state = []
         for part in self._parts():
-            context, part_memory = part(context, part.start(context))
-            memory.append(part_memory)
-        return context, tuple(memory)
+            context, part_state = part(context, part.start(context))
+            state.append(part_state)
+        return context, tuple(state)
 
-    def forward(self, values: Tensor, memory: Sequence[Memory]) -> tuple[Tensor, tuple[Memory, ...]]:
-        """Transform the steps that follow those in memory, ``(batch, time, feature)``."""
+    def forward(
+        self, values: Tensor, state: Sequence[TransformState]
+    ) -> tuple[Tensor, tuple[TransformState, ...]]:
+        """Transform the steps that follow the state, ``(batch, time, feature)``."""
         following = []
-        for part, part_memory in zip(self._parts(), memory, strict=True):
-            values, part_memory = part(values, part_memory)
-            following.append(part_memory)
+        for part, part_state in zip(self._parts(), state, strict=True):
+            values, part_state = part(values, part_state)
+            following.append(part_state)
         return values, tuple(following)
 
-    def bridged(
-        self, values: Tensor, transformed: Tensor, memory: Sequence[Memory] | None
-    ) -> tuple[Tensor, tuple[Memory, ...]]:
-        """The values with their gaps bridged by ``transformed``, complete, and the memory after them.
+    def imputed(
+        self, values: Tensor, transformed: Tensor, state: Sequence[TransformState] | None
+    ) -> tuple[Tensor, tuple[TransformState, ...]]:
+        """The values with their gaps imputed by ``transformed``, complete, and the state after them.
 
-        ``memory`` is that before the values, None where they start a series.
+        ``state`` is that before the values, None where they start a series.
         """
         levels = []
         for index, part in enumerate(self._parts()):
-            before = part.start(values) if memory is None else memory[index]
+            before = part.start(values) if state is None else state[index]
             levels.append((values, before))
             values = part(values, before)[0]
         following = []
         for part, (values, before) in zip(reversed(self._parts()), reversed(levels), strict=True):
-            transformed = part.bridge(values, transformed, before)
+            transformed = part.impute(values, transformed, before)
             following.append(part.advance(transformed, before))
         return transformed, tuple(reversed(following))
 
-    def inverse(self, transformed: Tensor, memory: Sequence[Memory]) -> Tensor:
-        """Back to the units of the data, ``(..., batch, time, feature)``, for the steps after the memory."""
-        for part, part_memory in zip(reversed(self._parts()), reversed(memory), strict=True):
-            transformed = part.inverse(transformed, part_memory)
+    def inverse(self, transformed: Tensor, state: Sequence[TransformState]) -> Tensor:
+        """Back to the units of the data, ``(..., batch, time, feature)``, for the steps after the state."""
+        for part, part_state in zip(reversed(self._parts()), reversed(state), strict=True):
+            transformed = part.inverse(transformed, part_state)
         return transformed

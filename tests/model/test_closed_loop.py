@@ -56,7 +56,7 @@ def random_state(network: RecurrentNetwork, batch_size: int) -> RecurrentState:
     return tuple(torch.randn_like(part) for part in network.initial_state(batch_size))
 
 
-def drive_of(network: RecurrentNetwork, batch_size: int, num_steps: int = NUM_STEPS) -> Tensor:
+def inputs_of(network: RecurrentNetwork, batch_size: int, num_steps: int = NUM_STEPS) -> Tensor:
     """Random innovations and, beside them, random covariates."""
     return torch.randn(
         batch_size, num_steps, network.recurrent.input_size, dtype=network.readout.weight.dtype
@@ -82,7 +82,7 @@ def test_fold_equals_plain_loop(
     seed: int,
 ) -> None:
     network = contracting(cell, num_features, hidden_size, seed, dtype=dtype)
-    innovations, state = drive_of(network, batch_size), random_state(network, batch_size)
+    innovations, state = inputs_of(network, batch_size), random_state(network, batch_size)
     with torch.no_grad():
         for driven in (innovations, torch.zeros_like(innovations)):
             values, following = FoldedLoop(network)(driven, state)
@@ -108,7 +108,7 @@ def test_the_closed_loop_equals_the_plain_loop(
     seed: int,
 ) -> None:
     network = contracting(cell, num_features, hidden_size, seed, num_layers, dtype)
-    innovations, state = drive_of(network, batch_size, 60), random_state(network, batch_size)
+    innovations, state = inputs_of(network, batch_size, 60), random_state(network, batch_size)
     before = tuple(part.clone() for part in state)
     with torch.no_grad():
         values, following = close_loop(network)(innovations, state)
@@ -123,7 +123,7 @@ def test_the_closed_loop_equals_the_plain_loop(
 @pytest.mark.parametrize("cell", CELLS)
 def test_fed_with_one_step_errors_the_closed_loop_is_the_open_loop(cell: Cell, num_layers: int) -> None:
     network = contracting(cell, 2, 8, seed=1, num_layers=num_layers)
-    inputs, state = drive_of(network, 3), random_state(network, 3)
+    inputs, state = inputs_of(network, 3), random_state(network, 3)
     series, covariates = inputs[..., :2], inputs[..., 2:]
     with torch.no_grad():
         predictions, open_state = network(inputs, state)
@@ -142,9 +142,9 @@ def test_gradients_are_those_through_the_plain_loop(
     cell: Cell, num_layers: int, num_features: int, hidden_size: int, batch_size: int, seed: int
 ) -> None:
     network = contracting(cell, num_features, hidden_size, seed, num_layers)
-    innovations = drive_of(network, batch_size, 30).requires_grad_()
+    innovations = inputs_of(network, batch_size, 30).requires_grad_()
     state = tuple(part.requires_grad_() for part in random_state(network, batch_size))
-    target = drive_of(network, batch_size, 30)[..., :num_features]
+    target = inputs_of(network, batch_size, 30)[..., :num_features]
     wanted = [*network.parameters(), innovations, *state]
     loops: list[ClosedLoop] = [close_loop(network), partial(plain_loop, network)]
     if num_layers == 1 and cell in FOLDABLE:
@@ -194,7 +194,7 @@ def test_the_loop_has_the_weights_of_its_making() -> None:
 def test_loops_on_a_gpu_equal_the_plain_loop(cell: Cell, num_layers: int, num_steps: int) -> None:
     """Without a graph, with whole graphs and with a rest; the state goes on from one call to the next."""
     network = contracting(cell, 2, 8, seed=6, num_layers=num_layers)
-    innovations, state = drive_of(network, 3, num_steps), random_state(network, 3)
+    innovations, state = inputs_of(network, 3, num_steps), random_state(network, 3)
     with torch.no_grad():
         expected, expected_state = plain_loop(network, innovations, state)
         network.cuda()

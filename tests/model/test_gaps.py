@@ -38,7 +38,7 @@ def step_by_step(network: RecurrentNetwork, inputs: Tensor, begin: int) -> tuple
 @pytest.mark.parametrize("cell", CELLS)
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(st.integers(0, 10**6), st.floats(0, 0.9), st.integers(1, 12), st.integers(0, 2))
-def test_gaps_are_bridged_as_by_the_definition(
+def test_gaps_are_imputed_as_by_the_definition(
     cell: Cell, num_layers: int, seed: int, missing: float, num_steps: int, num_covariates: int
 ) -> None:
     network = make(cell, 2, num_covariates, num_layers)
@@ -73,7 +73,7 @@ def test_a_state_goes_on_over_a_gap() -> None:
 
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_bridge_is_a_constant_for_the_gradient(cell: Cell, num_layers: int) -> None:
+def test_an_imputed_value_is_a_constant_for_the_gradient(cell: Cell, num_layers: int) -> None:
     """The gradient is that over the same inputs without gaps, also where rows begin late."""
     network, inputs = make(cell, num_layers=num_layers), torch.randn(3, 9, 3).double()
     inputs[0, 3:5, :2] = inputs[1, 6, 1] = inputs[1, :2, :2] = inputs[2, :, :2] = torch.nan

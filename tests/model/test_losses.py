@@ -38,8 +38,8 @@ def losses(network: RecurrentNetwork, windows: Scored) -> list[float]:
 def test_the_free_run_is_that_of_a_rollout_with_the_same_covariates() -> None:
     network, (values, covariates) = make(), data()
     windows = scored(network, values, 10, covariates)
-    memory = network.transforms.start(values[:, :10])[1]
-    generated = network.transforms.inverse(free_run(network, windows), memory)
+    state = network.transforms.start(values[:, :10])[1]
+    generated = network.transforms.inverse(free_run(network, windows), state)
     torch.testing.assert_close(generated, rollout(network, values[:, :10], 6, covariates=covariates))
 
 

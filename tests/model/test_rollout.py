@@ -86,11 +86,14 @@ def test_rollout_is_the_plain_loop_between_the_transforms(
 ) -> None:
     network = make(cell, transforms, num_features, num_layers)
     context = values(3, 20, num_features)
-    transformed, memory = network.transforms.start(context)
+    transformed, of_transforms = network.transforms.start(context)
     _, recurrent = network(transformed)
     expected, _ = plain_loop(network, torch.zeros(3, 15, num_features).double(), recurrent)
     torch.testing.assert_close(
-        rollout(network, context, 15), network.transforms.inverse(expected, memory), rtol=1e-10, atol=1e-10
+        rollout(network, context, 15),
+        network.transforms.inverse(expected, of_transforms),
+        rtol=1e-10,
+        atol=1e-10,
     )
 
 
@@ -103,9 +106,9 @@ def test_rollout_equals_encoding_the_whole_history_at_every_step(
     history = values(2, 12, 2)
     forecast = rollout(network, history, 8)
     for step in range(8):
-        transformed, memory = network.transforms.start(history)
+        transformed, of_transforms = network.transforms.start(history)
         ahead = network(transformed)[0][:, -1:]
-        following = network.transforms.inverse(ahead, memory)
+        following = network.transforms.inverse(ahead, of_transforms)
         torch.testing.assert_close(forecast[:, step : step + 1], following, rtol=1e-10, atol=1e-10)
         history = torch.cat([history, following], 1)
 
@@ -205,7 +208,7 @@ def test_the_scale_of_a_context_stays_that_of_the_first_warm_up() -> None:
     network, history = make("lstm", ("standardize_context",)), values(2, 20, 2)
     first = warm_up(network, history[:, :10])
     later = observe(network, first, history[:, 10:] * 5)
-    torch.testing.assert_close(later.memory, first.memory, rtol=0, atol=0)
+    torch.testing.assert_close(later.transforms, first.transforms, rtol=0, atol=0)
     assert not torch.allclose(later.recurrent[0], first.recurrent[0])
 
 
@@ -325,7 +328,7 @@ def test_a_context_filled_up_with_nan_is_the_short_one(transforms: tuple[str, ..
 @pytest.mark.parametrize("transforms", CHAINS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_gap_at_the_end_is_part_of_the_forecast(cell: Cell, transforms: tuple[str, ...]) -> None:
-    """What the network bridges a gap with is what it would have generated there."""
+    """What the network imputes a gap with is what it would have generated there."""
     network, context = make(cell, transforms), values(2, 12, 2)
     open_ended = torch.cat([context, torch.full((2, 3, 2), torch.nan).double()], 1)
     torch.testing.assert_close(rollout(network, open_ended, 5), rollout(network, context, 8)[:, 3:])
@@ -367,13 +370,13 @@ def test_covariates_of_context_and_horizon_reach_the_network(cell: Cell) -> None
     network.transforms.fit([values(1, 60, 1)[0]])
     context, covariates = values(2, 9, 1), values(2, 9 + 7, 2, seed=3)
     network.covariate_scale.fit([covariates.flatten(0, 1)])
-    transformed, memory = network.transforms.start(context)
+    transformed, of_transforms = network.transforms.start(context)
     generated, state, value = [], network.initial_state(2), transformed[:, :1]
     for step in range(1, 16):
         predicted, state = network(network.join(value, covariates[:, step : step + 1]), state)
         value = transformed[:, step : step + 1] if step < 9 else predicted
         generated += [predicted] if step >= 9 else []
-    expected = network.transforms.inverse(torch.cat(generated, 1), memory)
+    expected = network.transforms.inverse(torch.cat(generated, 1), of_transforms)
     torch.testing.assert_close(rollout(network, context, 7, covariates=covariates), expected)
     state_then = observe(
         network, warm_up(network, context[:, :5], covariates[:, 1:6]), context[:, 5:], covariates[:, 6:10]

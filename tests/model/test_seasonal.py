@@ -70,12 +70,12 @@ def test_reading_equals_stepping_and_a_forecast_is_a_gap_at_the_end(
     torch.testing.assert_close(state, last, rtol=1e-4, atol=1e-4)
 
     _, _, origin = made.encode(inputs[:, :25])
-    drive = torch.cat([torch.zeros(6, 10, num_features), covariates[:, 25:35]], -1)
-    forecast, _ = made.free_run(drive, origin)
+    without_noise = torch.cat([torch.zeros(6, 10, num_features), covariates[:, 25:35]], -1)
+    forecast, _ = made.free_run(without_noise, origin)
     gap = inputs[:, :35].clone()
     gap[:, 25:, :num_features] = torch.nan
     torch.testing.assert_close(made.encode(gap)[1][:, 25:], forecast, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(made.free_run(drive[:, :4], origin)[0], forecast[:, :4])
+    torch.testing.assert_close(made.free_run(without_noise[:, :4], origin)[0], forecast[:, :4])
 
 
 def test_features_and_rows_are_forecast_alone() -> None:

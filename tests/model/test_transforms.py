@@ -36,39 +36,35 @@ def fitted(names: tuple[str, ...], num_features: int = 2) -> Transforms:
 @pytest.mark.parametrize("names", CHAINS)
 def test_inverse_undoes_forward_after_a_context(names: tuple[str, ...]) -> None:
     transforms, values = fitted(names), positive(3, 40, 2)
-    _, memory = transforms.start(values[:, :25])
-    transformed, _ = transforms(values[:, 25:], memory)
+    _, state = transforms.start(values[:, :25])
+    transformed, _ = transforms(values[:, 25:], state)
     if names:
         assert not torch.allclose(transformed, values[:, 25:], rtol=0.1)
-    torch.testing.assert_close(
-        transforms.inverse(transformed, memory), values[:, 25:], rtol=1e-12, atol=1e-12
-    )
+    torch.testing.assert_close(transforms.inverse(transformed, state), values[:, 25:], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("names", CHAINS)
 def test_inverse_takes_samples_on_a_leading_axis(names: tuple[str, ...]) -> None:
     transforms, values = fitted(names), positive(3, 40, 2)
-    _, memory = transforms.start(values)
+    _, state = transforms.start(values)
     paths = positive(4, 3, 6, 2, seed=5).log()
-    together = transforms.inverse(paths, memory)
+    together = transforms.inverse(paths, state)
     for sample in range(4):
-        torch.testing.assert_close(
-            together[sample], transforms.inverse(paths[sample], memory), rtol=0, atol=0
-        )
+        torch.testing.assert_close(together[sample], transforms.inverse(paths[sample], state), rtol=0, atol=0)
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(names=st.sampled_from(CHAINS), cuts=st.lists(st.integers(10, 30), min_size=1, max_size=3, unique=True))
 def test_pieces_equal_the_whole(names: tuple[str, ...], cuts: list[int]) -> None:
     transforms, values = fitted(names), positive(2, 30, 2)
-    begin, memory = transforms.start(values[:, :10])
-    whole, last = transforms(values[:, 10:], memory)
+    begin, state = transforms.start(values[:, :10])
+    whole, last = transforms(values[:, 10:], state)
     pieces = []
     for first, end in zip([10, *sorted(cuts)], [*sorted(cuts), 30], strict=True):
-        piece, memory = transforms(values[:, first:end], memory)
+        piece, state = transforms(values[:, first:end], state)
         pieces.append(piece)
     torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=1e-13, atol=1e-13)
-    torch.testing.assert_close(memory, last, rtol=0, atol=0)
+    torch.testing.assert_close(state, last, rtol=0, atol=0)
     assert begin.shape[1] == 10 - transforms.num_lost
     if "standardize_context" not in names:
         at_once, _ = transforms.start(values)
@@ -85,13 +81,13 @@ def test_what_a_transform_cannot_take_is_refused_when_it_is_fitted() -> None:
 
 def test_the_difference_of_a_ramp_is_its_slope() -> None:
     transforms = Transforms(["difference"], 1)
-    transformed, memory = transforms.start(torch.tensor([[[1.0], [2.0], [3.0], [4.0], [5.0]]]))
+    transformed, state = transforms.start(torch.tensor([[[1.0], [2.0], [3.0], [4.0], [5.0]]]))
     assert transformed.flatten().tolist() == [1.0, 1.0, 1.0, 1.0]
-    assert transforms.inverse(torch.ones(1, 3, 1), memory).flatten().tolist() == [6.0, 7.0, 8.0]
+    assert transforms.inverse(torch.ones(1, 3, 1), state).flatten().tolist() == [6.0, 7.0, 8.0]
     twice = Transforms(["difference", "difference"], 1)
-    transformed, memory = twice.start(torch.tensor([[[1.0], [4.0], [9.0], [16.0]]]))
+    transformed, state = twice.start(torch.tensor([[[1.0], [4.0], [9.0], [16.0]]]))
     assert transformed.flatten().tolist() == [2.0, 2.0]
-    assert twice.inverse(torch.full((1, 3, 1), 2.0), memory).flatten().tolist() == [25.0, 36.0, 49.0]
+    assert twice.inverse(torch.full((1, 3, 1), 2.0), state).flatten().tolist() == [25.0, 36.0, 49.0]
 
 
 def test_statistics_are_those_of_numpy_over_all_series() -> None:
@@ -125,9 +121,9 @@ def test_a_constant_series_is_scaled_by_its_magnitude(name: str, part: float, co
     scale = part * abs(constant) or 1.0
     transforms, values = Transforms([name], 1), torch.full((1, 30, 1), constant)
     transforms.fit([values[0]])
-    transformed, memory = transforms.start(values)
+    transformed, state = transforms.start(values)
     torch.testing.assert_close(transformed, torch.zeros(1, 30, 1))
-    ahead = transforms.inverse(torch.ones(1, 1, 1), memory)
+    ahead = transforms.inverse(torch.ones(1, 1, 1), state)
     assert ahead.item() == pytest.approx(constant + scale)
 
 
@@ -164,26 +160,26 @@ def test_statistics_of_a_million_steps_are_exact() -> None:
 @pytest.mark.parametrize("names", CHAINS)
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(st.integers(0, 1000))
-def test_gaps_are_bridged_by_what_is_put_into_them(names: tuple[str, ...], seed: int) -> None:
+def test_gaps_are_imputed_by_what_is_put_into_them(names: tuple[str, ...], seed: int) -> None:
     """With the true changes put in, the true values come back from the first known one on, and the state."""
     transforms, values = fitted(names), positive(2, 25, 2, seed=seed)
-    whole, memory_of_whole = transforms.start(values)
+    whole, state_of_whole = transforms.start(values)
     holed = values.clone()
     lost = transforms.num_lost + 1
     holed[:, lost:][torch.rand(2, 25 - lost, 2, generator=torch.Generator().manual_seed(seed)) < 0.4] = (
         torch.nan
     )
     if "standardize_context" in names:  # its scale is that of what is known
-        memory = transforms.start(holed)[1]
+        state = transforms.start(holed)[1]
         whole = torch.full_like(whole, 0.5)
     transformed, _ = transforms.start(holed)
     put_in = torch.where(transformed.isnan(), whole, transformed)
-    bridged, memory = transforms.bridged(holed, put_in, None)
-    assert bool(bridged.isfinite().all())
-    assert torch.equal(bridged[~holed.isnan()], holed[~holed.isnan()])
+    imputed, state = transforms.imputed(holed, put_in, None)
+    assert bool(imputed.isfinite().all())
+    assert torch.equal(imputed[~holed.isnan()], holed[~holed.isnan()])
     if "standardize_context" not in names:
-        torch.testing.assert_close(bridged, values, rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(memory, memory_of_whole, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(imputed, values, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(state, state_of_whole, rtol=1e-9, atol=1e-9)
 
 
 def test_a_difference_is_unknown_beside_a_gap_and_levels_go_on_over_it() -> None:
@@ -192,16 +188,16 @@ def test_a_difference_is_unknown_beside_a_gap_and_levels_go_on_over_it() -> None
     values = torch.tensor([nan, 1.0, nan, nan, 9.0, nan]).view(1, 6, 1)
     transformed, _ = transforms.start(values)
     assert transformed.isnan().all()
-    bridged, memory = transforms.bridged(values, torch.full((1, 5, 1), 2.0), None)
+    imputed, state = transforms.imputed(values, torch.full((1, 5, 1), 2.0), None)
     torch.testing.assert_close(
-        bridged.flatten(), torch.tensor([nan, 1.0, 3.0, 5.0, 9.0, 11.0]), equal_nan=True
+        imputed.flatten(), torch.tensor([nan, 1.0, 3.0, 5.0, 9.0, 11.0]), equal_nan=True
     )
-    assert transforms.inverse(torch.full((1, 2, 1), 2.0), memory).flatten().tolist() == [13.0, 15.0]
-    following, memory = transforms.bridged(
-        torch.tensor([nan, 20.0]).view(1, 2, 1), torch.full((1, 2, 1), 2.0), memory
+    assert transforms.inverse(torch.full((1, 2, 1), 2.0), state).flatten().tolist() == [13.0, 15.0]
+    following, state = transforms.imputed(
+        torch.tensor([nan, 20.0]).view(1, 2, 1), torch.full((1, 2, 1), 2.0), state
     )
     assert following.flatten().tolist() == [13.0, 20.0]
-    assert memory[0][0].flatten().tolist() == [20.0]
+    assert state[0][0].flatten().tolist() == [20.0]
 
 
 def test_statistics_are_those_of_the_known_values() -> None:
@@ -235,14 +231,14 @@ def test_what_follows_a_constant_context_is_not_blown_up() -> None:
     transforms = Transforms(("standardize_context",), 1)
     transforms.fit([level + level / 3 * torch.randn(200, 1).double() for level in (5.0, 50.0, 5000.0)])
     contexts = torch.tensor([0.0, 50.0, 1e-3])[:, None, None].expand(3, 24, 1)
-    _, memory = transforms.start(contexts)
-    following, _ = transforms(torch.full((3, 10, 1), 50.0), memory)
+    _, state = transforms.start(contexts)
+    following, _ = transforms(torch.full((3, 10, 1), 50.0), state)
     assert float(following[0].abs().max()) < 10
     assert torch.equal(following[1], torch.zeros(10, 1))
     assert float(following[2].abs().max()) < 1000
-    assert float(transforms(torch.zeros(3, 10, 1), memory)[0].abs().max()) < 50
+    assert float(transforms(torch.zeros(3, 10, 1), state)[0].abs().max()) < 50
     # The free run of a closed shop stays within what shops of its kind show.
-    assert float(transforms.inverse(torch.full((3, 1, 1), 3.0), memory)[0]) < 100
+    assert float(transforms.inverse(torch.full((3, 1, 1), 3.0), state)[0]) < 100
 
 
 @pytest.mark.parametrize("unit", [1e-28, 1e-10, 1e10, 1e30])
@@ -253,18 +249,18 @@ def test_the_unit_of_the_values_is_of_no_meaning(names: tuple[str, ...], unit: f
     for factor in (1.0, unit):
         transforms = Transforms(names, 2)
         transforms.fit([factor * series for series in values])
-        transformed, memory = transforms.start(factor * values)
-        back = transforms.inverse(torch.ones(3, 4, 2), memory) / factor
+        transformed, state = transforms.start(factor * values)
+        back = transforms.inverse(torch.ones(3, 4, 2), state) / factor
         found.append((transformed, back))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
-def test_twofold_differences_are_bridged_from_the_first_known_one_on() -> None:
+def test_twofold_differences_are_imputed_from_the_first_known_one_on() -> None:
     nan = torch.nan
     values = torch.tensor([nan, 1.0, 2.0, 4.0, nan, 11.0])[None, :, None]
     transforms = Transforms(["difference", "difference"], 1)
-    bridged, _ = transforms.bridged(values, torch.ones(1, 4, 1), None)
+    imputed, _ = transforms.imputed(values, torch.ones(1, 4, 1), None)
     torch.testing.assert_close(
-        bridged.flatten(), torch.tensor([nan, 1.0, 2.0, 4.0, 7.0, 11.0]), equal_nan=True
+        imputed.flatten(), torch.tensor([nan, 1.0, 2.0, 4.0, 7.0, 11.0]), equal_nan=True
     )

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from onnx import ModelProto, TensorProto, helper
 
-from rnn_lightning.model.closed_loop import FoldedLoop
+from rnn_lightning.model.closed_loop import FOLDABLE, FoldedLoop
 from rnn_lightning.model.network import RecurrentNetwork
 from rnn_lightning.output.onnx.cells import fused, step
 from rnn_lightning.output.onnx.graph import Graph, Value, numbers
@@ -64,7 +64,7 @@ class _Forecast:
         known, self.coming = self._covariates(covariates, context.size(1))
         self.chain = Chain(graph, list(network.transforms.parts))
         self.state, filled = self._warm_up(self.chain.start(context), known)
-        self.chain.bridge(filled)
+        self.chain.impute(filled)
 
     def generate(self, noise: Value | None) -> Value:
         """``(sample, batch, horizon, feature)`` in the units of the data."""
@@ -75,7 +75,7 @@ class _Forecast:
         drawn = noise.expand(samples, self.batch, self.horizon, features)
         innovations = drawn @ noise_factor(network) if noise.name == "noise" else drawn
         rows = graph.op("Mul", samples, self.batch)
-        drive = innovations.transpose(2, 0, 1, 3).reshape(self.horizon, rows, features)
+        innovations = innovations.transpose(2, 0, 1, 3).reshape(self.horizon, rows, features)
         coming = None
         if self.coming is not None:
             repeated = graph.op("Unsqueeze", self.coming, np.array([1]))
@@ -83,8 +83,8 @@ class _Forecast:
             coming = repeated.reshape(self.horizon, rows, network.num_covariates)
         hidden = network.recurrent.hidden_size
         state = [part.expand(samples, self.batch, hidden).reshape(rows, hidden) for part in self.state]
-        folds = network.cell != "gru" and network.recurrent.num_layers == 1
-        values = (self._folded if folds else self._stepped)(drive, coming, state)
+        folds = network.cell in FOLDABLE and network.recurrent.num_layers == 1
+        values = (self._folded if folds else self._stepped)(innovations, coming, state)
         transformed = values.reshape(self.horizon, samples, self.batch, features).transpose(1, 2, 0, 3)
         return self._end_at_nonfinite(self.chain.inverse(transformed))
 
@@ -109,7 +109,7 @@ class _Forecast:
         values = transformed.transpose(1, 0, 2)
         *state, filled = self.graph.branch(
             self.graph.any_nan(values),
-            lambda: self._bridged(values, known, state),
+            lambda: self._imputed(values, known, state),
             lambda: [*self._read(values, known, state), values],
         )
         return state, filled.transpose(1, 0, 2)
@@ -122,7 +122,7 @@ class _Forecast:
             following += after
         return following
 
-    def _bridged(self, values: Value, known: Value | None, state: list[Value]) -> list[Value]:
+    def _imputed(self, values: Value, known: Value | None, state: list[Value]) -> list[Value]:
         """The state after values with gaps, and the values with the network's own predictions in them."""
         begun = self.graph.op("Not", values.is_nan()).cast("FLOAT")
         begun = self.graph.op("ReduceMax", begun, axes=[2]).cumsum(0).above(0.0)
@@ -136,19 +136,19 @@ class _Forecast:
         following, filled = self.graph.loop(values.size(0), state, advance)
         return [*following, filled]
 
-    def _folded(self, drive: Value, coming: Value | None, state: list[Value]) -> Value:
+    def _folded(self, innovations: Value, coming: Value | None, state: list[Value]) -> Value:
         """The closed loop as one node, see ``closed_loop.FoldedLoop``."""
         weights = FoldedLoop(self.network).weights
-        outputs, _ = fused(self.graph, self.network.cell, weights, self._joined(drive, coming), state)
+        outputs, _ = fused(self.graph, self.network.cell, weights, self._joined(innovations, coming), state)
         before = self.graph.op("Unsqueeze", state[0], np.array([0]))
         outputs = self.graph.concat(before, outputs.slice(0, 0, -1), axis=0)
-        return outputs @ self.w_readout + self.b_readout + drive
+        return outputs @ self.w_readout + self.b_readout + innovations
 
-    def _stepped(self, drive: Value, coming: Value | None, state: list[Value]) -> Value:
+    def _stepped(self, innovations: Value, coming: Value | None, state: list[Value]) -> Value:
         """The closed loop step by step."""
 
         def advance(number: Value, state: list[Value]) -> tuple[list[Value], Value]:
-            value = self._prediction(state) + self._at(drive, number)
+            value = self._prediction(state) + self._at(innovations, number)
             return self._step(value, coming, number, state), value
 
         return self.graph.loop(self.horizon, state, advance)[1]

@@ -12,7 +12,7 @@ from rnn_lightning.errors import InputError
 from rnn_lightning.model import transforms
 from rnn_lightning.output.onnx.graph import Graph, Value, numbers
 
-Memory = tuple[Value, ...]
+TransformState = tuple[Value, ...]
 
 NOT_KNOWN = np.float32(np.nan)
 
@@ -24,38 +24,38 @@ class Twin(ABC):
         self.graph, self.part = graph, part
 
     @abstractmethod
-    def start(self, context: Value) -> tuple[Value, Memory]:
-        """The transformed values of a context, and the memory at its beginning."""
+    def start(self, context: Value) -> tuple[Value, TransformState]:
+        """The transformed values of a context, and the state at its beginning."""
 
     @abstractmethod
-    def inverse(self, transformed: Value, memory: Memory) -> Value:
-        """Back to the units of the input, for the steps after those in memory."""
+    def inverse(self, transformed: Value, state: TransformState) -> Value:
+        """Back to the units of the input, for the steps after the state."""
 
-    def bridge(self, context: Value, filled: Value, memory: Memory) -> tuple[Value, Memory]:
-        """The context, what is not known taken from its transform without gaps; and the memory."""
-        return context.or_where_nan(self.inverse(filled, memory)), memory
+    def impute(self, context: Value, filled: Value, state: TransformState) -> tuple[Value, TransformState]:
+        """The context, what is not known taken from its transform without gaps; and the state."""
+        return context.or_where_nan(self.inverse(filled, state)), state
 
 
 class Log(Twin):
     """A graph cannot refuse values of zero or less: they are not known."""
 
-    def start(self, context: Value) -> tuple[Value, Memory]:
+    def start(self, context: Value) -> tuple[Value, TransformState]:
         return self.graph.op("Log", self.graph.op("Where", context.above(0.0), context, NOT_KNOWN)), ()
 
-    def inverse(self, transformed: Value, memory: Memory) -> Value:
+    def inverse(self, transformed: Value, state: TransformState) -> Value:
         return self.graph.op("Exp", transformed)
 
 
 class Difference(Twin):
-    """The memory is the last value; the sums are in double precision."""
+    """The state is the last value; the sums are in double precision."""
 
-    def start(self, context: Value) -> tuple[Value, Memory]:
+    def start(self, context: Value) -> tuple[Value, TransformState]:
         return context.slice(1, 1) - context.slice(1, 0, -1), ()
 
-    def inverse(self, transformed: Value, memory: Memory) -> Value:
-        return (memory[0].cast("DOUBLE") + transformed.cast("DOUBLE").cumsum(-2)).cast("FLOAT")
+    def inverse(self, transformed: Value, state: TransformState) -> Value:
+        return (state[0].cast("DOUBLE") + transformed.cast("DOUBLE").cumsum(-2)).cast("FLOAT")
 
-    def bridge(self, context: Value, filled: Value, memory: Memory) -> tuple[Value, Memory]:
+    def impute(self, context: Value, filled: Value, state: TransformState) -> tuple[Value, TransformState]:
         (whole,) = self.graph.branch(
             self.graph.any_nan(context), lambda: [self._continued(context, filled)], lambda: [context]
         )
@@ -80,17 +80,17 @@ class Difference(Twin):
 class Standardize(Twin):
     """Zero mean and unit deviation by the training split."""
 
-    def start(self, context: Value) -> tuple[Value, Memory]:
+    def start(self, context: Value) -> tuple[Value, TransformState]:
         return (context - numbers(self.part.mean)) / numbers(self.part.scale), ()
 
-    def inverse(self, transformed: Value, memory: Memory) -> Value:
+    def inverse(self, transformed: Value, state: TransformState) -> Value:
         return transformed * numbers(self.part.scale) + numbers(self.part.mean)
 
 
 class StandardizeContext(Twin):
-    """Zero mean and unit deviation by the context; the memory is the mean and the scale."""
+    """Zero mean and unit deviation by the context; the state is the mean and the scale."""
 
-    def start(self, context: Value) -> tuple[Value, Memory]:
+    def start(self, context: Value) -> tuple[Value, TransformState]:
         graph, part, values = self.graph, self.part, context.cast("DOUBLE")
         mean = self._mean(values)
         deviation = graph.op("Sqrt", self._mean((values - mean) * (values - mean)))
@@ -109,8 +109,8 @@ class StandardizeContext(Twin):
         mean = mean.or_where_nan(doubles(part.mean)).cast("FLOAT")
         return (context - mean) / scale, (mean, scale)
 
-    def inverse(self, transformed: Value, memory: Memory) -> Value:
-        mean, scale = memory
+    def inverse(self, transformed: Value, state: TransformState) -> Value:
+        mean, scale = state
         return transformed * scale + mean
 
     def _count(self, values: Value) -> Value:
@@ -143,25 +143,25 @@ class Chain:
             if type(part) not in TWINS:
                 raise InputError(f"the transform {type(part).__name__} cannot be exported to ONNX.")
         self.twins = [TWINS[type(part)](graph, part) for part in parts]
-        self._starts: list[tuple[Value, Memory]] = []
-        self._memory: list[Memory] = []
+        self._starts: list[tuple[Value, TransformState]] = []
+        self._memory: list[TransformState] = []
 
     def start(self, context: Value) -> Value:
         """Transform a context."""
         for twin in self.twins:
-            values, memory = twin.start(context)
-            self._starts.append((context, memory))
+            values, state = twin.start(context)
+            self._starts.append((context, state))
             context = values
         return context
 
-    def bridge(self, filled: Value) -> None:
+    def impute(self, filled: Value) -> None:
         """Remember the context's end, given its transform without gaps."""
-        for twin, (context, memory) in zip(reversed(self.twins), reversed(self._starts), strict=True):
-            filled, after = twin.bridge(context, filled, memory)
+        for twin, (context, state) in zip(reversed(self.twins), reversed(self._starts), strict=True):
+            filled, after = twin.impute(context, filled, state)
             self._memory.append(after)
 
     def inverse(self, transformed: Value) -> Value:
         """Back to the units of the data, for the steps after the context."""
-        for twin, memory in zip(reversed(self.twins), self._memory, strict=True):
-            transformed = twin.inverse(transformed, memory)
+        for twin, state in zip(reversed(self.twins), self._memory, strict=True):
+            transformed = twin.inverse(transformed, state)
         return transformed
