@@ -20,6 +20,7 @@ PARTS: dict[str, type | tuple[type, ...]] = {
     "state_dict": dict,
     "hyper_parameters": dict,
     "datamodule_hyper_parameters": dict,
+    "table_options": dict,
     "epoch": int,
     "global_step": int,
     "optimizer_states": list,

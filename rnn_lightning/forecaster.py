@@ -54,6 +54,14 @@ class Forecast(NamedTuple):
     spread: Tensor | None = None
     lowest: Tensor | None = None
 
+    def __repr__(self) -> str:
+        series, horizon, features = self.point.shape
+        paths = "no" if self.samples is None else len(self.samples)
+        return (
+            f"Forecast: {series} series, {horizon} steps, {features} features, {paths} sampled paths\n"
+            f"  series {self.series_index.tolist()[:5]}{' ...' if series > 5 else ''}"
+        )
+
 
 class TrainingData(Protocol):
     """What a network asks of a data module before the first batch; ``SequenceDataModule`` has it."""
@@ -61,7 +69,12 @@ class TrainingData(Protocol):
     num_features: int
     num_covariates: int
     context_length: int
-    seasons: tuple[int, ...]
+
+    @property
+    def seasons(self) -> tuple[int, ...]: ...
+
+    @property
+    def table_options(self) -> dict[str, Any]: ...
 
     def train_series(self) -> Iterable[Tensor]: ...
 
@@ -82,7 +95,7 @@ class Forecaster(Inference, L.LightningModule):
     """A recurrent network trained by teacher-forced next-step prediction, which then generates by itself.
 
     Args:
-        num_features: number of features; the command line takes it from the data.
+        num_features: number of features; taken from the data if not given.
         cell: kind of recurrent cell.
         hidden_size: hidden units of each layer.
         num_layers: number of recurrent layers.
@@ -94,7 +107,7 @@ class Forecaster(Inference, L.LightningModule):
         ``cosine``.
         free_run_weight: weight, 0 to 1, of the error of the network's own free run over the scored steps in
             the loss; the rest is that of the teacher-forced next step.
-        num_covariates: number of covariates; the command line takes it from the data.
+        num_covariates: number of covariates; taken from the data if not given.
         seasonal: a network for series with seasons: a one-layer LSTM that gates simple forecasts. It has
             units of its own, those of the season in each context, and the loss of ``losses.seasonal_loss``.
         pretrained: start from the weights of the package, those of a seasonal network.
@@ -102,7 +115,7 @@ class Forecaster(Inference, L.LightningModule):
 
     def __init__(
         self,
-        num_features: int = 1,
+        num_features: int | None = None,
         cell: Cell = "lstm",
         hidden_size: int = 32,
         num_layers: int = 1,
@@ -111,7 +124,7 @@ class Forecaster(Inference, L.LightningModule):
         learning_rate: float = 0.01,
         schedule: Literal["constant", "cosine"] = "cosine",
         free_run_weight: float = 0.0,
-        num_covariates: int = 0,
+        num_covariates: int | None = None,
         seasonal: bool = False,
         pretrained: bool = False,
     ) -> None:
@@ -125,19 +138,14 @@ class Forecaster(Inference, L.LightningModule):
         transforms = list(transforms)  # a tuple would differ from what the command line makes of it
         self.save_hyperparameters()
         self.learning_rate, self.schedule, self.free_run_weight = learning_rate, schedule, free_run_weight
-        self.network: Network
-        if pretrained:
-            self.network = pretrained_network(num_features, num_covariates)
-        elif seasonal:
-            if (cell, num_layers, dropout) != ("lstm", 1, 0.0):
-                raise InputError("--model.seasonal true needs --model.cell lstm, one layer and no dropout.")
-            self.network = SeasonalNetwork(num_features, hidden_size, num_covariates)
-        else:
-            sizes = (hidden_size, num_layers, dropout)
-            self.network = RecurrentNetwork(num_features, cell, *sizes, transforms, num_covariates)
-        self.intervals = Intervals(num_features)
+        if seasonal and (cell, num_layers, dropout) != ("lstm", 1, 0.0):
+            raise InputError("--model.seasonal true needs --model.cell lstm, one layer and no dropout.")
+        self.sizes_given = {"num_features": num_features, "num_covariates": num_covariates}
+        self.table_options: dict[str, Any] = {}
+        self.seasonal, self.pretrained = seasonal, pretrained
+        self._architecture = (cell, hidden_size, num_layers, dropout, transforms)
+        self._make_network(num_features or 1, num_covariates or 0)
         self._is_trained = not pretrained
-        self.residuals = ResidualMoments(num_features)
         self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
         self._sum_of_losses, self._num_losses = torch.zeros(()), 0
         # DDP would send the buffers, equal already (see _require_ready), to all devices before every step: on
@@ -297,11 +305,12 @@ class Forecaster(Inference, L.LightningModule):
         data: TrainingData | None = getattr(self.trainer, "datamodule", None)
         if data is None:
             return
-        self._require_match(data)
+        self.prepare(data)
         is_new = not bool(self.network.transforms.fitted)
         if isinstance(self.network, SeasonalNetwork):
-            self.network.set_season(max(data.seasons, default=1))
             is_new = is_new or self.network.ignores_covariates
+        if stage == "fit":
+            self.table_options = data.table_options
         if stage == "fit" and is_new:
             self.network.transforms.fit(data.train_series())
             self.network.covariate_scale.fit(data.train_covariates())
@@ -323,13 +332,15 @@ class Forecaster(Inference, L.LightningModule):
         from rnn_lightning import __version__
 
         checkpoint["rnn_lightning_version"] = __version__
+        checkpoint["table_options"] = self.table_options
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another architecture, by the names of its arguments."""
         self._is_trained = True
+        self.table_options = checkpoint.get("table_options", {})
         saved = checkpoint.get("hyper_parameters", {})
         for name in ARCHITECTURE:
-            if name in saved and saved[name] != self.hparams[name]:
+            if name in saved and self.hparams[name] is not None and saved[name] != self.hparams[name]:
                 ours = f"--model.{name} is {self.hparams[name]}"
                 if name.startswith("num_") and name != "num_layers":
                     ours = f"the data have {self.hparams[name]} {name.removeprefix('num_')}"
@@ -338,6 +349,48 @@ class Forecaster(Inference, L.LightningModule):
                     "or choose another checkpoint."
                 )
         require_state(self.state_dict(), [name for name, _ in self.named_parameters()], checkpoint)
+
+    def __repr__(self) -> str:
+        network = self.network
+        kind = "seasonal" if isinstance(network, SeasonalNetwork) else network.cell
+        inputs = f"{network.num_features} features, {network.num_covariates} covariates"
+        size = f"{sum(parameter.numel() for parameter in network.parameters()):,} parameters"
+        fitted = "fitted" if bool(network.transforms.fitted) else "not fitted"
+        names = ", ".join(self.table_options.get("target_columns", []))
+        return (
+            f"Forecaster: {kind}, {network.recurrent.hidden_size} units, {inputs}, {size}\n"
+            f"  {fitted}{f' on {names}' if names else ''}; transforms: "
+            f"{', '.join(map(str, self.hparams['transforms'])) or 'none'}"
+        )
+
+    def prepare(self, data: TrainingData) -> None:
+        """Get ready for the data: refuse other sizes than those of the network, and take the season."""
+        if not bool(self.network.transforms.fitted):
+            self._take_sizes(data)
+        self._require_match(data)
+        if isinstance(self.network, SeasonalNetwork):
+            self.network.set_season(max(data.seasons, default=1))
+
+    def _make_network(self, num_features: int, num_covariates: int) -> None:
+        hidden_size = self._architecture[1]
+        if self.pretrained:
+            network: Network = pretrained_network(num_features, num_covariates)
+        elif self.seasonal:
+            network = SeasonalNetwork(num_features, hidden_size, num_covariates)
+        else:
+            network = RecurrentNetwork(num_features, *self._architecture, num_covariates)
+        self.network, self.residuals = network, ResidualMoments(num_features)
+        self.intervals = Intervals(num_features)
+
+    def _take_sizes(self, data: TrainingData) -> None:
+        """Make the network anew where the data have other sizes, and the user has not said which."""
+        sizes = {
+            name: getattr(data if given is None else self.network, name)
+            for name, given in self.sizes_given.items()
+        }
+        if any(size != getattr(self.network, name) for name, size in sizes.items()):
+            self._make_network(**sizes)
+        self.hparams.update(sizes)
 
     def _log_mean_loss(self) -> None:
         """Log the mean since the last time: a call of ``self.log`` costs 0.5 ms, a fifth of a small step."""

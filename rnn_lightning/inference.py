@@ -1,8 +1,8 @@
 """What scripts call: forecasts of arrays and tensors, and the parts of a stream."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import numpy as np
 import torch
@@ -13,6 +13,10 @@ from rnn_lightning.model.intervals import Intervals
 from rnn_lightning.model.noise import generators
 from rnn_lightning.model.rollout import State, generate, observe, rollout, warm_up
 from rnn_lightning.model.seasonal import Network
+
+if TYPE_CHECKING:
+    from rnn_lightning.forecaster import Forecaster
+    from rnn_lightning.output.panels import Frame
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -59,6 +63,8 @@ class Inference:
         Raises:
             InputError: see ``rollout``.
         """
+        if hasattr(context, "columns"):
+            raise InputError("forecast takes numbers: call forecast_frame with a table.")
         if not isinstance(context, Tensor):
             context = np.ascontiguousarray(context)
         batch = self._as_batch(context)
@@ -81,6 +87,44 @@ class Inference:
             return values.to(context if context.is_floating_point() else context.device)
         return values.cpu().numpy().astype(context.dtype if context.dtype.kind == "f" else np.float32)
 
+    def forecast_frame(
+        self,
+        frame: "Frame",
+        horizon: int | None = None,
+        *,
+        num_samples: int | None = None,
+        levels: Sequence[int] = (80,),
+        num_paths: int = 0,
+        seed: int = 0,
+        **options: Any,
+    ) -> "Frame":
+        """Forecast what follows the series of a table in memory.
+
+        Args:
+            frame: a polars or pandas table in the columns that the network was fitted on, with the covariates
+                of the horizon after the last known values.
+            horizon: number of steps to generate; that of the fit if None.
+            num_samples: number of sampled paths, which give the intervals; None for the point forecast.
+            levels: levels of the intervals in percent.
+            num_paths: sampled paths to return, ``<feature>-path-1``, ...
+            seed: seed of the sampled paths.
+            options: how the table is read, where it is not as in the fit: ``id_column``, ``time_column``,
+                ``target_columns`` and the other options of ``TableSeries``.
+
+        Returns:
+            A table of the kind of ``frame`` in the columns of the forecast file: those of the input, and
+            ``<feature>-lo-80``, ``<feature>-hi-80`` where paths were sampled.
+
+        Raises:
+            InputError: if a column is missing or the table cannot be read, the network was not fitted, or
+                covariates of the horizon are not known.
+        """
+        from rnn_lightning.output.frames import forecast_frame
+
+        self.require_fitted()
+        settings = (horizon, num_samples, levels, num_paths, seed, options)
+        return forecast_frame(cast("Forecaster", self), frame, *settings)
+
     def warm_up(self, history: np.ndarray | Tensor, covariates: np.ndarray | Tensor | None = None) -> State:
         """The state after a history, with axes as for ``forecast``; see ``rollout.warm_up``."""
         return self._evaluated(warm_up, self._as_batch(history), self._as_batch(covariates))
@@ -88,7 +132,12 @@ class Inference:
     def observe(
         self, state: State, values: np.ndarray | Tensor, covariates: np.ndarray | Tensor | None = None
     ) -> State:
-        """The state after new values, with axes as for ``forecast``; see ``rollout.observe``."""
+        """The state after new values, with axes as for ``forecast``, or one vector of several features.
+
+        See ``rollout.observe``.
+        """
+        values = _one_step(values, self.network.num_features)
+        covariates = None if covariates is None else _one_step(covariates, self.network.num_covariates)
         return self._evaluated(observe, state, self._as_batch(values), self._as_batch(covariates))
 
     def generate(
@@ -159,6 +208,13 @@ class Inference:
                 return function(self.network, *args, **kwargs)
         finally:
             self.network.train(training)
+
+
+def _one_step(values: np.ndarray | Tensor, size: int) -> np.ndarray | Tensor:
+    """One number, or a vector of several features, as one step ``(time, feature)``."""
+    values = values if isinstance(values, Tensor) else np.asarray(values, np.float64)
+    is_step = values.ndim == 0 or (values.ndim == 1 and size > 1)
+    return values.reshape(1, -1) if is_step else values
 
 
 def _sampling(num_samples: int | None, seed: int, batch_size: int) -> dict[str, Any]:

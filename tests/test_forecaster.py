@@ -19,6 +19,7 @@ from rnn_lightning import (
     SineSeries,
 )
 from rnn_lightning.errors import InputError
+from rnn_lightning.forecaster import Forecast
 from rnn_lightning.model.losses import scored, teacher_forced, training_loss
 from rnn_lightning.model.rollout import generate, rollout, warm_up
 from rnn_lightning.output.forecast_writer import ForecastWriter
@@ -339,7 +340,7 @@ def test_what_does_not_fit_together_is_refused(
 ) -> None:
     two = SequenceDataModule(RandomSeries(num_features=2, num_steps=40), **SMALL)
     with pytest.raises(InputError, match="the data have 2 features and the network 1"):
-        trainer(tmp_path, max_epochs=1).fit(Forecaster(), two)
+        trainer(tmp_path, max_epochs=1).fit(Forecaster(num_features=1), two)
     short = SequenceDataModule(SineSeries(), context_length=2)
     with pytest.raises(
         InputError, match=r"--data.context_length 2 is too short for --model.transforms: .* at least 3"
@@ -380,3 +381,32 @@ def test_a_network_of_the_package_has_intervals_from_the_series_that_it_is_given
     predict = trainer(tmp_path, callbacks=[ForecastWriter(plot=False)])
     predict.predict(trained, SequenceDataModule(SineSeries()))
     assert not trained.intervals.calibrated
+
+
+def test_sizes_that_are_not_given_are_those_of_the_data(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((2, 60, 3))
+    forecaster, fit = Forecaster(hidden_size=4), trainer(tmp_path, max_epochs=1, limit_train_batches=2)
+    fit.fit(forecaster, SequenceDataModule(values))
+    assert forecaster.network.num_features == 3
+    fit.save_checkpoint(tmp_path / "model.ckpt")
+    loaded = Forecaster.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
+    np.testing.assert_array_equal(loaded.forecast(values, 4), forecaster.forecast(values, 4))
+
+
+def test_one_vector_of_several_features_is_one_step() -> None:
+    forecaster = Forecaster(num_features=3, hidden_size=4)
+    forecaster.network.transforms.fit([torch.rand(9, 3)])
+    state, vector = forecaster.warm_up(torch.rand(20, 3)), torch.rand(3)
+    one, whole = (forecaster.observe(state, values) for values in (vector, vector[None]))
+    assert torch.equal(forecaster.generate(one, 5), forecaster.generate(whole, 5))
+
+
+def test_reprs_say_in_two_lines_what_things_are() -> None:
+    data = SequenceDataModule(SineSeries())
+    data.setup("fit")
+    forecast = Forecast(torch.arange(2), torch.zeros(2, 5, 1), None)
+    for thing in (Forecaster(), data, data.series, data.data, forecast):
+        first, _ = repr(thing).splitlines()
+        assert first.startswith(f"{type(thing).__name__}: ")
+    assert "32 units" in repr(Forecaster())
+    assert "noise=0.1" in repr(SineSeries(noise=0.1))

@@ -13,6 +13,7 @@ EDGE = {
     "forecaster.py",
     "callbacks.py",
     "output/forecast_writer.py",
+    "output/frames.py",
     "output/backtest_writer.py",
     "cli.py",
     "runs.py",

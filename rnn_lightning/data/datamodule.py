@@ -6,13 +6,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import lightning.pytorch as L
+import numpy as np
 import torch
 from torch import Tensor
 
-from rnn_lightning.data import CALENDAR, Series, SeriesData
+from rnn_lightning.data import CALENDAR, ArraySeries, Series, SeriesData, TableSeries
 from rnn_lightning.data.batches import (
     ForecastBatch,
     WindowBatch,
@@ -37,6 +38,13 @@ from rnn_lightning.data.windows import (
     training_windows,
 )
 from rnn_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from rnn_lightning.data.table.table import Table
+
+    Source: TypeAlias = Series | Table | np.ndarray
+else:
+    Source = Series  # the command line knows classes alone
 
 MIN_CONTEXT = 16
 """The context of a forecast is not cut below this to the length of the longest series."""
@@ -68,7 +76,8 @@ class SequenceDataModule(L.LightningDataModule):
     instead.
 
     Args:
-        series: where the values come from.
+        series: where the values come from; in Python also a polars or pandas DataFrame with the columns
+            ``unique_id, ds, y``, the path of such a table, or a NumPy array.
         context_length: known steps that warm the state up, before the loss counts in a window and before
             generation in a forecast; ``auto`` for five seasons, at least 100 steps, of which those before the
             start of a series are unknown.
@@ -97,7 +106,7 @@ class SequenceDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        series: Series,
+        series: Source,
         context_length: Length = 24,
         scored_length: Length = 24,
         stride: int = 1,
@@ -114,6 +123,8 @@ class SequenceDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if not isinstance(series, Series):
+            series = ArraySeries(series) if isinstance(series, np.ndarray) else TableSeries(series)
         counts: dict[str, Length | None] = {
             "context_length": context_length,
             "scored_length": scored_length,
@@ -161,6 +172,14 @@ class SequenceDataModule(L.LightningDataModule):
         if self._data is None:
             raise RuntimeError("call setup() first")
         return self._data
+
+    @property
+    def table_options(self) -> dict[str, Any]:
+        """How a table was read and what a forecast of it sees, plain; a checkpoint keeps it. Else empty."""
+        if not isinstance(self.series, TableSeries):
+            return {}
+        settings = {name: self.hparams[name] for name in ("context_length", "horizon", "season")}
+        return {**self.series.options(), **settings}
 
     @property
     def seasons(self) -> tuple[int, ...]:
@@ -319,6 +338,18 @@ class SequenceDataModule(L.LightningDataModule):
                     "horizon": self._split_horizon(name),
                 }
         return summarize(self.data, splits, self.horizon, self.seasons)
+
+    def describe(self) -> str:
+        """What there is to train and to score on, as the command says it before a fit."""
+        from rnn_lightning.data.summary import as_text
+
+        self.setup("fit")
+        return as_text(self.summary())
+
+    def __repr__(self) -> str:
+        what = f"horizon {self.horizon}, context {self.context_length} steps, batches of {self.batch_size}"
+        data = self.series if self._data is None else self.data
+        return f"SequenceDataModule: {what}\n  {repr(data).splitlines()[0]}"
 
     def ends_before(self, split: Split) -> Tensor:
         """One past the last row of each series before a held-out split, or of a series held out whole."""

@@ -1,5 +1,6 @@
 """The contract of a series: values and time stamps of many recordings, flat in memory."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from rnn_lightning.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
+
+PLAIN = (str, int, float, bool, list, tuple, type(None))
+"""The kinds of arguments that the ``repr`` of a series shows."""
 
 PIECE_ROWS = 2**20
 """Rows that are looked at together, so that values larger than memory can be."""
@@ -39,7 +43,7 @@ class TableFormat:
     separator: str = ","
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SeriesData:
     """Many series of unequal length, one after another in one array.
 
@@ -95,6 +99,16 @@ class SeriesData:
             ids=[str(i) for i in range(num_series)],
             features=["y"] if num_features == 1 else [f"y{i}" for i in range(num_features)],
             times=TimeIndex([start] * num_series, [interval] * num_series),
+        )
+
+    def __repr__(self) -> str:
+        size = f"{counted(self.num_series, 'series', 'series')}, {counted(int(self.lengths.sum()), 'step')}"
+        inputs = [*self.covariate_names, *self.calendar_names]
+        known = f"; covariates {', '.join(inputs)}" if inputs else ""
+        first = self.times.stamps(0, 0, 1)[0]
+        return (
+            f"SeriesData: {size}, features {', '.join(self.features)}{known}\n"
+            f"  {self.ids[0]!r} from {self.time_column} = {first} in steps of {self.times.intervals[0]}"
         )
 
     @property
@@ -229,6 +243,12 @@ class Series(ABC):
 
     num_features: int = 1
     num_covariates: int = 0
+
+    def __repr__(self) -> str:
+        given = {name: getattr(self, name, ...) for name in inspect.signature(type(self)).parameters}
+        plain = [f"{name}={value!r}" for name, value in given.items() if isinstance(value, PLAIN)]
+        features = f"{counted(self.num_features, 'feature')}, {counted(self.num_covariates, 'covariate')}"
+        return f"{type(self).__name__}: {features}\n  {', '.join(plain)}"
 
     @abstractmethod
     def load(self) -> SeriesData:

@@ -132,7 +132,7 @@ def write_table(
         range(first, min(first + at_once, table.num_series)) for first in range(0, table.num_series, at_once)
     )
     frames = (
-        pl.DataFrame([_cast(column, types, data.table_format.time_format) for column in frame])
+        _cast(data, frame, types)
         for piece in pieces
         for frame in [forecast_frame(data, piece, table.rows(piece.start, piece.stop), levels, num_paths)]
     )
@@ -141,6 +141,13 @@ def write_table(
             _write_parquet(Path(file.name), frames)
         else:
             _write_csv(file, frames, data.table_format.separator)
+
+
+def with_types(
+    data: SeriesData, frame: "pl.DataFrame", levels: Sequence[int], num_paths: int = 0
+) -> "pl.DataFrame":
+    """A table of forecasts with the types that the input has, as far as it says them."""
+    return _cast(data, frame, _types(data, levels, num_paths))
 
 
 def _types(data: SeriesData, levels: Sequence[int], num_paths: int) -> dict[Any, Any]:
@@ -158,14 +165,18 @@ def _types(data: SeriesData, levels: Sequence[int], num_paths: int) -> dict[Any,
     return types
 
 
-def _cast(column: "pl.Series", types: Mapping[str, Any], time_format: str | None) -> "pl.Series":
-    """A column in the type that it is to have; time stamps as text are written as in the input."""
+def _cast(data: SeriesData, frame: "pl.DataFrame", types: Mapping[str, Any]) -> "pl.DataFrame":
+    """The columns in the types that they are to have; time stamps as text are written as in the input."""
     import polars as pl
 
-    wanted = types.get(column.name, column.dtype)
-    if column.dtype.is_temporal() and wanted == pl.String and time_format is not None:
-        return column.dt.strftime(time_format)
-    return column.cast(wanted)
+    columns, time_format = [], data.table_format.time_format
+    for column in frame.iter_columns():
+        wanted = types.get(column.name, column.dtype)
+        if column.dtype.is_temporal() and wanted == pl.String and time_format is not None:
+            columns.append(column.dt.strftime(time_format))
+        else:
+            columns.append(column.cast(wanted))
+    return pl.DataFrame(columns)
 
 
 def _write_csv(file: BinaryIO, frames: Iterator["pl.DataFrame"], separator: str) -> None:

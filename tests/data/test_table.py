@@ -1096,3 +1096,11 @@ def test_devices_are_refused_with_the_way_out() -> None:
         InputError, match="/dev/null: a device or pipe can be read only once: save it to a file"
     ):
         TableSeries("/dev/null").load()
+
+
+def test_stamps_of_pandas_in_seconds() -> None:
+    pd = pytest.importorskip("pandas")
+    stamps = pd.Series(pd.date_range("2024-01-01", periods=30)).astype("datetime64[s]")
+    for column in (stamps, stamps.dt.tz_localize("Europe/Prague")):
+        data = TableSeries(pd.DataFrame({"ds": column, "y": range(30)})).load()
+        assert str(data.times.stamps(0, 29, 2)[1])[:10] == "2024-01-31"

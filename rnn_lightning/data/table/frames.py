@@ -24,15 +24,16 @@ def from_pandas(table: Any, wanted: Sequence[str]) -> pl.DataFrame:
 def from_pandas_column(cells: Any) -> pl.Series:
     """One column; what pandas calls NA, NaN or NaT is null, or NaN in a column of floats."""
     if zone := getattr(cells.dtype, "tz", None):
-        stamps = pl.Series(cells.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()).dt.replace_time_zone(
-            "UTC"
-        )
+        stamps = from_pandas_column(cells.dt.tz_convert("UTC").dt.tz_localize(None))
+        stamps = stamps.dt.replace_time_zone("UTC")
         try:
             return stamps.dt.convert_time_zone(str(zone))
         except pl.exceptions.PolarsError:  # such as UTC+02:00
             return stamps
     if str(cells.dtype).startswith("period"):
         cells = cells.dt.to_timestamp()
+    if str(cells.dtype) == "datetime64[s]":  # polars has no seconds
+        cells = cells.astype("datetime64[ms]")
     if isinstance(cells.dtype, np.dtype) and cells.dtype.kind in "iufbM":
         return pl.Series(np.ascontiguousarray(cells.to_numpy()))
     missing = cells.isna().tolist()

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rnn_lightning.data.series import Series, SeriesData
 from rnn_lightning.data.times import CALENDAR, FORMS, Interval
@@ -85,6 +85,13 @@ class TableSeries(Series):
         self.num_covariates = len(self.covariate_columns) + sum(
             CALENDAR[name] for name in self.calendar_features
         )
+
+    def options(self) -> dict[str, Any]:
+        """How the table is read: the arguments of this class but ``path``, in plain types."""
+        columns = ("id_column", "time_column", "target_columns", "covariate_columns")
+        others = ("calendar_features", "time_format", "time_zone", "interpolate")
+        frequency = self.frequency.written if self.frequency is not None else None
+        return {**{name: getattr(self, name) for name in (*columns, *others)}, "frequency": frequency}
 
     def load(self) -> SeriesData:
         """Read and check the table, each row onto the grid of its series.

@@ -1,0 +1,112 @@
+"""From a frame to a frame, with the columns that a checkpoint knows."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import polars as pl
+import pytest
+
+from rnn_lightning import Forecaster, SequenceDataModule, TableSeries
+from rnn_lightning.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+READING: dict[str, Any] = {
+    "id_column": "shop",
+    "time_column": "day",
+    "target_columns": ["sold"],
+    "covariate_columns": ["promo"],
+    "calendar_features": ["weekday"],
+}
+
+
+def trainer() -> L.Trainer:
+    quiet = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
+    return L.Trainer(max_epochs=1, limit_train_batches=3, **quiet)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def shops() -> pl.DataFrame:
+    return pl.read_csv(ROOT / "data/shops.csv", try_parse_dates=True)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(shops: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network fitted on a frame, without a word about its numbers of features and covariates."""
+    path = tmp_path_factory.mktemp("checkpoint") / "shops.ckpt"
+    fit = trainer()
+    fit.fit(Forecaster(hidden_size=4), SequenceDataModule(TableSeries(shops, **READING), horizon=7))
+    fit.save_checkpoint(path)
+    return path
+
+
+def test_a_loaded_forecaster_takes_a_frame_and_returns_what_predict_gives(
+    shops: pl.DataFrame, checkpoint: Path
+) -> None:
+    forecaster = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
+    table = forecaster.forecast_frame(shops, num_samples=20, levels=(50, 80), num_paths=1)
+    names = ["sold", "sold-lo-50", "sold-hi-50", "sold-lo-80", "sold-hi-80", "sold-path-1"]
+    assert table.columns == ["shop", "day", *names]
+    data = SequenceDataModule(TableSeries(shops, **READING), horizon=7, num_samples=20)
+    predicted: Any = trainer().predict(forecaster, data)
+    (forecast,) = predicted
+    np.testing.assert_array_equal(table["sold"], forecast.point.ravel())
+    np.testing.assert_array_equal(table["sold-path-1"], forecast.samples[0].ravel())
+    np.testing.assert_allclose(table["sold-lo-50"], np.quantile(forecast.samples, 0.25, 0).ravel(), rtol=1e-6)
+    assert table["shop"].unique(maintain_order=True).to_list() == list(data.data.ids)
+    types = {"shop": pl.String, "day": pl.Date, "sold": pl.Float64}
+    assert {name: table.schema[name] for name in types} == types
+    known = shops.filter(pl.col("sold").is_not_null()).cast({"sold": pl.Float64})
+    appended = pl.concat([known.select(*types), table.select(*types)])
+    assert appended.group_by("shop").agg(pl.col("day").is_duplicated().any())["day"].sum() == 0
+    assert len(forecaster.forecast_frame(shops, horizon=2)) == 2 * data.data.num_series
+
+
+def test_a_pandas_frame_comes_back_as_one_with_its_types(shops: pl.DataFrame, checkpoint: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    forecaster = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
+    expected = forecaster.forecast_frame(shops, 3)
+    frame = pd.DataFrame(shops.to_dict(as_series=False))
+    for zone in (None, "Europe/Prague"):
+        stamps = pd.to_datetime(frame["day"])
+        given = frame.assign(day=stamps if zone is None else stamps.dt.tz_localize(zone))
+        given["shop"] = given["shop"].astype("category")
+        table = forecaster.forecast_frame(given, 3)
+        assert isinstance(table, pd.DataFrame)
+        assert table.dtypes["day"] == given.dtypes["day"]
+        assert table.dtypes["shop"] == given.dtypes["shop"]
+        assert table["day"].dt.date.tolist() == expected["day"].to_list()
+        np.testing.assert_allclose(table["sold"], expected["sold"], rtol=1e-6)
+    objects = forecaster.forecast_frame(frame, 3)
+    assert list(objects["day"]) == expected["day"].to_list()
+
+
+def test_other_columns_can_be_named(shops: pl.DataFrame, checkpoint: Path) -> None:
+    forecaster = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
+    expected = forecaster.forecast_frame(shops, 3)
+    table = forecaster.forecast_frame(shops.rename({"shop": "id"}), 3, id_column="id")
+    assert table.rename({"id": "shop"}).equals(expected)
+    with pytest.raises(InputError, match="there is no option 'ids'; there are id_column, time_column"):
+        forecaster.forecast_frame(shops, 3, ids="id")
+    with pytest.raises(InputError, match="num_paths 3: raise num_samples, which is 2"):
+        forecaster.forecast_frame(shops, 3, num_samples=2, num_paths=3)
+    with pytest.raises(InputError, match="has no column 'shop'"):
+        forecaster.forecast_frame(shops.rename({"shop": "id"}), 3)
+    with pytest.raises(InputError, match="the covariates promo are not known over"):
+        forecaster.forecast_frame(shops, 300)
+    with pytest.raises(InputError, match="has not been fitted"):
+        Forecaster().forecast_frame(shops)
+    with pytest.raises(InputError, match="forecast takes numbers: call forecast_frame with a table"):
+        forecaster.forecast(shops, 3)  # type: ignore[type-var]
+
+
+def test_a_data_module_takes_frames_paths_and_arrays(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"ds": range(40), "y": np.sin(np.arange(40.0))})
+    frame.write_csv(tmp_path / "table.csv")
+    for source in (frame, tmp_path / "table.csv", frame.select("y").to_numpy()):
+        data = SequenceDataModule(source, context_length=5, scored_length=5, horizon=2)
+        assert data.describe().startswith("data      1 series, 40 steps")
+        np.testing.assert_allclose(data.data.values[:, 0], frame["y"], rtol=1e-6)
