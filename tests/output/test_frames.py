@@ -55,7 +55,8 @@ def test_a_loaded_forecaster_takes_a_frame_and_returns_what_predict_gives(
     (forecast,) = predicted
     np.testing.assert_array_equal(table["sold"], forecast.point.ravel())
     np.testing.assert_array_equal(table["sold-path-1"], forecast.samples[0].ravel())
-    np.testing.assert_allclose(table["sold-lo-50"], np.quantile(forecast.samples, 0.25, 0).ravel(), rtol=1e-6)
+    ends = forecaster.interval_ends(forecast, [50, 80])
+    np.testing.assert_allclose(table["sold-hi-50"], ends[1].ravel(), rtol=1e-6)
     assert table["shop"].unique(maintain_order=True).to_list() == list(data.data.ids)
     types = {"shop": pl.String, "day": pl.Date, "sold": pl.Float64}
     assert {name: table.schema[name] for name in types} == types
