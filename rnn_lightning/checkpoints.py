@@ -15,6 +15,9 @@ from rnn_lightning.errors import InputError
 MOST_UNPACKED = 2
 """A checkpoint may unpack to this many times the size of its file; torch does not compress."""
 
+CHECKPOINTS = "fit_*/checkpoints/*.ckpt"
+"""Where the checkpoints of an experiment are."""
+
 PARTS: dict[str, type | tuple[type, ...]] = {
     "rnn_lightning_version": str,
     "state_dict": dict,
@@ -147,7 +150,8 @@ def _require_parts(path: Path, checkpoint: Mapping[str, Any]) -> None:
     given = checkpoint.get("hyper_parameters", {})
     size = (given.get("num_features", 1), given.get("hidden_size"))
     readout = weights.get("network.readout.weight")
-    if readout is not None and size[1] is not None and tuple(readout.shape) != size:
+    is_plain = not (given.get("seasonal") or given.get("pretrained"))
+    if is_plain and readout is not None and size[1] is not None and tuple(readout.shape) != size:
         raise InputError(
             f"--ckpt_path {path}: its weights are those of {tuple(readout.shape)} features and hidden "
             f"units, and its options say {size}: not a checkpoint that rnn-lightning wrote."

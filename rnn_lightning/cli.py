@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
@@ -36,11 +36,12 @@ from rnn_lightning.callbacks import (
     handle_stop_signals,
     stop_now,
 )
-from rnn_lightning.checkpoints import newest_checkpoint, option_defaults, read_checkpoint
+from rnn_lightning.checkpoints import CHECKPOINTS, newest_checkpoint, option_defaults, read_checkpoint
 from rnn_lightning.configs import read_config
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
 from rnn_lightning.export_command import export
+from rnn_lightning.finetuning import FineTuning
 from rnn_lightning.forecaster import Forecaster
 from rnn_lightning.output.backtest_writer import BacktestWriter, ValidationScores
 from rnn_lightning.output.forecast_writer import ForecastWriter
@@ -68,6 +69,32 @@ RESTORING = ("restore", "resume_start")
 """Beginnings of the names of Lightning's functions that put a checkpoint's state back."""
 
 
+PRETRAINED = {
+    "model.pretrained": "true",
+    "model.learning_rate": 0.0005,
+    "model.warmup_steps": 10,
+    "model.free_run_weight": 0.67,
+    "data.context_length": "auto",
+    "data.scored_length": "auto",
+    "data.horizon": "auto",
+    "data.val_fraction": "auto",
+    "data.test_fraction": 0,
+    "data.batch_size": 16,
+    "data.num_batches_per_epoch": 60,
+    "trainer.max_epochs": 2,
+}
+"""What ``fit FILE`` stands for: two stages of one epoch each, see ``FineTuning``."""
+
+OF_OTHER_NETWORKS = {
+    *("-c", "--config", "--ckpt_path"),
+    *(
+        f"--model.{name}"
+        for name in ("cell", "hidden_size", "num_layers", "dropout", "transforms", "seasonal")
+    ),
+}
+"""Options that say which network is trained, and by which settings."""
+
+
 class Parser(LightningArgumentParser):
     """Says what is wrong in one line, instead of after the usage of a hundred options."""
 
@@ -89,7 +116,13 @@ class Parser(LightningArgumentParser):
 
 
 class CommandLine(LightningCLI):
-    """``fit``, ``validate``, ``test`` and ``predict`` of one experiment, each run in its own folder."""
+    """``fit``, ``validate``, ``test`` and ``predict`` of one experiment, each run in its own folder.
+
+    Attributes:
+        is_unfitted: the network of the package forecasts a file that it was not fitted to.
+    """
+
+    is_unfitted = False
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -119,6 +152,11 @@ class CommandLine(LightningCLI):
         if subcommand in SUBCOMMANDS and not asks_help:
             given, settings = given_options(words[1:])
             chosen = self._checkpoint(subcommand, given, settings)
+            self.is_unfitted = chosen is None and subcommand == "predict"
+            if self.is_unfitted:
+                source = of_file(words[-1].partition("=")[2])
+                args = [subcommand, source, *pretrained([]), *words[1:]]
+                rank_zero_only(print)("Network: the pretrained one, not fitted to these series.")
         if chosen is None:
             super().parse_arguments(parser, args)
             return
@@ -127,6 +165,8 @@ class CommandLine(LightningCLI):
         known = {name: inspect.signature(kind).parameters for name, kind in classes}
         named = {word.rpartition("=")[2] for word in words} | strings_in(settings)
         defaults = option_defaults(path, checkpoint, known, named)
+        if defaults.get("model.pretrained"):
+            defaults["trainer.max_epochs"] = PRETRAINED["trainer.max_epochs"]
         self._subcommand_parsers[subcommand].set_defaults(defaults)
         super().parse_arguments(parser, args)
         self.config[subcommand].ckpt_path = str(path)
@@ -137,7 +177,8 @@ class CommandLine(LightningCLI):
     ) -> tuple[Path, dict[str, Any]] | None:
         """The checkpoint that was asked for, or for all but ``fit`` the best one of the newest fit.
 
-        It is found before the options are parsed, for it holds the defaults of some of them.
+        It is found before the options are parsed, for it holds the defaults of some of them. There
+        is none for a file that was never fitted to: the pretrained network forecasts it.
         """
         wanted = given.get("ckpt_path", settings.get("ckpt_path"))
         if wanted is None and subcommand == "fit":
@@ -150,6 +191,8 @@ class CommandLine(LightningCLI):
             given.get("trainer.default_root_dir", root),
             given.get("experiment", settings.get("experiment", EXPERIMENT)),
         )
+        if subcommand == "predict" and "data.series.path" in given and not any(folder.glob(CHECKPOINTS)):
+            return None
         path, checkpoint, refused = newest_checkpoint(folder, wanted or "best")
         for problem in refused:
             rank_zero_only(print)(f"Note: {problem.removeprefix('--ckpt_path ')} The next good one is used.")
@@ -157,6 +200,13 @@ class CommandLine(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Lightning would put the model's hyperparameters of the checkpoint over the command line here."""
+
+    def before_predict(self) -> None:
+        """Measure the pretrained network on the end of the series, and calibrate its intervals."""
+        if self.is_unfitted:
+            self.datamodule.setup("predict")
+            if self.datamodule.can_validate:
+                self.trainer.validate(self.model, self.datamodule, verbose=False)
 
     def after_fit(self) -> None:
         """Say where the checkpoints are, and how good the best one is."""
@@ -189,16 +239,26 @@ class CommandLine(LightningCLI):
             callbacks.append(config.forecast if self.subcommand == "predict" else config.backtest)
         if self.subcommand == "fit":
             callbacks += [RandomState(), DataSummary()]
+        if self.is_unfitted:
+            callbacks.append(ValidationScores())
         has_bar = any(isinstance(callback, LightningProgressBar) for callback in callbacks)
         if config.trainer.enable_progress_bar is not False and not has_bar:
             callbacks.append(ProgressBar())
         if config.trainer.enable_checkpointing is not False and self.subcommand == "fit":
-            if self.datamodule.val_fraction > 0:
-                callbacks += [ValidationScores(), BestCheckpoint()]
+            callbacks += self._validating(kwargs)
             callbacks.append(LastCheckpoint())
         return super().instantiate_trainer(
             callbacks=callbacks, plugins=[*(config.trainer.plugins or []), AtomicCheckpoints()], **kwargs
         )
+
+    def _validating(self, trainer_settings: dict[str, Any]) -> list[Callback]:
+        """What chooses the network of a fit by its validation, and says what it is worth."""
+        if self.datamodule.val_fraction == 0:
+            return []
+        if not self.model.hparams["pretrained"]:
+            return [ValidationScores(), BestCheckpoint()]
+        trainer_settings["reload_dataloaders_every_n_epochs"] = 1
+        return [FineTuning(), ValidationScores()]
 
 
 def with_file(words: list[str]) -> list[str]:
@@ -215,19 +275,28 @@ def with_file(words: list[str]) -> list[str]:
     named = [part.partition(".")[0] for part in Path(path).parts if not set(part) & set("*?[")]
     name = next((part for part in reversed(named) if part.strip("/")), EXPERIMENT)
     # Elsewhere the source comes from the checkpoint, with its options.
-    source = (
-        [f"--data.series={'ArraySeries' if path.endswith('.npy') else 'TableSeries'}"]
-        if subcommand == "fit"
-        else []
-    )
+    source = [of_file(path), *pretrained(options)] if subcommand == "fit" else []
     return [subcommand, f"--experiment={name}", *source, *options, f"--data.series.path={path}"]
+
+
+def of_file(path: str) -> str:
+    """The option that names the kind of a file."""
+    return f"--data.series={'ArraySeries' if path.endswith('.npy') else 'TableSeries'}"
+
+
+def pretrained(options: list[str]) -> list[str]:
+    """The options of the pretrained network, unless others say which network it is to be."""
+    names = {option.partition("=")[0] for option in options}
+    if names & OF_OTHER_NETWORKS or "--model.pretrained=false" in options:
+        return []
+    return [f"--{name}={value}" for name, value in PRETRAINED.items()]
 
 
 def given_options(words: list[str]) -> tuple[dict[str, str], dict[str, Any]]:
     """The options that say which checkpoint is meant, and the contents of all configs, later ones first."""
     options = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     options.add_argument("-c", "--config", action="append", default=[])
-    for name in ("experiment", "ckpt_path", "trainer.default_root_dir"):
+    for name in ("experiment", "ckpt_path", "trainer.default_root_dir", "data.series.path"):
         options.add_argument(f"--{name}")
     try:
         given = vars(options.parse_known_args(words)[0])

@@ -71,7 +71,7 @@ class TrainingData(Protocol):
     context_length: int
 
     @property
-    def seasons(self) -> tuple[int, ...]: ...
+    def compared_season(self) -> int: ...
 
     @property
     def table_options(self) -> dict[str, Any]: ...
@@ -105,12 +105,16 @@ class Forecaster(Inference, L.LightningModule):
         learning_rate: learning rate of Adam.
         schedule: the learning rate stays ``constant``, or falls to zero over the whole fit as a half
         ``cosine``.
+        warmup_steps: steps over which the learning rate rises to its value at first.
         free_run_weight: weight, 0 to 1, of the error of the network's own free run over the scored steps in
             the loss; the rest is that of the teacher-forced next step.
         num_covariates: number of covariates; taken from the data if not given.
         seasonal: a network for series with seasons: a one-layer LSTM that gates simple forecasts. It has
             units of its own, those of the season in each context, and the loss of ``losses.seasonal_loss``.
         pretrained: start from the weights of the package, those of a seasonal network.
+
+    Attributes:
+        num_stages: parts of a fit that each have the whole schedule of the learning rate.
     """
 
     def __init__(
@@ -124,6 +128,7 @@ class Forecaster(Inference, L.LightningModule):
         learning_rate: float = 0.01,
         schedule: Literal["constant", "cosine"] = "cosine",
         free_run_weight: float = 0.0,
+        warmup_steps: int = 0,
         num_covariates: int | None = None,
         seasonal: bool = False,
         pretrained: bool = False,
@@ -137,7 +142,10 @@ class Forecaster(Inference, L.LightningModule):
             raise InputError(f"--model.schedule: unknown schedule {schedule!r}; there are constant, cosine.")
         transforms = list(transforms)  # a tuple would differ from what the command line makes of it
         self.save_hyperparameters()
+        if warmup_steps < 0:
+            raise InputError(f"--model.warmup_steps must not be negative, got {warmup_steps}.")
         self.learning_rate, self.schedule, self.free_run_weight = learning_rate, schedule, free_run_weight
+        self.warmup_steps, self.num_stages = warmup_steps, 1
         if seasonal and (cell, num_layers, dropout) != ("lstm", 1, 0.0):
             raise InputError("--model.seasonal true needs --model.cell lstm, one layer and no dropout.")
         self.sizes_given = {"num_features": num_features, "num_covariates": num_covariates}
@@ -278,18 +286,27 @@ class Forecaster(Inference, L.LightningModule):
         # Lightning cannot clip the gradients of a fused optimizer under mixed precision.
         fused = not str(self.trainer.precision).endswith("mixed")
         optimizer = torch.optim.Adam(self.network.parameters(), self.learning_rate, fused=fused)
-        if self.schedule == "constant":
+        if self.schedule == "constant" and not self.warmup_steps:
             return optimizer
         num_steps = self.trainer.estimated_stepping_batches
-        if not 0 < num_steps < math.inf:
+        if self.schedule == "cosine" and not 0 < num_steps < math.inf:
             raise InputError(
                 "--model.schedule cosine needs to know the end: give --trainer.max_steps or "
                 "--trainer.max_epochs."
             )
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / num_steps, 1)))
+            optimizer, lambda step: self._rate(step, num_steps / self.num_stages)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _rate(self, step: int, num_steps: float) -> float:
+        """The part of the learning rate at a step of a fit with stages of ``num_steps``."""
+        if self.num_stages > 1 and step < self.num_stages * num_steps:
+            step = step % int(num_steps)
+        risen = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        if self.schedule == "constant":
+            return risen
+        return risen * 0.5 * (1 + math.cos(math.pi * min(step / num_steps, 1)))
 
     def setup(self, stage: str) -> None:
         if self.trainer.precision in (
@@ -365,11 +382,11 @@ class Forecaster(Inference, L.LightningModule):
 
     def prepare(self, data: TrainingData) -> None:
         """Get ready for the data: refuse other sizes than those of the network, and take the season."""
-        if not bool(self.network.transforms.fitted):
+        if not self._is_trained or not bool(self.network.transforms.fitted):
             self._take_sizes(data)
         self._require_match(data)
         if isinstance(self.network, SeasonalNetwork):
-            self.network.set_season(max(data.seasons, default=1))
+            self.network.set_season(data.compared_season)
 
     def _make_network(self, num_features: int, num_covariates: int) -> None:
         hidden_size = self._architecture[1]

@@ -18,7 +18,7 @@ import yaml
 
 from rnn_lightning import Forecaster, SineSeries
 from rnn_lightning.__main__ import HELP
-from rnn_lightning.cli import SUBCOMMANDS, with_file
+from rnn_lightning.cli import SUBCOMMANDS, pretrained, with_file
 from rnn_lightning.errors import InputError
 from rnn_lightning.model.losses import training_loss
 from rnn_lightning.model.metrics import FreeRunError
@@ -169,15 +169,19 @@ def test_a_file_is_the_shortest_command(rnn_lightning: Call, capsys: pytest.Capt
     assert not table.null_count().sum_horizontal().item()
     np.save("values.npy", np.sin(0.3 * np.arange(120)).reshape(2, 60, 1))
     rnn_lightning("fit", "values.npy", *SHORT)
-    rnn_lightning("predict", "values.npy", "--forecast.format=parquet", "--forecast.plot=false")
+    rnn_lightning(
+        "predict", "values.npy", "--data.horizon=24", "--forecast.format=parquet", "--forecast.plot=false"
+    )
     assert len(pl.read_parquet("runs/values/predict_0/forecast.parquet")) == 2 * 24
 
 
 def test_a_file_stands_for_a_source_its_path_and_an_experiment() -> None:
     source = "--data.series=TableSeries"
     assert with_file(["fit", "a/sales.csv.gz", "-x"]) == [
-        "fit", "--experiment=sales", source, "-x", "--data.series.path=a/sales.csv.gz",
+        "fit", "--experiment=sales", source, *pretrained([]), "-x", "--data.series.path=a/sales.csv.gz",
     ]  # fmt: skip
+    plain = with_file(["fit", "sales.csv", "--model.cell=gru"])
+    assert plain == ["fit", "--experiment=sales", source, "--model.cell=gru", "--data.series.path=sales.csv"]
     assert with_file(["fit", "a/shops/*.parquet"])[1] == "--experiment=shops"
     assert with_file(["fit", "a/shops/"])[1] == "--experiment=shops"
     assert with_file(["fit", "*.csv"])[1] == "--experiment=default"
@@ -458,9 +462,8 @@ def test_help_and_version_come_without_heavy_imports() -> None:
             [sys.executable, "-c", code, option], capture_output=True, text=True, check=True
         )
         assert done.stdout.startswith(expected)
-    assert [line.split()[0] for line in HELP.split("commands:\n")[1].split("\n\n")[0].splitlines()] == list(
-        SUBCOMMANDS
-    )
+    commands = HELP.split("commands:\n")[1].split("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in commands] == [*SUBCOMMANDS, "export"]
 
 
 def test_export_writes_the_network_of_an_experiment(

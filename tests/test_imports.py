@@ -10,6 +10,7 @@ import rnn_lightning
 PACKAGE = Path(rnn_lightning.__file__).parent
 EDGE = {
     "data/datamodule.py",
+    "finetuning.py",
     "forecaster.py",
     "callbacks.py",
     "output/forecast_writer.py",

@@ -83,6 +83,8 @@ class SequenceDataModule(L.LightningDataModule):
             start of a series are unknown.
         scored_length: steps of a training window on which the loss counts, after the context; ``auto`` for
             the horizon, at most 48.
+        min_context_length: steps of a training window's context that must lie within the series, where the
+            others may be unknown; by default all, and two seasons with ``--data.context_length auto``.
         stride: steps between the starts of two training windows of a series.
         horizon: steps to generate in a forecast; ``auto`` for one season, two of at most 12 steps, 24 steps
             without a season, but at most a quarter of the longest series.
@@ -102,6 +104,9 @@ class SequenceDataModule(L.LightningDataModule):
         num_samples: sampled paths for each forecast at predict and test, which give its intervals; none by
             default.
         seed: seed of the order of the windows and of the sampled paths.
+
+    Attributes:
+        trains_on_all: train on the validation split too and do not validate, in loaders made afterwards.
     """
 
     def __init__(
@@ -109,6 +114,7 @@ class SequenceDataModule(L.LightningDataModule):
         series: Source,
         context_length: Length = 24,
         scored_length: Length = 24,
+        min_context_length: int | None = None,
         stride: int = 1,
         horizon: Length = 24,
         season: int | str | list[int] = "auto",
@@ -130,7 +136,7 @@ class SequenceDataModule(L.LightningDataModule):
             "scored_length": scored_length,
             "stride": stride,
         }
-        counts |= {"horizon": horizon, "batch_size": batch_size}
+        counts |= {"horizon": horizon, "batch_size": batch_size, "min_context_length": min_context_length}
         counts |= {"num_origins": num_origins, "origin_step": origin_step}
         counts |= {"num_samples": num_samples, "num_batches_per_epoch": num_batches_per_epoch}
         for name, count in counts.items():
@@ -149,7 +155,7 @@ class SequenceDataModule(L.LightningDataModule):
         self.context_length, self.scored_length, self.horizon = (
             AUTO_HORIZON if length == "auto" else length for length in lengths.values()
         )
-        self.min_context_length: int | None = None
+        self.min_context_length = min_context_length
         self.stride, self.batch_size, self.split_by = stride, batch_size, split_by
         self.val_fraction = AUTO_FRACTION if val_fraction == "auto" else val_fraction
         self._val_is_auto, self.test_fraction = val_fraction == "auto", test_fraction
@@ -160,6 +166,7 @@ class SequenceDataModule(L.LightningDataModule):
         self._nonnegative: Tensor | None = None
         self._data: SeriesData | None = None
         self._position = 0
+        self.trains_on_all = False
         # Under the CLI, what makes the series is plain and is kept; an object would make the checkpoint
         # unsafe to load.
         self.save_hyperparameters()
@@ -213,6 +220,11 @@ class SequenceDataModule(L.LightningDataModule):
         if stage == "test":
             self._require_forecasts("test")
 
+    @property
+    def can_validate(self) -> bool:
+        """Whether the validation split has anything to forecast, after ``setup``."""
+        return self.val_fraction > 0 and len(self._forecast_windows("val")) > 0
+
     def train_series(self) -> "Pieces":
         """The training part of every series, in pieces ``(time, feature)``."""
         return Pieces(lambda rows: self.data.values[rows], self.segments["train"])
@@ -229,7 +241,7 @@ class SequenceDataModule(L.LightningDataModule):
             draw = partial(self.series.draw_batch, self.batch_size)
             loader = EndlessLoader(draw, self.num_batches_per_epoch or 1, rank, self.seed)
         else:
-            windows, segments = self._training_windows(), self.segments["train"]
+            windows, segments = self._training_windows(), self._training_segments()
             length = self.context_length + self.scored_length
             padded = self.min_context_length is not None or bool(
                 (segments.end - segments.start < length).any()
@@ -246,7 +258,7 @@ class SequenceDataModule(L.LightningDataModule):
         return loader
 
     def val_dataloader(self) -> BatchLoader[ForecastBatch] | list[Any]:
-        return self._forecast_loader("val") if self.val_fraction > 0 else []
+        return self._forecast_loader("val") if self.val_fraction > 0 and not self.trains_on_all else []
 
     def test_dataloader(self) -> BatchLoader[ForecastBatch]:
         return self._forecast_loader("test")
@@ -376,8 +388,8 @@ class SequenceDataModule(L.LightningDataModule):
             self.scored_length = min(self.horizon, MAX_AUTO_SCORED)
         if "context_length" in self._auto:
             self.context_length = max(SEASONS_OF_CONTEXT * season, MIN_AUTO_CONTEXT)
-            self.min_context_length = max(2 * season, self.scored_length // 2)
-        self.hparams.update({name: getattr(self, name) for name in self._auto})
+            self.min_context_length = self.min_context_length or max(2 * season, self.scored_length // 2)
+        self.hparams.update({name: getattr(self, name) for name in (*self._auto, "min_context_length")})
 
     def _find_seasons(self, stage: str) -> tuple[int, ...]:
         ends, test = self.data.ends.clone(), self.segments["test"]
@@ -428,8 +440,18 @@ class SequenceDataModule(L.LightningDataModule):
         """The number of this device and of all."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
+    def _training_segments(self) -> Segments:
+        """What is trained on; of series that are split by time, that is one run in either case."""
+        train, val = self.segments["train"], self.segments["val"]
+        if not self.trains_on_all:
+            return train
+        if self.split_by == "series":
+            return Segments(*(torch.cat(parts) for parts in zip(train, val, strict=True)))
+        return train._replace(end=val.end)
+
     def _training_windows(self) -> Windows:
-        return training_windows(self.segments["train"], self.context_length, self.scored_length, self.stride)
+        lengths = (self.context_length, self.scored_length, self.stride, self.min_context_length)
+        return training_windows(self._training_segments(), *lengths)
 
     def _forecast_windows(self, split: Split) -> Windows:
         segments, horizon = self.segments[split], self._split_horizon(split)

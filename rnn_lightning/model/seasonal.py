@@ -59,9 +59,10 @@ class SeasonalNetwork(nn.Module):
             nn.Linear(HEAD_SIZE, NUM_GATES),
         )
         self.register_buffer("residual_covariance", torch.full((num_features, num_features), torch.nan))
+        self.effect = nn.Parameter(torch.zeros(num_covariates))
         w_input, _, b_input, _ = self.recurrent.all_weights[0]
         with torch.no_grad():
-            w_input[:, NUM_INPUTS:] = 0.0  # covariates enter as training finds them useful
+            w_input[:, NUM_INPUTS:] = 0.0  # like ``effect``: covariates enter as training finds them useful
             b_input[hidden_size : 2 * hidden_size] = 1.0  # remember at first
             self.readout.weight.mul_(0.3)
             self.readout.bias.zero_()
@@ -129,6 +130,7 @@ class SeasonalNetwork(nn.Module):
         inputs = self._with_covariates(features, covariates)
         outputs, (hidden, cell) = recur(self.recurrent, inputs, begin=begin.repeat(2))
         predictions = ingredients.mix_mirrored(steps, self._gates(outputs, features))
+        predictions = predictions + self._effect(covariates)
         errors = functional.pad((values[:, 1:] - predictions[:, :-1]).abs().nan_to_num(0.0), (1, 0))
         spread = smooth(errors[..., None].detach(), error_rate(steps.age, known, errors)[..., None])[:, -1, 0]
         state = self._packed(hidden[0], cell[0], predictions[:, -1], spread, track)
@@ -158,11 +160,13 @@ class SeasonalNetwork(nn.Module):
             step = tracker.push(value, is_known)
             spread = torch.lerp(spread, error, error_rate(step.age, is_known, error))
             features = tracker.ingredients.with_mirrored(tracker.ingredients.inputs(step))
-            inputs = self._with_covariates(features, None if covariates is None else covariates[:, index])
+            of_next = None if covariates is None else covariates[:, index]
+            inputs = self._with_covariates(features, of_next)
             hidden, cell = torch.lstm_cell(inputs, (hidden, cell), *weights)
             begun = (step.age >= 0)[:, None]
             hidden, cell = hidden * begun.repeat(2, 1), cell * begun.repeat(2, 1)
             prediction = tracker.ingredients.mix_mirrored(step, self._gates(hidden, features))
+            prediction = prediction + self._effect(of_next)
             prediction = torch.where(begun[:, 0], prediction, torch.nan)
             predictions.append(prediction)
             taken.append(value)
@@ -171,6 +175,10 @@ class SeasonalNetwork(nn.Module):
 
     def _gates(self, hidden: Tensor, features: Tensor) -> Tensor:
         return self.readout(functional.silu(self.inner(torch.cat([hidden, features], -1))))
+
+    def _effect(self, covariates: Tensor | None) -> Tensor | float:
+        """What the covariates of the next step add to its value, beside what the LSTM makes of them."""
+        return 0.0 if covariates is None else covariates @ self.effect
 
     def _with_covariates(self, features: Tensor, covariates: Tensor | None) -> Tensor:
         """Features of rows and of their negatives beside the covariates, which both have."""

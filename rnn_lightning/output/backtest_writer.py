@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 from rnn_lightning.data.batches import ForecastBatch
 from rnn_lightning.data.datamodule import SequenceDataModule
@@ -92,6 +93,8 @@ class ValidationScores(L.Callback):
             result = made_backtest(self.records, sequence_datamodule(trainer), "val")
             number, horizon = result.scores.values.shape[:2]
             self.latest = {"sentence": result.sentence, "forecasts": number, "horizon": horizon}
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self.on_fit_end(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if self.latest:

@@ -99,12 +99,12 @@ def test_covariates_enter_only_by_training() -> None:
 
 
 def test_gradients_reach_all_weights_through_the_free_run() -> None:
-    made = network()
-    _, _, state = made.encode(walk(3, 30, 1))
-    made.free_run(torch.zeros(3, 12, 1), state)[0].square().mean().backward()
-    assert all(
-        parameter.grad is not None and bool((parameter.grad != 0).any()) for parameter in made.parameters()
-    )
+    made = network(num_covariates=1)
+    _, _, state = made.encode(walk(3, 30, 2))
+    drive = torch.cat([torch.zeros(3, 12, 1), torch.ones(3, 12, 1)], -1)
+    made.free_run(drive, state)[0].square().mean().backward()
+    gradients = [parameter.grad for parameter in made.parameters()]
+    assert all(gradient is not None and bool((gradient != 0).any()) for gradient in gradients)
 
 
 @pytest.mark.parametrize("season", [1, 4])
