@@ -29,6 +29,7 @@ from lightning.pytorch.loggers import CSVLogger
 from rnn_lightning import Forecaster, RandomSeries, SequenceDataModule, SeriesData, SineSeries
 from rnn_lightning.cli import run
 from rnn_lightning.errors import InputError
+from rnn_lightning.output.backtest_writer import BacktestWriter
 from rnn_lightning.output.forecast_writer import ForecastWriter
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -183,18 +184,20 @@ def evaluate_cases(folder: Path) -> list[list[float]]:
             RandomSeries(num_series, num_steps, 2), context_length=10, horizon=4, batch_size=batch_size
         )
         model = forecaster()
+        check = trainer(folder, callbacks=[BacktestWriter()])
         values: list[float] = []
-        for metrics in (trainer(folder).validate(model, datamodule), trainer(folder).test(model, datamodule)):
+        for metrics in (check.validate(model, datamodule), check.test(model, datamodule)):
             values += metrics[0].values()
-        cases.append(values + model.network.residual_covariance.flatten().tolist())
+        values += model.network.residual_covariance.flatten().tolist()
+        cases.append(values + model.intervals(torch.tensor([0.5, 0.8]), 6).flatten().tolist())
     return cases
 
 
-def test_metrics_and_the_noise_of_paths_are_exact_on_every_device(tmp_path: Path) -> None:
+def test_metrics_intervals_and_the_noise_of_paths_are_exact_on_every_device(tmp_path: Path) -> None:
     """There are 1, 10 and 21 forecasts to validate on: fewer than devices, and shares that differ."""
     groups = [start_group(num, evaluate_cases, tmp_path) for num in (1, 2, 3)]
     everywhere = [result for group in groups for result in results(group)]
-    assert len(everywhere[0][0]) == 11
+    assert len(everywhere[0][0]) == 8 + 4 + 12
     for result in everywhere:
         np.testing.assert_allclose(result, everywhere[0], rtol=1e-6)
 
