@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from rnn_lightning.data.baselines import BASELINES
+from rnn_lightning.model.metrics import middle_weights
 
 NUM_NAMED = 3
 """Number of series that are named where several have no scale."""
@@ -15,7 +16,7 @@ CRPS = 2 + len(BASELINES)
 """The column of the CRPS; the ends of the intervals follow it."""
 
 MAX_RATIO = 1000.0
-"""Ratios of two errors count up to this, and from its inverse on, so that no series rules their mean."""
+"""The largest ratio of two errors that counts; its inverse is the smallest."""
 
 
 @dataclass(frozen=True)
@@ -141,12 +142,13 @@ class Scores:
 
     @cached_property
     def relative_error(self) -> float:
-        """The geometric mean over series and features of the MAE relative to that of the reference."""
+        """The MAE relative to that of the reference, a geometric mean over the middle half of all series."""
         mae = self.by_series["mae"]
         own, other = (mae[..., self.forecasters.index(name)].ravel() for name in ("rnn", self.reference))
+        own, other = own[~np.isnan(own)], other[~np.isnan(own)]
         ratios = np.where(own == other, 1.0, _ratio(own, np.maximum(other, np.finfo(float).tiny)))
-        known = ratios[~np.isnan(own)]
-        return float(np.exp(np.log(known.clip(1 / MAX_RATIO, MAX_RATIO)).mean())) if len(known) else np.nan
+        logs = np.sort(np.log(ratios.clip(1 / MAX_RATIO, MAX_RATIO)))
+        return float(np.exp((logs * middle_weights(len(logs)).numpy()).sum())) if len(logs) else np.nan
 
     def pooled(self, metric: str) -> np.ndarray:
         """The median over series and features of a metric, ``(forecaster,)``."""
