@@ -56,6 +56,7 @@ def test_a_loaded_forecaster_takes_a_frame_and_returns_what_predict_gives(
     np.testing.assert_array_equal(table["sold"], forecast.point.ravel())
     np.testing.assert_array_equal(table["sold-path-1"], forecast.samples[0].ravel())
     ends = forecaster.interval_ends(forecast, [50, 80])
+    assert ends is not None
     np.testing.assert_allclose(table["sold-hi-50"], ends[1].ravel(), rtol=1e-6)
     assert table["shop"].unique(maintain_order=True).to_list() == list(data.data.ids)
     types = {"shop": pl.String, "day": pl.Date, "sold": pl.Float64}

@@ -1,0 +1,112 @@
+"""Checkpoints of ``configs/pretrain.yaml`` compared on series of the prior; the best goes into the package.
+
+    for seed in 0 1 2; do
+        rnn-lightning fit --config configs/pretrain.yaml --seed_everything $seed --data.seed $seed
+    done
+    python benchmarks/accuracy/pretrained.py runs/pretrain/fit_*/checkpoints/last.ckpt --write
+
+The series are drawn with a seed that no pretraining uses; no real table is looked at.
+"""
+
+import argparse
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rnn_lightning.data.prior import MAX_FREE_RUN, draw_series, draw_shape
+from rnn_lightning.model.intervals import Intervals, spread_of
+from rnn_lightning.model.losses import MOST_SCALES, geometric_error
+from rnn_lightning.model.pretrained import INTERVALS, NOISE, WEIGHTS
+from rnn_lightning.model.rollout import rollout
+from rnn_lightning.model.seasonal import SeasonalNetwork
+
+SEED, NUM_BATCHES, NUM_SERIES = 987_654, 200, 24
+
+
+def loaded(path: str) -> SeasonalNetwork:
+    """The network of a checkpoint."""
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    weights = {name.removeprefix("network."): value for name, value in state.items()}
+    network = SeasonalNetwork(hidden_size=weights["recurrent.weight_hh_l0"].shape[1])
+    network.load_state_dict({name: weights.get(name, value) for name, value in network.state_dict().items()})
+    return network.eval()
+
+
+def batch(number: int) -> tuple[int, Tensor, Tensor]:
+    """The season, contexts and targets ``(series, time, 1)`` of a batch."""
+    rng = np.random.default_rng([SEED, number])
+    season, context_length, horizon = draw_shape(rng)
+    horizon = min(horizon, MAX_FREE_RUN)
+    values = torch.from_numpy(draw_series(rng, NUM_SERIES, context_length + horizon, season))[..., None]
+    return season, values[:, :context_length], values[:, context_length:]
+
+
+@torch.inference_mode()
+def error(network: SeasonalNetwork) -> float:
+    """The geometric mean of the absolute errors of free runs, in season scales of the contexts."""
+    logarithms = []
+    for number in range(NUM_BATCHES):
+        season, context, target = batch(number)
+        network.set_season(season)
+        transformed, state = network.transforms.start(context)
+        wanted, _ = network.transforms(target, state)
+        far = (torch.cat([transformed, wanted], 1).abs() > MOST_SCALES).any(1, keepdim=True)
+        generated, _ = network.free_run(torch.zeros_like(wanted), network.encode(transformed)[2])
+        logarithms.append(float(geometric_error(generated, wanted.masked_fill(far, torch.nan))))
+    return float(np.exp(np.mean(logarithms)))
+
+
+@torch.inference_mode()
+def noise(network: SeasonalNetwork) -> Tensor:
+    """The variance of the one-step errors after contexts, in units of their spread; extremes cut off."""
+    squares = []
+    for number in range(NUM_BATCHES):
+        season, context, target = batch(number)
+        network.set_season(season)
+        transformed, state = network.transforms.start(context)
+        wanted, _ = network.transforms(target[:, :1], state)
+        predictions, _, after = network.encode(transformed)
+        errors = (wanted - predictions[:, -1:]) / network.spread(after)
+        squares.append(errors.clamp(-5, 5).square().flatten())
+    return torch.cat(squares).mean().reshape(1, 1)
+
+
+@torch.inference_mode()
+def half_widths(network: SeasonalNetwork) -> Tensor:
+    """The half-widths of intervals on the prior, which few errors of a table are shrunk towards."""
+    errors, spreads = [], []
+    for number in range(NUM_BATCHES):
+        season, context, target = batch(number)
+        network.set_season(season)
+        missing = target - rollout(network, context, target.shape[1])
+        padding = missing.new_full((len(missing), MAX_FREE_RUN - missing.shape[1], 1), torch.nan)
+        errors.append(torch.cat([missing, padding], 1))
+        spreads.append(spread_of(context, season))
+    intervals = Intervals()
+    intervals.calibrate(torch.cat(errors), torch.cat(spreads), prior_weight=0.0)
+    return intervals.half_widths
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoints", nargs="+")
+    parser.add_argument("--write", action="store_true", help=f"write the best one to {WEIGHTS.name}")
+    arguments = parser.parse_args()
+    errors = {}
+    for path in arguments.checkpoints:
+        errors[path] = error(loaded(path))
+        print(f"{path}: {errors[path]:.4f} season scales", flush=True)
+    if arguments.write:
+        network = loaded(min(errors, key=lambda path: errors[path]))
+        weights = {
+            name: value.detach().clone() for name, value in network.named_parameters() if value.numel()
+        }
+        torch.save({**weights, NOISE: noise(network), INTERVALS: half_widths(network)}, WEIGHTS)
+        print(f"{WEIGHTS}: {WEIGHTS.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
