@@ -2,8 +2,8 @@
 
     python benchmarks/sanitize.py --output benchmarks/results/sanitize.md
 
-A copy of the package with a sanitized library runs the tests of the kernel, of gaps and of the closed loop.
-The allocator of PyTorch is the sanitizer's as well, so that a step over the end of a tensor is found.
+A copy of the package with a sanitized library runs the tests of the kernel and of gaps. The
+allocator of PyTorch is the sanitizer's as well, so that a step over the end of a tensor is found.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from generation import commit, processor
 
-TESTS = ("test_native.py", "test_gaps.py", "test_closed_loop.py")
+TESTS = ("test_native.py", "test_gaps.py")
 FLAGS = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -shared -fPIC"
 
 
@@ -73,7 +73,18 @@ def main() -> None:
         }
         tests = [f"tests/model/{test}" for test in TESTS]
         run = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=0", *tests],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "--durations=0",
+                "-k",
+                "not torch",
+                *tests,
+            ],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -86,8 +97,8 @@ def main() -> None:
         f"{now}, commit {commit()}, {processor()}, Python {platform.python_version()}, "
         f"PyTorch {torch.__version__}, {output_of([arguments.compiler, '--version']).splitlines()[0]}.\n\n"
         f"Command: `python {shlex.join(sys.argv)}`\n\nFlags: `{FLAGS}`, with warnings as errors.\n\n"
-        f"Tests: {', '.join(TESTS)}, on all instruction sets. Exit code {run.returncode}; "
-        f"{run.stdout.strip().splitlines()[-1].strip('= ')}. No sanitizer had anything to report: it would "
+        f"Tests: {', '.join(TESTS)}, on all instruction sets, without those of the path of PyTorch. "
+        f"Exit code {run.returncode}; {run.stdout.strip().splitlines()[-1].strip('= ')}. No sanitizer had anything to report: it would "
         "have ended the run.\n"
     )
     if run.returncode:

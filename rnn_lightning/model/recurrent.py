@@ -14,12 +14,17 @@ RecurrentState = tuple[Tensor, ...]
 """The hidden state ``(layer, batch, hidden)``, and for an LSTM the cell state of the same shape."""
 
 
+MAX_NATIVE_HIDDEN = 512
+"""Hidden units up to which the native kernel has been the faster, see ``benchmarks/results/native.md``."""
+
+
 def is_native(recurrent: nn.RNNBase, inputs: Tensor) -> bool:
     """Whether the native kernel runs these layers: on a CPU, wherever it can (``benchmarks/native.py``)."""
     return (
         recurrent.mode.lower() in CELLS
         and inputs.device.type == "cpu"
         and inputs.dtype in (torch.float32, torch.float64)
+        and recurrent.hidden_size <= MAX_NATIVE_HIDDEN
         and not torch.is_autocast_enabled("cpu")
         and not (recurrent.training and recurrent.dropout > 0)
         and not torch.compiler.is_exporting()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rnn_lightning.model.native import library
 from rnn_lightning.model.native.operator import Recurred, recurrence
-from rnn_lightning.model.recurrent import is_native, recur, weights_of
+from rnn_lightning.model.recurrent import MAX_NATIVE_HIDDEN, is_native, recur, weights_of
 
 KERNEL = library.find()
 pytestmark = pytest.mark.skipif(KERNEL is None, reason="the native kernel was not built")
@@ -334,6 +334,7 @@ def test_what_the_kernel_cannot_do_runs_in_torch() -> None:
     recurrent.eval()
     assert is_native(recurrent, inputs)
     assert not is_native(recurrent, inputs.half())
+    assert not is_native(nn.GRU(1, MAX_NATIVE_HIDDEN + 1), inputs)
     assert not is_native(recurrent, inputs.to("meta"))
     with torch.autocast("cpu", torch.bfloat16):
         assert not is_native(recurrent, inputs)

@@ -19,7 +19,8 @@ static void FN(gather)(const struct rnn_task *t, const struct shape *q, int64_t 
 }
 
 /* Pack the weights of all layers and of the readout for one of the passes; `m` is room for one layer. */
-static void FN(prepare)(const struct rnn_task *t, const struct shape *q, int backward, REAL *m, REAL *packed) {
+static void FN(prepare)(const struct rnn_task *t, const struct shape *q, int backward, REAL *m,
+                        REAL *packed) {
   const int64_t H = q->hidden, O = q->outputs, P = q->padded;
   for (int64_t l = 0; l < q->layers; l++) {
     const int64_t F = q->inputs[l > 0], K = H + 1 + F;
@@ -49,8 +50,8 @@ static void FN(prepare)(const struct rnn_task *t, const struct shape *q, int bac
 /* ---- Products with packed weights ---- */
 
 /* From the gradients of the gates [first, last) to those of J of the numbers that they read. */
-static const REAL *FN(back)(const struct shape *q, int64_t J, int64_t first, int64_t last, const REAL *w, const REAL *g,
-                            REAL *out, int add) {
+static const REAL *FN(back)(const struct shape *q, int64_t J, int64_t first, int64_t last, const REAL *w,
+                            const REAL *g, REAL *out, int add) {
   const int64_t H = q->hidden;
   if (q->lanes > 1) {
     FN(block_product)(J, (last - first) * H, w, g + first * q->n, out, add);
@@ -66,52 +67,69 @@ static const REAL *FN(back)(const struct shape *q, int64_t J, int64_t first, int
 static void FN(load)(const struct shape *q, const REAL *rows, int64_t stride, int64_t num_rows, int64_t steps,
                      int64_t width, REAL *to, int64_t apart) {
   if (q->lanes > 1) FN(load_block)(rows, stride, num_rows, steps, width, to, apart);
-  else for (; steps > 0; steps--, rows += width, to += apart) memcpy(to, rows, width * sizeof *to);
+  else
+    for (; steps > 0; steps--, rows += width, to += apart) memcpy(to, rows, width * sizeof *to);
 }
 
-static void FN(store)(const struct shape *q, REAL *rows, int64_t stride, int64_t num_rows, int64_t steps, int64_t width,
-                      const REAL *from, int64_t apart) {
+static void FN(store)(const struct shape *q, REAL *rows, int64_t stride, int64_t num_rows, int64_t steps,
+                      int64_t width, const REAL *from, int64_t apart) {
   if (q->lanes > 1) FN(store_block)(rows, stride, num_rows, steps, width, from, apart);
-  else for (; steps > 0; steps--, rows += width, from += apart) memcpy(rows, from, width * sizeof *from);
+  else
+    for (; steps > 0; steps--, rows += width, from += apart) memcpy(rows, from, width * sizeof *from);
 }
 
 /* The state of a layer (layers, rows, hidden), zero where there is none. */
 static void FN(load_state)(const struct shape *q, const void *state, int64_t l, int64_t all_rows, int64_t row,
                            int64_t num_rows, REAL *to) {
   memset(to, 0, q->n * sizeof *to);
-  if (state) FN(load)(q, (const REAL *)state + (l * all_rows + row) * q->hidden, q->hidden, num_rows, 1, q->hidden, to, 0);
+  if (state)
+    FN(load)(q, (const REAL *)state + (l * all_rows + row) * q->hidden, q->hidden, num_rows, 1, q->hidden, to,
+             0);
 }
 
-static void FN(store_state)(const struct shape *q, void *state, int64_t l, int64_t all_rows, int64_t row, int64_t num_rows,
-                            const REAL *from) {
-  if (state) FN(store)(q, (REAL *)state + (l * all_rows + row) * q->hidden, q->hidden, num_rows, 1, q->hidden, from, 0);
+static void FN(store_state)(const struct shape *q, void *state, int64_t l, int64_t all_rows, int64_t row,
+                            int64_t num_rows, const REAL *from) {
+  if (state)
+    FN(store)(q, (REAL *)state + (l * all_rows + row) * q->hidden, q->hidden, num_rows, 1, q->hidden, from,
+              0);
 }
 
 /* ---- Steps ---- */
 
-struct FN(layer) { REAL *slots, *gates, *cells; int64_t kind, slot, gates_step, cells_step; const REAL *weights; };
+struct FN(layer) {
+  REAL *slots, *gates, *cells;
+  int64_t kind, slot, gates_step, cells_step;
+  const REAL *weights;
+};
 
-static void FN(layers_of)(const struct shape *q, const REAL *weights, REAL *memory, struct FN(layer) *layers) {
+static void FN(layers_of)(const struct shape *q, const REAL *weights, REAL *memory,
+                          struct FN(layer) * layers) {
   for (int64_t l = 0; l < q->layers; l++) {
     const int64_t kind = l > 0, slot = q->length[kind] * q->lanes;
     REAL *slots = memory + sum_of(q->memory, l), *gates = slots + q->slots * slot + SLACK(RB);
-    layers[l] = (struct FN(layer)){
-        .kind = kind, .slot = slot, .slots = slots, .gates = gates, .weights = weights + sum_of(q->weights, l),
-        .cells = gates + (q->keeps ? q->steps : 1) * q->kept * q->n,
-        .gates_step = q->keeps ? q->kept * q->n : 0, .cells_step = q->keeps ? q->n : 0};
+    layers[l] = (struct FN(layer)){.kind = kind,
+                                   .slot = slot,
+                                   .slots = slots,
+                                   .gates = gates,
+                                   .weights = weights + sum_of(q->weights, l),
+                                   .cells = gates + (q->keeps ? q->steps : 1) * q->kept * q->n,
+                                   .gates_step = q->keeps ? q->kept * q->n : 0,
+                                   .cells_step = q->keeps ? q->n : 0};
   }
 }
 
 /* Zero the state, or its gradient, of rows that have not begun at this step. */
-static void FN(silence)(const struct shape *q, const int64_t *begin, int64_t num_rows, int64_t step, REAL *state) {
+static void FN(silence)(const struct shape *q, const int64_t *begin, int64_t num_rows, int64_t step,
+                        REAL *state) {
   for (int64_t row = 0; row < num_rows; row++)
     if (step < begin[row])
       for (int64_t i = row; i < q->n; i += q->lanes) state[i] = 0;
 }
 
-/* Put the readout of the state before a step, or its sum with the innovations, in the place of the values of the step. */
-static void FN(feed)(const struct rnn_task *t, const struct shape *q, const REAL *readout, const REAL *top, REAL *x,
-                     REAL *predicted) {
+/* Put the readout of the state before a step, or its sum with the innovations, in the place of the
+   values of the step. */
+static void FN(feed)(const struct rnn_task *t, const struct shape *q, const REAL *readout, const REAL *top,
+                     REAL *x, REAL *predicted) {
   const int64_t count = q->outputs * q->lanes;
   if (t->feedback == RNN_FILL) {
     int unknown = 0;
@@ -124,7 +142,7 @@ static void FN(feed)(const struct rnn_task *t, const struct shape *q, const REAL
 }
 
 /* All layers over one step, from its slots to the beginning of the next ones. */
-static void FN(advance)(const struct shape *q, const struct FN(layer) *layers, int64_t slot,
+static void FN(advance)(const struct shape *q, const struct FN(layer) * layers, int64_t slot,
                         int64_t kept_step, const int64_t *begin, int64_t num_rows, int64_t step, REAL *sums) {
   const int64_t n = q->n;
   for (int64_t l = 0; l < q->layers; l++) {
@@ -135,7 +153,8 @@ static void FN(advance)(const struct shape *q, const struct FN(layer) *layers, i
     struct piece pieces[3];
     const int count = pieces_of(q->cell, q->inputs[layer->kind], pieces);
     for (const struct piece *p = pieces; p < pieces + count; p++)
-      w = FN(product)(q->lanes, p->gates * q->padded, p->h * q->hidden + p->x, w, s + (p->h ? 0 : q->one), a + p->gate * n, 0);
+      w = FN(product)(q->lanes, p->gates * q->padded, p->h * q->hidden + p->x, w, s + (p->h ? 0 : q->one),
+                      a + p->gate * n, 0);
     FN(cell_forward)(q->cell, n, a, s, h, c, c + layer->cells_step);
     if (begin) {
       FN(silence)(q, begin, num_rows, step, h);
@@ -147,8 +166,8 @@ static void FN(advance)(const struct shape *q, const struct FN(layer) *layers, i
   }
 }
 
-static void FN(forward)(const struct rnn_task *t, const struct shape *q, const REAL *weights, int64_t row, int64_t num_rows,
-                        REAL *memory, REAL *work) {
+static void FN(forward)(const struct rnn_task *t, const struct shape *q, const REAL *weights, int64_t row,
+                        int64_t num_rows, REAL *memory, REAL *work) {
   const int64_t T = q->steps, F = q->inputs[0], O = q->outputs, H = q->hidden, first = t->first;
   const int64_t width = O ? O : H, free = t->feedback == RNN_FREE, *begin = t->begin ? t->begin + row : 0;
   const REAL *x = (const REAL *)t->x + row * T * F, *readout = weights + sum_of(q->weights, q->layers);
@@ -169,10 +188,12 @@ static void FN(forward)(const struct rnn_task *t, const struct shape *q, const R
     for (int64_t i = 0; i < steps; i++) {
       if (q->lanes == 1) FN(load)(q, x + (t0 + i) * F, F, 1, 1, F, inputs + i * layers[0].slot, 0);
       if (t->feedback)
-        FN(feed)(t, q, readout, top->slots + (slot + i) * top->slot, inputs + i * layers[0].slot, out + q->chunk * q->out_step);
+        FN(feed)(t, q, readout, top->slots + (slot + i) * top->slot, inputs + i * layers[0].slot,
+                 out + q->chunk * q->out_step);
       FN(advance)(q, layers, slot + i, t0 + i, t0 + i < last ? begin : 0, num_rows, t0 + i, sums);
       if (O && !free && t0 + i >= first)
-        FN(product)(q->lanes, O, H + 1, readout, top->slots + (slot + i + 1) * top->slot, out + i * q->out_step, 0);
+        FN(product)(q->lanes, O, H + 1, readout, top->slots + (slot + i + 1) * top->slot,
+                    out + i * q->out_step, 0);
     }
     const int64_t skip = first <= t0 ? 0 : first - t0 < steps ? first - t0 : steps;
     if (skip < steps) {
@@ -198,8 +219,9 @@ static void FN(forward)(const struct rnn_task *t, const struct shape *q, const R
 /* ---- Backward ---- */
 
 /* All layers back over one step: from the gradients of the state after it to those of the state before it. */
-static void FN(retreat)(const struct shape *q, const struct FN(layer) *layers, int64_t step,
-                        const int64_t *begin, int64_t num_rows, REAL *dh, REAL *dc, REAL *g, int64_t g_layer, REAL *dx) {
+static void FN(retreat)(const struct shape *q, const struct FN(layer) * layers, int64_t step,
+                        const int64_t *begin, int64_t num_rows, REAL *dh, REAL *dc, REAL *g, int64_t g_layer,
+                        REAL *dx) {
   const int64_t n = q->n;
   for (int64_t l = q->layers - 1; l >= 0; l--) {
     const struct FN(layer) *layer = layers + l;
@@ -207,7 +229,8 @@ static void FN(retreat)(const struct shape *q, const struct FN(layer) *layers, i
     const REAL *c = layer->cells + step * layer->cells_step;
     REAL *dh_l = dh + l * n, *dc_l = dc + l * n, *g_l = g + l * g_layer;
     if (begin) FN(silence)(q, begin, num_rows, step, dh_l), FN(silence)(q, begin, num_rows, step, dc_l);
-    FN(cell_backward)(q->cell, n, layer->gates + step * layer->gates_step, s, h, c, c + layer->cells_step, dh_l, dc_l, g_l);
+    FN(cell_backward)(q->cell, n, layer->gates + step * layer->gates_step, s, h, c, c + layer->cells_step,
+                      dh_l, dc_l, g_l);
     w = FN(back)(q, q->hidden, first_h_gate(q), q->gates, w, g_l, dh_l, q->cell == RNN_GRU);
     if (l > 0) FN(back)(q, q->hidden, 0, last_x_gate(q), w, g_l, dh_l - n, 1);
     else if (dx) FN(back)(q, q->inputs[0], 0, last_x_gate(q), w, g_l, dx, 0);
@@ -215,8 +238,8 @@ static void FN(retreat)(const struct shape *q, const struct FN(layer) *layers, i
 }
 
 /* Add the weight gradients of a chunk of steps. */
-static void FN(accumulate)(const struct shape *q, const struct FN(layer) *layers, int64_t t0, int64_t steps, const REAL *g,
-                           int64_t g_layer, REAL *dw) {
+static void FN(accumulate)(const struct shape *q, const struct FN(layer) * layers, int64_t t0, int64_t steps,
+                           const REAL *g, int64_t g_layer, REAL *dw) {
   const int64_t g_step = q->gates * q->n;
   for (int64_t l = 0; l < q->layers; l++) {
     const int64_t kind = layers[l].kind, length = q->length[kind];
@@ -225,8 +248,8 @@ static void FN(accumulate)(const struct shape *q, const struct FN(layer) *layers
     for (const struct piece *p = pieces; p < pieces + count; p++) {
       const REAL *s = layers[l].slots + t0 * layers[l].slot + (p->h ? 0 : q->one);
       REAL *to = dw + sum_of(q->gradients, l) + p->gate * q->padded * length + (p->h ? 0 : q->hidden);
-      FN(gradient)(q->lanes, p->gates * q->padded, p->h * q->hidden + p->x, steps, g + l * g_layer + p->gate * q->n, g_step,
-                   s, layers[l].slot, to, length);
+      FN(gradient)(q->lanes, p->gates * q->padded, p->h * q->hidden + p->x, steps,
+                   g + l * g_layer + p->gate * q->n, g_step, s, layers[l].slot, to, length);
     }
   }
 }
@@ -235,13 +258,15 @@ static void FN(add)(int64_t n, const REAL *x, REAL *to) {
   for (int64_t i = 0; i < n; i++) to[i] += x[i];
 }
 
-static void FN(backward)(const struct rnn_task *t, const struct shape *q, const REAL *weights, int64_t row, int64_t num_rows,
-                         REAL *memory, REAL *work, REAL *dw) {
-  const int64_t n = q->n, T = q->steps, F = q->inputs[0], O = q->outputs, H = q->hidden, L = q->layers, first = t->first;
+static void FN(backward)(const struct rnn_task *t, const struct shape *q, const REAL *weights, int64_t row,
+                         int64_t num_rows, REAL *memory, REAL *work, REAL *dw) {
+  const int64_t n = q->n, T = q->steps, F = q->inputs[0], O = q->outputs, H = q->hidden, L = q->layers,
+                first = t->first;
   const int64_t width = O ? O : H, free = t->feedback == RNN_FREE, *begin = t->begin ? t->begin + row : 0;
   const REAL *readout = weights + sum_of(q->weights, L);
   const int64_t g_step = q->gates * n, g_layer = q->chunk * g_step + SLACK(RB);
-  REAL *dh = work, *dc = dh + L * n, *dy = dc + L * n, *dx = dy + q->chunk * q->out_step, *g = dx + q->chunk * q->in_step;
+  REAL *dh = work, *dc = dh + L * n, *dy = dc + L * n, *dx = dy + q->chunk * q->out_step,
+       *g = dx + q->chunk * q->in_step;
   REAL *d_readout = dw + sum_of(q->gradients, L), *d_top = dh + (L - 1) * n;
   struct FN(layer) layers[L];
   FN(layers_of)(q, weights, memory, layers);
@@ -254,17 +279,20 @@ static void FN(backward)(const struct rnn_task *t, const struct shape *q, const 
   for (int64_t end = T, t0; end > 0; end = t0) {
     const int64_t steps = end < q->chunk ? end : q->chunk;
     t0 = end - steps;
-    const int64_t skip = !t->dy || first >= end ? steps : first <= t0 ? 0 : first - t0; /* steps without an output */
+    const int64_t skip = !t->dy || first >= end ? steps
+                         : first <= t0          ? 0
+                                                : first - t0; /* steps without an output */
     if (skip < steps)
-      FN(load)(q, (const REAL *)t->dy + (row * (T - first) + t0 + skip - first) * width, (T - first) * width, num_rows,
-               steps - skip, width, dy + skip * q->out_step, q->out_step);
+      FN(load)(q, (const REAL *)t->dy + (row * (T - first) + t0 + skip - first) * width, (T - first) * width,
+               num_rows, steps - skip, width, dy + skip * q->out_step, q->out_step);
     for (int64_t i = steps - 1; i >= 0; i--) {
       REAL *dx_i = t->dx || free ? dx + i * q->in_step : 0, *dy_i = dy + i * q->out_step;
       if (i >= skip && !free) {
         if (O) FN(product)(q->lanes, H, O, readout, dy_i, d_top, 1);
         else FN(add)(H * q->lanes, dy_i, d_top);
       }
-      FN(retreat)(q, layers, t0 + i, t0 + i < last ? begin : 0, num_rows, dh, dc, g + i * g_step, g_layer, dx_i);
+      FN(retreat)(q, layers, t0 + i, t0 + i < last ? begin : 0, num_rows, dh, dc, g + i * g_step, g_layer,
+                  dx_i);
       if (free) { /* the value of the step is its output and, with what is known of it, its input */
         if (i >= skip) FN(add)(O * q->lanes, dy_i, dx_i);
         FN(product)(q->lanes, H, O, readout, dx_i, d_top, 1);
@@ -272,8 +300,8 @@ static void FN(backward)(const struct rnn_task *t, const struct shape *q, const 
     }
     FN(accumulate)(q, layers, t0, steps, g, g_layer, dw);
     if (free)
-      FN(gradient)(q->lanes, O, H + 1, steps, dx, q->in_step, top->slots + t0 * top->slot, top->slot, d_readout,
-                   q->padded + RB);
+      FN(gradient)(q->lanes, O, H + 1, steps, dx, q->in_step, top->slots + t0 * top->slot, top->slot,
+                   d_readout, q->padded + RB);
     else if (O && skip < steps)
       FN(gradient)(q->lanes, O, H + 1, steps - skip, dy + skip * q->out_step, q->out_step,
                    top->slots + (t0 + skip + 1) * top->slot, top->slot, d_readout, q->padded + RB);

@@ -17,19 +17,20 @@
 #endif
 #include "shape.h"
 
-/* What each instruction set and number type has: weights packed for a pass, the passes of one unit of work, and the sum of
-   its weight gradients. */
+/* What each instruction set and number type has: weights packed for a pass, the passes of one unit of
+   work, and the sum of its weight gradients. */
 struct kernels {
   void (*prepare)(const struct rnn_task *, const struct shape *, int backward, void *scratch, void *packed);
-  void (*forward)(const struct rnn_task *, const struct shape *, const void *weights, int64_t row, int64_t num_rows,
-                  void *memory, void *work);
-  void (*backward)(const struct rnn_task *, const struct shape *, const void *weights, int64_t row, int64_t num_rows,
-                   void *memory, void *work, void *dw);
+  void (*forward)(const struct rnn_task *, const struct shape *, const void *weights, int64_t row,
+                  int64_t num_rows, void *memory, void *work);
+  void (*backward)(const struct rnn_task *, const struct shape *, const void *weights, int64_t row,
+                   int64_t num_rows, void *memory, void *work, void *dw);
   void (*collect)(const struct rnn_task *, const struct shape *, const void *dw);
 };
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+#define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
 #define ROUND(n) round_up(n, RB)
 
 /* clang ignores these pragmas: there, and on other processors, the vectors of 16 bytes that all have. */
@@ -134,16 +135,17 @@ void rnn_activations(int64_t n, const float *x, float *tanh, float *sigmoid) {
 /* ---- Units of work ---- */
 
 #define MAX_SINGLE_ROWS 4 /* a last block of no more rows goes row by row */
-#define MAX_GROUPS 16     /* weight gradients are summed in this many groups of blocks, whatever the number of threads */
+#define MAX_GROUPS 16     /* of blocks, whose weight gradients are summed apart, whatever the threads */
 #define MIN_THREAD_FLOPS 1e6
 
-/* `blocks` blocks of rows, then `singles` single rows; a group of blocks or a single row has its own weight gradients. */
+/* `blocks` blocks of rows, then `singles` single rows; a group of blocks or a single row has its own
+   weight gradients. */
 struct job {
   const struct rnn_task *task;
   const struct kernels *kernels;
   struct shape shape[2]; /* of a single row, of a block */
   int64_t line, blocks, singles, groups;
-  int64_t memory[2], weights[2], gradients[2], work; /* bytes: of a unit; of a shape; of a unit; of a thread */
+  int64_t memory[2], weights[2], gradients[2], work; /* bytes: of a unit, a shape, a part, a thread */
   char *packed[2], *dw[2];
   int backward;
   atomic_long next;
@@ -164,10 +166,12 @@ static struct job job_of(const struct rnn_task *t, int keeps, int backward) {
     job.memory[block] = sum_of(q->memory, L) * t->size;
     job.weights[block] = (sum_of(q->weights, L) + q->readout) * t->size;
     job.gradients[block] = round_up((sum_of(q->gradients, L) + q->readout) * t->size, 64);
-    const int64_t forward = (keeps ? 0 : sum_of(q->memory, L)) + (q->chunk + 1) * q->out_step + q->gates * q->n;
+    const int64_t forward =
+        (keeps ? 0 : sum_of(q->memory, L)) + (q->chunk + 1) * q->out_step + q->gates * q->n;
     const int64_t back = 2 * L * q->n + q->chunk * (q->out_step + q->in_step) +
                          L * (q->chunk * q->gates * q->n + SLACK(q->line)) + SLACK(q->line);
-    if (block ? job.blocks : job.singles) job.work = at_least(job.work, (backward ? back : forward) * t->size);
+    if (block ? job.blocks : job.singles)
+      job.work = at_least(job.work, (backward ? back : forward) * t->size);
   }
   return job;
 }
@@ -185,8 +189,11 @@ static void run_unit(struct job *job, int64_t unit, char *work, char *dw) {
   else job->kernels->forward(t, q, job->packed[block], row, num_rows, memory, work);
 }
 
-/* Forward, a part is a unit; backward, a group of blocks or a single row, so that sums do not depend on the threads. */
-static int64_t parts_of(const struct job *job) { return (job->backward ? job->groups : job->blocks) + job->singles; }
+/* Forward, a part is a unit; backward, a group of blocks or a single row, so that sums do not depend on
+   the threads. */
+static int64_t parts_of(const struct job *job) {
+  return (job->backward ? job->groups : job->blocks) + job->singles;
+}
 
 static void run_parts(struct job *job, char *work) {
   const int64_t parts = parts_of(job);
@@ -204,7 +211,11 @@ static void run_parts(struct job *job, char *work) {
   }
 }
 
-struct thread { pthread_t id; struct job *job; char *work; };
+struct thread {
+  pthread_t id;
+  struct job *job;
+  char *work;
+};
 
 static void *run_thread(void *argument) {
   struct thread *thread = argument;
@@ -227,7 +238,8 @@ static void run_threads(struct job *job, int64_t count, char *work) {
 static int64_t num_threads(const struct job *job) {
   const struct rnn_task *t = job->task;
   const struct shape *q = job->shape + 1;
-  const double flops = 2.0 * (job->backward ? 2 : 1) * t->rows * t->steps * q->gates * t->hidden * sum_of(q->length, t->layers);
+  const double flops = 2.0 * (job->backward ? 2 : 1) * t->rows * t->steps * q->gates * t->hidden *
+                       sum_of(q->length, t->layers);
   int64_t count = t->threads, parts = parts_of(job);
   if (count > parts) count = parts;
   if (count > flops / MIN_THREAD_FLOPS) count = flops / MIN_THREAD_FLOPS;
@@ -237,7 +249,8 @@ static int64_t num_threads(const struct job *job) {
 /* Large fresh memory in pages of 2 MiB instead of a fault every 4 KiB. */
 static void use_huge_pages(void *memory, int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  const uintptr_t begin = ((uintptr_t)memory + 4095) & ~(uintptr_t)4095, end = ((uintptr_t)memory + bytes) & ~(uintptr_t)4095;
+  const uintptr_t begin = ((uintptr_t)memory + 4095) & ~(uintptr_t)4095,
+                  end = ((uintptr_t)memory + bytes) & ~(uintptr_t)4095;
   if (memory && bytes >= 4 << 20) madvise((void *)begin, end - begin, MADV_HUGEPAGE);
 #else
   (void)memory, (void)bytes;
@@ -246,7 +259,8 @@ static void use_huge_pages(void *memory, int64_t bytes) {
 
 /* Packed weights, weight gradients and the work of each thread, in one piece. */
 static int run(struct job *job) {
-  const int64_t count = num_threads(job), parts[2] = {job->singles, job->groups}, units[2] = {job->singles, job->blocks};
+  const int64_t count = num_threads(job), parts[2] = {job->singles, job->groups},
+                units[2] = {job->singles, job->blocks};
   int64_t bytes = count * job->work;
   for (int block = 0; block < 2; block++)
     if (units[block])
@@ -283,7 +297,8 @@ int rnn_forward(const struct rnn_task *task) {
   struct job job = job_of(task, task->saved != 0, 0);
   job.kernels = kernels_for(task->size);
   if (task->saved) use_huge_pages(task->saved, job.blocks * job.memory[1] + job.singles * job.memory[0]);
-  use_huge_pages(task->y, task->rows * (task->steps - task->first) * (task->outputs ? task->outputs : task->hidden) * task->size);
+  use_huge_pages(task->y, task->rows * (task->steps - task->first) *
+                              (task->outputs ? task->outputs : task->hidden) * task->size);
   return run(&job);
 }
 

@@ -1,20 +1,21 @@
 /* How the work is cut and where its numbers lie.
 
-   A unit of work is a block of rows, which are its innermost index (lanes), or a single row, whose innermost index are the
-   hidden units (one lane). A layer's memory holds a slot [h | 1 | inputs] for each step: what the sums of a step read lies
-   together, the 1 carries the biases, and the slot of step t + 1 begins with the state after step t. The gates and, of an
-   LSTM, the cell states follow. Without a backward pass a chunk of slots and one step of the rest are used over and over.
-   Layer 0 reads the inputs and all others the hidden state below: two kinds of layer, the index of the arrays here.
+   A unit of work is a block of rows, which are its innermost index (lanes), or a single row, whose
+   innermost index are the hidden units (one lane). A layer's memory holds a slot [h | 1 | inputs] for
+   each step: what the sums of a step read lies together, the 1 carries the biases, and the slot of step
+   t + 1 begins with the state after step t. The gates and, of an LSTM, the cell states follow. Without a
+   backward pass a chunk of slots and one step of the rest are used over and over. Layer 0 reads the
+   inputs and all others the hidden state below: two kinds of layer, the index of the arrays here.
 
-   A single row works on whole cache lines of units: a step writes up to a line too many behind h, before the 1 and the
-   inputs of that slot are put there. */
+   A single row works on whole cache lines of units: a step writes up to a line too many behind h, before
+   the 1 and the inputs of that slot are put there. */
 struct shape {
   int64_t cell, lanes, layers, steps, hidden, outputs, line;
-  int64_t padded;            /* units of a gate; those of a single row fill whole cache lines */
-  int64_t n, one;            /* numbers of a gate, and of h in a slot, behind which the 1 is */
-  int64_t gates, kept;       /* gates of a step, and those that the backward pass needs beside h */
-  int64_t keeps;             /* whether there will be a backward pass */
-  int64_t chunk, slots;      /* steps that are worked on at a time; slots of a layer */
+  int64_t padded;       /* units of a gate; those of a single row fill whole cache lines */
+  int64_t n, one;       /* numbers of a gate, and of h in a slot, behind which the 1 is */
+  int64_t gates, kept;  /* gates of a step, and those that the backward pass needs beside h */
+  int64_t keeps;        /* whether there will be a backward pass */
+  int64_t chunk, slots; /* steps that are worked on at a time; slots of a layer */
   int64_t inputs[2];
   int64_t length[2];         /* numbers of a slot a lane */
   int64_t memory[2];         /* numbers of a layer's memory */
@@ -24,8 +25,11 @@ struct shape {
   int64_t readout;           /* room for the packed readout, of either pass, and for its gradient */
 };
 
-/* The gates [gate, gate + gates) of a layer that are one product: whether it reads h, and how many numbers of [1 | x]. */
-struct piece { int64_t gate, gates, h, x; };
+/* The gates [gate, gate + gates) of a layer that are one product: whether it reads h, and how many
+   numbers of [1 | x]. */
+struct piece {
+  int64_t gate, gates, h, x;
+};
 
 /* Only the two parts of a GRU's new value, from the inputs and from the hidden state, have to stay apart. */
 static int pieces_of(int64_t cell, int64_t inputs, struct piece pieces[3]) {
@@ -50,15 +54,24 @@ static int64_t gate_of_torch(const struct shape *q, int64_t gate) {
 }
 
 static int64_t round_up(int64_t n, int64_t line) { return (n + line - 1) / line * line; }
-static int64_t sum_of(const int64_t size[2], int64_t layers) { return layers ? size[0] + (layers - 1) * size[1] : 0; }
+static int64_t sum_of(const int64_t size[2], int64_t layers) {
+  return layers ? size[0] + (layers - 1) * size[1] : 0;
+}
 
 #define CHUNK_BYTES 700000 /* what the weight gradient of a chunk reads stays in the second-level cache */
-#define SLACK(line) (8 * (line) * (line)) /* the weight gradient of a block reads whole tiles, up to 8 units too many */
+#define SLACK(line)                                                                                          \
+  (8 * (line) * (line)) /* the weight gradient of a block reads whole tiles, up to 8 units too many */
 
 static struct shape shape_of(const struct rnn_task *task, int block, int keeps) {
   const int64_t line = 64 / task->size, H = task->hidden, outputs = task->outputs ? task->outputs : H;
-  struct shape q = {.cell = task->cell, .lanes = block ? line : 1, .layers = task->layers, .steps = task->steps,
-                    .hidden = H, .outputs = task->outputs, .line = line, .keeps = keeps};
+  struct shape q = {.cell = task->cell,
+                    .lanes = block ? line : 1,
+                    .layers = task->layers,
+                    .steps = task->steps,
+                    .hidden = H,
+                    .outputs = task->outputs,
+                    .line = line,
+                    .keeps = keeps};
   q.gates = q.cell == RNN_GRU || q.cell == RNN_LSTM ? 4 : 1;
   q.kept = q.gates == 4 ? 4 : 0;
   q.padded = block ? H : round_up(H, line);

@@ -1,7 +1,8 @@
 /* Vectors of one instruction set and number type: arithmetic, activations, transposition.
 
-   Set before inclusion: REAL (float or double), SIZE (its bytes), VBYTES (bytes of a vector), FN(name) (a suffix for the
-   names of this instruction set and type). A cache line of 64 bytes holds RB numbers and NV vectors. */
+   Set before inclusion: REAL (float or double), SIZE (its bytes), VBYTES (bytes of a vector), FN(name)
+   (a suffix for the names of this instruction set and type). A cache line of 64 bytes holds RB numbers
+   and NV vectors. */
 #define VL (VBYTES / SIZE)
 #define RB (64 / SIZE)
 #define NV (64 / VBYTES)
@@ -18,14 +19,15 @@ typedef int64_t FN(ivec) __attribute__((vector_size(VBYTES), aligned(SIZE), may_
 #define PICK(mask, a, b) ((V)(((I)(a) & (mask)) | ((I)(b) & ~(mask))))
 
 #if VL == 16
-#define LANES(M, s) M(0,s),M(1,s),M(2,s),M(3,s),M(4,s),M(5,s),M(6,s),M(7,s), \
-    M(8,s),M(9,s),M(10,s),M(11,s),M(12,s),M(13,s),M(14,s),M(15,s)
+#define LANES(M, s)                                                                                          \
+  M(0, s), M(1, s), M(2, s), M(3, s), M(4, s), M(5, s), M(6, s), M(7, s), M(8, s), M(9, s), M(10, s),        \
+      M(11, s), M(12, s), M(13, s), M(14, s), M(15, s)
 #elif VL == 8
-#define LANES(M, s) M(0,s),M(1,s),M(2,s),M(3,s),M(4,s),M(5,s),M(6,s),M(7,s)
+#define LANES(M, s) M(0, s), M(1, s), M(2, s), M(3, s), M(4, s), M(5, s), M(6, s), M(7, s)
 #elif VL == 4
-#define LANES(M, s) M(0,s),M(1,s),M(2,s),M(3,s)
+#define LANES(M, s) M(0, s), M(1, s), M(2, s), M(3, s)
 #else
-#define LANES(M, s) M(0,s),M(1,s)
+#define LANES(M, s) M(0, s), M(1, s)
 #endif
 #if defined(__clang__) || __GNUC__ >= 12
 #define SHUFFLE(a, b, M, s) __builtin_shufflevector(a, b, LANES(M, s))
@@ -46,11 +48,11 @@ INLINE V FN(sigmoid)(V x) {
 }
 #else
 #if VL == 16
-#define CLAMP(x, c) (V)_mm512_max_ps((__m512)-(c), _mm512_min_ps((__m512)(c), (__m512)(x)))
+#define CLAMP(x, c) (V) _mm512_max_ps((__m512) - (c), _mm512_min_ps((__m512)(c), (__m512)(x)))
 #elif VL == 8
-#define CLAMP(x, c) (V)_mm256_max_ps((__m256)-(c), _mm256_min_ps((__m256)(c), (__m256)(x)))
+#define CLAMP(x, c) (V) _mm256_max_ps((__m256) - (c), _mm256_min_ps((__m256)(c), (__m256)(x)))
 #elif defined(__SSE2__)
-#define CLAMP(x, c) (V)_mm_max_ps((__m128)-(c), _mm_min_ps((__m128)(c), (__m128)(x)))
+#define CLAMP(x, c) (V) _mm_max_ps((__m128) - (c), _mm_min_ps((__m128)(c), (__m128)(x)))
 #else
 #define CLAMP(x, c) PICK((x) > (c), c, PICK((x) < -(c), -(c), x))
 #endif
@@ -84,30 +86,30 @@ static void FN(activations)(int64_t n, const float *x, float *tanh, float *sigmo
 /* Transpose VL vectors: at stage s, lane pairs s apart change places. */
 #define LOW(l, s) (((l) & (s)) ? VL + (l) - (s) : (l))
 #define HIGH(l, s) (((l) & (s)) ? VL + (l) : ((l) + (s)) % VL)
-#define STAGE(s) \
-  UNROLL for (int i = 0; i < VL; i++) if (!(i & s)) { \
-    V a = m[i], b = m[i + s]; \
-    m[i] = SHUFFLE(a, b, LOW, s); \
-    m[i + s] = SHUFFLE(a, b, HIGH, s); \
-  }
-INLINE void FN(transpose)(V *m) {
-  STAGE(1)
+#define STAGE(s)                                                                                             \
+  EACH(i, VL)                                                                                                \
+    if (!(i & s)) {                                                                                          \
+      V a = m[i], b = m[i + s];                                                                              \
+      m[i] = SHUFFLE(a, b, LOW, s);                                                                          \
+      m[i + s] = SHUFFLE(a, b, HIGH, s);                                                                     \
+    }
+INLINE void FN(transpose)(V *m){STAGE(1)
 #if VL > 2
-  STAGE(2)
+                                    STAGE(2)
 #endif
 #if VL > 4
-  STAGE(4)
+                                        STAGE(4)
 #endif
 #if VL > 8
-  STAGE(8)
+                                            STAGE(8)
 #endif
 }
 
 /* The sums of VL vectors, each over its lanes, as one vector: at stage s, sums over s lanes are paired. */
 #define OWN(l, s) (((l) & (s)) ? VL + (l) : (l))
 #define OTHER(l, s) (((l) & (s)) ? VL + ((l) ^ (s)) : ((l) ^ (s)))
-#define FOLD(s) \
-  UNROLL for (int i = 0; i < VL; i += 2 * s) \
+#define FOLD(s)                                                                                              \
+  UNROLL for (int i = 0; i < VL; i += 2 * s)                                                                 \
     m[i] = SHUFFLE(m[i], m[i + s], OWN, s) + SHUFFLE(m[i], m[i + s], OTHER, s);
 INLINE V FN(sums)(V *m) {
   FOLD(1)
@@ -129,10 +131,11 @@ INLINE V FN(sums)(V *m) {
 #undef OTHER
 #undef FOLD
 
-/* Rows of `steps * width` numbers, `stride` apart in memory, to and from block[step][width][RB], steps `apart` apart.
-   Tiles of VL rows by VL numbers are transposed in registers; one tile may reach over a step's end. */
-static void FN(load_block)(const REAL *rows, int64_t stride, int64_t num_rows, int64_t steps, int64_t width, REAL *block,
-                           int64_t apart) {
+/* Rows of `steps * width` numbers, `stride` apart in memory, to and from block[step][width][RB], steps
+   `apart` apart. Tiles of VL rows by VL numbers are transposed in registers; one tile may reach over a
+   step's end. */
+static void FN(load_block)(const REAL *rows, int64_t stride, int64_t num_rows, int64_t steps, int64_t width,
+                           REAL *block, int64_t apart) {
   for (int g = 0; g < NV; g++) {
     REAL *to = block + g * VL;
     const int64_t valid = num_rows - g * VL, total = steps * width;
@@ -142,12 +145,12 @@ static void FN(load_block)(const REAL *rows, int64_t stride, int64_t num_rows, i
       const int64_t left = total - q < VL ? total - q : VL;
       V m[VL];
       if (valid >= VL && left == VL) {
-        UNROLL for (int r = 0; r < VL; r++) m[r] = LD(from + r * stride + q);
+        EACH(r, VL) m[r] = LD(from + r * stride + q);
       } else {
         REAL part[VL * VL] = {0};
         for (int64_t r = 0; r < valid && r < VL; r++)
           for (int64_t i = 0; i < left; i++) part[r * VL + i] = from[r * stride + q + i];
-        UNROLL for (int r = 0; r < VL; r++) m[r] = LD(part + r * VL);
+        EACH(r, VL) m[r] = LD(part + r * VL);
       }
       FN(transpose)(m);
       for (int64_t i = 0; i < left; i++) {
@@ -158,8 +161,8 @@ static void FN(load_block)(const REAL *rows, int64_t stride, int64_t num_rows, i
   }
 }
 
-static void FN(store_block)(REAL *rows, int64_t stride, int64_t num_rows, int64_t steps, int64_t width, const REAL *block,
-                            int64_t apart) {
+static void FN(store_block)(REAL *rows, int64_t stride, int64_t num_rows, int64_t steps, int64_t width,
+                            const REAL *block, int64_t apart) {
   for (int g = 0; g < NV && g * VL < num_rows; g++) {
     const REAL *from = block + g * VL;
     const int64_t valid = num_rows - g * VL, total = steps * width;
@@ -174,7 +177,7 @@ static void FN(store_block)(REAL *rows, int64_t stride, int64_t num_rows, int64_
       }
       FN(transpose)(m);
       if (valid >= VL && left == VL) {
-        UNROLL for (int r = 0; r < VL; r++) ST(to + r * stride + q, m[r]);
+        EACH(r, VL) ST(to + r * stride + q, m[r]);
       } else {
         for (int64_t r = 0; r < valid && r < VL; r++)
           for (int64_t i = 0; i < left; i++) to[r * stride + q + i] = m[r][i];
