@@ -98,7 +98,8 @@ def main() -> None:
         f"PyTorch {torch.__version__}, {output_of([arguments.compiler, '--version']).splitlines()[0]}.\n\n"
         f"Command: `python {shlex.join(sys.argv)}`\n\nFlags: `{FLAGS}`, with warnings as errors.\n\n"
         f"Tests: {', '.join(TESTS)}, on all instruction sets, without those of the path of PyTorch. "
-        f"Exit code {run.returncode}; {run.stdout.strip().splitlines()[-1].strip('= ')}. No sanitizer had anything to report: it would "
+        f"Exit code {run.returncode}; {run.stdout.strip().splitlines()[-1].strip('= ')}. "
+        "No sanitizer had anything to report: it would "
         "have ended the run.\n"
     )
     if run.returncode:
