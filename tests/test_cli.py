@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import subprocess
 import sys
 import zipfile
@@ -491,3 +492,26 @@ def test_export_writes_the_network_of_an_experiment(
             rnn_lightning(*words)
         assert ended.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_test_compares_with_baselines_and_says_what_was_held_out(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--data.context_length=12", "--data.scored_length=12", "--data.horizon=6")
+    rnn_lightning("fit", "data/airpassengers.csv", "--model.hidden_size=4", *SHORT, *options)
+    said = capsys.readouterr().out
+    assert re.search(r"Validation, 3 forecasts of 6 steps: (worse|better) than seasonal naive; MASE", said)
+    rnn_lightning("test", "data/airpassengers.csv", "--data.num_origins=2", "--data.origin_step=1")
+    said = capsys.readouterr().out
+    assert "test      2 forecasts of 6 steps from the last origins of 1 series\n" in said
+    assert "the network was trained on some of these values" not in said
+    folder = Path("runs/airpassengers/test_0")
+    names = {"scores.csv", "lead_times.csv", "forecasts.csv", "backtest.png", "config.yaml", "metrics.csv"}
+    assert names <= {path.name for path in folder.iterdir()}
+    forecasts = pl.read_csv(folder / "forecasts.csv")
+    assert forecasts["cutoff"].unique().sort().to_list() == ["1960-05-01", "1960-06-01"]
+    rnn_lightning("test", "data/airpassengers.csv", "--data.test_fraction=0.3")
+    assert "the network was trained on some of these values" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        rnn_lightning("test", "data/airpassengers.csv", "--data.test_fraction=0")
+    assert "fit with --data.test_fraction 0.2" in capsys.readouterr().err

@@ -106,6 +106,7 @@ class SequenceDataModule(L.LightningDataModule):
         seed: seed of the order of the windows and of the sampled paths.
 
     Attributes:
+        was_held_out: the test split was held out from the fit of the checkpoint as well.
         trains_on_all: train on the validation split too and do not validate, in loaders made afterwards.
     """
 
@@ -166,6 +167,7 @@ class SequenceDataModule(L.LightningDataModule):
         self._nonnegative: Tensor | None = None
         self._data: SeriesData | None = None
         self._position = 0
+        self.was_held_out = True
         self.trains_on_all = False
         # Under the CLI, what makes the series is plain and is kept; an object would make the checkpoint
         # unsafe to load.
@@ -301,15 +303,17 @@ class SequenceDataModule(L.LightningDataModule):
         return self._nonnegative
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of batches trained on, where a resumed fit goes on, and the intervals of the series."""
+        """Where a resumed fit goes on, the intervals of the series, and what was held out to test on."""
         if self.trainer is None:
             return {}
         total = self.trainer.fit_loop.epoch_loop.batch_progress.total
-        return {"position": total.processed, "intervals": self._intervals()}  # type: ignore[attr-defined]
+        position = total.processed  # type: ignore[attr-defined]
+        return {"position": position, "intervals": self._intervals(), "test_fraction": self.test_fraction}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the position; refuse series in other steps than those the network was trained on."""
         self._position = state_dict.get("position", 0)
+        self.was_held_out = state_dict.get("test_fraction", self.test_fraction) >= self.test_fraction
         trained: list[str] = state_dict.get("intervals", [])
         other = sorted(set(self._intervals()) - set(trained)) if self._data is not None else []
         if trained and other:

@@ -61,6 +61,11 @@ class BacktestWriter(L.Callback):
             folder.mkdir(parents=True, exist_ok=True)
             paths = result.write(folder)
             print(f"{result.text}\nBacktest: {', '.join(map(str, paths))}")
+            if not sequence_datamodule(trainer).was_held_out:
+                print(
+                    "Note: the network was trained on some of these values, if these are the series of its "
+                    "fit: repeat that with the same --data.test_fraction for scores that can be trusted."
+                )
 
 
 class ValidationScores(L.Callback):
