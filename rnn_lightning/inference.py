@@ -12,7 +12,7 @@ from rnn_lightning.errors import InputError
 from rnn_lightning.model.intervals import Intervals
 from rnn_lightning.model.noise import generators
 from rnn_lightning.model.rollout import State, generate, observe, rollout, warm_up
-from rnn_lightning.model.seasonal import Network
+from rnn_lightning.model.seasonal import Network, SeasonalNetwork
 
 if TYPE_CHECKING:
     from rnn_lightning.forecaster import Forecaster
@@ -40,6 +40,7 @@ class Inference:
         horizon: int,
         *,
         covariates: np.ndarray | Tensor | None = None,
+        season: int | None = None,
         num_samples: int | None = None,
         seed: int = 0,
     ) -> Array:
@@ -53,6 +54,7 @@ class Inference:
             covariates: those of the known steps and of the horizon, ``(time + horizon, covariate)`` or
                 ``(batch, time + horizon, covariate)``, for a network trained with covariates; over the
                 horizon all must be known.
+            season: steps of a season, 1 for none, for a seasonal network from now on; None for the one it has.
             num_samples: number of sampled paths; None for the point forecast.
             seed: seed of the sampled paths.
 
@@ -67,6 +69,10 @@ class Inference:
             raise InputError("forecast takes numbers: call forecast_frame with a table.")
         if not isinstance(context, Tensor):
             context = np.ascontiguousarray(context)
+        if season is not None:
+            if not isinstance(self.network, SeasonalNetwork):
+                raise InputError("season is that of a seasonal network, and this one is not: leave it out.")
+            self.network.set_season(season)
         batch = self._as_batch(context)
         known = self._as_batch(covariates)
         if known is not None and bool(known[:, batch.shape[1] :].isnan().any()):

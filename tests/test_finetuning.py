@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 
 from rnn_lightning import Forecaster
 from rnn_lightning.callbacks import Stopped
+from rnn_lightning.errors import InputError
 from rnn_lightning.finetuning import FineTuning, weights_of
 from rnn_lightning.model.pretrained import pretrained_network
 
@@ -146,3 +147,14 @@ def test_covariates_find_their_way_in(rnn_lightning: Call) -> None:
     forecast = pl.read_csv("runs/sales/predict_0/forecast.csv")["y"].to_numpy()
     assert np.corrcoef(forecast, jump[190:])[0, 1] > 0.9
     assert Path(LAST).exists()
+
+
+def test_the_network_of_the_package_forecasts_arrays_with_their_season() -> None:
+    steps = np.arange(60)
+    values = 0.2 * steps + np.array([3.0, -1, -4, 2])[steps % 4]
+    forecaster = Forecaster(pretrained=True)
+    known = forecaster.forecast(values[:52], 8, season=4)
+    unknown = forecaster.forecast(values[:52], 8, season=1)
+    assert np.abs(known - values[52:]).mean() < 0.5 * np.abs(unknown - values[52:]).mean()
+    with pytest.raises(InputError, match="season is that of a seasonal network"):
+        Forecaster().forecast(values, 8, season=4)
