@@ -79,8 +79,8 @@ PRETRAINED = {
     "data.horizon": "auto",
     "data.val_fraction": "auto",
     "data.test_fraction": 0,
-    "data.batch_size": 16,
-    "data.num_batches_per_epoch": 60,
+    "data.batch_size": 12,
+    "data.num_batches_per_epoch": 40,
     "trainer.max_epochs": 2,
 }
 """What ``fit FILE`` stands for: two stages of one epoch each, see ``FineTuning``."""

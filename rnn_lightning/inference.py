@@ -54,7 +54,7 @@ class Inference:
             covariates: those of the known steps and of the horizon, ``(time + horizon, covariate)`` or
                 ``(batch, time + horizon, covariate)``, for a network trained with covariates; over the
                 horizon all must be known.
-            season: steps of a season, 1 for none, for a seasonal network from now on; None for the one it has.
+            season: steps of a season, 1 for none, of a seasonal network from now on; None for that it has.
             num_samples: number of sampled paths; None for the point forecast.
             seed: seed of the sampled paths.
 
