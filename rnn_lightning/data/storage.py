@@ -137,6 +137,17 @@ class Buffer:
             self._path.unlink(missing_ok=True)
 
 
+def require_memory(num_bytes: int, what: str) -> None:
+    """Raise InputError if something takes more than half of the memory of the machine."""
+    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+    if num_bytes > half:
+        raise InputError(
+            f"{what} take {num_bytes / 2**30:.3g} GiB, more than half of the {2 * half / 2**30:.3g} GiB of "
+            "memory: keep them in files by --data.series.scratch_folder, or check the time stamps for a "
+            "wrong one."
+        )
+
+
 def remove_stale_files(folder: Path) -> None:
     """Remove the scratch files of runs that were killed: those that no process holds a lock of."""
     for path in folder.glob(f"{PREFIX}*"):

@@ -983,6 +983,15 @@ def test_a_scratch_folder_is_left_empty_after_an_error(tmp_path: Path) -> None:
         TableSeries(pl.DataFrame(table), scratch_folder=str(tmp_path / "file")).load()
 
 
+def test_rows_that_do_not_fit_into_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sysconf", lambda _: 1000)
+    table = pl.DataFrame({"ds": range(100_000), "y": 1.0})
+    with pytest.raises(
+        InputError, match=r"the rows take .*keep them in files by --data.series.scratch_folder"
+    ):
+        TableSeries(table).load()
+
+
 def test_values_larger_than_memory_or_disk_are_refused_before_they_are_allocated(tmp_path: Path) -> None:
     stamps = pl.Series([0, 864_000 * 1_000_000] * 200_000).cast(pl.Datetime("us"))
     ids = pl.Series(np.repeat(np.arange(200_000), 2))

@@ -1,6 +1,5 @@
 """A table becomes series in two passes: the first collects facts of them, the second writes their values."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -11,7 +10,7 @@ import polars as pl
 import torch
 
 from rnn_lightning.data.series import SeriesData, TableFormat, count_unknown, counted
-from rnn_lightning.data.storage import Buffer
+from rnn_lightning.data.storage import Buffer, require_memory
 from rnn_lightning.data.table.axis import Axis
 from rnn_lightning.data.table.files import find_tables, require_columns
 from rnn_lightning.data.table.grid import ROWS_AT_ONCE, Grid
@@ -137,14 +136,8 @@ class TableReading:
         """The arrays of all steps: values, covariates, calendar."""
         options = self.options
         widths = len(options.target_columns), len(options.covariate_columns), len(options.calendar_features)
-        needed = num_steps * (4 * (widths[0] + widths[1]) + widths[2])
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if self.folder is None and needed > memory / 2:
-            raise InputError(
-                f"the {num_steps:,} steps take {needed / 2**30:.3g} GiB, more than half of the "
-                f"{memory / 2**30:.3g} GiB of memory: keep them in files by --data.series.scratch_folder, "
-                "or check the time stamps for a wrong one."
-            )
+        if self.folder is None:
+            require_memory(num_steps * (4 * (widths[0] + widths[1]) + widths[2]), f"the {num_steps:,} steps")
         buffers = []
         for width, dtype in zip(widths, ("float32", "float32", "uint8"), strict=True):
             buffers.append(Buffer((num_steps, width), dtype, self.folder))

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from rnn_lightning.data.precision import Precision
+from rnn_lightning.data.storage import require_memory
 from rnn_lightning.data.table.files import Piece, Table, table_ids
 from rnn_lightning.data.table.stamps import StampReader
 from rnn_lightning.errors import InputError, quoted
@@ -152,6 +153,7 @@ class Spool:
 
     def __init__(self, folder: Path | None) -> None:
         self._batches: list[Any] = []
+        self._num_bytes = 0
         self._file: IO[bytes] | None = None
         if folder is not None:
             try:
@@ -165,6 +167,8 @@ class Spool:
     def add(self, rows: Rows) -> None:
         """Keep some rows."""
         if self._file is None:
+            self._num_bytes += sum(array.nbytes for array in rows[:3])
+            require_memory(self._num_bytes, "the rows")
             self._batches.append(rows)
             return
         try:
