@@ -152,7 +152,7 @@ class Forecaster(Inference, L.LightningModule):
         self.table_options: dict[str, Any] = {}
         self.seasonal, self.pretrained = seasonal, pretrained
         self._architecture = (cell, hidden_size, num_layers, dropout, transforms)
-        self._make_network(num_features or 1, num_covariates or 0)
+        self._make_network(1 if num_features is None else num_features, num_covariates or 0)
         self._is_trained = not pretrained
         self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
         self._sum_of_losses, self._num_losses = torch.zeros(()), 0

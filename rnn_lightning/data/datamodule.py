@@ -1,11 +1,8 @@
 """Series, windows and loaders, put together for the Trainer."""
 
 import math
-import tempfile
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import lightning.pytorch as L
@@ -13,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnn_lightning.data import CALENDAR, ArraySeries, Series, SeriesData, TableSeries
+from rnn_lightning.data import ArraySeries, Series, SeriesData, TableSeries
 from rnn_lightning.data.batches import (
     ForecastBatch,
     WindowBatch,
@@ -23,9 +20,9 @@ from rnn_lightning.data.batches import (
     training_batch,
 )
 from rnn_lightning.data.loaders import BatchLoader, EndlessLoader, ShuffledLoader
+from rnn_lightning.data.loading import Pieces, load, load_once
 from rnn_lightning.data.prior import PriorSeries
 from rnn_lightning.data.season import find_seasons, given_seasons
-from rnn_lightning.data.series import PIECE_ROWS
 from rnn_lightning.data.windows import (
     Segments,
     Split,
@@ -205,7 +202,7 @@ class SequenceDataModule(L.LightningDataModule):
         self._predicts = stage == "predict"
         if self._data is None:
             several = self.trainer is not None and self.trainer.num_devices > 1
-            self._data = self._load_once(self.trainer) if several else self._load()  # type: ignore[arg-type]
+            self._data = load_once(self.series, self.trainer) if several else load(self.series)
             self._data.unlink()
             self.segments = self._split()
         self._seasons = self._find_seasons(stage) if self._given_seasons is None else self._given_seasons
@@ -227,11 +224,11 @@ class SequenceDataModule(L.LightningDataModule):
         """Whether the validation split has anything to forecast, after ``setup``."""
         return self.val_fraction > 0 and len(self._forecast_windows("val")) > 0
 
-    def train_series(self) -> "Pieces":
+    def train_series(self) -> Pieces:
         """The training part of every series, in pieces ``(time, feature)``."""
         return Pieces(lambda rows: self.data.values[rows], self.segments["train"])
 
-    def train_covariates(self) -> "Pieces":
+    def train_covariates(self) -> Pieces:
         """The covariates of the training part of every series, in pieces ``(time, covariate)``."""
         segments = self.segments["train"] if self.num_covariates else Segments(*[torch.zeros(0)] * 4)
         return Pieces(lambda rows: self.data.encoded(torch.arange(rows.start, rows.stop)), segments)
@@ -401,45 +398,6 @@ class SequenceDataModule(L.LightningDataModule):
             ends[test.series] = test.start
         return find_seasons(self.data, ends)
 
-    def _load(self) -> SeriesData:
-        data = self.series.load()
-        try:
-            self._validate(data)
-        except InputError:
-            data.unlink()
-            raise
-        return data
-
-    def _validate(self, data: SeriesData) -> None:
-        data.validate()
-        num_covariates = len(data.covariate_names) + sum(CALENDAR[name] for name in data.calendar_names)
-        for name, given in (("num_features", data.values.shape[1]), ("num_covariates", num_covariates)):
-            if given != getattr(self, name):
-                raise InputError(
-                    f"{type(self.series).__name__}.load() gives {given} {name.removeprefix('num_')}, and "
-                    f"its {name} says {getattr(self, name)}: correct one of them."
-                )
-
-    def _load_once(self, trainer: L.Trainer) -> SeriesData:
-        """One process of each machine loads the values into a temporary file, which all of them map."""
-        path = Path(tempfile.gettempdir(), trainer.strategy.broadcast(f"rnn-lightning-{uuid.uuid4().hex}.pt"))
-        try:
-            try:
-                if trainer.local_rank == 0:
-                    torch.save(self._load(), path)
-            finally:
-                trainer.strategy.barrier("values loaded")
-            if not path.exists():
-                raise InputError(
-                    "the first process of this machine could not load the series: see its message."
-                )
-            data: SeriesData = torch.load(path, mmap=True, weights_only=False)
-            trainer.strategy.barrier("values mapped")
-            return data
-        finally:
-            if trainer.local_rank == 0:
-                path.unlink(missing_ok=True)
-
     def _devices(self) -> tuple[int, int]:
         """The number of this device and of all."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
@@ -511,20 +469,3 @@ class SequenceDataModule(L.LightningDataModule):
                 f"{name} {getattr(self, f'{split}_fraction')} leaves no step to forecast after a context: "
                 f"raise {name}{', or set it to 0 to train without validation' if split == 'val' else ''}."
             )
-
-
-class Pieces:
-    """Tensors read one after another, no more than a million rows at a time; can be gone through again.
-
-    Args:
-        read: from a slice of rows to a tensor.
-        segments: the runs of rows to read.
-    """
-
-    def __init__(self, read: Callable[[slice], Any], segments: Segments) -> None:
-        self.read, self.segments = read, segments
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for start, end in zip(self.segments.start.tolist(), self.segments.end.tolist(), strict=True):
-            for first in range(start, end, PIECE_ROWS):
-                yield self.read(slice(first, min(first + PIECE_ROWS, end)))
