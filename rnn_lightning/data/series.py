@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from rnn_lightning.data.precision import LARGEST, SMALLEST
 from rnn_lightning.data.storage import FileArray
 from rnn_lightning.data.times import CALENDAR, TimeIndex, calendar_codes
 from rnn_lightning.errors import InputError
@@ -23,9 +24,6 @@ PLAIN = (str, int, float, bool, list, tuple, type(None))
 
 PIECE_ROWS = 2**20
 """Rows that are looked at together, so that values larger than memory can be."""
-
-LARGEST, SMALLEST = 1e34, 1e-30
-"""Magnitudes that leave numbers of 32 bits room for forecasts and for the scales of calm series."""
 
 
 @dataclass(frozen=True)

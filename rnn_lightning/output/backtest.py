@@ -16,6 +16,7 @@ from rnn_lightning.data.season import find_seasons
 from rnn_lightning.data.series import counted
 from rnn_lightning.data.windows import Segments, rolling_windows
 from rnn_lightning.errors import InputError
+from rnn_lightning.files import atomic_file
 from rnn_lightning.model.metrics import ForecastRecords, crps
 from rnn_lightning.output.scores import NUM_NAMED, Scores
 
@@ -171,7 +172,8 @@ class Backtest:
         frames = {"scores": self.scores_by_series, "lead_times": self.lead_times, "forecasts": self.forecasts}
         paths = [folder / f"{name}.csv" for name in frames]
         for path, frame in zip(paths, frames.values(), strict=True):
-            frame.write_csv(path)
+            with atomic_file(path) as file:
+                frame.write_csv(file)
         paths.append(folder / "backtest.png")
         save_picture(self.figure, paths[-1])
         return paths

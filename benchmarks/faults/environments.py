@@ -1,0 +1,94 @@
+"""Terminals, pipes, locales, folders and signals, each with a process of its own from the start."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from groups import FIT, PREDICT, fresh
+from trials import Ended, Tally
+
+COMMAND = f"{sys.executable} -m rnn_lightning"
+CONFIG = "model: {hidden_size: 4}\ndata:\n  series: {class_path: SineSeries}  # été\n"
+
+
+def environments(folder: Path, count: int) -> Tally:
+    """The command in environments that are not as usual; what it must end with stands beside each."""
+    tally = Tally("environments and signals")
+    fit = " ".join(FIT)
+    cases: list[tuple[str, dict[str, str], set[int]]] = [
+        (f"{COMMAND} --help | head -2", {}, {0}),
+        (f"{COMMAND} fit --help | head -2", {}, {0, 141}),
+        (f"{COMMAND} --version", {"PYTHONIOENCODING": "ascii"}, {0}),
+        (f"{COMMAND} {fit}", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {0}),
+        (
+            f"{COMMAND} {fit} --config c.yaml",
+            {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+            {0},
+        ),
+        (f"env -u HOME {COMMAND} {fit}", {}, {0}),
+        (f"env -u HOME {COMMAND} {' '.join(PREDICT)}", {}, {2}),
+        (f"{COMMAND} {fit} > /dev/full", {}, {2}),
+        (f"{COMMAND} {fit} >&-", {}, {0}),
+        (f"{COMMAND} {fit} 2>&-", {}, {0}),
+        (f"{COMMAND} {fit} --trainer.default_root_dir /proc/runs", {}, {2}),
+        (f"{COMMAND} {fit} --trainer.default_root_dir c.yaml/runs", {}, {2}),
+        (f"{COMMAND} {fit} --config bomb.yaml", {}, {2}),
+        (f"{COMMAND} {fit} --config deep.yaml", {}, {2}),
+        (f"{COMMAND} {fit} --config latin.yaml", {}, {2}),
+        (f"{COMMAND} {fit} --config wrong.yaml", {}, {2}),
+        (f"{COMMAND} {fit} --config list.yaml", {}, {2}),
+        (f"{COMMAND} {fit} --config loop.yaml", {}, {2}),
+    ]
+    for number, seconds in enumerate((0.4, 0.8, 1.2, 1.8, 2.5, 4.0, 6.0, 9.0, 1.0, 3.0, 5.0, 8.0)):
+        name = ("INT", "TERM", "HUP")[number % 3]
+        code = 128 + getattr(signal, f"SIG{name}")
+        # Before Python has started its code it ends as the system has it.
+        cases.append((f"SIG{name} after {seconds} s", {}, {code, -getattr(signal, f"SIG{name}"), 1}))
+    for number, (command, changed, codes) in enumerate(cases[:count]):
+        place = fresh(folder / str(number))
+        _write_configs(place)
+        environment = {**os.environ, **changed, "OMP_NUM_THREADS": "1"}
+        if command.startswith("SIG"):
+            result = _signalled(place, environment, command)
+        else:
+            done = subprocess.run(
+                ["bash", "-o", "pipefail", "-c", command],
+                cwd=place,
+                env=environment,
+                capture_output=True,
+                timeout=600,
+                check=False,
+            )
+            result = Ended(done.returncode, (done.stdout + done.stderr).decode(errors="replace"))
+        is_right = result.code in codes
+        tally.note(
+            command, Ended(2 if result.code == 2 else 0 if is_right else result.code, result.said), is_right
+        )
+        tally.leaves(place)
+    return tally
+
+
+def _signalled(place: Path, environment: dict[str, str], command: str) -> Ended:
+    name, _, seconds, _ = command.split()
+    words = [sys.executable, "-m", "rnn_lightning", *FIT, "--trainer.max_epochs=100000"]
+    with subprocess.Popen(
+        words, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        time.sleep(float(seconds))
+        process.send_signal(getattr(signal, name))
+        said = process.communicate(timeout=600)[0]
+    return Ended(process.returncode, said.decode(errors="replace"))
+
+
+def _write_configs(place: Path) -> None:
+    levels = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10) if n else 1}]" for n in range(12))
+    (place / "c.yaml").write_text(CONFIG, encoding="utf-8")
+    (place / "bomb.yaml").write_text(levels + "\n")
+    (place / "deep.yaml").write_text("a: " + "[" * 100_000 + "\n")
+    (place / "latin.yaml").write_bytes("# été\nmodel: {}\n".encode("latin-1"))
+    (place / "wrong.yaml").write_text("model:\n  cell: 'lstm\n")
+    (place / "list.yaml").write_text("- model\n")
+    (place / "loop.yaml").write_text("model: &a {cell: *a}\n")
