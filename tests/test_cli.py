@@ -515,3 +515,5 @@ def test_a_test_compares_with_baselines_and_says_what_was_held_out(
     with pytest.raises(SystemExit):
         rnn_lightning("test", "data/airpassengers.csv", "--data.test_fraction=0")
     assert "fit with --data.test_fraction 0.2" in capsys.readouterr().err
+    rnn_lightning("predict", "data/airpassengers.csv", "--data.horizon=40", "--forecast.plot=false")
+    assert "validated up to 6 steps ahead, and --data.horizon is 40" in capsys.readouterr().out

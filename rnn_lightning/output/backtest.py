@@ -18,6 +18,7 @@ from rnn_lightning.data.windows import Segments, rolling_windows
 from rnn_lightning.errors import InputError
 from rnn_lightning.files import atomic_file
 from rnn_lightning.model.metrics import ForecastRecords, crps
+from rnn_lightning.model.seasonal import SeasonalNetwork
 from rnn_lightning.output.scores import NUM_NAMED, Scores
 
 if TYPE_CHECKING:
@@ -239,14 +240,21 @@ def backtest(
         raise InputError("no series has a step to forecast after a context of one: give longer ones.")
     season = season or max(find_seasons(data, start), default=1)
     levels = levels if num_samples is not None or forecaster.intervals.calibrated else ()
-    records, training = ForecastRecords(), forecaster.training
+    records, training, network = ForecastRecords(), forecaster.training, forecaster.network
+    trained_season = int(network.season) if isinstance(network, SeasonalNetwork) else 1
     forecaster.eval()
-    with torch.no_grad():
-        for items in torch.arange(len(windows)).split(batch_size):
-            sizes = (context_length, horizon, season, num_samples, seed)
-            batch = scored_batch(data, segments, windows, *sizes, items)
-            record(records, batch, forecaster.predict_step(batch, 0), forecaster, levels)
-    forecaster.train(training)
+    try:
+        if isinstance(network, SeasonalNetwork):
+            network.set_season(season)
+        with torch.no_grad():
+            for items in torch.arange(len(windows)).split(batch_size):
+                sizes = (context_length, horizon, season, num_samples, seed)
+                batch = scored_batch(data, segments, windows, *sizes, items)
+                record(records, batch, forecaster.predict_step(batch, 0), forecaster, levels)
+    finally:
+        forecaster.train(training)
+        if isinstance(network, SeasonalNetwork):
+            network.set_season(trained_season)
     return Backtest.of_records(records, data, start, season, levels)
 
 

@@ -12,6 +12,7 @@ import torch
 
 from rnn_lightning.data import SeriesData
 from rnn_lightning.data.datamodule import SequenceDataModule
+from rnn_lightning.data.series import counted
 from rnn_lightning.data.summary import remarks
 from rnn_lightning.errors import InputError
 from rnn_lightning.files import SCRATCH, ScratchArray
@@ -115,7 +116,7 @@ class ForecastWriter(L.Callback):
         self.share = ScratchArray(self.scratch[trainer.global_rank], shape)
         self.parent = os.getppid()
         if trainer.is_global_zero:
-            for remark in remarks(data):
+            for remark in [*remarks(data), *_beyond(forecaster, datamodule.horizon)]:
                 print(remark)
 
     def on_predict_batch_end(
@@ -226,6 +227,17 @@ def _require_distinct(columns: Sequence[str | None]) -> None:
     twice = [name for name in columns if columns.count(name) > 1]
     if twice:
         raise InputError(f"the forecast would have two columns {twice[0]!r}: rename the one of the table.")
+
+
+def _beyond(forecaster: Forecaster, horizon: int) -> list[str]:
+    """That a horizon is longer than any forecast that was validated."""
+    validated = int(forecaster.intervals.horizon)
+    if not 0 < validated < horizon:
+        return []
+    return [
+        f"Note: forecasts were validated up to {counted(validated, 'step')} ahead, and --data.horizon is "
+        f"{horizon}: nothing has confirmed what lies beyond."
+    ]
 
 
 def _require_calendar(data: SeriesData, horizon: int) -> None:

@@ -136,3 +136,10 @@ def test_the_picture_shows_four_unlike_series() -> None:
 def test_series_without_a_step_after_a_context_are_refused() -> None:
     with pytest.raises(ValueError, match="no series has a step to forecast"):
         made(table(1, 1))
+
+
+def test_the_network_of_the_package_is_told_the_season_for_as_long_as_it_takes() -> None:
+    forecaster = Forecaster(pretrained=True)
+    result = backtest(forecaster, table(200, 200), horizon=7, context_length=56)
+    assert result.scores.relative_error < 1
+    assert int(forecaster.network.season) == 1  # type: ignore[arg-type]
