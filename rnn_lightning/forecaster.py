@@ -19,7 +19,7 @@ from rnn_lightning.model.losses import one_step_errors, scored, training_loss
 from rnn_lightning.model.metrics import ForecastRecords, FreeRunError, ResidualMoments
 from rnn_lightning.model.network import Cell, RecurrentNetwork
 from rnn_lightning.model.noise import generators
-from rnn_lightning.model.pretrained import pretrained_half_widths, pretrained_network
+from rnn_lightning.model.pretrained import pretrained_network
 from rnn_lightning.model.rollout import rollout
 from rnn_lightning.model.seasonal import Network, SeasonalNetwork
 
@@ -398,8 +398,6 @@ class Forecaster(Inference, L.LightningModule):
             network = RecurrentNetwork(num_features, *self._architecture, num_covariates)
         self.network, self.residuals = network, ResidualMoments(num_features)
         self.intervals = Intervals(num_features)
-        if self.pretrained:
-            self.intervals.prior.copy_(pretrained_half_widths())
 
     def _take_sizes(self, data: TrainingData) -> None:
         """Make the network anew where the data have other sizes, and the user has not said which."""

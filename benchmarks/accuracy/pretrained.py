@@ -15,10 +15,8 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.data.prior import MAX_FREE_RUN, draw_series, draw_shape
-from rnn_lightning.model.intervals import Intervals, spread_of
 from rnn_lightning.model.losses import MOST_SCALES, geometric_error
-from rnn_lightning.model.pretrained import INTERVALS, NOISE, WEIGHTS
-from rnn_lightning.model.rollout import rollout
+from rnn_lightning.model.pretrained import NOISE, WEIGHTS
 from rnn_lightning.model.seasonal import SeasonalNetwork
 
 SEED, NUM_BATCHES, NUM_SERIES = 987_654, 200, 24
@@ -72,22 +70,6 @@ def noise(network: SeasonalNetwork) -> Tensor:
     return torch.cat(squares).mean().reshape(1, 1)
 
 
-@torch.inference_mode()
-def half_widths(network: SeasonalNetwork) -> Tensor:
-    """The half-widths of intervals on the prior, which few errors of a table are shrunk towards."""
-    errors, spreads = [], []
-    for number in range(NUM_BATCHES):
-        season, context, target = batch(number)
-        network.set_season(season)
-        missing = target - rollout(network, context, target.shape[1])
-        padding = missing.new_full((len(missing), MAX_FREE_RUN - missing.shape[1], 1), torch.nan)
-        errors.append(torch.cat([missing, padding], 1))
-        spreads.append(spread_of(context, season))
-    intervals = Intervals()
-    intervals.calibrate(torch.cat(errors), torch.cat(spreads), prior_weight=0.0)
-    return intervals.half_widths
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -104,7 +86,7 @@ def main() -> None:
         weights = {
             name: value.detach().clone() for name, value in network.named_parameters() if value.numel()
         }
-        torch.save({**weights, NOISE: noise(network), INTERVALS: half_widths(network)}, WEIGHTS)
+        torch.save({**weights, NOISE: noise(network)}, WEIGHTS)
         print(f"{WEIGHTS}: {WEIGHTS.stat().st_size / 1000:.0f} kB")
 
 

@@ -10,13 +10,13 @@ from rnn_lightning.model.seasonal import SeasonalNetwork
 
 WEIGHTS = Path(__file__).with_name("pretrained.pt")
 
-NOISE, INTERVALS = "residual_covariance", "intervals"
-"""What the file holds beside weights: the variance of one-step errors, and half-widths of intervals."""
+NOISE = "residual_covariance"
+"""What the file holds beside weights: the variance of one-step errors."""
 
 
 def pretrained_network(num_features: int = 1, num_covariates: int = 0) -> SeasonalNetwork:
     """The network of the package, the same for every feature; covariates change nothing before training."""
-    weights = _read()
+    weights: dict[str, Tensor] = torch.load(WEIGHTS, map_location="cpu", weights_only=True)
     network = SeasonalNetwork(num_features, weights["recurrent.weight_hh_l0"].shape[1], num_covariates)
     own = network.state_dict()
     with torch.no_grad():
@@ -24,16 +24,6 @@ def pretrained_network(num_features: int = 1, num_covariates: int = 0) -> Season
         of_features = weights.pop("recurrent.weight_ih_l0")
         own["recurrent.weight_ih_l0"][:, :NUM_INPUTS].copy_(of_features)
         for name, value in weights.items():
-            if name != INTERVALS:
-                own[name].copy_(value)
+            own[name].copy_(value)
     network.transforms.fitted.fill_(True)
     return network
-
-
-def pretrained_half_widths() -> Tensor:
-    """The half-widths of intervals that the network has on the series of the prior, see ``Intervals``."""
-    return _read()[INTERVALS]
-
-
-def _read() -> dict[str, Tensor]:
-    return torch.load(WEIGHTS, map_location="cpu", weights_only=True)
