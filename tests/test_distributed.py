@@ -362,6 +362,20 @@ class SignalAtStep(L.Callback):
             os.kill(os.getpid(), self.number)
 
 
+def test_devices_choose_how_much_fine_tuning_to_keep_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = np.random.default_rng(0).normal(size=(3, 60, 1)).cumsum(1)
+    np.save("walks.npy", values)
+    fit = "fit walks.npy --data.num_batches_per_epoch=2 --data.batch_size=2 --model.learning_rate=1e-9"
+    for num in (1, 2):
+        in_group(num, commands, f"{fit} --trainer.enable_progress_bar=false")
+    alone, together = (weights(f"runs/walks/fit_{number}/checkpoints/last.ckpt") for number in (0, 1))
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
 def signalled(rank: int, number: int) -> str:
     name = "--trainer.callbacks"
     return f"{name}=test_distributed.SignalAtStep {name}.rank={rank} {name}.number={number}"

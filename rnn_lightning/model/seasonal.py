@@ -59,7 +59,8 @@ class SeasonalNetwork(nn.Module):
             nn.Linear(HEAD_SIZE, NUM_GATES),
         )
         self.register_buffer("residual_covariance", torch.full((num_features, num_features), torch.nan))
-        self.effect = nn.Parameter(torch.zeros(num_covariates))
+        # Without elements it would be a parameter that no gradient reaches.
+        self.effect = nn.Parameter(torch.zeros(num_covariates)) if num_covariates else None
         w_input, _, b_input, _ = self.recurrent.all_weights[0]
         with torch.no_grad():
             w_input[:, NUM_INPUTS:] = 0.0  # like ``effect``: covariates enter as training finds them useful
@@ -178,7 +179,7 @@ class SeasonalNetwork(nn.Module):
 
     def _effect(self, covariates: Tensor | None) -> Tensor | float:
         """What the covariates of the next step add to its value, beside what the LSTM makes of them."""
-        return 0.0 if covariates is None else covariates @ self.effect
+        return 0.0 if covariates is None or self.effect is None else covariates @ self.effect
 
     def _with_covariates(self, features: Tensor, covariates: Tensor | None) -> Tensor:
         """Features of rows and of their negatives beside the covariates, which both have."""
