@@ -10,8 +10,8 @@ from torch import Tensor
 
 from rnn_lightning.errors import InputError
 
-MAX_PERMUTED = 2**24
-"""The most items whose order is held in memory, 64 MB of it; of more, items are drawn with replacement."""
+MAX_PERMUTED = 2**22
+"""The most items whose order is held in memory, 16 MB; of more, items are drawn with replacement."""
 
 Batch = TypeVar("Batch")
 
