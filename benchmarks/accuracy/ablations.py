@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from origins import read_meta
-from tables import commands_by_seed, import_seconds, mean_of, scores_of_table
+from tables import commands_by_seed, mean_of, scores_of_table
 
 
 def main() -> None:
@@ -25,10 +25,10 @@ def main() -> None:
     rows = {"the default": commands_by_seed(arguments.seeds, [])}
     rows |= {f"`{row}`": commands_by_seed(arguments.seeds, row.split()) for row in arguments.row}
     rows["`predict` alone"] = commands_by_seed(1, [], fit=False)
-    imports, names = import_seconds(), arguments.names or list(read_meta(arguments.folder))
+    names = arguments.names or list(read_meta(arguments.folder))
     print("| | relative error | worst table | CPU s, median |\n|---|---|---|---|")
     for row, commands in rows.items():
-        tables = [scores_of_table(arguments.folder, name, commands, imports) for name in names]
+        tables = [scores_of_table(arguments.folder, name, commands) for name in names]
         overall, worst = mean_of(tables), max(of_table["here"] for of_table in tables)
         seconds = sum(value for key, value in overall.items() if key.endswith("CPU s"))
         print(f"| {row} | {overall['here']:.3f} | {worst:.2f} | {seconds:.1f} |", flush=True)

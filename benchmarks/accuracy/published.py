@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from origins import Table, read_rows, seasonal_naive, values_of
-from tables import forecast_of, import_seconds
+from tables import forecast_of
 
 AIRPASSENGERS = Path(__file__).parents[2] / "data/airpassengers.csv"
 PUBLISHED = {
@@ -71,13 +71,13 @@ def main() -> None:
     name = "airpassengers" if arguments.task == "airpassengers" else "m1_yearly"
     path = AIRPASSENGERS if name == "airpassengers" else Path(arguments.task)
     table = read(path, *((36, 12) if name == "airpassengers" else (6, 1)))
-    values, seconds, imports = [], [], import_seconds()
+    values, seconds = [], []
     for seed in range(arguments.seeds):
         first = [f"--seed_everything={seed}"]
         commands = {"predict": first} if arguments.no_fit else {"fit": first, "predict": []}
         forecasts, of_commands = forecast_of(table, commands)
         values.append(score(name, {id: quantiles[0] for id, quantiles in forecasts.items()}, table))
-        seconds.append(sum(of_commands.values()) - imports * len(commands))
+        seconds.append(sum(of_commands.values()))
     simple = {
         "seasonal naive" if table.season > 1 else "naive": {
             id: seasonal_naive(known, table.horizon, table.season) for id, known in table.known.items()

@@ -8,22 +8,25 @@
 Each table is forecast from its last value and from the one that is one horizon before, in an empty folder,
 with the horizon as the only option. The score of a series is its mean absolute error over that of the
 seasonal naive forecast from the same origin; of a table, the geometric mean over its series, the two origins
-and the seeds; of all tables, their geometric mean. CPU seconds are those of a command less those of its
-imports, measured in the same run.
+and the seeds; of all tables, their geometric mean. Commands run in processes of their own, which inherit what
+was imported once: the CPU seconds are those beside imports. Give OMP_NUM_THREADS=1 for those of one thread.
 """
 
 import argparse
+import contextlib
+import csv
+import importlib
+import multiprocessing
 import os
+import resource
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from origins import (
     LEVELS,
     ORIGINS,
@@ -39,31 +42,35 @@ from origins import (
     weighted_quantile_loss,
 )
 
+from rnn_lightning.cli import run
+
+for late in ("matplotlib.backends.backend_agg", "polars", "torch.utils.tensorboard"):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(late)  # not used here: threads would not survive the fork
 INTERVALS = ("--data.num_samples=200", f"--forecast.levels={list(LEVELS)}")
-IMPORTS = "import rnn_lightning.cli, polars, matplotlib.figure"
+OUTPUT = "output.txt"
 Scores = dict[str, float]
 """Scores by their columns."""
 
 
-def cpu_seconds(command: Sequence[str], folder: str) -> float:
-    """Run a Python command in a folder, and return the CPU seconds that it and its children took."""
-    begin = os.times()
-    finished = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    if finished.returncode:
-        sys.exit(f"{' '.join(command)}\n{finished.stdout}{finished.stderr}")
-    end = os.times()
-    return end.children_user + end.children_system - begin.children_user - begin.children_system
+def cpu_seconds(words: list[str], folder: str) -> float:
+    """Run the command line in a process of its own that has imported everything; return its CPU seconds."""
+    begin = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = multiprocessing.get_context("fork").Process(target=run_within, args=(words, folder))
+    process.start()
+    process.join()
+    if process.exitcode:
+        sys.exit(f"{' '.join(words)}\n{Path(folder, OUTPUT).read_text()}")
+    end = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime
 
 
-def import_seconds() -> float:
-    """CPU seconds of the imports of a command, the median of three."""
-    return statistics.median(cpu_seconds(["-c", IMPORTS], ".") for _ in range(3))
+def run_within(words: list[str], folder: str) -> None:
+    os.chdir(folder)
+    output = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, sys.stdout.fileno())
+    os.dup2(output, sys.stderr.fileno())
+    run(words)
 
 
 def forecast_of(table: Table, commands: dict[str, list[str]]) -> tuple[dict[str, np.ndarray], Scores]:
@@ -72,21 +79,24 @@ def forecast_of(table: Table, commands: dict[str, list[str]]) -> tuple[dict[str,
     A forecast is ``(1, horizon)``, or the quantiles of ``origins.QUANTILES`` where paths were sampled.
     """
     with tempfile.TemporaryDirectory() as folder:
-        frame = pl.DataFrame(table.rows, schema=["unique_id", "ds", "y"], orient="row")
-        frame.write_csv(Path(folder, "table.csv"))
-        common = [f"--data.horizon={table.horizon}", "--trainer.enable_progress_bar=false"]
+        with Path(folder, "table.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("unique_id", "ds", "y"), *table.rows])
+        common = ["table.csv", f"--data.horizon={table.horizon}", "--trainer.enable_progress_bar=false"]
         seconds = {
-            f"{command}, CPU s": cpu_seconds(
-                ["-m", "rnn_lightning", command, "table.csv", *common, *options], folder
-            )
+            f"{command}, CPU s": cpu_seconds([command, *common, *options], folder)
             for command, options in commands.items()
         }
         (path,) = Path(folder).rglob("forecast.csv")
-        forecast = pl.read_csv(path, infer_schema_length=None, schema_overrides={"unique_id": pl.String})
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
     ends = [f"y-{end}-{level}" for level in LEVELS for end in ("lo", "hi")]
-    columns = ["y", *ends] if ends[0] in forecast.columns else ["y"]
-    parts = forecast.partition_by("unique_id", as_dict=True)
-    return {str(id): part.select(columns).to_numpy().T for (id,), part in parts.items()}, seconds
+    columns = ["y", *ends] if ends[0] in rows[0] else ["y"]
+    by_series = groupby(rows, key=lambda row: row["unique_id"])
+    forecasts = {
+        id: np.array([[float(row[column]) for row in of_series] for column in columns])
+        for id, of_series in ((id, list(of_series)) for id, of_series in by_series)
+    }
+    return forecasts, seconds
 
 
 def scores(table: Table, peers: dict[str, Any], commands: dict[str, list[str]]) -> Scores:
@@ -138,7 +148,7 @@ def commands_by_seed(
     return commands
 
 
-def scores_of_table(folder: Path, name: str, commands: list[dict[str, list[str]]], imports: float) -> Scores:
+def scores_of_table(folder: Path, name: str, commands: list[dict[str, list[str]]]) -> Scores:
     """The scores of a table over origins and seeds, and its own relative error at each origin."""
     peers, by_origin = read_peers(folder).get(name, {}), dict[str, Scores]()
     for origin in ORIGINS:
@@ -146,8 +156,7 @@ def scores_of_table(folder: Path, name: str, commands: list[dict[str, list[str]]
         cases = [scores(table, peers.get(origin, {}), of_seed) for of_seed in commands]
         by_origin[origin] = mean_of(cases)
     own = {origin: of_origin["here"] for origin, of_origin in by_origin.items()}
-    both = mean_of(list(by_origin.values()))
-    return own | {key: value - imports * key.endswith("CPU s") for key, value in both.items()}
+    return own | mean_of(list(by_origin.values()))
 
 
 def print_row(name: str, row: Scores, columns: list[str]) -> None:
@@ -159,7 +168,7 @@ def print_row(name: str, row: Scores, columns: list[str]) -> None:
     print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def print_summary(tables: dict[str, Scores], overall: Scores, imports: float) -> None:
+def print_summary(tables: dict[str, Scores], overall: Scores) -> None:
     worst = max(tables, key=lambda name: tables[name]["here"])
     better = sum(row["here"] < 1 for row in tables.values())
     print(
@@ -173,7 +182,7 @@ def print_summary(tables: dict[str, Scores], overall: Scores, imports: float) ->
             worst = min(covered, key=lambda name: covered[name])
             print(f"- Coverage of the {level} % interval: mean {100 * overall[f'{level} %']:.0f} %,", end=" ")
             print(f"worst {worst}, {100 * covered[worst]:.0f} %.")
-    print(f"- CPU seconds are medians beside {imports:.1f} s of imports for each command.")
+    print("- CPU seconds are medians, beside imports.")
 
 
 def main() -> None:
@@ -190,16 +199,16 @@ def main() -> None:
     commands = commands_by_seed(
         arguments.seeds, arguments.options.split(), fit=not arguments.no_fit, intervals=arguments.intervals
     )
-    imports, tables, columns = import_seconds(), dict[str, Scores](), list[str]()
+    tables, columns = dict[str, Scores](), list[str]()
     for name in arguments.names or read_meta(arguments.folder):
-        tables[name] = scores_of_table(arguments.folder, name, commands, imports)
+        tables[name] = scores_of_table(arguments.folder, name, commands)
         if not columns:
             columns = list(tables[name])
             print(f"| table | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
         print_row(name, tables[name], columns)
     overall = mean_of(list(tables.values()))
     print_row("all", overall, columns)
-    print_summary(tables, overall, imports)
+    print_summary(tables, overall)
 
 
 if __name__ == "__main__":
