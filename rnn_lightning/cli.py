@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -345,7 +346,7 @@ def run(args: Sequence[str] | None = None) -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a series class of the user's own
     quieten()
-    with stop_signals():
+    with process_hooks():
         try:
             _run(args)
         except Stopped as stopped:
@@ -396,13 +397,24 @@ def _run(args: Sequence[str] | None) -> None:
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[None]:
-    """Signals that ask the process to stop end it by an exception, until the handlers of before come back."""
+def process_hooks() -> Iterator[None]:
+    """Signals that ask the process to stop end it by an exception, and a full disk is said once, not by threads.
+
+    The handlers of before come back afterwards.
+    """
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     handle_stop_signals(stop_now)
+    of_threads = threading.excepthook
+
+    def say(args: threading.ExceptHookArgs) -> None:
+        if disk_error(args.exc_value) is None:
+            of_threads(args)
+
+    threading.excepthook = say
     try:
         yield
     finally:
+        threading.excepthook = of_threads
         for number, handler in before.items():
             with contextlib.suppress(ValueError):  # not the main thread
                 signal.signal(number, handler)

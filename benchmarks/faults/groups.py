@@ -148,7 +148,7 @@ def full_disks(folder: Path, count: int) -> Tally:
         words = FIT if number % 2 else PREDICT
         for limit in ("size", "mount"):
             place = fresh(folder / f"{limit} {number}")
-            num_bytes = 8192 * (1 + number) if limit == "mount" else 1 + 2048 * number
+            num_bytes = 8192 * (1 + number) if limit == "mount" else 4096 * (1 + number)
             if limit == "mount" and not _mount(place, num_bytes + (64 << 10) * (words is PREDICT)):
                 continue
             try:
