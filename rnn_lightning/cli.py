@@ -398,7 +398,7 @@ def _run(args: Sequence[str] | None) -> None:
 
 @contextlib.contextmanager
 def process_hooks() -> Iterator[None]:
-    """Signals that ask the process to stop end it by an exception, and a full disk is said once, not by threads.
+    """Signals that ask the process to stop end it by an exception; threads do not speak of a full disk.
 
     The handlers of before come back afterwards.
     """

@@ -9,15 +9,15 @@ from environments import environments
 from trials import KINDS, Tally
 
 FEW: list[tuple[Callable[[Path, int], Tally], int]] = [
-    (groups.kills_of_fit, 2),
-    (groups.kills_of_predict, 2),
-    (groups.resumes, 3),
+    (groups.kills_of_fit, 1),
+    (groups.kills_of_predict, 1),
+    (groups.resumes, 2),
     (groups.full_disks, 2),
-    (groups.corrupted_checkpoints, 8),
-    (groups.tables, 4),
-    (groups.numbers, 3),
-    (groups.starts, 4),
-    (environments, 3),
+    (groups.corrupted_checkpoints, 4),
+    (groups.tables, 3),
+    (groups.numbers, 2),
+    (groups.starts, 2),
+    (environments, 1),
 ]
 
 
