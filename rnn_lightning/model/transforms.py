@@ -199,12 +199,13 @@ class StandardizeContext(Standardize):
         self.scale.copy_(torch.where(typical.isnan(), self.scale, typical))
 
     def start(self, context: Tensor) -> TransformState:
-        values = context.double()
-        mean = values.nanmean(-2, keepdim=True)
-        deviation = (values - mean).square().nanmean(-2, keepdim=True).sqrt()
-        magnitude = values.abs().nanmean(-2, keepdim=True)
-        usual = self.relative * magnitude
-        few = (~values.isnan()).sum(-2, keepdim=True) < self.min_count
+        unknown = context.isnan()
+        count = context.shape[-2] - unknown.sum(-2, keepdim=True)
+        values = context.double().masked_fill(unknown, 0.0)  # without float64 squares may overflow
+        mean, magnitude = values.sum(-2, keepdim=True) / count, values.abs().sum(-2, keepdim=True) / count
+        centred = (values - mean).masked_fill(unknown, 0.0)
+        deviation = (centred.square().sum(-2, keepdim=True) / count).sqrt()
+        usual, few = self.relative * magnitude, count < self.min_count
         least = torch.maximum(self.min_ratio * usual, self.min_part * mean.abs()).maximum(self.floor)
         scale = torch.where(few, usual, deviation).maximum(least)
         scale = torch.where((magnitude > 0) & (scale > 0), scale, self.scale)
