@@ -3,7 +3,6 @@ import torch
 
 from rnn_lightning import SeriesData
 from rnn_lightning.data import TimeIndex
-from rnn_lightning.data import baselines as module
 from rnn_lightning.data.baselines import baseline_forecasts, difference_scales, drift, seasonal_naive
 
 NAN = torch.nan
@@ -48,18 +47,19 @@ def test_features_and_series_are_forecast_alone() -> None:
     assert torch.equal(together, alone)
 
 
-@pytest.mark.parametrize("piece_rows", [3, 2**20])
-def test_scales_are_mean_differences_of_each_series_within_its_end(
-    monkeypatch: pytest.MonkeyPatch, piece_rows: int
-) -> None:
-    monkeypatch.setattr(module, "PIECE_ROWS", piece_rows)
-    values = torch.tensor([1.0, 2, 4, 8, 99, 5, 5, 5, 5, 1, 3, NAN, 7])[:, None]
-    data = SeriesData(
-        values, torch.tensor([0, 5, 9, 11, 13]), ["a", "b", "c", "d"], ["y"], TimeIndex([0] * 4, [1] * 4)
-    )
-    ends = torch.tensor([4, 9, 11, 13])
-    absolutes, squares = difference_scales(data, ends, 2)
-    assert absolutes.flatten().tolist()[:3] == [(3 + 6) / 2, 0, 2]  # c has no two values two steps apart
-    assert squares.flatten().tolist()[:3] == [(9 + 36) / 2, 0, 4]
-    assert bool(absolutes[3].isnan())
-    assert difference_scales(data, ends, 1)[0].flatten().tolist()[:3] == [(1 + 2 + 4) / 3, 0, 2]
+@pytest.mark.parametrize("times", [1, 100_000])
+def test_scales_are_mean_differences_of_each_series_within_its_end(times: int) -> None:
+    """Of four series, and of so many that they are read in pieces of a million rows."""
+    values = torch.tensor([1.0, 2, 4, 8, 99, 5, 5, 5, 5, 1, 3, NAN, 7])[:, None].repeat(times, 1)
+    starts = 13 * torch.arange(times)[:, None]
+    offsets = torch.cat([(starts + torch.tensor([0, 5, 9, 11])).flatten(), torch.tensor([13 * times])])
+    ids, axis = [str(i) for i in range(4 * times)], TimeIndex([0] * 4 * times, [1] * 4 * times)
+    data = SeriesData(values, offsets, ids, ["y"], axis)
+    ends = (starts + torch.tensor([4, 9, 11, 13])).flatten()
+    absolutes, squares = (scale.view(times, 4) for scale in difference_scales(data, ends, 2))
+    # The third has no two values two steps apart, the fourth one value.
+    assert torch.equal(absolutes[:, :3], torch.tensor([(3 + 6) / 2, 0, 2]).double().repeat(times, 1))
+    assert torch.equal(squares[:, :3], torch.tensor([(9 + 36) / 2, 0, 4]).double().repeat(times, 1))
+    assert bool(absolutes[:, 3].isnan().all())
+    first = difference_scales(data, ends, 1)[0].view(times, 4)[:, :3]
+    assert torch.equal(first, torch.tensor([(1 + 2 + 4) / 3, 0, 2], dtype=torch.float64).repeat(times, 1))
