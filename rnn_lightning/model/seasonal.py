@@ -1,9 +1,9 @@
 """A recurrent network for series with seasons, which weighs simple forecasts and adds to them.
 
 Each step, an LSTM reads the features of ``season_features`` and gates the ingredients of a forecast: even
-untrained, it forecasts a mean of them. Features of a table are series of their own. The value that is not
-known is the network's own prediction, so that a forecast is a gap at the end of a series: generating equals
-reading a context that ends in NaN.
+untrained, it forecasts a mean of them. The forecast of a negated series is the negative of the forecast.
+Features of a table are series of their own. The value that is not known is the network's own prediction, so
+that a forecast is a gap at the end of a series: generating equals reading a context that ends in NaN.
 """
 
 import torch
@@ -13,17 +13,8 @@ from torch.nn import functional
 from rnn_lightning.errors import InputError
 from rnn_lightning.model.network import RecurrentNetwork, join
 from rnn_lightning.model.recurrent import RecurrentState, recur
-from rnn_lightning.model.season_features import (
-    NUM_GATES,
-    NUM_INPUTS,
-    Ingredients,
-    Track,
-    Tracker,
-    describe,
-    error_rate,
-    initial_track,
-    smooth,
-)
+from rnn_lightning.model.season_features import NUM_GATES, NUM_INPUTS, Ingredients
+from rnn_lightning.model.season_track import Track, Tracker, describe, error_rate, initial_track, smooth
 from rnn_lightning.model.transforms import SeasonScale, Standardize, Transforms
 
 HEAD_SIZE = 64

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rnn_lightning.model.season_features import QUANTITIES, Tracker, describe, initial_track
+from rnn_lightning.model.season_features import QUANTITIES
+from rnn_lightning.model.season_track import Tracker, describe, initial_track
 from rnn_lightning.model.seasonal import SeasonalNetwork
 
 SHAPES = [(1, 40), (2, 30), (3, 33), (4, 37), (7, 60), (12, 100), (24, 80), (12, 15), (12, 5)]
@@ -76,6 +77,11 @@ def test_reading_equals_stepping_and_a_forecast_is_a_gap_at_the_end(
     gap[:, 25:, :num_features] = torch.nan
     torch.testing.assert_close(made.encode(gap)[1][:, 25:], forecast, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(made.free_run(without_noise[:, :4], origin)[0], forecast[:, :4])
+
+
+def test_the_forecast_of_a_negated_series_is_the_negative() -> None:
+    made, values = network(), walk(3, 30, 1)
+    torch.testing.assert_close(made.encode(-values)[0], -made.encode(values)[0])
 
 
 def test_features_and_rows_are_forecast_alone() -> None:
