@@ -108,41 +108,34 @@ class StopAtSignal(L.Callback):
             stop_now(self.agreed)
 
 
-class RandomState(L.Callback):
-    """Keeps the random state in checkpoints, so that a resumed fit draws the same dropout."""
+def random_state() -> dict[str, Any]:
+    """The state of all random generators, in types that a checkpoint may hold."""
+    of_numpy: Any = np.random.get_state()  # noqa: NPY002
+    version, numbers, following = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "numpy": [torch.from_numpy(of_numpy[1].astype(np.int64)), *of_numpy[2:]],
+        "python": [version, torch.tensor(numbers), following],
+    }
 
-    def __init__(self) -> None:
-        self.restored: Mapping[str, Any] | None = None
 
-    def state_dict(self) -> dict[str, Any]:
-        of_numpy: Any = np.random.get_state()  # noqa: NPY002
-        version, numbers, following = random.getstate()
-        return {
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-            "numpy": [torch.from_numpy(of_numpy[1].astype(np.int64)), *of_numpy[2:]],
-            "python": [version, torch.tensor(numbers), following],
-        }
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Put the random generators into a state.
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.restored = state_dict
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        state, self.restored = self.restored, None
-        if state is None:
-            return
-        try:
-            torch.set_rng_state(state["torch"])
-            if len(state["cuda"]) == torch.cuda.device_count():
-                torch.cuda.set_rng_state_all(state["cuda"])
-            keys, *rest = state["numpy"]
-            np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
-            version, numbers, following = state["python"]
-            random.setstate((version, tuple(numbers.tolist()), following))
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise InputError(
-                f"--ckpt_path {trainer.ckpt_path}: the state of its random generators is damaged."
-            ) from error
+    Raises:
+        InputError: if it is damaged.
+    """
+    try:
+        torch.set_rng_state(state["torch"])
+        if len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+        keys, *rest = state["numpy"]
+        np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+        version, numbers, following = state["python"]
+        random.setstate((version, tuple(numbers.tolist()), following))
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise InputError("the state of the random generators in the checkpoint is damaged.") from error
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -235,21 +228,25 @@ def _errors(state: Mapping[str, Any]) -> Errors | None:
 class LastCheckpoint(ModelCheckpoint):
     """Keeps the newest state: of the last epoch, or of the step at which a fit was interrupted.
 
-    Not ``save_last`` of the above, which is the last one that was a best one. Nothing of it is kept in
-    checkpoints: Lightning would remove what a path in them names.
+    Not ``save_last`` of the above, which is the last one that was a best one. The state of the random
+    generators is in it, so that a resumed fit draws the same dropout; nothing of Lightning's, which would
+    remove what a path in a checkpoint names.
     """
 
     def __init__(self) -> None:
         super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+        self.restored: Mapping[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {}
+        return {"random": random_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        pass
+        self.restored = state_dict
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
+        if "random" in self.restored:
+            set_random_state(self.restored["random"])
         # Not earlier: a fit that fails to resume has no optimizer state to save.
         self.save_on_exception = True
 

@@ -31,7 +31,6 @@ from rnn_lightning.callbacks import (
     DataSummary,
     LastCheckpoint,
     ProgressBar,
-    RandomState,
     StopAtSignal,
     Stopped,
     handle_stop_signals,
@@ -239,7 +238,7 @@ class CommandLine(LightningCLI):
         if self.subcommand in ("predict", "test"):
             callbacks.append(config.forecast if self.subcommand == "predict" else config.backtest)
         if self.subcommand == "fit":
-            callbacks += [RandomState(), DataSummary()]
+            callbacks.append(DataSummary())
         if self.is_unfitted:
             callbacks.append(ValidationScores())
         has_bar = any(isinstance(callback, LightningProgressBar) for callback in callbacks)

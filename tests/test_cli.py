@@ -1,6 +1,8 @@
 import json
 import math
+import os
 import re
+import signal
 import subprocess
 import sys
 import zipfile
@@ -283,24 +285,39 @@ def test_several_features_reach_the_network_by_themselves(rnn_lightning: Call) -
     assert table["unique_id"].to_list() == [index for index in range(20) for _ in range(2)]
 
 
-def test_a_resumed_fit_goes_on(rnn_lightning: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("changed", "last_step"),
+    [
+        ([], 60),
+        (["--model.num_layers=2", "--model.dropout=0.4"], 60),
+        (["--trainer.accumulate_grad_batches=3"], 21),
+    ],
+)
+def test_a_resumed_fit_goes_on(
+    rnn_lightning: Call, monkeypatch: pytest.MonkeyPatch, changed: list[str], last_step: int
+) -> None:
+    """Stopped between two epochs, and in the middle of the gradients that are accumulated."""
+    stop_at, sent = last_step // 2 + 5, []
+
     def interrupt(self: Forecaster, *_: Any) -> None:
-        if self.global_step == 35:
-            raise KeyboardInterrupt
+        if self.global_step == stop_at - 1 and not sent:
+            sent.append(True)
+            os.kill(os.getpid(), signal.SIGTERM)  # stops after the next optimizer step
 
     def weights(run: str) -> dict[str, torch.Tensor]:
         checkpoint = torch.load(f"runs/default/{run}/checkpoints/last.ckpt", weights_only=True)
-        assert checkpoint["global_step"] == 60
+        assert checkpoint["global_step"] == last_step
         return checkpoint["state_dict"]
 
-    options = (*SHORT, "--trainer.max_epochs=3")
+    options = (*SHORT, *changed, "--trainer.max_epochs=3")
     rnn_lightning("fit", *options)
     with monkeypatch.context() as patch:
         patch.setattr(Forecaster, "on_train_batch_end", interrupt)
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit) as ended:
             rnn_lightning("fit", *options)
-    assert torch.load("runs/default/fit_1/checkpoints/last.ckpt", weights_only=True)["global_step"] == 35
-    rnn_lightning("fit", "--ckpt_path=last", *SHORT[1:], "--trainer.max_epochs=3")
+        assert ended.value.code == 143
+    assert torch.load("runs/default/fit_1/checkpoints/last.ckpt", weights_only=True)["global_step"] == stop_at
+    rnn_lightning("fit", "--ckpt_path=last", *SHORT[1:], *changed, "--trainer.max_epochs=3")
     for name, expected in weights("fit_0").items():
         assert torch.equal(expected, weights("fit_2")[name]), name
 

@@ -64,9 +64,8 @@ def environments(folder: Path, count: int) -> Tally:
             )
             result = Ended(done.returncode, (done.stdout + done.stderr).decode(errors="replace"))
         is_right = result.code in codes
-        tally.note(
-            command, Ended(2 if result.code == 2 else 0 if is_right else result.code, result.said), is_right
-        )
+        code = 0 if is_right and result.code != 2 else result.code
+        tally.note(command, Ended(code, result.said), is_right, None if 2 in codes else False)
         tally.leaves(place)
     return tally
 
