@@ -20,7 +20,7 @@ commands:
   export      the network with its transforms as an ONNX graph, which other programs run
 
 options:
-  -h, --help  this text; after a command, all of its options
+  -h, --help  this text; after a command, -h has its main options and --help all of them
   --version   the version, and which code runs recurrent networks on the CPU
 
 examples:
@@ -31,6 +31,59 @@ examples:
   rnn-lightning export --experiment sine sine.onnx
   rnn-lightning fit --data.series.help TableSeries
 """
+
+
+OF_DATA = """\
+  --data.context_length N    known steps before a forecast
+  --data.horizon N           steps to forecast
+  --data.series.id_column, .time_column, .target_columns, .covariate_columns, .calendar_features
+                             columns of a table, if not unique_id, ds, y
+"""
+
+SHORT_HELP = {
+    "fit": f"""\
+usage: rnn-lightning fit [file] [options]
+
+Train a network on a table, an array or a series of the package; rnn-lightning fit --help has all options.
+
+  --config FILE              options in YAML, such as those of configs/; several are put together
+  --experiment NAME          runs are kept in runs/NAME; by default the name of the file
+  --ckpt_path last           go on with the newest fit of the experiment
+{OF_DATA}\
+  --model.cell CELL          lstm, gru, rnn_tanh or rnn_relu
+  --model.hidden_size N      units of a layer; --model.num_layers N layers
+  --model.transforms "[difference, standardize]"
+  --model.learning_rate X    the optimizer is Adam; --optimizer and --lr_scheduler take any of torch
+  --trainer.max_epochs N     each of --data.num_batches_per_epoch batches of --data.batch_size windows
+  --trainer.accelerator cpu  or gpu; --trainer.devices N
+  --seed_everything N        seed of the weights
+  --quiet                    say only where the results are
+
+examples:
+  rnn-lightning fit sales.csv
+  rnn-lightning fit --config configs/sine.yaml --trainer.max_epochs 3
+""",
+    "predict": f"""\
+usage: rnn-lightning predict [file] [options]
+
+Generate what follows the series, by the newest best checkpoint; rnn-lightning predict --help has all options.
+
+  --config FILE              options in YAML
+  --experiment NAME          whose checkpoint; by default the name of the file
+  --ckpt_path FILE           another checkpoint, or last
+  --output FILE              write the table alone, .csv or .parquet, or - for standard output
+{OF_DATA}\
+  --data.num_samples N       sampled paths
+  --forecast.levels "[50, 80, 95]"
+  --forecast.num_paths N     sampled paths to write and draw
+  --forecast.plot_ids "[a, b]"    series in the picture; --forecast.phase true, --forecast.theme dark
+  --quiet                    say only where the results are
+
+examples:
+  rnn-lightning predict sales.csv --data.horizon 12
+  rnn-lightning predict sales.csv --output - | head
+""",
+}
 
 
 def main() -> None:
@@ -56,12 +109,22 @@ def _run_command() -> None:
     """Help and version come before the seconds that importing takes."""
     if sys.argv[1:] in ([], ["-h"], ["--help"]):
         print(HELP, end="")
+    elif len(sys.argv) == 3 and sys.argv[1] in SHORT_HELP and sys.argv[2] == "-h":
+        print(SHORT_HELP[sys.argv[1]], end="")
     elif sys.argv[1:] == ["--version"]:
         from rnn_lightning import __version__
         from rnn_lightning.model.native import library
 
         print(f"rnn-lightning {__version__}, {library.describe()}")
     else:
+        from rnn_lightning.errors import InputError
+        from rnn_lightning.first_look import look
+
+        try:
+            look(sys.argv[1:])
+        except InputError as error:
+            sys.stderr.write(f"rnn-lightning: error: {error}\n")
+            sys.exit(2)
         from rnn_lightning.cli import run
 
         run()

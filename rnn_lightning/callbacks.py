@@ -6,6 +6,7 @@ import random
 import secrets
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +53,14 @@ def handle_stop_signals(handler: Any) -> None:
 
 
 class DataSummary(L.Callback):
-    """Prints a summary of the data of a fit, and writes it to ``data.json`` in the folder of the run."""
+    """Prints a summary of the data of a fit, and writes it to ``data.json`` in the folder of the run.
+
+    Args:
+        quiet: do not print it.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule: Any = getattr(trainer, "datamodule", None)
@@ -60,7 +68,8 @@ class DataSummary(L.Callback):
         if not trainer.is_global_zero or not isinstance(datamodule, SequenceDataModule):
             return
         summary = datamodule.summary()
-        print(as_text(summary))
+        if not self.quiet:
+            print(as_text(summary))
         if folder is not None:
             text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
             with atomic_file(Path(folder, "data.json")) as file:
@@ -261,6 +270,25 @@ class ProgressBar(TQDMProgressBar):
         return {
             name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"
         }
+
+
+class EpochLines(L.Callback):
+    """A line for each epoch of a fit, where no terminal shows a bar: step, losses, and the time left."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.started, self.first = time.monotonic(), trainer.current_epoch
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        done, last = trainer.current_epoch + 1, trainer.max_epochs or -1
+        of_all = f"/{last}" if last > 0 else ""
+        values = [f"{name} {float(value):.4g}" for name, value in trainer.progress_bar_metrics.items()]
+        shown = [f"epoch {done}{of_all}", f"step {trainer.global_step}", *values]
+        if last > 0:
+            each = (time.monotonic() - self.started) / (done - self.first)
+            shown.append(f"{each * (last - done):.0f} s left")
+        print("  ".join(shown), flush=True)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

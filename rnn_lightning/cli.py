@@ -4,7 +4,9 @@ import argparse
 import contextlib
 import difflib
 import errno
+import importlib
 import inspect
+import json
 import logging
 import os
 import re
@@ -13,7 +15,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +31,7 @@ from rnn_lightning.callbacks import (
     AtomicCheckpoints,
     BestCheckpoint,
     DataSummary,
+    EpochLines,
     LastCheckpoint,
     ProgressBar,
     StopAtSignal,
@@ -38,6 +41,7 @@ from rnn_lightning.callbacks import (
 )
 from rnn_lightning.checkpoints import CHECKPOINTS, newest_checkpoint, option_defaults, read_checkpoint
 from rnn_lightning.configs import read_config
+from rnn_lightning.data import TableSeries
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
 from rnn_lightning.export_command import export
@@ -45,7 +49,7 @@ from rnn_lightning.finetuning import FineTuning
 from rnn_lightning.forecaster import Forecaster
 from rnn_lightning.output.backtest_writer import BacktestWriter, ValidationScores
 from rnn_lightning.output.forecast_writer import ForecastWriter
-from rnn_lightning.runs import SaveConfig, experiment_folder, run_loggers
+from rnn_lightning.runs import RunFolder, SaveConfig, experiment_folder, run_loggers, temporary_folder
 
 EXPERIMENT = "default"
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
@@ -104,6 +108,8 @@ class Parser(LightningArgumentParser):
             wrong = (unknown[1] or f"--{unknown[2]}").partition("=")[0]
             close = difflib.get_close_matches(wrong, self._options(), 1)
             message += f"\nDid you mean {close[0]}?" if close else ""
+        message = re.sub(r"Parser key \"([\w.]+)\":\s*", r"--\1: ", message)
+        message = re.sub(r"Expected a typing\.Literal\[(.*?)\]\. Got value:", r"give one of \1, not", message)
         sys.stderr.write(f"{self.prog.split(' [')[0]}: error: {message}\nSee --help for the options.\n")
         sys.exit(2)
 
@@ -124,12 +130,24 @@ class CommandLine(LightningCLI):
 
     is_unfitted = False
 
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The options of this project come first in the help, those of the Trainer last."""
+        parser.add_lightning_class_args(self._datamodule_class, "data")
+        parser.add_lightning_class_args(self._model_class, "model")
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--experiment",
             default=EXPERIMENT,
             help="Name of the experiment. Its runs are kept in folders "
             "runs/<experiment>/<subcommand>_<number>; test and predict use its newest best checkpoint.",
+        )
+        parser.add_argument(
+            "--quiet",
+            action="store_true",
+            help="Say only where the results are: no summary of the data, no progress.",
         )
         parser.add_class_arguments(ForecastWriter, "forecast")
         parser.add_class_arguments(BacktestWriter, "backtest")
@@ -145,7 +163,8 @@ class CommandLine(LightningCLI):
         # The writer keeps the forecasts: Lightning would keep them all in memory as well.
         self._subcommand_parsers["predict"].set_defaults({"return_predictions": False})
         self._subcommand_parsers["test"].set_defaults({"verbose": False})  # the callback says more
-        args = words = with_file(list(args) if isinstance(args, list) else sys.argv[1:])
+        original = list(args) if isinstance(args, list) else sys.argv[1:]
+        args = words = with_file(original)
         subcommand = words[0] if words else ""
         asks_help = any(word in ("-h", "--help") or word.endswith(".help") for word in words)
         chosen = None
@@ -161,12 +180,14 @@ class CommandLine(LightningCLI):
             super().parse_arguments(parser, args)
             return
         path, checkpoint = chosen
-        classes = (("model", Forecaster), ("data", SequenceDataModule))
+        classes = (("model", self._model_class), ("data", SequenceDataModule))
         known = {name: inspect.signature(kind).parameters for name, kind in classes}
         named = {word.rpartition("=")[2] for word in words} | strings_in(settings)
         defaults = option_defaults(path, checkpoint, known, named)
         if defaults.get("model.pretrained"):
             defaults["trainer.max_epochs"] = PRETRAINED["trainer.max_epochs"]
+        if words[1:3] != original[1:3]:
+            args = with_source(words, checkpoint, defaults)
         self._subcommand_parsers[subcommand].set_defaults(defaults)
         super().parse_arguments(parser, args)
         self.config[subcommand].ckpt_path = str(path)
@@ -229,21 +250,21 @@ class CommandLine(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
-        if config.trainer.logger in (None, True):
-            folder = experiment_folder(config.trainer.default_root_dir, config.experiment)
-            kwargs["logger"] = run_loggers(folder, str(self.subcommand))
+        kwargs |= self._run_folder(config)
         callbacks = config.trainer.callbacks or []
         callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
         callbacks.append(StopAtSignal())
         if self.subcommand in ("predict", "test"):
             callbacks.append(config.forecast if self.subcommand == "predict" else config.backtest)
         if self.subcommand == "fit":
-            callbacks.append(DataSummary())
+            callbacks.append(DataSummary(config.quiet))
         if self.is_unfitted:
             callbacks.append(ValidationScores())
         has_bar = any(isinstance(callback, LightningProgressBar) for callback in callbacks)
-        if config.trainer.enable_progress_bar is not False and not has_bar:
-            callbacks.append(ProgressBar())
+        if not has_bar and (config.quiet or not sys.stdout.isatty()):
+            kwargs["enable_progress_bar"] = False
+        if not has_bar and not config.quiet and config.trainer.enable_progress_bar is not False:
+            callbacks.append(ProgressBar() if sys.stdout.isatty() else EpochLines())
         if config.trainer.enable_checkpointing is not False and self.subcommand == "fit":
             callbacks += self._validating(kwargs)
             callbacks.append(LastCheckpoint())
@@ -259,6 +280,19 @@ class CommandLine(LightningCLI):
             return [ValidationScores(), BestCheckpoint()]
         trainer_settings["reload_dataloaders_every_n_epochs"] = 1
         return [FineTuning(), ValidationScores()]
+
+    def _run_folder(self, config: Any) -> dict[str, Any]:
+        """Where the run writes, as arguments of the Trainer: its folder comes before foreign loggers."""
+        if self.subcommand == "predict" and config.forecast.output is not None:
+            return {"logger": False, "default_root_dir": str(temporary_folder())}
+        experiment = experiment_folder(config.trainer.default_root_dir, config.experiment)
+        loggers = config.trainer.logger
+        if loggers in (None, True):
+            return {"logger": run_loggers(experiment, str(self.subcommand))}
+        if not loggers:
+            return {"default_root_dir": str(RunFolder(experiment, str(self.subcommand)).path)}
+        others = loggers if isinstance(loggers, list) else [loggers]
+        return {"logger": [*run_loggers(experiment, str(self.subcommand))[:1], *others]}
 
 
 def with_file(words: list[str]) -> list[str]:
@@ -290,6 +324,23 @@ def pretrained(options: list[str]) -> list[str]:
     if names & OF_OTHER_NETWORKS or "--model.pretrained=false" in options:
         return []
     return [f"--{name}={value}" for name, value in PRETRAINED.items()]
+
+
+def with_source(words: list[str], checkpoint: Mapping[str, Any], defaults: dict[str, Any]) -> list[str]:
+    """The options with the source that a file needs, where the checkpoint has another one.
+
+    A network that was fitted on another kind of series reads a table with its columns ``ds`` and ``y``, one
+    fitted by a script with those that the script named.
+    """
+    wanted = "ArraySeries" if words[-1].endswith(".npy") else "TableSeries"
+    series = defaults.get("data.series") or {}
+    if series.get("class_path", "").rpartition(".")[2] == wanted:
+        return words
+    defaults.pop("data.series", None)
+    reading = checkpoint.get("table_options", {}) if wanted == "TableSeries" else {}
+    names = [name for name in inspect.signature(TableSeries).parameters if name in reading and name != "path"]
+    known = [f"--data.series.{name}={json.dumps(reading[name])}" for name in names]
+    return [*words[:2], f"--data.series={wanted}", *known, *words[2:]]
 
 
 def given_options(words: list[str]) -> tuple[dict[str, str], dict[str, Any]]:
@@ -324,6 +375,7 @@ def quieten() -> None:
         "Be aware that when using `ckpt_path`, callbacks",  # predict and test write no checkpoints
         "Total length of `list` across ranks is zero",  # no validation, as asked
         "LightningCLI's args parameter is intended",  # what a file name stands for
+        r"`\w+\.configure_optimizers` will be overridden",  # --optimizer
         "The number of training batches",  # fewer than log_every_n_steps: the loss is in the bar all the same
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own, with torch 2.13
     ):
@@ -367,16 +419,58 @@ def run(args: Sequence[str] | None = None) -> None:
 
 
 def _run(args: Sequence[str] | None) -> None:
-    words = sys.argv[1:] if args is None else list(args)
+    words = with_output(sys.argv[1:] if args is None else list(args))
     if words[:1] == ["export"]:
         export(words[1:])
         return
+    if "--forecast.output=-" in words:  # what is said goes elsewhere than the table
+        with contextlib.redirect_stdout(sys.stderr):
+            _run_words(words)
+    else:
+        _run_words(words)
+
+
+def with_output(words: list[str]) -> list[str]:
+    """``predict --output FILE`` in the place of ``--forecast.output=FILE``."""
+    for index, word in enumerate(words):
+        if words[0] == "predict" and word.partition("=")[0] == "--output":
+            name, equals, file = word.partition("=")
+            if equals:
+                return [*words[:index], f"--forecast.output={file}", *words[index + 1 :]]
+            if index + 1 < len(words):
+                return [*words[:index], f"--forecast.output={words[index + 1]}", *words[index + 2 :]]
+            raise InputError(f"{name} needs the name of a file, or - for standard output.")
+    return words
+
+
+def with_model(words: list[str]) -> dict[str, Any]:
+    """The class of the network, which ``--model my_file.MyForecaster`` may name, and the words left."""
+    kind: type[Forecaster] = Forecaster
+    for index, word in enumerate(words):
+        if word.partition("=")[0] != "--model":
+            continue
+        _, equals, name = word.partition("=")
+        name = name if equals else (words[index + 1] if index + 1 < len(words) else "")
+        words = [*words[:index], *words[index + (1 if equals else 2) :]]
+        try:
+            module, _, attribute = name.rpartition(".")
+            kind = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise InputError(f"--model {name}: there is no such class ({error}).") from error
+        if not (isinstance(kind, type) and issubclass(kind, Forecaster)):
+            raise InputError(f"--model {name} must be a subclass of rnn_lightning.Forecaster.")
+        break
+    return {"model_class": kind, "datamodule_class": SequenceDataModule, "args": words}
+
+
+def _run_words(words: list[str]) -> None:
+    if "--quiet" in words:
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
     options = {"allow_abbrev": False}
     try:
         CommandLine(
-            Forecaster,
-            SequenceDataModule,
-            args=list(args) if args is not None else None,
+            **with_model(words),
             seed_everything_default=0,
             trainer_defaults={
                 "max_epochs": 10,
@@ -387,7 +481,6 @@ def _run(args: Sequence[str] | None) -> None:
             parser_class=Parser,
             parser_kwargs={"prog": "rnn-lightning", **options, **dict.fromkeys(SUBCOMMANDS, options)},
             save_config_callback=SaveConfig,
-            auto_configure_optimizers=False,
         )
     except RuntimeError as error:
         if is_lost(error):
@@ -426,6 +519,8 @@ def one_line(error: Exception) -> str | None:
         if re.search("No supported gpu backend|accelerator is not available", message):
             return f"--trainer.accelerator: there is no such device here ({message}): choose cpu, or auto."
         return message
+    if missing := missing_package(error):
+        return missing
     if isinstance(error, MemoryError) or re.search("can't allocate memory|out of memory", message):
         return (
             "out of memory: lower --data.batch_size, --data.num_samples or --data.horizon, or give a large "
@@ -444,6 +539,15 @@ def one_line(error: Exception) -> str | None:
 def is_lost(error: Exception) -> bool:
     """Whether another process of the run cannot be reached."""
     return any(name in str(error) for name in ("gloo", "NCCL"))
+
+
+def missing_package(error: BaseException | None) -> str | None:
+    """What Lightning says of an optional package that is not installed, behind an exception."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and "pip install" in str(error):
+            return f"a package is missing: {' '.join(str(error).split())}"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def disk_error(error: BaseException | None) -> OSError | None:

@@ -1,7 +1,10 @@
 """Run folders, one for each run, and what writes into them: loggers and the config."""
 
+import atexit
 import contextlib
 import re
+import shutil
+import tempfile
 from collections.abc import Callable
 from functools import cached_property
 from importlib.util import find_spec
@@ -41,6 +44,10 @@ class RunFolder:
 
     def __init__(self, experiment: Path, subcommand: str) -> None:
         self.experiment, self.subcommand = experiment, subcommand
+
+    @property
+    def path(self) -> Path:
+        return self.experiment / self.name
 
     @cached_property
     def name(self) -> str:
@@ -96,6 +103,13 @@ def run_loggers(experiment: Path, subcommand: str) -> list[Logger]:
     if find_spec("tensorboard") or find_spec("tensorboardX"):
         kinds.append(RunTensorBoardLogger)
     return [kind(folder) for kind in kinds]
+
+
+def temporary_folder() -> Path:
+    """A folder for a run that leaves none, removed when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="rnn-lightning-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 class SaveConfig(SaveConfigCallback):

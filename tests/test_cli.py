@@ -480,8 +480,10 @@ def test_help_and_version_come_without_heavy_imports() -> None:
             [sys.executable, "-c", code, option], capture_output=True, text=True, check=True
         )
         assert done.stdout.startswith(expected)
-    commands = HELP.split("commands:\n")[1].split("\n\n")[0].splitlines()
-    assert [line.split()[0] for line in commands] == [*SUBCOMMANDS, "export"]
+    assert [line.split()[0] for line in HELP.split("commands:\n")[1].split("\n\n")[0].splitlines()] == [
+        *SUBCOMMANDS,
+        "export",
+    ]
 
 
 def test_export_writes_the_network_of_an_experiment(
@@ -534,3 +536,81 @@ def test_a_test_compares_with_baselines_and_says_what_was_held_out(
     assert "fit with --data.test_fraction 0.2" in capsys.readouterr().err
     rnn_lightning("predict", "data/airpassengers.csv", "--data.horizon=40", "--forecast.plot=false")
     assert "validated up to 6 steps ahead, and --data.horizon is 40" in capsys.readouterr().out
+
+
+def test_without_a_terminal_there_is_a_line_an_epoch_or_with_quiet_none(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ["fit", "--config=configs/sine.yaml", "--trainer.max_epochs=2", "--data.num_batches_per_epoch=3"]
+    rnn_lightning(*fit)
+    said = capsys.readouterr().out
+    lines = [line for line in said.splitlines() if line.startswith("epoch ")]
+    assert [line.split("  ")[:2] for line in lines] == [["epoch 1/2", "step 3"], ["epoch 2/2", "step 6"]]
+    assert "val_rollout_nrmse" in lines[0]
+    assert "s left" in lines[0]
+    assert "\r" not in said
+    assert len(said) < 3000
+    rnn_lightning(*fit, "--quiet", "--trainer.logger=false")
+    quiet = capsys.readouterr().out
+    assert "epoch" not in quiet
+    assert "columns" not in quiet
+    assert Path("runs/sine/fit_1/checkpoints/best.ckpt").is_file()
+    assert {path.name for path in Path().iterdir()} == {"configs", "data", "runs"}
+
+
+def test_an_output_is_written_alone(rnn_lightning: Call, capfd: pytest.CaptureFixture[str]) -> None:
+    rnn_lightning("fit", "--config=configs/sine.yaml", *SHORT)
+    capfd.readouterr()
+    rnn_lightning("predict", "--experiment=sine", "--data.horizon=3", "--output", "-")
+    table = capfd.readouterr().out
+    assert table.splitlines()[0].startswith("unique_id,ds,y")
+    assert len(table.splitlines()) == 4
+    rnn_lightning("predict", "--experiment=sine", "--data.horizon=3", "--output=forecast.parquet")
+    assert len(pl.read_parquet("forecast.parquet")) == 3
+    assert [path.name for path in Path("runs/sine").iterdir()] == ["fit_0"]
+
+
+def test_a_file_is_read_as_a_table_whatever_the_network_was_fitted_on(rnn_lightning: Call) -> None:
+    rnn_lightning("fit", "--config=configs/linear.yaml", *SHORT)
+    Path("five.csv").write_text("ds,y\n" + "\n".join(f"{step},{2 * step}" for step in range(9)) + "\n")
+    rnn_lightning("predict", "five.csv", "--experiment=linear", "--data.horizon=2", "--output=out.csv")
+    assert pl.read_csv("out.csv")["ds"].to_list() == [9, 10]
+
+
+MINE = """
+from rnn_lightning import Forecaster
+
+class Mine(Forecaster):
+    def __init__(self, extra: float = 1.0, **options):
+        super().__init__(**options)
+        self.extra = extra
+
+    def on_fit_end(self):
+        (optimizer,) = self.trainer.optimizers
+        print(type(optimizer).__name__, optimizer.param_groups[0]["weight_decay"], self.extra)
+"""
+
+
+def test_networks_and_optimizers_of_the_users_own(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine_of_test_cli.py").write_text(MINE)
+    options = ["--optimizer=AdamW", "--optimizer.lr=0.01", "--optimizer.weight_decay=0.3"]
+    mine = ["--model", "mine_of_test_cli.Mine", "--model.extra=3"]
+    rnn_lightning("fit", "--config=configs/sine.yaml", *SHORT, *mine, *options)
+    assert "AdamW 0.3 3.0" in capsys.readouterr().out
+    for words, message in (
+        (["--model", "rnn_lightning.SineSeries"], "must be a subclass of rnn_lightning.Forecaster"),
+        (["--model=nowhere.Mine"], "--model nowhere.Mine: there is no such class"),
+        (["--trainer.logger=WandbLogger"], "a package is missing: Requirement 'wandb"),
+        (
+            ["--model.cell=elman"],
+            "--model.cell: give one of 'rnn_tanh', 'rnn_relu', 'gru', 'lstm', not",
+        ),
+    ):
+        if "Wandb" in words[0] and find_spec("wandb"):
+            continue
+        with pytest.raises(SystemExit) as ended:
+            rnn_lightning("fit", "--config=configs/sine.yaml", *words)
+        assert ended.value.code == 2
+        assert message in capsys.readouterr().err

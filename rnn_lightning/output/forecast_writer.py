@@ -1,6 +1,8 @@
 """The callback that turns predictions into a forecast file and a picture."""
 
 import os
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import MAXYEAR
 from pathlib import Path
@@ -51,6 +53,8 @@ class ForecastWriter(L.Callback):
         num_paths: sampled paths to write, ``<feature>-path-1`` and so on, and to draw.
         phase: draw a second picture, ``phase.png``, of the planes that two features each span.
         theme: draw on white paper, or on a dark screen.
+        output: write the table alone, to this file, .csv or .parquet, or with - to standard output, and leave
+            no run folder; ``--output`` for short.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class ForecastWriter(L.Callback):
         num_paths: int = 0,
         phase: bool = False,
         theme: Literal["light", "dark"] = "light",
+        output: str | None = None,
     ) -> None:
         super().__init__()
         for level in levels:
@@ -79,7 +84,13 @@ class ForecastWriter(L.Callback):
             raise InputError(f"--forecast.theme must be light or dark, got {theme!r}.")
         self.levels, self.plot, self.format = sorted(set(levels)), plot, format
         self.plot_ids, self.num_paths = [*map(str, plot_ids)], num_paths
-        self.phase, self.theme = phase, theme
+        self.phase, self.theme, self.output = phase, theme, output
+        if output is not None:
+            self.plot, kind = False, Path(output).suffix.removeprefix(".")
+            if output != "-" and kind not in ("csv", "parquet"):
+                raise InputError(f"--output {output}: end it in .csv or .parquet, or give - alone.")
+            if output != "-":
+                self.format = kind  # type: ignore[assignment]
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule = _sequence_datamodule(trainer)
@@ -168,6 +179,8 @@ class ForecastWriter(L.Callback):
         data = _sequence_datamodule(trainer).data
         table = ForecastTable(self.scratch)
         written = [self.folder / f"forecast.{self.format}"]
+        if self.output not in (None, "-"):
+            written = [Path(str(self.output))]
         write_table(written[0], data, table, self.used_levels, self.num_paths)
         for path in self.scratch:
             path.unlink()  # the table has them open
@@ -184,6 +197,10 @@ class ForecastWriter(L.Callback):
             written += self._draw(data, table, drawn)
             if len(drawn) < data.num_series:
                 others = f" ({len(drawn)} of {data.num_series:,} series; others by --forecast.plot_ids)"
+        if self.output == "-":
+            with written[0].open("rb") as file:
+                shutil.copyfileobj(file, sys.__stdout__.buffer)  # type: ignore[union-attr]
+            return
         print("Forecast: " + ", ".join(str(path) for path in written) + others)
 
     def _telling(self, table: ForecastTable) -> dict[int, str]:
