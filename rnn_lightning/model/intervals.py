@@ -40,24 +40,22 @@ class Intervals(nn.Module):
 
     ``Forecaster`` calls ``describe`` and ``calibrate`` after each validation, with forecasts from origins in
     the held-out part, and keeps the result in its checkpoint; training on all values afterwards leaves it as
-    it is. Of a pretrained network ``become_prior`` is called once, and ``calibrate`` with origins inside any
-    table that it is given. ``bounds`` gives the ends of the intervals of a forecast, and ``reshaped`` brings
-    sampled paths to the same spread.
+    it is. For a network that was never trained, the origins lie inside the table that is to be forecast.
+    ``bounds`` gives the ends of the intervals of a forecast, and ``reshaped`` brings sampled paths to the
+    same spread.
 
     Args:
         num_features: number of features.
     """
 
     half_widths: Tensor
-    prior: Tensor
     horizon: Tensor
     season: Tensor
     nonnegative: Tensor
 
     def __init__(self, num_features: int = 1) -> None:
         super().__init__()
-        for name in ("half_widths", "prior"):
-            self.register_buffer(name, torch.zeros(len(LEVELS), len(LEAD_TIMES)))
+        self.register_buffer("half_widths", torch.zeros(len(LEVELS), len(LEAD_TIMES)))
         self.register_buffer("horizon", torch.tensor(0))
         self.register_buffer("season", torch.tensor(1))
         self.register_buffer("nonnegative", torch.zeros(num_features, dtype=torch.bool))
@@ -87,18 +85,13 @@ class Intervals(nn.Module):
         never = self.nonnegative & (context.nan_to_num(0.0).amin(1) >= 0)
         return torch.where(never, 0.0, -torch.inf)
 
-    def become_prior(self) -> None:
-        """Make what was learned so far what few errors of another table are shrunk towards."""
-        self.prior.copy_(self.half_widths)
-
     def calibrate(
         self, errors: Tensor, spread: Tensor, origin_step: int = 1, prior_weight: float = PRIOR_WEIGHT
     ) -> None:
         """Learn half-widths from forecasts of values that the network was not trained on.
 
-        They are shrunk towards the prior of a pretrained network, or towards the quantiles of a normal
-        distribution that grows with the lead time; the scale of either is first brought to that of the
-        errors. Half-widths that were learned before are forgotten.
+        They are shrunk towards the quantiles of a normal distribution that grows with the lead time, whose
+        scale is first brought to that of the errors. Half-widths that were learned before are forgotten.
 
         Args:
             errors: ``(forecast, horizon, feature)``, NaN where they are not known.
@@ -113,8 +106,8 @@ class Intervals(nn.Module):
         longest = int(known.any(0).nonzero().amax()) + 1 if len(scores) else 0
         if longest == 0:
             return
-        prior = self.prior.double().cpu() if bool(self.prior.any()) else _normal()
-        prior = prior * _relative_scale(scores, prior)
+        prior = _normal()
+        prior *= _relative_scale(scores, prior)
         half_widths = torch.empty_like(prior)
         for place, lead in enumerate(LEAD_TIMES):
             if place and LEAD_TIMES[place - 1] >= longest:
