@@ -160,7 +160,8 @@ class Scores:
         better, equal, total = self.comparison
         if total == 0:
             return "nothing is known to compare the forecasts with"
-        medians = dict(zip(self.forecasters, self.pooled("mase"), strict=True))
+        metric = "mase" if np.isfinite(self.pooled("mase")).any() else "mae"
+        medians = dict(zip(self.forecasters, self.pooled(metric), strict=True))
         of = "series" if len(self.features) == 1 else "series and features"
         name = self.reference.replace("_", " ")
         worse = not self.relative_error <= 1
@@ -170,7 +171,7 @@ class Scores:
             verdict += f" on {count} of {total} {of}" + (f", as good on {equal}" if equal else "")
         if total > 1 and 2 * count <= total:
             verdict += f", with errors {self.relative_error:.2f} times as large on average"
-        text = f"{verdict}; MASE {medians['rnn']:.2f} against {medians[self.reference]:.2f}"
+        text = f"{verdict}; {metric.upper()} {medians['rnn']:.2f} against {medians[self.reference]:.2f}"
         best = min(self.forecasters, key=lambda each: np.nan_to_num(medians[each], nan=np.inf))
         if best not in ("rnn", self.reference):
             text += f", and {medians[best]:.2f} of {best.replace('_', ' ')}"

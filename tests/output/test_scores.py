@@ -128,5 +128,7 @@ def test_the_sentence() -> None:
     alone = replace(alone, values=values[:1].copy())
     assert alone.sentence == "better than naive; MASE 0.80 against 1.50, and 0.50 of drift"
     assert "seasonal_naive" not in alone.forecasters
+    without_scale = replace(alone, differences=np.zeros((2, 4, 1)))
+    assert without_scale.sentence == "better than naive; MAE 0.80 against 1.50, and 0.50 of drift"
     nothing = replace(alone, values=np.full((1, 2, 1, 5), np.nan))
     assert nothing.sentence == "nothing is known to compare the forecasts with"
