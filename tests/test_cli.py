@@ -297,7 +297,8 @@ def test_a_resumed_fit_goes_on(
     rnn_lightning: Call, monkeypatch: pytest.MonkeyPatch, changed: list[str], last_step: int
 ) -> None:
     """Stopped between two epochs, and in the middle of the gradients that are accumulated."""
-    stop_at, sent = last_step // 2 + 5, []
+    stop_at = last_step // 2 + 5
+    sent: list[bool] = []
 
     def interrupt(self: Forecaster, *_: Any) -> None:
         if self.global_step == stop_at - 1 and not sent:
