@@ -1,0 +1,32 @@
+"""The notebooks run from the first cell to the last."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_its_outputs_are_small(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    said = 0
+    for number, cell in enumerate(notebook["cells"]):
+        if cell["cell_type"] != "code":
+            continue
+        source = "".join(line for line in cell["source"] if not line.startswith("%"))
+        exec(compile(source.replace("max_epochs=3", "max_epochs=1"), f"{path.name}[{number}]", "exec"), names)
+        texts = [output["text"] for output in cell["outputs"] if output["output_type"] == "stream"]
+        said += sum(len(line) for text in texts for line in text)
+    assert names["figure"].axes
+    assert said < 3000
+    assert path.stat().st_size < 200_000
+
+
+def test_there_are_notebooks() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["chaos", "sine", "table"]
