@@ -55,9 +55,8 @@ def main() -> None:
             milliseconds(lambda: rollout(network, context, 1000)),  # noqa: B023
             milliseconds(lambda: session.run(None, inputs)),  # noqa: B023
         ]
-        print(
-            f"| {cell}, {num_layers} layers | {size:.0f} | {times[0]:.1f} | {times[1]:.1f} | {difference:.0e} |"
-        )
+        numbers = f"{size:.0f} | {times[0]:.1f} | {times[1]:.1f} | {difference:.0e}"
+        print(f"| {cell}, {num_layers} layers | {numbers} |")
 
 
 if __name__ == "__main__":
