@@ -240,6 +240,7 @@ class SeasonScale(Transform):
 
     state_size = 3
     min_steps = 40
+    scale_of_zeros = 1e-9
     season: Tensor
 
     def __init__(self) -> None:
@@ -253,7 +254,8 @@ class SeasonScale(Transform):
         apart = self._difference(recent, season)
         scale = 0.75 * torch.where(apart.isnan(), neighbours, apart) + 0.25 * neighbours
         magnitude = recent.abs().nanmean(-2, keepdim=True)
-        scale = torch.where(scale.isnan(), magnitude, scale) + 1e-6 * magnitude + 1e-9
+        scale = torch.where(scale.isnan(), magnitude, scale) + 1e-6 * magnitude
+        scale = torch.where(scale == 0, self.scale_of_zeros, scale)
         level = recent[..., -max(season, 6) :, :].nanmean(-2, keepdim=True)
         level = torch.where(level.isnan(), recent.nanmean(-2, keepdim=True), level)
         negative = (context < 0).any(-2, keepdim=True)

@@ -123,6 +123,11 @@ def test_the_scale_survives_constants_zeros_and_short_contexts(season: int) -> N
         torch.testing.assert_close(made.transforms.inverse(transformed, state), context, rtol=1e-4, atol=1e-4)
 
 
+def test_small_units_are_units_like_others() -> None:
+    made, values = network(), walk(2, 40, 1)
+    torch.testing.assert_close(made.transforms.start(1e-12 * values)[0], made.transforms.start(values)[0])
+
+
 def test_what_was_never_negative_is_forecast_so() -> None:
     transforms = network().transforms
     _, state = transforms.start(torch.tensor([5.0, 3, 1, 2, 0, 1])[None, :, None])
