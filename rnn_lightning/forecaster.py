@@ -182,13 +182,16 @@ class Forecaster(Inference, L.LightningModule):
         if loss.is_cuda and self._num_losses:
             return
         if not math.isfinite(loss.item()):
+            kept = ""
             for callback in self.trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint):
                     callback.save_on_exception = False  # the weights may be NaN already
+                    has_best = callback.monitor and callback.best_model_path
+                    kept = " The best checkpoint so far is kept." if has_best else kept
             raise InputError(
                 f"the loss is {loss.item()} at step {self.global_step}: training has diverged. Lower "
                 "--model.learning_rate, keep --trainer.gradient_clip_val at 1 or below, or look for extreme "
-                "values in the data. The best checkpoint so far is kept."
+                f"values in the data.{kept}"
             )
 
     def on_train_epoch_end(self) -> None:

@@ -1,5 +1,6 @@
 """What scripts call: forecasts of arrays and tensors, and the parts of a stream."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
@@ -52,8 +53,8 @@ class Inference:
                 known. The last ``--data.context_length`` steps give what ``predict`` gives.
             horizon: number of steps to generate.
             covariates: those of the known steps and of the horizon, ``(time + horizon, covariate)`` or
-                ``(batch, time + horizon, covariate)``, for a network trained with covariates; over the
-                horizon all must be known.
+                ``(batch, time + horizon, covariate)``, for a network trained with covariates; a series of a
+                batch of which some are not known over the horizon gets a forecast of NaN, with a warning.
             season: steps of a season, 1 for none, of a seasonal network from now on; None for that it has.
             num_samples: number of sampled paths; None for the point forecast.
             seed: seed of the sampled paths.
@@ -75,16 +76,16 @@ class Inference:
             self.network.set_season(season)
         batch = self._as_batch(context)
         known = self._as_batch(covariates)
-        if known is not None and bool(known[:, batch.shape[1] :].isnan().any()):
-            raise InputError(
-                f"the covariates of the horizon, the last {horizon} steps, must all be known: some are NaN."
-            )
+        unknown = self._without_future(known, batch.shape[1])
+        if known is not None:
+            known = known.index_fill(0, unknown, 0.0)
         noise = _sampling(num_samples, seed, len(batch))
         values = self._evaluated(rollout, batch, horizon, covariates=known, **noise)
         if num_samples is not None and self.intervals.calibrated:
             point = self._evaluated(rollout, batch, horizon, covariates=known)
             spread, lowest = self.intervals.spread(batch), self.intervals.lowest(batch)
             values = self.intervals.reshaped(values, point, spread, lowest)
+        values[..., unknown, :, :] = torch.nan
         if context.ndim < 3:
             values = values.squeeze(-3)
         if context.ndim < 2:
@@ -102,6 +103,7 @@ class Inference:
         levels: Sequence[int] = (80,),
         num_paths: int = 0,
         seed: int = 0,
+        skip_incomplete: bool = True,
         **options: Any,
     ) -> "Frame":
         """Forecast what follows the series of a table in memory.
@@ -114,6 +116,8 @@ class Inference:
             levels: levels of the intervals in percent.
             num_paths: sampled paths to return, ``<feature>-path-1``, ...
             seed: seed of the sampled paths.
+            skip_incomplete: leave out, with a warning, the series whose covariates are not known over the
+                horizon; refuse to forecast if False.
             options: how the table is read, where it is not as in the fit: ``id_column``, ``time_column``,
                 ``target_columns`` and the other options of ``TableSeries``.
 
@@ -128,7 +132,7 @@ class Inference:
         from rnn_lightning.output.frames import forecast_frame
 
         self.require_fitted()
-        settings = (horizon, num_samples, levels, num_paths, seed, options)
+        settings = (horizon, num_samples, levels, num_paths, seed, skip_incomplete, options)
         return forecast_frame(cast("Forecaster", self), frame, *settings)
 
     def warm_up(self, history: np.ndarray | Tensor, covariates: np.ndarray | Tensor | None = None) -> State:
@@ -178,6 +182,20 @@ class Inference:
 
         self.require_fitted()
         export_onnx(self.network, path)
+
+    def _without_future(self, covariates: Tensor | None, num_known: int) -> Tensor:
+        """The series of a batch whose covariates after the first ``num_known`` steps are not all known."""
+        if covariates is None:
+            return torch.zeros(0, dtype=torch.long, device=self.network.readout.weight.device)
+        is_unknown = covariates[:, num_known:].isnan().any(-1).any(-1)
+        series = is_unknown.nonzero()[:, 0]
+        if len(series):
+            rule = "the covariates of the horizon must all be known"
+            if bool(is_unknown.all()):
+                raise InputError(f"{rule}: some are NaN.")
+            shown = ", ".join(map(str, series[:5].tolist())) + (", ..." if len(series) > 5 else "")
+            warnings.warn(f"{rule}, and of series {shown} some are NaN: their forecast is NaN.", stacklevel=3)
+        return series
 
     def require_fitted(self) -> None:
         """Raise InputError if the network was never fitted, so that the units of its data are not set."""

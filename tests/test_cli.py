@@ -248,6 +248,40 @@ def test_covariates_must_reach_over_the_horizon(
     assert pl.read_csv("runs/sales/predict_1/forecast.csv")["ds"].to_list() == [50, 51, 52, 53] * 2
 
 
+@pytest.mark.parametrize("closed", ["a", "b", "c"])
+def test_one_closed_series_does_not_keep_the_others_from_a_forecast(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str], closed: str
+) -> None:
+    def write(name: str, shops: str, open_ones: str) -> None:
+        rows = [
+            f"{shop},{step},{step % 5 + ord(shop) if step < 50 else ''},{step % 5}"
+            for shop in shops
+            for step in range(60 if shop in open_ones else 50)
+        ]
+        Path(name).write_text("unique_id,ds,y,promo\n" + "\n".join(rows) + "\n")
+
+    others = "abc".replace(closed, "")
+    write("sales.csv", "abc", others)
+    write("others.csv", others, others)
+    covariates = "--data.series.covariate_columns=promo"
+    rnn_lightning("fit", "sales.csv", covariates, "--data.horizon=6", *SHORT)
+    note = f"predict leaves out 1 series, '{closed}', unless covariates 6 steps ahead follow"
+    assert note in capsys.readouterr().out
+    rnn_lightning("predict", "sales.csv", "--forecast.num_paths=1", "--data.num_samples=2")
+    said = capsys.readouterr().out
+    assert "Note: 1 of 3 series are not forecast" in said
+    assert f"promo are not known over --data.horizon 6 after the last value of '{closed}' (6 steps" in said
+    rnn_lightning("predict", "others.csv", "--experiment=sales")
+    forecasts = [pl.read_csv(f"runs/sales/predict_{number}/forecast.csv") for number in range(2)]
+    assert forecasts[0]["unique_id"].unique(maintain_order=True).to_list() == list(others)
+    columns = ["unique_id", "ds", "y", "y-lo-80", "y-hi-80"]
+    assert forecasts[0].select(columns).equals(forecasts[1].select(columns))
+    error = error_of(rnn_lightning, capsys, "predict", "sales.csv", "--forecast.skip_incomplete=false")
+    assert f"after the last value of '{closed}'" in error
+    rnn_lightning("predict", "sales.csv", "--output=table.csv", "--experiment=never_fitted", covariates)
+    assert pl.read_csv("table.csv")["unique_id"].unique().sort().to_list() == list(others)
+
+
 def test_a_series_of_the_users_own_file(rnn_lightning: Call, capsys: pytest.CaptureFixture[str]) -> None:
     Path("my_series.py").write_text(
         "import torch\n"
@@ -348,9 +382,14 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
     )
     error = error_of(rnn_lightning, capsys, "fit", *SHORT, "--trainer.max_epochs=3")
     assert "the loss is nan at step 30: training has diverged. Lower --model.learning_rate" in error
+    assert error.endswith("The best checkpoint so far is kept.\n")
     for name in ("best", "last"):
         checkpoint = torch.load(f"runs/default/fit_0/checkpoints/{name}.ckpt", weights_only=True)
         assert all(bool(value.isfinite().all()) for value in checkpoint["state_dict"].values())
+    factors = chain([1.0] * 10, [math.nan])
+    error = error_of(rnn_lightning, capsys, "fit", *SHORT)
+    assert error.endswith("or look for extreme values in the data.\n")
+    assert not list(Path("runs/default").glob("fit_1/**/*.ckpt"))
 
 
 @pytest.mark.parametrize(

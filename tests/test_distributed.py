@@ -318,6 +318,12 @@ def test_values_in_a_file_serve_all_processes_as_those_in_memory_do(
     forecasts = [pl.read_csv(f"runs/{name}/predict_0/forecast.csv") for name in ("memory", "file")]
     assert forecasts[0]["ds"].to_list() == [*range(119, 124)] * 3
     np.testing.assert_allclose(forecasts[1]["y"], forecasts[0]["y"], rtol=1e-3, atol=1e-4)
+    # One series is closed: each device forecasts its share of the others.
+    is_left = pl.col("y").is_null() & (pl.col("unique_id") == "s1")
+    table.filter(~is_left).write_parquet("table.parquet", row_group_size=50)
+    assert in_group(2, commands, f"{predict}file {file}") == [[0], [0]]
+    others = forecasts[1].filter(pl.col("unique_id") != "s1")
+    assert pl.read_csv("runs/file/predict_1/forecast.csv").equals(others)
 
 
 def test_checkpoints_move_between_numbers_of_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,8 +258,25 @@ def test_a_script_forecasts_with_covariates_that_are_known() -> None:
     history[7] = covariates[3, 0] = np.nan  # in the past, that is a gap
     assert np.isfinite(forecaster.forecast(history, 5, covariates=covariates)).all()
     covariates[22, 1] = np.nan
-    with pytest.raises(InputError, match=r"covariates of the horizon, the last 5 steps, must all be known"):
+    with pytest.raises(InputError, match="covariates of the horizon must all be known: some are NaN"):
         forecaster.forecast(history, 5, covariates=covariates)
+
+
+def test_one_series_of_a_batch_without_known_covariates_is_nan_and_the_others_are_not() -> None:
+    forecaster = Forecaster(hidden_size=4, num_covariates=1)
+    forecaster.network.transforms.fitted.fill_(True)
+    forecaster.network.residual_covariance.fill_(0.1)
+    rng = np.random.default_rng(0)
+    history, covariates = rng.random((3, 20, 1)), rng.random((3, 25, 1))
+    expected = forecaster.forecast(history, 5, covariates=covariates)
+    covariates[1, 22] = np.nan
+    with pytest.warns(UserWarning, match="of series 1 some are NaN"):
+        forecast = forecaster.forecast(history, 5, covariates=covariates)
+    np.testing.assert_array_equal(forecast[[0, 2]], expected[[0, 2]])
+    assert np.isnan(forecast[1]).all()
+    with pytest.warns(UserWarning, match="their forecast is NaN"):
+        samples = forecaster.forecast(history, 5, covariates=covariates, num_samples=2)
+    assert np.isnan(samples).any((0, 2, 3)).tolist() == [False, True, False]
 
 
 def test_resumed_in_the_middle_of_an_epoch_equals_uninterrupted(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from rnn_lightning.data.batches import (
     require_future,
     scored_batch,
     training_batch,
+    without_incomplete,
 )
 from rnn_lightning.data.loaders import BatchLoader, EndlessLoader, ShuffledLoader
 from rnn_lightning.data.loading import Pieces, load, load_once
@@ -163,6 +164,7 @@ class SequenceDataModule(L.LightningDataModule):
         self._seasons: tuple[int, ...] = ()
         self._nonnegative: Tensor | None = None
         self._data: SeriesData | None = None
+        self._loaded: SeriesData | None = None
         self._position = 0
         self.was_held_out = True
         self.trains_on_all = False
@@ -200,10 +202,12 @@ class SequenceDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         self._predicts = stage == "predict"
-        if self._data is None:
+        if self._loaded is None:
             several = self.trainer is not None and self.trainer.num_devices > 1
-            self._data = load_once(self.series, self.trainer) if several else load(self.series)
-            self._data.unlink()
+            self._loaded = load_once(self.series, self.trainer) if several else load(self.series)
+            self._loaded.unlink()
+        if self._data is not self._loaded:
+            self._data = self._loaded
             self.segments = self._split()
         self._seasons = self._find_seasons(stage) if self._given_seasons is None else self._given_seasons
         if self._auto:
@@ -212,8 +216,6 @@ class SequenceDataModule(L.LightningDataModule):
             self.segments = self._split()
         if stage == "fit":
             self._require_windows()
-        if stage == "predict":
-            require_future(self.data, self.horizon)
         if stage in ("fit", "validate") and self.val_fraction > 0:
             self._require_forecasts("val")
         if stage == "test":
@@ -262,7 +264,25 @@ class SequenceDataModule(L.LightningDataModule):
     def test_dataloader(self) -> BatchLoader[ForecastBatch]:
         return self._forecast_loader("test")
 
+    def leave_out_incomplete(self) -> str:
+        """After ``setup("predict")``, leave out the series whose covariates are not known over the horizon.
+
+        They are there again after the next ``setup``.
+
+        Returns:
+            Which they are, the last one of ``data.notes``; empty if all series can be forecast, or none.
+        """
+        before, self._data = self.data, without_incomplete(self.data, self.horizon)
+        self.segments = self._split()
+        return self._data.notes[-1] if self._data is not before else ""
+
     def predict_dataloader(self) -> BatchLoader[ForecastBatch]:
+        """Forecasts of what follows each series.
+
+        Raises:
+            InputError: if covariates of the horizon are not known; see ``leave_out_incomplete``.
+        """
+        require_future(self.data, self.horizon)
         # No more than there is, to fill it up would cost time; but as much as any transforms need.
         context_length = min(self.context_length, max(int(self.data.lengths.max()), MIN_CONTEXT))
         settings = (context_length, self.horizon, self.num_samples, self.seed)

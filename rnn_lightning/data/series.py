@@ -3,7 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,6 +122,25 @@ class SeriesData:
         """The values of one series up to its last known step, ``(time, feature)``."""
         return self.values[int(self.offsets[index]) : int(self.ends[index])]
 
+    def keep(self, kept: list[int], note: str) -> "SeriesData":
+        """Some of the series, in their order, and a note on the others.
+
+        Nothing is copied: the rows of the others stay, after those of the series before, and no step of a
+        series is in them.
+        """
+        starts = self.times.starts
+        return replace(
+            self,
+            offsets=torch.cat([self.offsets[torch.as_tensor(kept)], self.offsets[-1:]]),
+            lengths=self.lengths[torch.as_tensor(kept)],
+            ids=[self.ids[index] for index in kept],
+            times=TimeIndex(
+                [starts[index] for index in kept] if isinstance(starts, Sequence) else starts.gather(kept),
+                [self.times.intervals[index] for index in kept],
+            ),
+            notes=[*self.notes, note],
+        )
+
     def encoded(self, rows: Tensor) -> Tensor | None:
         """The covariates ``(..., covariate)`` of ``rows (...)``, calendar features one-hot, or None."""
         parts = [self.covariates[rows]] if self.covariates is not None else []
@@ -218,7 +237,7 @@ def count_unknown(rows: Any, offsets: Tensor, ends: Tensor) -> tuple[np.ndarray,
     for first in range(0, len(rows), at_once):
         piece = rows[first : first + at_once]
         before = torch.nn.functional.pad(piece.isnan().cumsum(0), (0, 0, 1, 0))  # of the rows before each one
-        low = int(torch.searchsorted(offsets, first, right=True)) - 1
+        low = max(0, int(torch.searchsorted(offsets, first, right=True)) - 1)
         high = int(torch.searchsorted(offsets[:-1], first + len(piece)))
         start, end = (bounds[low:high].clamp(first, first + len(piece)) - first for bounds in (offsets, ends))
         counts = before[end] - before[start]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rnn_lightning.data import SeriesData
+from rnn_lightning.data.batches import incomplete_series
 from rnn_lightning.data.series import count_unknown, counted
 
 NUM_NAMED = 5
@@ -48,6 +49,9 @@ def summarize(
         summary["known_ahead"] = {"shortest": int(ahead.min()), "longest": int(ahead.max())}
     if horizon is not None:
         summary["horizon"] = horizon
+        incomplete = incomplete_series(data, horizon).tolist()
+        names = [data.ids[index] for index in incomplete[:NUM_NAMED]]
+        summary["incomplete"] = {"series": len(incomplete), "ids": names}
     return summary
 
 
@@ -61,15 +65,14 @@ def as_text(summary: Mapping[str, Any]) -> str:
     ]
     lines.append(("missing", _missing_text(summary["missing"])))
     for name, numbers in summary["splits"].items():
-        lines.append(
-            (
-                name,
-                _train_text(numbers) if name == "train" else _forecasts_text(numbers, summary.get("horizon")),
-            )
-        )
+        held_out = name != "train"
+        text = _forecasts_text(name, numbers, summary.get("horizon")) if held_out else _train_text(numbers)
+        lines.append((name, text))
     if summary["left_out"]:
         lines.append(("left out", _left_out_text(summary["left_out"])))
     lines += [("note", note) for note in summary["notes"]]
+    if summary.get("incomplete", {}).get("series"):
+        lines.append(("note", _incomplete_text(summary)))
     return "\n".join(f"{name:9} {text}" for name, text in lines)
 
 
@@ -203,12 +206,26 @@ def _train_text(numbers: Mapping[str, int]) -> str:
     return text
 
 
-def _forecasts_text(numbers: Mapping[str, int], horizon: int | None) -> str:
+def _forecasts_text(name: str, numbers: Mapping[str, int], horizon: int | None) -> str:
+    if numbers["steps"] == 0:
+        return f"nothing: raise --data.{name}_fraction to hold values out"
     text = f"{counted(numbers['series'], 'series', 'series')}, {counted(numbers['steps'], 'step')}, "
+    if numbers["forecasts"] == 0:
+        return f"{text}too few for a forecast after a context"
     text += f"{counted(numbers['forecasts'], 'forecast')} of {counted(numbers['horizon'], 'step')}"
     if horizon is not None and numbers["horizon"] < horizon:
         text += f", fewer than --data.horizon {horizon:,}: no held-out part is longer"
     return text
+
+
+def _incomplete_text(summary: Mapping[str, Any]) -> str:
+    """Which series predict will not forecast unless more covariates are given."""
+    number, ids = summary["incomplete"]["series"], summary["incomplete"]["ids"]
+    ahead = counted(summary["horizon"], "step")
+    if number == summary["series"]:
+        return f"predict needs covariates {ahead} ahead, in rows after the last value: no series has them yet"
+    which = f"{counted(number, 'series', 'series')}, {_named([*map(repr, ids)], number)}"
+    return f"predict leaves out {which}, unless covariates {ahead} ahead follow their last value"
 
 
 def _left_out_text(left_out: Mapping[str, str]) -> str:

@@ -53,6 +53,8 @@ class ForecastWriter(L.Callback):
         num_paths: sampled paths to write, ``<feature>-path-1`` and so on, and to draw.
         phase: draw a second picture, ``phase.png``, of the planes that two features each span.
         theme: draw on white paper, or on a dark screen.
+        skip_incomplete: leave out, with a note, the series whose covariates are not known over the horizon;
+            refuse to forecast with false.
         output: write the table alone, to this file, .csv or .parquet, or with - to standard output, and leave
             no run folder; ``--output`` for short.
     """
@@ -66,6 +68,7 @@ class ForecastWriter(L.Callback):
         num_paths: int = 0,
         phase: bool = False,
         theme: Literal["light", "dark"] = "light",
+        skip_incomplete: bool = True,
         output: str | None = None,
     ) -> None:
         super().__init__()
@@ -85,6 +88,7 @@ class ForecastWriter(L.Callback):
         self.levels, self.plot, self.format = sorted(set(levels)), plot, format
         self.plot_ids, self.num_paths = [*map(str, plot_ids)], num_paths
         self.phase, self.theme, self.output = phase, theme, output
+        self.skip_incomplete = skip_incomplete
         if output is not None:
             self.plot, kind = False, Path(output).suffix.removeprefix(".")
             if output != "-" and kind not in ("csv", "parquet"):
@@ -92,10 +96,17 @@ class ForecastWriter(L.Callback):
             if output != "-":
                 self.format = kind  # type: ignore[assignment]
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "predict" and self.skip_incomplete:
+            _sequence_datamodule(trainer).leave_out_incomplete()
+
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule = _sequence_datamodule(trainer)
         data, num_samples = datamodule.data, datamodule.num_samples
         forecaster: Forecaster = pl_module  # type: ignore[assignment]
+        if trainer.is_global_zero:
+            for remark in [*remarks(data), *_beyond(forecaster, datamodule.horizon)]:
+                print(remark)
         has_intervals = forecaster.prepare_intervals() or num_samples is not None
         if not has_intervals and self.levels != [80]:
             raise InputError(
@@ -126,9 +137,6 @@ class ForecastWriter(L.Callback):
         # rows.
         self.share = ScratchArray(self.scratch[trainer.global_rank], shape)
         self.parent = os.getppid()
-        if trainer.is_global_zero:
-            for remark in [*remarks(data), *_beyond(forecaster, datamodule.horizon)]:
-                print(remark)
 
     def on_predict_batch_end(
         self,

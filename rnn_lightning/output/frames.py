@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ def forecast_frame(
     levels: Sequence[int],
     num_paths: int,
     seed: int,
+    skip_incomplete: bool,
     options: Mapping[str, Any],
 ) -> "Frame":
     """See ``Forecaster.forecast_frame``."""
@@ -50,9 +52,9 @@ def forecast_frame(
     if num_paths > (num_samples or 0):
         raise InputError(f"num_paths {num_paths}: raise num_samples, which is {num_samples or 0}.")
     data = SequenceDataModule(TableSeries(frame, **{**reading, **options}), **settings)
-    intervals = Intervals()
-    forecasts: Any = quiet_trainer(forecaster, intervals).predict(forecaster, data)
-    bounds = sorted(set(levels)) if intervals.there or num_samples is not None else []
+    preparation = Preparation(skip_incomplete)
+    forecasts: Any = quiet_trainer(forecaster, preparation).predict(forecaster, data)
+    bounds = sorted(set(levels)) if preparation.has_intervals or num_samples is not None else []
     values = []
     for forecast in forecasts:
         parts = [forecast.point[None]]
@@ -67,17 +69,27 @@ def forecast_frame(
     return table if isinstance(frame, pl.DataFrame) else to_pandas(table, frame)
 
 
-class Intervals(L.Callback):
-    """Sees to the intervals of a network that was never trained.
+class Preparation(L.Callback):
+    """Sees to the intervals of a network that was never trained, and to series that cannot be forecast.
+
+    Args:
+        skip_incomplete: leave out, with a warning, series whose covariates are not known over the horizon.
 
     Attributes:
-        there: whether forecasts have intervals without sampled paths.
+        has_intervals: whether forecasts have intervals without sampled paths.
     """
 
-    there = False
+    has_intervals = False
+
+    def __init__(self, skip_incomplete: bool) -> None:
+        self.skip_incomplete = skip_incomplete
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self.skip_incomplete and (note := trainer.datamodule.leave_out_incomplete()):  # type: ignore[attr-defined]
+            warnings.warn(note, stacklevel=2)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.there = pl_module.prepare_intervals()  # type: ignore[operator]
+        self.has_intervals = pl_module.prepare_intervals()  # type: ignore[operator]
 
 
 def quiet_trainer(forecaster: "Forecaster", callback: L.Callback) -> L.Trainer:

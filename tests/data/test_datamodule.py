@@ -221,8 +221,10 @@ def test_a_horizon_beyond_the_known_covariates_is_refused_with_ids_and_steps() -
         "the covariates minus are not known over --data.horizon 4 after the last value of '0' (2 steps, ds "
         "= 2024-02-02 to 2024-02-03), '1' (2 steps, ds = 2024-01-12 to 2024-01-13)"
     )
+    datamodule = SequenceDataModule(Accompanied(30, 9), horizon=4)
+    datamodule.setup("predict")
     with pytest.raises(InputError, match=re.escape(message)):
-        SequenceDataModule(Accompanied(30, 9), horizon=4).setup("predict")
+        datamodule.predict_dataloader()
 
 
 def test_what_nothing_is_known_of_before_is_not_scored() -> None:

@@ -101,9 +101,23 @@ def test_the_text() -> None:
         "test      3 series, 3 steps, 3 forecasts of 24 steps",
         "left out  2 series: 'c' (no known value), 'd' (one step)",
         "note      Days were summed to months.",
+        "note      predict needs covariates 24 steps ahead, in rows after the last value: no series has them "
+        "yet",
     ]
     text = as_text(summarize(example(), splits, horizon=24, seasons=(7, 365)))
     assert text.splitlines() == expected
+
+
+def test_a_split_without_a_step_is_said_plainly() -> None:
+    data = example(covariates=None, covariate_names=())
+    nothing = {"series": 0, "steps": 0, "forecasts": 0, "horizon": 1}
+    assert as_text(summarize(data, {"test": nothing}, horizon=1)).splitlines()[5] == (
+        "test      nothing: raise --data.test_fraction to hold values out"
+    )
+    too_short = {"series": 1, "steps": 3, "forecasts": 0, "horizon": 1}
+    assert as_text(summarize(data, {"test": too_short}, horizon=1)).splitlines()[5] == (
+        "test      1 series, 3 steps, too few for a forecast after a context"
+    )
 
 
 def test_the_text_of_plain_data_is_short() -> None:

@@ -67,6 +67,26 @@ def test_a_loaded_forecaster_takes_a_frame_and_returns_what_predict_gives(
     assert len(forecaster.forecast_frame(shops, horizon=2)) == 2 * data.data.num_series
 
 
+def test_a_shop_without_known_covariates_is_left_out(shops: pl.DataFrame, checkpoint: Path) -> None:
+    forecaster = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
+    expected, names = forecaster.forecast_frame(shops), shops["shop"].unique(maintain_order=True)
+    is_future = pl.col("sold").is_null() & (pl.col("shop") == names[1])
+    closed = shops.filter(~is_future)
+    with pytest.warns(UserWarning, match=f"1 of {len(names)} series are not forecast.*{names[1]!r}"):
+        table = forecaster.forecast_frame(closed)
+    assert table.equals(expected.filter(pl.col("shop") != names[1]))
+    with pytest.raises(InputError, match="the covariates promo are not known"):
+        forecaster.forecast_frame(closed, skip_incomplete=False)
+    data = SequenceDataModule(TableSeries(closed, **READING), horizon=7)
+    with pytest.raises(InputError, match="the covariates promo are not known"):
+        trainer().predict(forecaster, data)
+    assert repr(names[1]) in data.leave_out_incomplete()
+    assert len(data.data.ids) == len(names) - 1
+    data.setup("fit")
+    assert len(data.data.ids) == len(names)
+    assert data.leave_out_incomplete()
+
+
 def test_a_pandas_frame_comes_back_as_one_with_its_types(shops: pl.DataFrame, checkpoint: Path) -> None:
     pd = pytest.importorskip("pandas")
     forecaster = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
