@@ -34,6 +34,23 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
+def append_whole(path: Path, content: bytes) -> None:
+    """Append to a file in one piece; what a full disk cuts off is taken back.
+
+    Raises:
+        OSError: if there is no space for it; the file is as before.
+    """
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            written = 0
+            while written < len(content):
+                written += file.write(content[written:])
+        except OSError:
+            file.truncate(before)
+            raise
+
+
 class ScratchArray:
     """An array of float32 in a ``.npy`` file that exists while a run needs it, at first all NaN.
 

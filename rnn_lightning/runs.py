@@ -2,22 +2,28 @@
 
 import atexit
 import contextlib
+import csv
+import io
 import re
 import shutil
 import tempfile
 from collections.abc import Callable
 from functools import cached_property
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.files import atomic_file, remove_abandoned
+from rnn_lightning.files import append_whole, atomic_file, remove_abandoned
 
 RUNS = "runs"
 
@@ -72,16 +78,56 @@ class RunFolder:
             ) from error
 
 
+class WholeFiles(ExperimentWriter):
+    """Writes ``metrics.csv`` and ``hparams.yaml``: a kill or a full disk leaves whole rows and files."""
+
+    def save(self) -> None:
+        if not self.metrics:
+            return
+        names = sorted({*self.metrics_keys, *chain.from_iterable(self.metrics)})
+        path, rows = Path(self.metrics_file_path), io.StringIO(newline="")
+        table = csv.DictWriter(rows, names)
+        if names == self.metrics_keys:
+            table.writerows(self.metrics)
+            append_whole(path, rows.getvalue().encode())
+        else:
+            table.writeheader()
+            if self.metrics_keys:
+                with path.open(newline="") as file:
+                    table.writerows(csv.DictReader(file))
+            table.writerows(self.metrics)
+            with atomic_file(path) as whole:
+                whole.write(rows.getvalue().encode())
+        self.metrics_keys, self.metrics = names, []
+
+    def log_hparams(self, params: dict[str, Any]) -> None:
+        self.hparams.update(params)
+        with atomic_file(Path(self.log_dir, self.NAME_HPARAMS_FILE)) as file:
+            save_hparams_to_yaml(file.name, self.hparams)
+
+
 class RunCSVLogger(CSVLogger):
     """Logs into a run folder."""
 
     def __init__(self, folder: RunFolder) -> None:
         super().__init__(folder.experiment.parent, folder.experiment.name)
         self.folder = folder
+        self.writer: WholeFiles | None = None
 
     @property
     def version(self) -> str:
         return self.folder.name
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> WholeFiles:
+        if self.writer is None:
+            self.writer = WholeFiles(self.log_dir)
+        return self.writer
+
+    def finalize(self, status: str) -> None:
+        if self.writer is not None:
+            self.writer.save()
 
 
 class RunTensorBoardLogger(TensorBoardLogger):

@@ -253,6 +253,7 @@ def load_counted(notes: Path, fails: bool) -> str:
 
 def test_devices_of_a_machine_load_the_values_once_and_share_them(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch/rnn-lightning-of_a_killed_run.pt").touch()
     notes = tmp_path / "notes"
     for result in in_group(2, load_counted, notes, False):
         assert re.search(r"scratch/rnn-lightning-\w+.pt \(deleted\)", result)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rnn_lightning.files import SCRATCH, TEMPORARY, ScratchArray, atomic_file, remove_abandoned
-from rnn_lightning.runs import RunFolder
+from rnn_lightning.runs import RunCSVLogger, RunFolder
 
 
 def claim(folder: Path, barrier: Barrier, number: int) -> None:
@@ -50,6 +50,33 @@ def test_a_file_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
         file.write("text")  # type: ignore[call-overload]
     assert path.read_text() == "new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_what_a_full_disk_cuts_off_a_row_is_taken_back(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from rnn_lightning.files import append_whole\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20)); path = Path(sys.argv[1])\n"
+        "append_whole(path, b'step,loss\\n1,2\\n')\n"
+        "try: append_whole(path, b'2,1.234567\\n')\n"
+        "except OSError as error: print(error.strerror)"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "metrics.csv")]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    assert done.stdout == "File too large\n"
+    assert (tmp_path / "metrics.csv").read_text() == "step,loss\n1,2\n"
+
+
+def test_metrics_are_rows_under_one_header_whatever_comes_later(tmp_path: Path) -> None:
+    logger = RunCSVLogger(RunFolder(tmp_path, "fit"))
+    logger.log_metrics({"train_loss": 1.0}, 5)
+    logger.save()
+    logger.log_metrics({"train_loss": 0.5}, 6)
+    logger.save()
+    logger.log_metrics({"val": 2.0}, 6)
+    logger.finalize("success")
+    rows = (tmp_path / "fit_0" / "metrics.csv").read_text().splitlines()
+    assert rows == ["step,train_loss,val", "5,1.0,", "6,0.5,", "6,,2.0"]
+    assert [path.name for path in (tmp_path / "fit_0").iterdir()] == ["metrics.csv"]
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])

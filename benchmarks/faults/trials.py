@@ -1,6 +1,7 @@
 """One trial: a command in a process of its own, what became of it, and what it left."""
 
 import contextlib
+import csv
 import json
 import multiprocessing
 import os
@@ -145,6 +146,12 @@ def broken_files(folder: Path) -> list[str]:
                 json.loads(path.read_text())
             elif path.name == "config.yaml":
                 assert "model" in yaml.safe_load(path.read_text())
+            elif path.name == "hparams.yaml":
+                assert "batch_size" in yaml.safe_load(path.read_text())
+            elif path.name == "metrics.csv":
+                assert path.read_text().endswith("\n")
+                rows = list(csv.reader(path.read_text().splitlines()))
+                assert {len(row) for row in rows} == {len(rows[0])}
             elif path.suffix == ".png":
                 assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
         except Exception as error:

@@ -1,5 +1,7 @@
 """The values of a series: loaded once on each machine, validated, and read in pieces."""
 
+import contextlib
+import fcntl
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.data.series import PIECE_ROWS, Series, SeriesData
+from rnn_lightning.data.storage import PREFIX, remove_stale_files
 from rnn_lightning.data.times import CALENDAR
 from rnn_lightning.data.windows import Segments
 from rnn_lightning.errors import InputError
@@ -39,18 +42,27 @@ def load_once(series: Series, trainer: Any) -> SeriesData:
         series: what to load.
         trainer: the Trainer of this process, which has a strategy to meet the others by.
     """
-    path = Path(tempfile.gettempdir(), trainer.strategy.broadcast(f"rnn-lightning-{uuid.uuid4().hex}.pt"))
+    path = Path(tempfile.gettempdir(), trainer.strategy.broadcast(f"{PREFIX}{uuid.uuid4().hex}.pt"))
     try:
-        try:
-            if trainer.local_rank == 0:
-                torch.save(load(series), path)
-        finally:
-            trainer.strategy.barrier("values loaded")
-        if not path.exists():
-            raise InputError("the first process of this machine could not load the series: see its message.")
-        data: SeriesData = torch.load(path, mmap=True, weights_only=False)
-        trainer.strategy.barrier("values mapped")
-        return data
+        with contextlib.ExitStack() as held:
+            try:
+                if trainer.local_rank == 0:
+                    remove_stale_files(path.parent)
+                    file = held.enter_context(path.open("xb"))
+                    fcntl.flock(file, fcntl.LOCK_SH)  # no file of a run that was killed
+                    torch.save(load(series), file)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+            finally:
+                trainer.strategy.barrier("values loaded")
+            if not path.exists():
+                raise InputError(
+                    "the first process of this machine could not load the series: see its message."
+                )
+            data: SeriesData = torch.load(path, mmap=True, weights_only=False)
+            trainer.strategy.barrier("values mapped")
+            return data
     finally:
         if trainer.local_rank == 0:
             path.unlink(missing_ok=True)

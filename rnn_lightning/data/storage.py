@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import mmap
 import os
+import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -25,6 +26,9 @@ an access."""
 
 PREFIX = "rnn-lightning-"
 """Of the names of scratch files."""
+
+OF_CONTAINER = Path("/sys/fs/cgroup/memory.max")
+"""Holds the bytes of memory of a container that is limited, on Linux."""
 
 
 class FileArray:
@@ -138,8 +142,13 @@ class Buffer:
 
 
 def require_memory(num_bytes: int, what: str) -> None:
-    """Raise InputError if something takes more than half of the memory of the machine."""
-    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+    """Raise InputError if something takes more than half of the memory that this process may have."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    if (of_process := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+        limits.append(of_process)
+    if OF_CONTAINER.is_file() and (of_container := OF_CONTAINER.read_text().strip()).isdigit():
+        limits.append(int(of_container))
+    half = min(limits) / 2
     if num_bytes > half:
         raise InputError(
             f"{what} take {num_bytes / 2**30:.3g} GiB, more than half of the {2 * half / 2**30:.3g} GiB of "

@@ -1,6 +1,7 @@
 import gzip
 import math
 import re
+import tracemalloc
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -992,10 +993,18 @@ def test_rows_that_do_not_fit_into_memory_are_refused(monkeypatch: pytest.Monkey
         TableSeries(table).load()
 
 
-def test_values_larger_than_memory_or_disk_are_refused_before_they_are_allocated(tmp_path: Path) -> None:
+def test_values_larger_than_memory_or_disk_are_refused_before_they_are_allocated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stamps = pl.Series([0, 864_000 * 1_000_000] * 200_000).cast(pl.Datetime("us"))
     ids = pl.Series(np.repeat(np.arange(200_000), 2))
     table = pl.DataFrame({"unique_id": ids, "ds": stamps, "y": 1.0})
+    monkeypatch.setattr("os.sysconf", lambda _: 2**18)  # 32 GiB are half of the memory
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"the 17,280,020,000 steps take 64\.4 GiB"):
+        TableSeries(table[:40_000], frequency="1s").load()
+    assert tracemalloc.get_traced_memory()[1] < 1e8
+    tracemalloc.stop()
     source = TableSeries(table, frequency="1s")
     with pytest.raises(
         InputError, match=r"the 172,800,200,000 steps take .*keep them in files by --data.series.scr"
