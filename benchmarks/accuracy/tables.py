@@ -44,7 +44,7 @@ from origins import (
 
 from rnn_lightning.cli import run
 
-for late in ("matplotlib.backends.backend_agg", "polars", "torch.utils.tensorboard"):
+for late in ("attrs", "matplotlib.backends.backend_agg", "polars", "torch.utils.tensorboard"):
     with contextlib.suppress(ImportError):
         importlib.import_module(late)  # not used here: threads would not survive the fork
 INTERVALS = ("--data.num_samples=200", f"--forecast.levels={list(LEVELS)}")

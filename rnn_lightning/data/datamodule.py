@@ -63,6 +63,10 @@ AUTO_FRACTION = 0.25
 MAX_CALIBRATION = 256
 """Origins from which intervals are calibrated, about, where there are more."""
 
+FORECAST_STEPS = 2**15
+"""Steps of all contexts, horizons and paths in a batch of forecasts, where that is more than a batch of the
+size asked for: each step of a batch costs much the same, whatever the number of forecasts."""
+
 HELD_OUT: tuple[Split, Split] = ("val", "test")
 
 
@@ -88,7 +92,7 @@ class SequenceDataModule(L.LightningDataModule):
             without a season, but at most a quarter of the longest series.
         season: steps after which the values repeat: found in the data with ``auto``, ``none``, or given, such
             as ``24`` or ``24,168`` for a day and a week of hours.
-        batch_size: windows or forecasts in a batch, on each device.
+        batch_size: windows in a batch, on each device; of forecasts as many at least, more of short ones.
         split_by: split each series by time, or the set of series.
         val_fraction: fraction of the steps, or series, to validate on; ``auto`` for a quarter of the steps
             of each series, at most two horizons.
@@ -286,7 +290,10 @@ class SequenceDataModule(L.LightningDataModule):
         # No more than there is, to fill it up would cost time; but as much as any transforms need.
         context_length = min(self.context_length, max(int(self.data.lengths.max()), MIN_CONTEXT))
         settings = (context_length, self.horizon, self.num_samples, self.seed)
-        return self._in_order(partial(future_batch, self.data, *settings), self.data.num_series)
+        make_batch = partial(future_batch, self.data, *settings)
+        return self._in_order(
+            make_batch, self.data.num_series, context_length + self.horizon, self.num_samples
+        )
 
     def calibration_dataloader(self) -> BatchLoader[ForecastBatch]:
         """Forecasts from origins ``calibration_step`` apart in the part to calibrate on."""
@@ -295,7 +302,8 @@ class SequenceDataModule(L.LightningDataModule):
         chosen = torch.linspace(0, len(windows) - 1, min(len(windows), 2 * MAX_CALIBRATION)).long()
         sizes = (self.context_length, horizon, self.compared_season, None, self.seed)
         make_batch = partial(scored_batch, self.data, segments, windows, *sizes)
-        return self._in_order(lambda items: make_batch(chosen[items]), len(chosen))
+        num_steps = self.context_length + horizon
+        return self._in_order(lambda items: make_batch(chosen[items]), len(chosen), num_steps)
 
     @property
     def calibration_step(self) -> int:
@@ -454,12 +462,20 @@ class SequenceDataModule(L.LightningDataModule):
         sizes = (self.context_length, self._split_horizon(split), self.compared_season)
         num_samples = self.num_samples if split == "test" else None
         settings = (self.segments[split], windows, *sizes, num_samples, self.seed)
-        return self._in_order(partial(scored_batch, self.data, *settings), len(windows))
+        make_batch = partial(scored_batch, self.data, *settings)
+        return self._in_order(make_batch, len(windows), sum(sizes[:2]), num_samples)
 
     def _in_order(
-        self, make_batch: Callable[[Tensor], ForecastBatch], num_items: int
+        self,
+        make_batch: Callable[[Tensor], ForecastBatch],
+        num_items: int,
+        num_steps: int,
+        num_samples: int | None = None,
     ) -> BatchLoader[ForecastBatch]:
-        return BatchLoader(make_batch, num_items, self.batch_size, *self._devices())
+        """Forecasts of ``num_steps`` with their contexts, at least ``batch_size`` at once."""
+        of_each = num_steps * self.num_features * (num_samples or 1)
+        batch_size = max(self.batch_size, FORECAST_STEPS // of_each)
+        return BatchLoader(make_batch, num_items, batch_size, *self._devices())
 
     def _require_windows(self) -> None:
         if len(self.segments["train"].start) == 0:

@@ -73,14 +73,13 @@ class Step(NamedTuple):
         quantities: ``(..., 19)``, see ``QUANTITIES``.
         errors: ``(..., 7)``, smoothed absolute one-step errors of the simple forecasts.
         has_profile: ``(...)``, whether the next step has a profile.
-        age, free: ``(...)``, steps since the first and since the last known value.
+        counts: ``(..., 6)``, see ``Ingredients.counts``.
     """
 
     quantities: Tensor
     errors: Tensor
     has_profile: Tensor
-    age: Tensor
-    free: Tensor
+    counts: Tensor
 
 
 class Ingredients:
@@ -100,57 +99,62 @@ class Ingredients:
         )
         num_even = len(SIMPLE_FORECASTS) + NUM_COUNTS
         self._signs = like.new_tensor([-1.0] * len(DIFFERENCES) + [1.0] * num_even)
-        self._levels, self._profiles, self._slopes = (
-            [QUANTITIES.index(name) for name in names] for names in (LEVELS, PROFILES, SLOPES)
+        self._mixed, self._seasonal = (
+            [QUANTITIES.index(name) for name in names]
+            for names in ((*LEVELS, *PROFILES, *SLOPES), ("lag", "adjusted", "adjusted_lag"))
         )
 
     def simple_forecasts(self, quantities: Tensor) -> Tensor:
         """Seven forecasts of the next step ``(..., 7)``, from the last season to smoothed states."""
         return quantities @ self._to_forecasts
 
-    def inputs(self, step: Step) -> Tensor:
-        """The features ``(..., NUM_INPUTS)``."""
-        age = step.age[..., None].to(step.quantities)
-        free, mature = step.free[..., None].to(age), age + 1
+    def counts(self, age: Tensor, free: Tensor) -> Tensor:
+        """Features ``(..., 6)`` of the steps ``(...)`` since the first and since the last known value."""
+        age, free = age.to(self._signs), free.to(self._signs)
         counts = [
-            (mature >= self.season).to(age),
-            (mature >= 2 * self.season).to(age),
-            step.has_profile[..., None].to(age),
+            (age + 1 >= self.season).to(age),
+            (age + 1 >= 2 * self.season).to(age),
             torch.full_like(age, math.log(self.season) / 4),
             torch.log(age.clamp_min(0) + 2) / 5,
             (free > 0).to(age),
             torch.log1p(free.clamp_max(60)) / 3,
         ]
+        return torch.stack(counts, -1)
+
+    def inputs(self, step: Step) -> Tensor:
+        """The features ``(..., NUM_INPUTS)``."""
         differences = torch.asinh(step.quantities @ self._to_differences)
-        return torch.cat([differences, 0.5 * torch.log(step.errors + 0.02), *counts], -1)
+        errors, has_profile = 0.5 * torch.log(step.errors + 0.02), step.has_profile[..., None].to(differences)
+        return torch.cat([differences, errors, step.counts[..., :2], has_profile, step.counts[..., 2:]], -1)
 
     def with_mirrored(self, inputs: Tensor) -> Tensor:
         """The features of the rows and then those of their negatives, ``(2 * row, ..., NUM_INPUTS)``."""
         return torch.cat([inputs, inputs * self._signs])
 
     def mix_mirrored(self, step: Step, gates: Tensor) -> Tensor:
-        """The mean of the forecast and of the negative of that for the negative series, see ``mix``."""
-        gates, of_negatives = gates.chunk(2)
-        return (self.mix(step, gates, 1.0) + self.mix(step, of_negatives, -1.0)) / 2
-
-    def mix(self, step: Step, gates: Tensor, sign: float) -> Tensor:
-        """The forecast of the next step ``(...)`` from ``gates (..., NUM_GATES)``.
+        """The mean of the forecast and of the negative of that for the negative series, ``(row, ...)``.
 
         A level, a profile and slopes, each a weighted mean of the candidates, or the value of a season ago
         with part of the change since then; and a free term.
+
+        Args:
+            step: what is known of the rows.
+            gates: ``(2 * row, ..., NUM_GATES)``, those of the rows and then those of their negatives.
         """
+        gates = gates.unflatten(0, (2, -1))
         of_levels, of_profiles, of_slopes, rest = gates.split([6, 4, 3, 4], -1)
-        quantities, lag = step.quantities, QUANTITIES.index("lag")
-        smooth = (functional.softmax(of_levels, -1) * quantities[..., self._levels]).sum(-1)
-        smooth = smooth + (
-            functional.softmax(of_profiles, -1)[..., 1:] * quantities[..., self._profiles]
-        ).sum(-1)
-        smooth = smooth + (torch.sigmoid(of_slopes - 1.5) * quantities[..., self._slopes]).sum(-1)
+        quantities = step.quantities
+        weights = torch.cat(
+            [
+                functional.softmax(of_levels, -1),
+                functional.softmax(of_profiles, -1)[..., 1:],
+                torch.sigmoid(of_slopes - 1.5),
+            ],
+            -1,
+        )
+        smooth = (weights * quantities[..., self._mixed]).sum(-1)
         part, change, free, is_free = rest.unbind(-1)
-        since = (
-            quantities[..., QUANTITIES.index("adjusted")] - quantities[..., QUANTITIES.index("adjusted_lag")]
-        )
-        seasonal = quantities[..., lag] + torch.sigmoid(change) * since
-        return torch.lerp(smooth, seasonal, torch.sigmoid(part - 1)) + 0.5 * sign * free * torch.sigmoid(
-            is_free
-        )
+        lag, adjusted, adjusted_lag = (quantities[..., place] for place in self._seasonal)
+        seasonal = lag + torch.sigmoid(change) * (adjusted - adjusted_lag)
+        free = free * torch.sigmoid(is_free)
+        return torch.lerp(smooth, seasonal, torch.sigmoid(part - 1)).mean(0) + 0.25 * (free[0] - free[1])

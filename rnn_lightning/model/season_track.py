@@ -1,9 +1,7 @@
 """What is known of a series with a season, step by step.
 
 Every quantity at a step is made of the values up to it. ``describe`` has whole contexts at once, ``Tracker``
-one step after another; the tests hold them to each other. ``age`` is the number of steps since the first
-known value of a row, negative before it, and ``free`` the number of steps since the last known one: what lies
-between is the network's own, in a gap as in a forecast.
+one step after another; the tests hold them to each other.
 
 With ``m`` steps in a season, the *average* is the mean of the last ``m`` values (of some seasons where ``m``
 is short), a *profile* the mean deviation of the same phase in the last 1, 4 or 12 seasons from a centred
@@ -11,27 +9,18 @@ average, and an *adjusted* value one without its profile. Exponentially smoothed
 changes are the *levels* and *slopes*.
 """
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rnn_lightning.model.season_clock import RATES, Clock, average_length, clock
 from rnn_lightning.model.season_features import SIMPLE_FORECASTS, Ingredients, Step
 
-LEVEL_RATES = (0.6, 0.25, 0.08)
-SLOPE_RATES = (0.2, 0.05)
-MEAN_RATE = 0.01
-ERROR_RATE = 0.06
-RATES = (*LEVEL_RATES, MEAN_RATE, *SLOPE_RATES)
-"""Smoothing rates of the levels, the mean and the slopes."""
-
 PROFILE_SEASONS = (1, 4, 12)
-
-
-def average_length(season: int) -> int:
-    """Steps of the average: one season, or the whole seasons in eight steps where it is shorter than four."""
-    return season if season >= 4 else 8 // season * season
 
 
 def kept_steps(season: int) -> int:
@@ -64,7 +53,7 @@ class Track(NamedTuple):
     free: Tensor
 
 
-def describe(values: Tensor, known: Tensor, season: int) -> tuple[Step, Track]:
+def describe(values: Tensor, known: Tensor, season: int) -> tuple[Step, Track, Clock]:
     """Everything that is known at each step of contexts.
 
     Args:
@@ -73,44 +62,26 @@ def describe(values: Tensor, known: Tensor, season: int) -> tuple[Step, Track]:
         season: steps of a season, 1 for none.
 
     Returns:
-        The steps, each attribute ``(row, time, ...)``, and the track after the last of them.
+        The steps, each attribute ``(row, time, ...)``, the track after the last of them, and their clock.
     """
-    num_steps, length = values.shape[1], average_length(season)
-    steps = torch.arange(num_steps, device=values.device)
-    last_known = torch.where(known, steps, -1).cummax(1).values
-    age = steps - known.long().argmax(1, keepdim=True).masked_fill(~known.any(1, keepdim=True), num_steps)
-    free = torch.where(last_known >= 0, steps - last_known, 0)
-    values = torch.where(age >= 0, values, 0.0)
+    num_steps, length, now = values.shape[1], average_length(season), clock(known, values, season)
+    values = torch.where(now.age >= 0, values, 0.0)
     sums = functional.pad(values.double().cumsum(1), (1, 0))
-    count = (age + 1).clamp(1, length)
-    average = ((sums[:, 1:] - sums.gather(1, (steps + 1 - count).clamp_min(0))) / count).to(values)
-    profiles, counts = _profiles(values, sums, age, season)
-    has = counts > 0
-    now, following = slice(0, num_steps), slice(1, num_steps + 1)
-    adjusted = torch.where(has[:, now], values - profiles[:, now, 1], average)
-    changes = torch.where(age > 0, adjusted - _earlier(adjusted, 1), 0.0)
+    begin = (torch.arange(1, num_steps + 1, device=values.device) - now.num_averaged.long()).clamp_min(0)
+    average = ((sums[:, 1:] - sums.gather(1, begin)) / now.num_averaged).to(values)
+    profiles, counts = _profiles(values, sums, now.age, season)
+    has, following = counts > 0, slice(1, num_steps + 1)
+    adjusted = torch.where(has[:, :num_steps], values - profiles[:, :num_steps, 1], average)
+    changes = torch.where(now.age > 0, adjusted - _earlier(adjusted, 1), 0.0)
     parts = torch.stack([adjusted, adjusted, adjusted, values, changes, changes], -1)
-    smoothed = smooth(parts, _rates(age, known, values.new_tensor(RATES)))
-    lag = torch.where(age + 1 >= season, _earlier(values, season - 1), values)
+    smoothed = smooth(parts, now.rates)
+    past = [_earlier(values, lag) for lag in (0, 1, season - 1, season, 2 * season - 1)]
+    of_adjusted = [_earlier(adjusted, lag) for lag in (0, 1, season)]
     average_slope = (average - _earlier(average, length)) / length
-    first = [
-        values,
-        torch.where(age > 0, _earlier(values, 1), values),
-        adjusted,
-        torch.where(age > 0, _earlier(adjusted, 1), adjusted),
-        torch.where(age >= season, _earlier(adjusted, season), adjusted),
-        lag,
-        torch.where(age >= season, _earlier(values, season), values),
-        torch.where(age + 1 >= 2 * season, _earlier(values, 2 * season - 1), lag),
-    ]
-    last = [average, torch.where(age >= 2 * length - 1, average_slope, smoothed[..., 5])]
-    quantities = torch.cat(
-        [torch.stack(first, -1), profiles[:, following], smoothed, torch.stack(last, -1)], -1
-    )
+    average_slope = torch.where(now.age >= 2 * length - 1, average_slope, smoothed[..., 5])
+    quantities = _quantities(now, past, of_adjusted, profiles[:, following], smoothed, average, average_slope)
     forecasts = Ingredients(season, values).simple_forecasts(quantities)
-    errors = smooth(
-        (values[..., None] - _earlier(forecasts, 1)).abs(), error_rate(age, known, values)[..., None]
-    )
+    errors = smooth((values[..., None] - _earlier(forecasts, 1)).abs(), now.error_rate[..., None])
     foreseen = num_steps - season // 2 + season
     kept = kept_steps(season)
     track = Track(
@@ -122,10 +93,39 @@ def describe(values: Tensor, known: Tensor, season: int) -> tuple[Step, Track]:
         smoothed[:, -1],
         errors[:, -1],
         forecasts[:, -1],
-        age[:, -1:],
-        free[:, -1:],
+        now.age[:, -1:],
+        now.free[:, -1:],
     )
-    return Step(quantities, errors, has[:, following], age, free), track
+    return Step(quantities, errors, has[:, following], now.counts), track, now
+
+
+def _quantities(
+    now: Clock,
+    values: Sequence[Tensor],
+    adjusted: Sequence[Tensor],
+    profile: Tensor,
+    smoothed: Tensor,
+    average: Tensor,
+    average_slope: Tensor,
+) -> Tensor:
+    """The quantities of a step or of all, see ``QUANTITIES``; the latest value stands for those before all.
+
+    Args:
+        now: the clock.
+        values: ``(row, [time])``, the value, the one before, a season before the next, a season before this
+            one, and two before the next.
+        adjusted: the adjusted value, the one before, and that of a season before.
+        profile: ``(row, [time,] 3)``, that of the next step.
+        smoothed: ``(row, [time,] 6)``, the levels, the mean and the slopes.
+        average: ``(row, [time])``.
+        average_slope: ``(row, [time])``.
+    """
+    value, previous, lag, lag_before, lag_twice = values
+    lag = torch.where(now.reached[..., 5], lag, value)
+    there = [value, previous, *adjusted, lag, lag_before, lag_twice]
+    instead = [value, value, *[adjusted[0]] * 3, lag, value, lag]
+    first = torch.where(now.reached, torch.stack(there, -1), torch.stack(instead, -1))
+    return torch.cat([first, profile, smoothed, torch.stack([average, average_slope], -1)], -1)
 
 
 def _profiles(values: Tensor, sums: Tensor, age: Tensor, season: int) -> tuple[Tensor, Tensor]:
@@ -156,27 +156,28 @@ def _profiles(values: Tensor, sums: Tensor, age: Tensor, season: int) -> tuple[T
     return profiles, counts
 
 
-def _rates(age: Tensor, known: Tensor, least: Tensor) -> Tensor:
-    """Smoothing rates ``(..., 6)`` of the levels, the mean and the slopes: those of a plain mean at first."""
-    rates = torch.maximum(least, 1 / (age.clamp_min(0) + 1).to(least)[..., None])
-    started, after_first = (age >= 0)[..., None], (age > 0)[..., None]
-    used = [started.expand(*age.shape, 3), known[..., None], after_first.expand(*age.shape, 2)]
-    return rates * torch.cat(used, -1)
-
-
-def error_rate(age: Tensor, known: Tensor, values: Tensor) -> Tensor:
-    """The smoothing rate ``(...)`` of the errors: the first one counts whole."""
-    rate = torch.where(age == 1, 1.0, (1 / (age.clamp_min(0) + 1).to(values)).clamp_min(ERROR_RATE))
-    return rate * (known & (age > 0))
-
-
 def smooth(series: Tensor, rates: Tensor) -> Tensor:
-    """Exponential smoothing of ``(row, time, k)`` from zero, with the rates of every step."""
-    level, levels = torch.zeros_like(series[:, 0]), []
-    for value, rate in zip(series.unbind(1), rates.expand_as(series).unbind(1), strict=True):
+    """Exponential smoothing of ``(row, time, k)`` from zero, with the rates of every step.
+
+    Blocks of steps are smoothed side by side, and then joined: what a block begins with fades in it.
+    """
+    num_steps = series.shape[1]
+    size = math.ceil(math.sqrt(num_steps))
+    padding = (0, 0, 0, -num_steps % size)
+    series, rates = (
+        functional.pad(part, padding).unflatten(1, (-1, size)) for part in (series, rates.expand_as(series))
+    )
+    level, levels = torch.zeros_like(series[:, :, 0]), []
+    for value, rate in zip(series.unbind(2), rates.unbind(2), strict=True):
         level = torch.lerp(level, value, rate)
         levels.append(level)
-    return torch.stack(levels, 1)
+    left = (1 - rates).cumprod(2)
+    start, starts = torch.zeros_like(level[:, 0]), []
+    for end, remaining in zip(level.unbind(1), left[:, :, -1].unbind(1), strict=True):
+        starts.append(start)
+        start = torch.addcmul(end, remaining, start)
+    joined = torch.addcmul(torch.stack(levels, 2), left, torch.stack(starts, 1)[:, :, None])
+    return joined.flatten(1, 2)[:, :num_steps]
 
 
 def _earlier(series: Tensor, num_steps: int) -> Tensor:
@@ -204,67 +205,52 @@ class Tracker:
         self.values, self.averages, self.adjusted = (list(part.unbind(1)) for part in track[:3])
         self.profiles, self.counts = list(track.profiles.unbind(1)), list(track.counts.unbind(1))
         self.smoothed, self.errors, self.forecasts = track.smoothed, track.errors, track.forecasts
-        self.age, self.free = track.age[:, 0], track.free[:, 0]
-        self.limits, self.least = track.values.new_tensor(PROFILE_SEASONS), track.values.new_tensor(RATES)
+        self.age, self.free = track.age, track.free
+        self.limits = track.values.new_tensor(PROFILE_SEASONS)
         self.ingredients = Ingredients(season, track.values)
         self.sum = track.values[:, -self.length :].sum(1)
 
-    def push(self, value: Tensor, known: Tensor) -> Step:
-        """Go on by a ``value (row,)``, ``known`` or the network's own; a row begins with a known one."""
-        season, half = self.season, self.half
-        self.age = torch.where(known | (self.age >= 0), self.age + 1, self.age)
-        self.free = torch.where(known | (self.age < 0), 0, self.free + 1)
-        value = torch.where(self.age >= 0, value, 0.0)
-        profile, has = self.profiles[half - season], self.counts[half - season] > 0
+    def push(self, value: Tensor, now: Clock) -> Step:
+        """Go on by a ``value (row,)``, known or the network's own; zero where a row has not begun."""
+        self.age, self.free = now.age[:, None], now.free[:, None]
+        has = self.counts[self.half - self.season] > 0
         self.sum = self.sum + value - self.values[-self.length]
         self.values.append(value)
-        average = self.sum / (self.age + 1).clamp(1, self.length)
-        adjusted = torch.where(has, value - profile[:, 1], average)
-        change = torch.where(self.age > 0, adjusted - self.adjusted[-1], 0.0)
+        average = self.sum / now.num_averaged
+        adjusted = torch.where(has, value - self.profiles[self.half - self.season][:, 1], average)
+        change = torch.where(now.age > 0, adjusted - self.adjusted[-1], 0.0)
         self.adjusted.append(adjusted)
         self.averages.append(average)
         parts = torch.stack([adjusted, adjusted, adjusted, value, change, change], -1)
-        self.smoothed = torch.lerp(self.smoothed, parts, _rates(self.age, known, self.least))
+        self.smoothed = torch.lerp(self.smoothed, parts, now.rates)
         errors = (value[:, None] - self.forecasts).abs()
-        rate = error_rate(self.age, known, value)[:, None]
-        self.errors = torch.lerp(self.errors, errors, rate.expand_as(errors))
-        self._push_profile()
-        quantities = self._quantities()
+        self.errors = torch.lerp(self.errors, errors, now.error_rate[:, None].expand_as(errors))
+        self._push_profile(now)
+        quantities = self._quantities(now)
         self.forecasts = self.ingredients.simple_forecasts(quantities)
-        return Step(quantities, self.errors, self.counts[half - season] > 0, self.age, self.free)
+        return Step(quantities, self.errors, self.counts[self.half - self.season] > 0, now.counts)
 
-    def _push_profile(self) -> None:
+    def _push_profile(self, now: Clock) -> None:
         """The deviation of half a season ago, from the average centred on it, which is known by now."""
-        season, half = self.season, self.half
+        season = self.season
         total = self.sum if self.length == season else torch.stack(self.values[-season:], 1).sum(1)
         if season % 2 == 0:
             total = total + (self.values[-season - 1] - self.values[-1]) / 2
-        deviation = self.values[-1 - half] - total / season
-        counted = (self.age - half >= half).to(deviation)
-        count = self.counts[-season] + counted
-        rate = counted[:, None] / torch.minimum(count[:, None].clamp_min(1), self.limits)
+        deviation = self.values[-1 - self.half] - total / season
+        count = self.counts[-season] + now.centred
+        rate = now.centred[:, None] / torch.minimum(count[:, None].clamp_min(1), self.limits)
         before = self.profiles[-season]
         self.profiles.append(torch.lerp(before, deviation[:, None].expand_as(before), rate))
         self.counts.append(count)
 
-    def _quantities(self) -> Tensor:
-        season, age, value, adjusted = self.season, self.age, self.values[-1], self.adjusted[-1]
-        lag = torch.where(age + 1 >= season, self.values[-season], value)
-        first = [
-            value,
-            torch.where(age > 0, self.values[-2], value),
-            adjusted,
-            torch.where(age > 0, self.adjusted[-2], adjusted),
-            torch.where(age >= season, self.adjusted[-1 - season], adjusted),
-            lag,
-            torch.where(age >= season, self.values[-1 - season], value),
-            torch.where(age + 1 >= 2 * season, self.values[-2 * season], lag),
-        ]
-        average_slope = (self.averages[-1] - self.averages[-1 - self.length]) / self.length
-        average_slope = torch.where(age >= 2 * self.length - 1, average_slope, self.smoothed[:, 5])
-        last = [self.averages[-1], average_slope]
+    def _quantities(self, now: Clock) -> Tensor:
+        season, average = self.season, self.averages[-1]
+        past = [self.values[-1 - lag] for lag in (0, 1, season - 1, season, 2 * season - 1)]
+        adjusted = [self.adjusted[-1 - lag] for lag in (0, 1, season)]
+        average_slope = (average - self.averages[-1 - self.length]) / self.length
+        average_slope = torch.where(now.age >= 2 * self.length - 1, average_slope, self.smoothed[:, 5])
         profile = self.profiles[self.half - season]
-        return torch.cat([torch.stack(first, -1), profile, self.smoothed, torch.stack(last, -1)], -1)
+        return _quantities(now, past, adjusted, profile, self.smoothed, average, average_slope)
 
     def track(self) -> Track:
         """The track after the last step."""
@@ -278,8 +264,8 @@ class Tracker:
             self.smoothed,
             self.errors,
             self.forecasts,
-            self.age[:, None],
-            self.free[:, None],
+            self.age,
+            self.free,
         )
 
 

@@ -13,8 +13,9 @@ from torch.nn import functional
 from rnn_lightning.errors import InputError
 from rnn_lightning.model.network import RecurrentNetwork, join
 from rnn_lightning.model.recurrent import RecurrentState, recur
+from rnn_lightning.model.season_clock import clock
 from rnn_lightning.model.season_features import NUM_GATES, NUM_INPUTS, Ingredients
-from rnn_lightning.model.season_track import Track, Tracker, describe, error_rate, initial_track, smooth
+from rnn_lightning.model.season_track import Track, Tracker, describe, initial_track, smooth
 from rnn_lightning.model.transforms import SeasonScale, Standardize, Transforms
 
 HEAD_SIZE = 64
@@ -116,7 +117,7 @@ class SeasonalNetwork(nn.Module):
                 state = self.initial_state(len(inputs))
                 filled = self._step_by_step(values.nan_to_num(0.0), known, covariates, state)[1]
                 values = filled.permute(2, 0, 1).reshape(values.shape)
-        steps, track = describe(values.nan_to_num(0.0), known, self.season)
+        steps, track, now = describe(values.nan_to_num(0.0), known, self.season)
         ingredients = Ingredients(self.season, values)
         features = ingredients.with_mirrored(ingredients.inputs(steps))
         inputs = self._with_covariates(features, covariates)
@@ -124,7 +125,7 @@ class SeasonalNetwork(nn.Module):
         predictions = ingredients.mix_mirrored(steps, self._gates(outputs, features))
         predictions = predictions + self._effect(covariates)
         errors = functional.pad((values[:, 1:] - predictions[:, :-1]).abs().nan_to_num(0.0), (1, 0))
-        spread = smooth(errors[..., None].detach(), error_rate(steps.age, known, errors)[..., None])[:, -1, 0]
+        spread = smooth(errors[..., None].detach(), now.error_rate[..., None])[:, -1, 0]
         state = self._packed(hidden[0], cell[0], predictions[:, -1], spread, track)
         return self._as_batch(predictions), self._as_batch(torch.where(started, values, torch.nan)), state
 
@@ -145,23 +146,29 @@ class SeasonalNetwork(nn.Module):
         """Go on step by step: known ``values (row, time)`` count, others are innovations."""
         hidden, cell, prediction, spread, track = self._unpacked(state)
         tracker, weights = Tracker(track, self.season), self.recurrent.all_weights[0]
+        now = clock(known, values, self.season, track.age, track.free)
+        any_known, all_begun = known.any(0).tolist(), bool((now.age[:, 0] >= 0).all())
         predictions, taken = [], []
-        for index, (value, is_known) in enumerate(zip(values.unbind(1), known.unbind(1), strict=True)):
-            error = (value - prediction).abs().detach().nan_to_num(0.0)
-            value = torch.where(is_known, value, prediction + (spread + LEAST_SPREAD) * value)
-            step = tracker.push(value, is_known)
-            spread = torch.lerp(spread, error, error_rate(step.age, is_known, error))
+        for index, moment in enumerate(now.steps()):
+            value = prediction + (spread + LEAST_SPREAD) * values[:, index]
+            if any_known[index]:
+                error = (values[:, index] - prediction).abs().detach().nan_to_num(0.0)
+                spread = torch.lerp(spread, error, moment.error_rate)
+                value = torch.where(known[:, index], values[:, index], value)
+            taken.append(value)
+            begun = (moment.age >= 0)[:, None]
+            step = tracker.push(value if all_begun else torch.where(begun[:, 0], value, 0.0), moment)
             features = tracker.ingredients.with_mirrored(tracker.ingredients.inputs(step))
             of_next = None if covariates is None else covariates[:, index]
             inputs = self._with_covariates(features, of_next)
             hidden, cell = torch.lstm_cell(inputs, (hidden, cell), *weights)
-            begun = (step.age >= 0)[:, None]
-            hidden, cell = hidden * begun.repeat(2, 1), cell * begun.repeat(2, 1)
+            if not all_begun:
+                hidden, cell = hidden * begun.repeat(2, 1), cell * begun.repeat(2, 1)
             prediction = tracker.ingredients.mix_mirrored(step, self._gates(hidden, features))
             prediction = prediction + self._effect(of_next)
-            prediction = torch.where(begun[:, 0], prediction, torch.nan)
+            if not all_begun:
+                prediction = torch.where(begun[:, 0], prediction, torch.nan)
             predictions.append(prediction)
-            taken.append(value)
         state = self._packed(hidden, cell, prediction, spread, tracker.track())
         return self._as_batch(torch.stack(predictions, 1)), self._as_batch(torch.stack(taken, 1)), state
 

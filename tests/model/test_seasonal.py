@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rnn_lightning.model.season_clock import clock
 from rnn_lightning.model.season_features import QUANTITIES
 from rnn_lightning.model.season_track import Tracker, describe, initial_track
 from rnn_lightning.model.seasonal import SeasonalNetwork
@@ -28,7 +29,7 @@ def test_step_by_step_knows_what_the_whole_context_tells(season: int, num_steps:
     values = walk(5, num_steps + 2 * season + 3)
     known = torch.ones_like(values, dtype=torch.bool)
     known[1, :3] = known[2, num_steps - 2 : num_steps + 2] = False
-    whole, last = describe(values, known, season)
+    whole, last, of_whole = describe(values, known, season)
     for begin in (0, num_steps):
         start = (
             describe(values[:, :begin], known[:, :begin], season)[1]
@@ -37,10 +38,11 @@ def test_step_by_step_knows_what_the_whole_context_tells(season: int, num_steps:
         )
         tracker = Tracker(start, season)
         for index in range(begin, values.shape[1]):
-            step = tracker.push(values[:, index], known[:, index])
+            (now,) = clock(known[:, index, None], values, season, tracker.age, tracker.free).steps()
+            step = tracker.push(torch.where(now.age >= 0, values[:, index], 0.0), now)
             for name, part in zip(step._fields, step, strict=True):
                 expected = getattr(whole, name)[:, index]
-                begun = whole.age[:, index] >= 0
+                begun = of_whole.age[:, index] >= 0
                 torch.testing.assert_close(part[begun], expected[begun], rtol=1e-4, atol=1e-4, msg=name)
         torch.testing.assert_close(tuple(tracker.track()), tuple(last), rtol=1e-4, atol=1e-4)
 
@@ -49,7 +51,7 @@ def test_a_season_on_a_line_is_known_after_two_seasons() -> None:
     """The smoothed forecasts of the features are exact where there is nothing to smooth away."""
     steps = torch.arange(120.0)
     values = (0.5 * steps + torch.tensor([3.0, -1.0, -4.0, 2.0]).repeat(30))[None]
-    step, _ = describe(values, torch.ones_like(values, dtype=torch.bool), 4)
+    step, _, _ = describe(values, torch.ones_like(values, dtype=torch.bool), 4)
     known = {name: step.quantities[0, 20:, index] for index, name in enumerate(QUANTITIES)}
     torch.testing.assert_close(known["profile_1"], known["profile_4"], atol=1e-4, rtol=0)
     torch.testing.assert_close(known["adjusted"].diff(), torch.full((99,), 0.5), atol=1e-4, rtol=0)
