@@ -108,6 +108,8 @@ class Parser(LightningArgumentParser):
             wrong = (unknown[1] or f"--{unknown[2]}").partition("=")[0]
             close = difflib.get_close_matches(wrong, self._options(), 1)
             message += f"\nDid you mean {close[0]}?" if close else ""
+        if "expected one argument" in message:
+            message += "\nA value that begins with a dash follows an equals sign: --option=-1."
         message = re.sub(r"Parser key \"([\w.]+)\":\s*", r"--\1: ", message)
         message = re.sub(r"Expected a typing\.Literal\[(.*?)\]\. Got value:", r"give one of \1, not", message)
         sys.stderr.write(f"{self.prog.split(' [')[0]}: error: {message}\nSee --help for the options.\n")

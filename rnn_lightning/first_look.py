@@ -47,6 +47,10 @@ def look(words: Sequence[str]) -> None:
     for index, word in enumerate(words):
         if word in ("-c", "--config") and index + 1 < len(words):
             _require_file(words[index + 1], "--config")
+    if words[1:2] == ["-"]:
+        raise InputError(
+            f"{words[0]} -: a table is read twice, so not from standard input: save it to a file."
+        )
     if len(words) > 1 and not words[1].startswith("-"):
         _require_file(words[1], words[0])
         if words[0] == "fit" and "--config" not in names and "-c" not in words:

@@ -451,6 +451,10 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
             ["--data.num_samples 1: an interval needs two"],
         ),
         (
+            ["fit", "--data.series=TableSeries", "--data.series.frequency", "-1d"],
+            ["expected one argument", "begins with a dash follows an equals sign: --option=-1"],
+        ),
+        (
             ["fit", "--forecast.levels=[100]"],
             ["--forecast.levels must be between 0 and 100 percent, got 100"],
         ),

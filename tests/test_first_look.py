@@ -20,6 +20,7 @@ from rnn_lightning.first_look import look
         ("fit --model.hiden_size 3", r"no option --model\.hiden_size\. Did you mean --model\.hidden_size"),
         ("fit --trainer.max_epoch 3", r"no option --trainer\.max_epoch\. Did you mean --trainer\.max_epochs"),
         ("predict --forecats.plot false", r"no option --forecats\.plot"),
+        ("fit - --quiet", "fit -: a table is read twice, so not from standard input"),
         ("fit --lr_scheduler StepLR", "--lr_scheduler needs an --optimizer beside it"),
         (
             "fit sales.csv",
