@@ -1,5 +1,6 @@
 """What the Trainer is equipped with: a data summary, stops at signals, the best and the last checkpoint."""
 
+import contextlib
 import json
 import math
 import random
@@ -9,6 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.profilers import PassThroughProfiler
 from torch import Tensor
 
 from rnn_lightning.checkpoints import read_checkpoint
@@ -158,6 +161,10 @@ class BestCheckpoint(ModelCheckpoint):
     if both say the same of the errors so far. No path that a checkpoint holds is used.
     """
 
+    @cached_property
+    def state_key(self) -> str:  # Lightning asks for it six times a step
+        return super().state_key
+
     def __init__(self) -> None:
         super().__init__(filename="best", monitor="val_rollout_nrmse", enable_version_counter=False)
         self.lowest = self.limit = math.inf
@@ -242,6 +249,10 @@ class LastCheckpoint(ModelCheckpoint):
     remove what a path in a checkpoint names.
     """
 
+    @cached_property
+    def state_key(self) -> str:  # Lightning asks for it six times a step
+        return super().state_key
+
     def __init__(self) -> None:
         super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
         self.restored: Mapping[str, Any] = {}
@@ -258,6 +269,13 @@ class LastCheckpoint(ModelCheckpoint):
             set_random_state(self.restored["random"])
         # Not earlier: a fit that fails to resume has no optimizer state to save.
         self.save_on_exception = True
+
+
+class Unprofiled(PassThroughProfiler):
+    """No profile. Lightning's own way to have none goes through a generator 60 times a step."""
+
+    def profile(self, action_name: str) -> Any:
+        return contextlib.nullcontext()
 
 
 class ProgressBar(TQDMProgressBar):

@@ -36,6 +36,7 @@ from rnn_lightning.callbacks import (
     ProgressBar,
     StopAtSignal,
     Stopped,
+    Unprofiled,
     handle_stop_signals,
     stop_now,
 )
@@ -258,7 +259,7 @@ class CommandLine(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
-        kwargs |= self._run_folder(config)
+        kwargs |= self._run_folder(config) | {"profiler": config.trainer.profiler or Unprofiled()}
         callbacks = config.trainer.callbacks or []
         callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
         callbacks.append(StopAtSignal())

@@ -279,6 +279,22 @@ def test_one_series_of_a_batch_without_known_covariates_is_nan_and_the_others_ar
     assert np.isnan(samples).any((0, 2, 3)).tolist() == [False, True, False]
 
 
+def test_batches_made_together_are_trained_on_as_those_made_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def weights(most: int) -> list[torch.Tensor]:
+        monkeypatch.setattr("rnn_lightning.data.datamodule.MAX_TOGETHER", most)
+        torch.manual_seed(0)
+        forecaster = Forecaster(hidden_size=4)
+        data = SequenceDataModule(
+            RandomSeries(num_steps=150), batch_size=7, **SMALL | {"num_batches_per_epoch": 37}
+        )
+        trainer(tmp_path, max_epochs=1).fit(forecaster, data)
+        return list(forecaster.parameters())
+
+    torch.testing.assert_close(weights(16), weights(1))
+
+
 def test_resumed_in_the_middle_of_an_epoch_equals_uninterrupted(tmp_path: Path) -> None:
     def fit(ckpt_path: Path | None = None, **options: Any) -> tuple[Forecaster, L.Trainer]:
         torch.manual_seed(0)

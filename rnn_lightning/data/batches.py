@@ -1,7 +1,7 @@
 """From series and window numbers to batches: what is cut from the values and covariates. No Lightning."""
 
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ class WindowBatch(NamedTuple):
         complete: whether all values are known: said where the data are, so that no GPU has to be waited for;
             None leaves it to be found out.
         season: steps of the season of these windows, where it is not that of all.
+        block: the windows of several batches made together, of which these are those from ``first`` on.
+        first: see ``block``.
     """
 
     values: Tensor
@@ -35,6 +37,19 @@ class WindowBatch(NamedTuple):
     covariates: Tensor | None = None
     complete: bool | None = None
     season: int | None = None
+    block: "WindowBatch | None" = None
+    first: int = 0
+
+    def rows(self, first: int, end: int) -> "WindowBatch":
+        """The windows from ``first`` to before ``end`` as a batch of this block."""
+        covariates = None if self.covariates is None else self.covariates[first:end]
+        return self._replace(values=self.values[first:end], covariates=covariates, block=self, first=first)
+
+    def to(self, device: torch.device, **options: Any) -> "WindowBatch":
+        """The batch on a device, where its block does not follow."""
+        if self.values.device == device:
+            return self
+        return _moved(self._replace(block=None), device, options)
 
 
 class ForecastBatch(NamedTuple):
@@ -67,6 +82,18 @@ class ForecastBatch(NamedTuple):
     num_samples: int | None = None
     seed: int = 0
     baselines: Tensor | None = None
+
+    def to(self, device: torch.device, **options: Any) -> "ForecastBatch":
+        """The batch on a device."""
+        return _moved(self, device, options)
+
+
+AnyBatch = TypeVar("AnyBatch", WindowBatch, ForecastBatch)
+
+
+def _moved(batch: AnyBatch, device: torch.device, options: dict[str, Any]) -> AnyBatch:
+    parts: list[Any] = [part.to(device, **options) if isinstance(part, Tensor) else part for part in batch]
+    return type(batch)(*parts)
 
 
 def training_batch(

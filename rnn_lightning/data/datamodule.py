@@ -53,6 +53,9 @@ MAX_ORIGINS = 3
 CALIBRATION_HORIZONS = 3
 """An untrained network calibrates its intervals on the last so many horizons, or half of a series."""
 
+BLOCK_NUMBERS, MAX_TOGETHER = 2**18, 16
+"""Training batches are made together, up to so many numbers and batches: small ones are all overhead."""
+
 Length = int | Literal["auto"]
 
 MIN_AUTO_CONTEXT, SEASONS_OF_CONTEXT = 100, 5
@@ -254,8 +257,13 @@ class SequenceDataModule(L.LightningDataModule):
             settings = (self.context_length, length, padded)
             make_batch = partial(training_batch, self.data, segments, windows, *settings)
             shares = (len(windows), self.batch_size, rank, world_size)
+            numbers = self.batch_size * length * (self.num_features + self.num_covariates)
             loader = ShuffledLoader(
-                make_batch, *shares, num_batches=self.num_batches_per_epoch, seed=self.seed
+                make_batch,
+                *shares,
+                num_batches=self.num_batches_per_epoch,
+                seed=self.seed,
+                together=min(max(1, BLOCK_NUMBERS // numbers), MAX_TOGETHER),
             )
         trained = self.trainer.fit_loop.epoch_loop.batch_progress.total if self.trainer is not None else None
         processed = trained.processed if trained is not None else 0  # type: ignore[attr-defined]

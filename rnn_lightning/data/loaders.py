@@ -63,6 +63,8 @@ class ShuffledLoader(BatchLoader[Batch]):
         make_batch, num_items, batch_size, rank, world_size: see ``BatchLoader``.
         num_batches: number of batches in an epoch; None for one pass.
         seed: seed of the order.
+        together: number of batches that are made by one call; with more than one, ``make_batch`` must return
+            something with a method ``rows(first, end)``.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class ShuffledLoader(BatchLoader[Batch]):
         *,
         num_batches: int | None,
         seed: int,
+        together: int = 1,
     ) -> None:
         super().__init__(make_batch, num_items, batch_size, rank, world_size)
         if num_items < world_size:
@@ -85,32 +88,40 @@ class ShuffledLoader(BatchLoader[Batch]):
         self.num_each = num_items // world_size
         self.batches_per_pass = math.ceil(self.num_each / batch_size)
         self.num_batches = num_batches or self.batches_per_pass
-        self.seed, self.position = seed, 0
+        self.seed, self.position, self.together = seed, 0, together
         self._pass: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
         return self.num_batches
 
     def __iter__(self) -> Iterator[Batch]:
+        begin = -1
+        block: Any = None
         for _ in range(self.num_batches):
-            self.position += 1
-            yield self.make_batch(self._items(self.position - 1))
+            position, self.position = self.position, self.position + 1
+            place = position % self.batches_per_pass % self.together
+            if block is None or begin != position - place:
+                begin = position - place
+                block = self.make_batch(self._items(begin))
+            first = place * self.batch_size
+            yield block if self.together == 1 else block.rows(first, first + self.batch_size)
 
     def _items(self, position: int) -> Tensor:
-        """The items of this device in the batch at ``position``."""
+        """The items of this device in ``together`` batches from ``position`` on, as far as a pass goes."""
         if self.num_items > MAX_PERMUTED:
             size = self.batch_size * self.world_size
-            drawn = self._random(position).integers(self.num_items, size=size)
-            return torch.from_numpy(drawn[self.rank :: self.world_size])
+            positions = range(position, position + self.together)
+            drawn = [self._random(each).integers(self.num_items, size=size) for each in positions]
+            return torch.from_numpy(np.concatenate(drawn)[self.rank :: self.world_size])
         number, index = divmod(position, self.batches_per_pass)
         if self._pass is None or self._pass[0] != number:
             order = self._random(number).permutation(np.arange(self.num_items, dtype=np.int32))
             self._pass = number, torch.from_numpy(order)
         first = index * self.batch_size
-        places = (
-            torch.arange(first, min(first + self.batch_size, self.num_each)) * self.world_size + self.rank
-        )
-        return self._pass[1][places].long()
+        end = min(first + self.together * self.batch_size, self.num_each)
+        return self._pass[1][
+            first * self.world_size + self.rank : end * self.world_size : self.world_size
+        ].long()
 
     def _random(self, number: int) -> np.random.Generator:
         return np.random.default_rng([self.seed % 2**64, number])

@@ -34,6 +34,10 @@ class Scored(NamedTuple):
     target: Tensor
     complete: bool
 
+    def rows(self, first: int, end: int) -> "Scored":
+        """The windows from ``first`` to before ``end``."""
+        return self._replace(inputs=self.inputs[first:end], target=self.target[first:end])
+
 
 def training_loss(network: Network, windows: Scored, free_run_weight: float = 0.0) -> Tensor:
     """The loss of a fit, a scalar: the error of the next step and, with a weight, that of the free run.

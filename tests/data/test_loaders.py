@@ -1,11 +1,13 @@
 from collections import Counter
 from itertools import chain
+from unittest.mock import patch
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rnn_lightning.data import loaders
 from rnn_lightning.data.loaders import BatchLoader, ShuffledLoader
 
 
@@ -49,6 +51,41 @@ def test_global_batches_are_those_of_one_device() -> None:
 
     together = [sorted(a + b) for a, b in zip(batches(0, 2), batches(1, 2), strict=True)]
     assert together == [sorted(batch) for batch in batches(0, 1)]
+
+
+class Rows(list[int]):
+    def rows(self, first: int, end: int) -> list[int]:
+        return self[first:end]
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    st.integers(3, 40),
+    st.integers(1, 8),
+    st.integers(1, 3),
+    st.integers(1, 6),
+    st.integers(0, 20),
+    st.sampled_from([2, loaders.MAX_PERMUTED]),
+)
+def test_batches_made_together_are_those_made_one_by_one(
+    num_items: int, batch_size: int, world_size: int, together: int, position: int, most: int
+) -> None:
+    def batches(together: int) -> list[list[int]]:
+        loader = ShuffledLoader(
+            lambda items: Rows(items.tolist()),
+            num_items,
+            batch_size,
+            world_size - 1,
+            world_size,
+            num_batches=15,
+            seed=0,
+            together=together,
+        )
+        loader.position = position
+        return list(loader)
+
+    with patch.object(loaders, "MAX_PERMUTED", most):
+        assert batches(together) == batches(1)
 
 
 def test_all_orders_are_about_equally_frequent() -> None:
