@@ -1,103 +1,46 @@
 """The command line: one LightningCLI that knows where runs are kept and what a checkpoint holds."""
 
-import argparse
 import contextlib
 import difflib
-import errno
-import importlib
 import inspect
-import json
 import logging
 import os
 import re
-import signal
 import sys
-import threading
-import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
-from rnn_lightning.callbacks import (
-    STOP_SIGNALS,
-    AtomicCheckpoints,
-    BestCheckpoint,
-    DataSummary,
-    EpochLines,
-    LastCheckpoint,
-    ProgressBar,
-    StopAtSignal,
-    Stopped,
-    Unprofiled,
-    handle_stop_signals,
-    stop_now,
-)
+from rnn_lightning.callbacks import DataSummary, EpochLines, ProgressBar, StopAtSignal, Unprofiled
+from rnn_lightning.checkpointing import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
 from rnn_lightning.checkpoints import CHECKPOINTS, newest_checkpoint, option_defaults, read_checkpoint
-from rnn_lightning.configs import read_config
-from rnn_lightning.data import TableSeries
 from rnn_lightning.data.datamodule import SequenceDataModule
-from rnn_lightning.errors import InputError
+from rnn_lightning.endings import process_hooks, said_in_one_line
 from rnn_lightning.export_command import export
 from rnn_lightning.finetuning import FineTuning
-from rnn_lightning.forecaster import Forecaster
 from rnn_lightning.output.backtest_writer import BacktestWriter, ValidationScores
 from rnn_lightning.output.forecast_writer import ForecastWriter
 from rnn_lightning.runs import RunFolder, SaveConfig, experiment_folder, run_loggers, temporary_folder
-
-EXPERIMENT = "default"
-SUBCOMMANDS = ("fit", "validate", "test", "predict")
-
-
-LOST_PROCESS = """
-rnn-lightning: error: another process of this run has ended or cannot be reached. Its own message says why,
-above or in its log; without one it was killed, often for want of memory. Go on with fit --ckpt_path last, or
-run predict again."""
-
-
-STOPPED_BY = {
-    signal.SIGINT: "Ctrl-C",
-    signal.SIGTERM: "SIGTERM",
-    signal.SIGHUP: "SIGHUP: the terminal has gone",
-}
-
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-
-RESTORING = ("restore", "resume_start")
-"""Beginnings of the names of Lightning's functions that put a checkpoint's state back."""
-
-
-PRETRAINED = {
-    "model.pretrained": "true",
-    "model.learning_rate": 0.0005,
-    "model.warmup_steps": 10,
-    "model.free_run_weight": 0.67,
-    "data.context_length": "auto",
-    "data.scored_length": "auto",
-    "data.horizon": "auto",
-    "data.val_fraction": "auto",
-    "data.test_fraction": 0,
-    "data.batch_size": 12,
-    "data.num_batches_per_epoch": 40,
-    "trainer.max_epochs": 2,
-}
-"""What ``fit FILE`` stands for: two stages of one epoch each, see ``FineTuning``."""
-
-OF_OTHER_NETWORKS = {
-    *("-c", "--config", "--ckpt_path"),
-    *(
-        f"--model.{name}"
-        for name in ("cell", "hidden_size", "num_layers", "dropout", "transforms", "seasonal")
-    ),
-}
-"""Options that say which network is trained, and by which settings."""
+from rnn_lightning.shorthand import (
+    EXPERIMENT,
+    PRETRAINED,
+    SUBCOMMANDS,
+    given_options,
+    of_file,
+    pretrained,
+    strings_in,
+    with_file,
+    with_model,
+    with_output,
+    with_source,
+)
 
 
 class Parser(LightningArgumentParser):
@@ -185,22 +128,25 @@ class CommandLine(LightningCLI):
                 source = of_file(words[-1].partition("=")[2])
                 args = [subcommand, source, *pretrained([]), *words[1:]]
                 rank_zero_only(print)("Network: the pretrained one, not fitted to these series.")
-        if chosen is None:
-            super().parse_arguments(parser, args)
-            return
-        path, checkpoint = chosen
+        if chosen is not None:
+            named = {word.rpartition("=")[2] for word in words} | strings_in(settings)
+            defaults = self._defaults(*chosen, named)
+            if words[1:3] != original[1:3]:
+                args = with_source(words, chosen[1], defaults)
+            self._subcommand_parsers[subcommand].set_defaults(defaults)
+        super().parse_arguments(parser, args)
+        if chosen is not None:
+            self.config[subcommand].ckpt_path = str(chosen[0])
+            rank_zero_only(print)(f"Checkpoint: {chosen[0]}")
+
+    def _defaults(self, path: Path, checkpoint: dict[str, Any], named: set[str]) -> dict[str, Any]:
+        """The options that a checkpoint holds; ``named`` is what may be a class that the user named."""
         classes = (("model", self._model_class), ("data", SequenceDataModule))
         known = {name: inspect.signature(kind).parameters for name, kind in classes}
-        named = {word.rpartition("=")[2] for word in words} | strings_in(settings)
         defaults = option_defaults(path, checkpoint, known, named)
         if defaults.get("model.pretrained"):
             defaults["trainer.max_epochs"] = PRETRAINED["trainer.max_epochs"]
-        if words[1:3] != original[1:3]:
-            args = with_source(words, checkpoint, defaults)
-        self._subcommand_parsers[subcommand].set_defaults(defaults)
-        super().parse_arguments(parser, args)
-        self.config[subcommand].ckpt_path = str(path)
-        rank_zero_only(print)(f"Checkpoint: {path}")
+        return defaults
 
     def _checkpoint(
         self, subcommand: str, given: dict[str, str], settings: dict[str, Any]
@@ -240,12 +186,8 @@ class CommandLine(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where the checkpoints are, and how good the best one is."""
-        for callback in self.trainer.checkpoint_callbacks:
-            if (
-                isinstance(callback, ModelCheckpoint)
-                and callback.best_model_path
-                and self.trainer.is_global_zero
-            ):
+        for callback in self.trainer.checkpoint_callbacks if self.trainer.is_global_zero else []:
+            if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
                 value = callback.best_model_score  # None where a resumed fit has found no better one
                 score = f" ({callback.monitor} {value:.4g})" if value is not None else ""
                 print(f"Checkpoint: {os.path.relpath(callback.best_model_path)}{score}")
@@ -304,79 +246,6 @@ class CommandLine(LightningCLI):
         return {"logger": [*run_loggers(experiment, str(self.subcommand))[:1], *others]}
 
 
-def with_file(words: list[str]) -> list[str]:
-    """The options that ``fit sales.csv`` stands for: a source, its path, and the experiment ``sales``."""
-    if len(words) < 2 or words[0] not in SUBCOMMANDS or words[1].startswith("-"):
-        return words
-    subcommand, path, *options = words
-    if options and Path(options[0]).suffix and not options[0].startswith("-"):
-        raise InputError(
-            f"{subcommand} {path} {options[0]}: give one file, a folder, or a pattern in quotes."
-        )
-    if any(option.partition("=")[0] == "--data.series.path" for option in options):
-        raise InputError(f"{subcommand} {path} and --data.series.path both name a table: give one.")
-    named = [part.partition(".")[0] for part in Path(path).parts if not set(part) & set("*?[")]
-    name = next((part for part in reversed(named) if part.strip("/")), EXPERIMENT)
-    # Elsewhere the source comes from the checkpoint, with its options.
-    source = [of_file(path), *pretrained(options)] if subcommand == "fit" else []
-    return [subcommand, f"--experiment={name}", *source, *options, f"--data.series.path={path}"]
-
-
-def of_file(path: str) -> str:
-    """The option that names the kind of a file."""
-    return f"--data.series={'ArraySeries' if path.endswith('.npy') else 'TableSeries'}"
-
-
-def pretrained(options: list[str]) -> list[str]:
-    """The options of the pretrained network, unless others say which network it is to be."""
-    names = {option.partition("=")[0] for option in options}
-    if names & OF_OTHER_NETWORKS or "--model.pretrained=false" in options:
-        return []
-    return [f"--{name}={value}" for name, value in PRETRAINED.items()]
-
-
-def with_source(words: list[str], checkpoint: Mapping[str, Any], defaults: dict[str, Any]) -> list[str]:
-    """The options with the source that a file needs, where the checkpoint has another one.
-
-    A network that was fitted on another kind of series reads a table with its columns ``ds`` and ``y``, one
-    fitted by a script with those that the script named.
-    """
-    wanted = "ArraySeries" if words[-1].endswith(".npy") else "TableSeries"
-    series = defaults.get("data.series") or {}
-    if series.get("class_path", "").rpartition(".")[2] == wanted:
-        return words
-    defaults.pop("data.series", None)
-    reading = checkpoint.get("table_options", {}) if wanted == "TableSeries" else {}
-    names = [name for name in inspect.signature(TableSeries).parameters if name in reading and name != "path"]
-    known = [f"--data.series.{name}={json.dumps(reading[name])}" for name in names]
-    return [*words[:2], f"--data.series={wanted}", *known, *words[2:]]
-
-
-def given_options(words: list[str]) -> tuple[dict[str, str], dict[str, Any]]:
-    """The options that say which checkpoint is meant, and the contents of all configs, later ones first."""
-    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    options.add_argument("-c", "--config", action="append", default=[])
-    for name in ("experiment", "ckpt_path", "trainer.default_root_dir", "data.series.path"):
-        options.add_argument(f"--{name}")
-    try:
-        given = vars(options.parse_known_args(words)[0])
-    except argparse.ArgumentError as error:
-        raise InputError(str(error)) from error
-    settings: dict[str, Any] = {}
-    for config in map(Path, given.pop("config")):
-        settings |= read_config(config) if config.is_file() else {}
-    return {name: value for name, value in given.items() if value is not None}, settings
-
-
-def strings_in(value: Any) -> set[str]:
-    """All text in nested lists and mappings."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return set().union(*map(strings_in, value))
-    return {value} if isinstance(value, str) else set()
-
-
 def quieten() -> None:
     """Keep from the screen what a user of this command line can do nothing about."""
     for message in (
@@ -406,70 +275,15 @@ def run(args: Sequence[str] | None = None) -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a series class of the user's own
     quieten()
-    with process_hooks():
-        try:
-            _run(args)
-        except Stopped as stopped:
-            # Where a process that Lightning started ends with an error, it kills the first one, which may
-            # still be at work.
-            if os.environ.get("LOCAL_RANK", "0") != "0":
-                sys.exit(0)
-            ended = f"stopped by {STOPPED_BY[stopped.signal]}; what is complete is kept"
-            sys.stderr.write(f"\nrnn-lightning: {ended}.\n")
-            raise
-        except BrokenPipeError:
-            raise
-        except Exception as error:
-            message = one_line(error)
-            if message is None:
-                raise
-            sys.stderr.write(f"rnn-lightning: error: {message}\n")
-            sys.exit(2)
-
-
-def _run(args: Sequence[str] | None) -> None:
-    words = with_output(sys.argv[1:] if args is None else list(args))
-    if words[:1] == ["export"]:
-        export(words[1:])
-        return
-    if "--forecast.output=-" in words:  # what is said goes elsewhere than the table
-        with contextlib.redirect_stdout(sys.stderr):
+    with process_hooks(), said_in_one_line():
+        words = with_output(sys.argv[1:] if args is None else list(args))
+        if words[:1] == ["export"]:
+            export(words[1:])
+        elif "--forecast.output=-" in words:  # what is said goes elsewhere than the table
+            with contextlib.redirect_stdout(sys.stderr):
+                _run_words(words)
+        else:
             _run_words(words)
-    else:
-        _run_words(words)
-
-
-def with_output(words: list[str]) -> list[str]:
-    """``predict --output FILE`` in the place of ``--forecast.output=FILE``."""
-    for index, word in enumerate(words):
-        if words[0] == "predict" and word.partition("=")[0] == "--output":
-            name, equals, file = word.partition("=")
-            if equals:
-                return [*words[:index], f"--forecast.output={file}", *words[index + 1 :]]
-            if index + 1 < len(words):
-                return [*words[:index], f"--forecast.output={words[index + 1]}", *words[index + 2 :]]
-            raise InputError(f"{name} needs the name of a file, or - for standard output.")
-    return words
-
-
-def with_model(words: list[str]) -> dict[str, Any]:
-    """The class of the network, which ``--model my_file.MyForecaster`` may name, and the words left."""
-    kind: type[Forecaster] = Forecaster
-    for index, word in enumerate(words):
-        if word.partition("=")[0] != "--model":
-            continue
-        _, equals, name = word.partition("=")
-        name = name if equals else (words[index + 1] if index + 1 < len(words) else "")
-        words = [*words[:index], *words[index + (1 if equals else 2) :]]
-        try:
-            module, _, attribute = name.rpartition(".")
-            kind = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise InputError(f"--model {name}: there is no such class ({error}).") from error
-        if not (isinstance(kind, type) and issubclass(kind, Forecaster)):
-            raise InputError(f"--model {name} must be a subclass of rnn_lightning.Forecaster.")
-        break
-    return {"model_class": kind, "datamodule_class": SequenceDataModule, "args": words}
 
 
 def _run_words(words: list[str]) -> None:
@@ -478,92 +292,19 @@ def _run_words(words: list[str]) -> None:
             logging.getLogger(name).setLevel(logging.WARNING)
     options = {"allow_abbrev": False}
     asked = [name for name in SUBCOMMANDS if name in words[:1]] or SUBCOMMANDS
-    try:
-        CommandLine(
-            **with_model(words),
-            seed_everything_default=0,
-            trainer_defaults={
-                "max_epochs": 10,
-                "gradient_clip_val": 1.0,
-                "num_sanity_val_steps": 0,
-                "enable_model_summary": False,
-            },
-            parser_class=Parser,
-            parser_kwargs={"prog": "rnn-lightning", **options, **dict.fromkeys(asked, options)},
-            save_config_callback=SaveConfig,
-        )
-    except RuntimeError as error:
-        if is_lost(error):
-            error.add_note(LOST_PROCESS)
-        raise
-
-
-@contextlib.contextmanager
-def process_hooks() -> Iterator[None]:
-    """Signals that ask the process to stop end it by an exception; threads do not speak of a full disk.
-
-    The handlers of before come back afterwards.
-    """
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    handle_stop_signals(stop_now)
-    of_threads = threading.excepthook
-
-    def say(args: threading.ExceptHookArgs) -> None:
-        if disk_error(args.exc_value) is None:
-            of_threads(args)
-
-    threading.excepthook = say
-    try:
-        yield
-    finally:
-        threading.excepthook = of_threads
-        for number, handler in before.items():
-            with contextlib.suppress(ValueError):  # not the main thread
-                signal.signal(number, handler)
-
-
-def one_line(error: Exception) -> str | None:
-    """An error that a user can do something about, in one line; None for a defect of the program."""
-    message = str(error)
-    if isinstance(error, (InputError, MisconfigurationException)):
-        if re.search("No supported gpu backend|accelerator is not available", message):
-            return f"--trainer.accelerator: there is no such device here ({message}): choose cpu, or auto."
-        return message
-    if missing := missing_package(error):
-        return missing
-    if isinstance(error, MemoryError) or re.search("can't allocate memory|out of memory", message):
-        return (
-            "out of memory: lower --data.batch_size, --data.num_samples or --data.horizon, or give a large "
-            "table --data.series.scratch_folder. What is complete is kept."
-        )
-    cause = disk_error(error)
-    if cause is not None:
-        where = f" {os.fspath(cause.filename)!r}" if cause.filename else ""
-        return f"{os.strerror(cause.errno or 0)}:{where or ' the disk of the run'}. What is complete is kept."
-    stack = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if any(frame.f_code.co_name.lstrip("_").startswith(RESTORING) for frame in stack) and not is_lost(error):
-        return f"--ckpt_path: the checkpoint cannot be resumed ({type(error).__name__}: {message[:200]!r})."
-    return None
-
-
-def is_lost(error: Exception) -> bool:
-    """Whether another process of the run cannot be reached."""
-    return any(name in str(error) for name in ("gloo", "NCCL"))
-
-
-def missing_package(error: BaseException | None) -> str | None:
-    """What Lightning says of an optional package that is not installed, behind an exception."""
-    while error is not None:
-        if isinstance(error, ModuleNotFoundError) and "pip install" in str(error):
-            return f"a package is missing: {' '.join(str(error).split())}"
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def disk_error(error: BaseException | None) -> OSError | None:
-    """The error of the disk behind an exception: full, not to be written, or failing."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+    model_class, words = with_model(words)
+    CommandLine(
+        model_class,
+        SequenceDataModule,
+        args=words,
+        seed_everything_default=0,
+        trainer_defaults={
+            "max_epochs": 10,
+            "gradient_clip_val": 1.0,
+            "num_sanity_val_steps": 0,
+            "enable_model_summary": False,
+        },
+        parser_class=Parser,
+        parser_kwargs={"prog": "rnn-lightning", **options, **dict.fromkeys(asked, options)},
+        save_config_callback=SaveConfig,
+    )

@@ -13,14 +13,14 @@ import polars.selectors as cs
 import pytest
 import torch
 
-from rnn_lightning.callbacks import AtomicCheckpoints
+from rnn_lightning.checkpointing import AtomicCheckpoints
 from rnn_lightning.checkpoints import newest_checkpoint, read_checkpoint
 from rnn_lightning.errors import InputError
 
 KILLED_IN_MID_WRITE = """
 import os, signal, sys
 import torch
-from rnn_lightning.callbacks import AtomicCheckpoints
+from rnn_lightning.checkpointing import AtomicCheckpoints
 
 def replace(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -21,10 +21,10 @@ import yaml
 
 from rnn_lightning import Forecaster, SineSeries
 from rnn_lightning.__main__ import HELP
-from rnn_lightning.cli import SUBCOMMANDS, pretrained, with_file
 from rnn_lightning.errors import InputError
 from rnn_lightning.model.losses import training_loss
 from rnn_lightning.model.metrics import FreeRunError
+from rnn_lightning.shorthand import SUBCOMMANDS, pretrained, with_file
 
 Call = Callable[..., None]
 SHORT = (

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from rnn_lightning import Forecaster
-from rnn_lightning.callbacks import Stopped
+from rnn_lightning.endings import Stopped
 from rnn_lightning.errors import InputError
 from rnn_lightning.finetuning import FineTuning, weights_of
 from rnn_lightning.model.pretrained import pretrained_network

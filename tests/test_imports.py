@@ -13,6 +13,8 @@ EDGE = {
     "finetuning.py",
     "forecaster.py",
     "callbacks.py",
+    "checkpointing.py",
+    "endings.py",
     "output/forecast_writer.py",
     "output/frames.py",
     "output/backtest_writer.py",
