@@ -88,7 +88,8 @@ examples:
 
 def main() -> None:
     """Run the command of the process, whatever its terminal, its locale and its pipes are like."""
-    signal.signal(signal.SIGINT, _interrupted)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _interrupted)
     _use_utf8()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed

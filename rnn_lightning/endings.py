@@ -49,10 +49,14 @@ def stop_now(number: int, _: FrameType | None = None) -> None:
 
 
 def handle_stop_signals(handler: Any) -> None:
-    """Give the signals that ask a process to stop to a handler, where this thread may."""
+    """Give the signals that ask a process to stop to a handler, where this thread may.
+
+    One that is ignored stays ignored: so ``nohup`` and shells keep it from a process in the background.
+    """
     if threading.current_thread() is threading.main_thread():
         for number in STOP_SIGNALS:
-            signal.signal(number, handler)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -357,6 +357,20 @@ def test_a_resumed_fit_goes_on(
         assert torch.equal(expected, weights("fit_2")[name]), name
 
 
+@pytest.mark.parametrize(("ignored", "code"), [(True, 0), (False, 129)])
+def test_a_hang_up_that_nohup_ignores_stays_ignored(tmp_path: Path, ignored: bool, code: int) -> None:
+    script = (
+        "import os, signal, sys\nfrom rnn_lightning import Forecaster\n"
+        "from rnn_lightning.__main__ import main\n"
+        f"signal.signal(signal.SIGHUP, signal.SIG_{'IGN' if ignored else 'DFL'})\n"
+        "Forecaster.on_train_batch_end = lambda self, *_: os.kill(os.getpid(), signal.SIGHUP)\n"
+        f"sys.argv = ['rnn-lightning', 'fit', *{SHORT}]\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+
+
 def test_a_resumed_fit_keeps_the_best_checkpoint_if_it_finds_no_better_one(
     rnn_lightning: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

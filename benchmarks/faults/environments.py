@@ -6,9 +6,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from groups import FIT, PREDICT, fresh
-from trials import Ended, Tally
+from trials import LIMIT_SECONDS, Ended, Tally
 
 COMMAND = f"{sys.executable} -m rnn_lightning"
 CONFIG = "model: {hidden_size: 4}\ndata:\n  series: {class_path: SineSeries}  # été\n"
@@ -41,6 +42,7 @@ def environments(folder: Path, count: int) -> Tally:
         (f"{COMMAND} {fit} --config wrong.yaml", {}, {2}),
         (f"{COMMAND} {fit} --config list.yaml", {}, {2}),
         (f"{COMMAND} {fit} --config loop.yaml", {}, {2}),
+        (f"nohup {COMMAND} {fit} & sleep 4; kill -HUP $!; wait $!", {}, {0}),
     ]
     for number, seconds in enumerate((0.4, 0.8, 1.2, 1.8, 2.5, 4.0, 6.0, 9.0, 1.0, 3.0, 5.0, 8.0)):
         name = ("INT", "TERM", "HUP")[number % 3]
@@ -54,15 +56,7 @@ def environments(folder: Path, count: int) -> Tally:
         if command.startswith("SIG"):
             result = _signalled(place, environment, command)
         else:
-            done = subprocess.run(
-                ["bash", "-o", "pipefail", "-c", command],
-                cwd=place,
-                env=environment,
-                capture_output=True,
-                timeout=600,
-                check=False,
-            )
-            result = Ended(done.returncode, (done.stdout + done.stderr).decode(errors="replace"))
+            result = _ended(["bash", "-o", "pipefail", "-c", command], place, environment)
         is_right = result.code in codes
         code = 0 if is_right and result.code != 2 else result.code
         tally.note(command, Ended(code, result.said), is_right, None if 2 in codes else False)
@@ -73,12 +67,22 @@ def environments(folder: Path, count: int) -> Tally:
 def _signalled(place: Path, environment: dict[str, str], command: str) -> Ended:
     name, _, seconds, _ = command.split()
     words = [sys.executable, "-m", "rnn_lightning", *FIT, "--trainer.max_epochs=100000"]
-    with subprocess.Popen(
-        words, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as process:
-        time.sleep(float(seconds))
-        process.send_signal(getattr(signal, name))
-        said = process.communicate(timeout=600)[0]
+    return _ended(words, place, environment, getattr(signal, name), float(seconds))
+
+
+def _ended(
+    words: list[str], place: Path, environment: dict[str, str], number: int = 0, seconds: float = 0.0
+) -> Ended:
+    """How a process ended, which got a signal after some seconds; signal 0 is none."""
+    pipe: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
+    with subprocess.Popen(words, cwd=place, env=environment, **pipe) as process:
+        time.sleep(seconds)
+        process.send_signal(number)
+        try:
+            said = process.communicate(timeout=LIMIT_SECONDS)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return Ended(None, process.communicate()[0].decode(errors="replace"))
     return Ended(process.returncode, said.decode(errors="replace"))
 
 
