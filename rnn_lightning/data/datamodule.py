@@ -284,9 +284,12 @@ class SequenceDataModule(L.LightningDataModule):
         Returns:
             Which they are, the last one of ``data.notes``; empty if all series can be forecast, or none.
         """
-        before, self._data = self.data, without_incomplete(self.data, self.horizon)
+        complete = without_incomplete(self.data, self.horizon)
+        if complete is self.data:
+            return ""
+        self._data = complete
         self.segments = self._split()
-        return self._data.notes[-1] if self._data is not before else ""
+        return complete.notes[-1]
 
     def predict_dataloader(self) -> BatchLoader[ForecastBatch]:
         """Forecasts of what follows each series.
