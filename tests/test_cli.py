@@ -278,6 +278,12 @@ def test_one_closed_series_does_not_keep_the_others_from_a_forecast(
     assert forecasts[0].select(columns).equals(forecasts[1].select(columns))
     error = error_of(rnn_lightning, capsys, "predict", "sales.csv", "--forecast.skip_incomplete=false")
     assert f"after the last value of '{closed}'" in error
+    rnn_lightning("test", "sales.csv")  # its past is known
+    assert pl.read_csv("runs/sales/test_0/scores.csv")["unique_id"].unique().sort().to_list() == [
+        "a",
+        "b",
+        "c",
+    ]
     rnn_lightning("predict", "sales.csv", "--output=table.csv", "--experiment=never_fitted", covariates)
     assert pl.read_csv("table.csv")["unique_id"].unique().sort().to_list() == list(others)
 

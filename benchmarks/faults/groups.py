@@ -54,7 +54,7 @@ def fresh(folder: Path) -> Path:
 
 def kills_of_fit(folder: Path, count: int) -> Tally:
     """A fit is killed at a random moment: all files are whole, and the resumed fit equals one without it."""
-    tally, random_ = Tally("kill -9 of fit, then resumed"), random.Random(0)
+    tally, random_, within = Tally("kill -9 of fit, then resumed: bit equal"), random.Random(0), 0
     begin = time.monotonic()
     run(fresh(folder / "whole"), FIT)
     duration = time.monotonic() - begin
@@ -62,6 +62,7 @@ def kills_of_fit(folder: Path, count: int) -> Tally:
         place = fresh(folder / str(number))
         signalled(place, FIT, signal.SIGKILL, random_.uniform(0.1, duration))
         broken, last = broken_files(place), place / LAST.format(0)
+        within += last.exists()
         result = run(place, [*FIT, *(["--ckpt_path=last"] if last.exists() else [])])
         final = max(
             place.glob("runs/default/fit_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime_ns
@@ -70,6 +71,7 @@ def kills_of_fit(folder: Path, count: int) -> Tally:
             f"kill {number}", result, not broken and equal(final, folder / "whole" / LAST.format(0)), False
         )
         tally.leaves(place)
+    tally.name += f" ({within} of them with a checkpoint to go on from)"
     return tally
 
 
@@ -106,7 +108,7 @@ def _number(folder: Path) -> int:
 
 def resumes(folder: Path, count: int) -> Tally:
     """Fits stopped by a signal and resumed equal those that were not, bit by bit."""
-    tally = Tally("stopped and resumed: bit equal")
+    tally, random_, within = Tally("stopped by a signal and resumed: bit equal"), random.Random(4), 0
     variants: list[tuple[str, list[str]]] = [
         ("plain", []),
         ("dropout", ["--model.num_layers=2", "--model.dropout=0.3"]),
@@ -114,16 +116,18 @@ def resumes(folder: Path, count: int) -> Tally:
         ("free run", ["--model.free_run_weight=0.5"]),
         ("elsewhere", []),
     ]
-    whole: dict[str, Path] = {}
+    whole: dict[str, tuple[Path, float]] = {}
     for number in range(count):
         name, options = variants[number % len(variants)]
         fit = [*FIT, *options, "--trainer.max_epochs=40"]
         if name not in whole:
-            whole[name] = fresh(folder / f"whole {name}")
-            run(whole[name], fit)
+            begin = time.monotonic()
+            run(fresh(folder / f"whole {name}"), fit)
+            whole[name] = folder / f"whole {name}" / LAST.format(0), time.monotonic() - begin
         place = fresh(folder / str(number))
         stop = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)[number // len(variants) % 3]
-        signalled(place, fit, stop, 1.0 + 0.4 * (number % 7))
+        signalled(place, fit, stop, whole[name][1] * random_.uniform(0.4, 0.9))
+        within += not equal(place / LAST.format(0), whole[name][0])
         last, there = place / LAST.format(0), place
         if name == "elsewhere":
             there = fresh(folder / f"{number} elsewhere")
@@ -132,10 +136,11 @@ def resumes(folder: Path, count: int) -> Tally:
             there.glob("runs/default/fit_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime_ns
         )
         best = final.with_name("best.ckpt")
-        right = equal(final, whole[name] / LAST.format(0))
-        right &= equal(best, (whole[name] / LAST.format(0)).with_name("best.ckpt"))
+        right = equal(final, whole[name][0])
+        right &= equal(best, whole[name][0].with_name("best.ckpt"))
         tally.note(f"{name} {number}", result, right, False)
         tally.leaves(there)
+    tally.name += f" ({within} of them before the end)"
     return tally
 
 
