@@ -126,6 +126,8 @@ def _run_command() -> None:
         except InputError as error:
             sys.stderr.write(f"rnn-lightning: error: {error}\n")
             sys.exit(2)
+        # Threads of OpenMP that wait for the next of many small operators would double the CPU time.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         from rnn_lightning.cli import run
 
         run()

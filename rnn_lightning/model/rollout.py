@@ -4,6 +4,7 @@
 state after a history, the state after more values, and any number of futures from a state.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -223,8 +224,12 @@ def _in_chunks(
                 values, states[index] = closed_loop(piece, states[index])
                 columns.append(values)
                 advance(values.shape[0] * values.shape[1])
-            pieces.append(torch.cat(columns))
-    return torch.cat(pieces, 1)
+            pieces.append(_joined(columns, 0))
+    return _joined(pieces, 1)
+
+
+def _joined(pieces: list[Tensor], dim: int) -> Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
 
 
 def _continued(network: Network, values: Tensor, covariates: Tensor | None, before: State | None) -> State:
@@ -237,39 +242,38 @@ def _continued(network: Network, values: Tensor, covariates: Tensor | None, befo
         recurrent = before.recurrent
     if covariates is not None:
         covariates = covariates[:, values.shape[1] - transformed.shape[1] :]
-    inputs = network.join(transformed, covariates)
+    inputs, complete = network.join(transformed, covariates), not bool(transformed.isnan().any())
     if isinstance(network, SeasonalNetwork):
         _, filled, recurrent = network.encode(inputs, None if before is None else recurrent)
     else:
-        filled, recurrent = _recur_in_chunks(network, inputs, recurrent, begins=before is None)
-    if bool(transformed.isnan().any()):
+        begin = None if complete or before is not None else first_known(transformed)
+        filled, recurrent = _recur_in_chunks(network, inputs, recurrent, complete, begin)
+    if not complete:
         _, of_transforms = network.transforms.imputed(values, filled, before.transforms if before else None)
     return State(recurrent, of_transforms)
 
 
 def _recur_in_chunks(
-    network: RecurrentNetwork, inputs: Tensor, state: RecurrentState, begins: bool
+    network: RecurrentNetwork, inputs: Tensor, state: RecurrentState, complete: bool, begin: Tensor | None
 ) -> tuple[Tensor, RecurrentState]:
     """The values without gaps and the state after them, in chunks of steps; rows may begin late."""
-    values = inputs[..., : network.num_features]
-    known = not bool(values.isnan().any())
-    begin = first_known(values) if begins and not known else None
     elements = CHUNK_ELEMENTS * (GPU_CHUNK_FACTOR if inputs.is_cuda else 1)
     steps = max(1, elements // (network.recurrent.hidden_size * len(inputs)))
     filled = []
     for index, piece in enumerate(inputs.split(steps, 1)):
-        if known:
+        if complete:
             _, state = network(piece, state, first=piece.shape[1])
         else:
             left = begin - index * steps if begin is not None else None
             _, values_of_piece, state = recur_over_gaps(network, piece, state, left, piece.shape[1])
             filled.append(values_of_piece)
-    return values if known else torch.cat(filled, 1), state
+    return inputs[..., : network.num_features] if complete else torch.cat(filled, 1), state
 
 
 def _end_at_nonfinite(values: Tensor, names: Sequence[str] | None) -> Tensor:
     """NaN from the first non-finite step of each feature of a path on, and a warning that names it."""
-    if bool(values.isfinite().all()):
+    # A sum of finite numbers is finite, but for an overflow; looking at each number costs more.
+    if math.isfinite(values.sum().item()) or bool(values.isfinite().all()):
         return values
     bad = ~values.isfinite()
     first = torch.where(bad.any(-2), bad.int().argmax(-2), values.shape[-2])

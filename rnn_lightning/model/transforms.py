@@ -217,7 +217,7 @@ class StandardizeContext(Standardize):
 
     def inverse(self, transformed: Tensor, state: TransformState) -> Tensor:
         mean, scale = state
-        return transformed * scale + mean
+        return torch.addcmul(mean, transformed, scale)
 
 
 def _median(values: Tensor) -> Tensor:
