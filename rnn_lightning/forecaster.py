@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnn_lightning.checkpoints import require_state
 from rnn_lightning.data.batches import ForecastBatch, WindowBatch
+from rnn_lightning.data.calibration import Calibration
 from rnn_lightning.errors import InputError
 from rnn_lightning.inference import Inference
 from rnn_lightning.model.intervals import Intervals
@@ -79,16 +80,6 @@ class TrainingData(Protocol):
     def train_series(self) -> Iterable[Tensor]: ...
 
     def train_covariates(self) -> Iterable[Tensor]: ...
-
-
-class CalibrationData(Protocol):
-    """What the intervals of a network ask of a data module; ``SequenceDataModule`` has it."""
-
-    compared_season: int
-    nonnegative: Tensor
-    calibration_step: int
-
-    def calibration_dataloader(self) -> Iterable[ForecastBatch]: ...
 
 
 class Forecaster(Inference, L.LightningModule):
@@ -225,7 +216,8 @@ class Forecaster(Inference, L.LightningModule):
         self.log("val_rollout_rmse", errors["rmse"], sync_dist=True)
         self.residuals.reset()
         self.val_rollout.reset()
-        self._calibrate()
+        if self._is_trained:
+            self._calibrate()
 
     def test_step(self, batch: ForecastBatch, batch_idx: int) -> dict[str, Forecast]:
         return self._scored(batch, self.test_rollout)
@@ -254,28 +246,32 @@ class Forecaster(Inference, L.LightningModule):
             samples = self.intervals.reshaped(samples, point, spread, lowest)
         return Forecast(batch.series_index, point, samples, spread, lowest)
 
-    def calibrate(self, data: CalibrationData) -> None:
+    def calibrate(self, calibration: Calibration) -> None:
         """Set the half-widths of the intervals by forecasts of held-out values, those of all devices.
 
-        Called after each validation, and by ``prepare_intervals``. The weights must not have been trained on
-        the values that ``data.calibration_dataloader()`` gives; whatever they are trained on afterwards, the
-        intervals stay.
+        Called after each validation of a network in training, and by ``prepare_intervals``. The weights must
+        not have been trained on the values that are forecast for it; whatever they are trained on afterwards,
+        the intervals stay.
         """
-        self.intervals.describe(data.compared_season, data.nonnegative)
+        self.intervals.describe(calibration.season, calibration.nonnegative)
         records = ForecastRecords().to(self.device)
-        for cases in data.calibration_dataloader():
+        for cases in calibration.loader():
             batch = self.trainer.strategy.batch_to_device(cases, self.device) if self._trainer else cases
             point = self.predict_step(batch, 0).point
             spread = self.intervals.spread(batch.context)[:, None].expand_as(point)
             records.update(batch.series_index, batch.origin, [batch.target - point, spread])
         if records.update_called:
             errors, spreads = records.compute()[1].unbind(-1)
-            self.intervals.calibrate(errors, spreads[:, 0], data.calibration_step)
+            self.intervals.calibrate(errors, spreads[:, 0], calibration.origin_step)
 
-    def prepare_intervals(self) -> bool:
-        """Whether forecasts have intervals; a network that was never trained gets them from the data."""
-        if not self.intervals.calibrated and not self._is_trained:
-            self._calibrate()
+    def prepare_intervals(self, calibration: Calibration | None = None) -> bool:
+        """Whether forecasts have intervals; a network that was never trained gets them from the data.
+
+        Args:
+            calibration: the forecasts to calibrate by; those of the data module of the trainer if None.
+        """
+        if not self._is_trained:
+            self._calibrate(calibration)
         return self.intervals.calibrated
 
     def interval_ends(self, forecast: Forecast, levels: Sequence[int]) -> Tensor | None:
@@ -453,10 +449,11 @@ class Forecaster(Inference, L.LightningModule):
                 f"need at least {needed} steps."
             )
 
-    def _calibrate(self) -> None:
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if hasattr(data, "calibration_dataloader"):
-            self.calibrate(data)
+    def _calibrate(self, calibration: Calibration | None = None) -> None:
+        if calibration is None and self._trainer is not None:
+            calibration = getattr(getattr(self.trainer, "datamodule", None), "calibration", None)
+        if calibration is not None:
+            self.calibrate(calibration)
 
     def _scored(self, batch: ForecastBatch, metric: FreeRunError) -> dict[str, Forecast]:
         """The forecasts of a batch with targets, which the metric counts."""

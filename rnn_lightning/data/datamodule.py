@@ -20,6 +20,7 @@ from rnn_lightning.data.batches import (
     training_batch,
     without_incomplete,
 )
+from rnn_lightning.data.calibration import Calibration, last_steps, never_negative
 from rnn_lightning.data.loaders import BatchLoader, EndlessLoader, ShuffledLoader
 from rnn_lightning.data.loading import Pieces, load, load_once
 from rnn_lightning.data.prior import PriorSeries
@@ -50,9 +51,6 @@ MIN_CONTEXT = 16
 MAX_ORIGINS = 3
 """Forecasts of each series in a test, where no number is given."""
 
-CALIBRATION_HORIZONS = 3
-"""An untrained network calibrates its intervals on the last so many horizons, or half of a series."""
-
 BLOCK_NUMBERS, MAX_TOGETHER = 2**18, 16
 """Training batches are made together, up to so many numbers and batches: small ones are all overhead."""
 
@@ -62,9 +60,6 @@ MIN_AUTO_CONTEXT, SEASONS_OF_CONTEXT = 100, 5
 MAX_AUTO_SCORED, AUTO_HORIZON, SHORT_SEASON = 48, 24, 12
 AUTO_FRACTION = 0.25
 """What ``auto`` stands for, see the arguments of the data module."""
-
-MAX_CALIBRATION = 256
-"""Origins from which intervals are calibrated, about, where there are more."""
 
 FORECAST_STEPS = 2**15
 """Steps of all contexts, horizons and paths in a batch of forecasts, where that is more than a batch of the
@@ -306,36 +301,27 @@ class SequenceDataModule(L.LightningDataModule):
             make_batch, self.data.num_series, context_length + self.horizon, self.num_samples
         )
 
-    def calibration_dataloader(self) -> BatchLoader[ForecastBatch]:
-        """Forecasts from origins ``calibration_step`` apart in the part to calibrate on."""
-        segments, horizon = self._calibration_segments(), self.horizon
-        windows = scored_windows(segments, self.context_length, horizon, self.calibration_step)
-        chosen = torch.linspace(0, len(windows) - 1, min(len(windows), 2 * MAX_CALIBRATION)).long()
-        sizes = (self.context_length, horizon, self.compared_season, None, self.seed)
-        make_batch = partial(scored_batch, self.data, segments, windows, *sizes)
-        num_steps = self.context_length + horizon
-        return self._in_order(lambda items: make_batch(chosen[items]), len(chosen), num_steps)
-
     @property
-    def calibration_step(self) -> int:
-        """Steps between two origins of a calibration: 1 where there are few."""
-        segments = self._calibration_segments()
-        return 1 + int((segments.end - segments.start).sum()) // MAX_CALIBRATION
-
-    def _calibration_segments(self) -> Segments:
-        """The validation split; to predict, where it is asked for, the last steps of the series."""
-        if not self._predicts:
-            return self.segments["val"]
-        first, lengths = self.data.offsets[:-1], self.data.lengths
-        start = first + torch.maximum(lengths // 2, lengths - CALIBRATION_HORIZONS * self.horizon)
-        return Segments(torch.arange(len(first)), first, start, self.data.ends)
+    def calibration(self) -> Calibration:
+        """What intervals are calibrated by: the validation split, or to predict the last steps of series."""
+        first, ends = self.data.offsets[:-1], self.data.ends
+        return Calibration(
+            self.data,
+            last_steps(first, ends, self.horizon) if self._predicts else self.segments["val"],
+            self.context_length,
+            self.horizon,
+            self.compared_season,
+            self.nonnegative,
+            self.min_context_length,
+            self._at_once(self.context_length + self.horizon),
+            *self._devices(),
+        )
 
     @property
     def nonnegative(self) -> Tensor:
         """Of which features no value to train on is negative, ``(feature,)``."""
         if self._nonnegative is None:
-            least = [piece.nan_to_num(0.0).amin(0) for piece in self.train_series() if len(piece)]
-            self._nonnegative = torch.stack(least).amin(0) >= 0
+            self._nonnegative = never_negative(self.train_series())
         return self._nonnegative
 
     def state_dict(self) -> dict[str, Any]:
@@ -483,10 +469,13 @@ class SequenceDataModule(L.LightningDataModule):
         num_steps: int,
         num_samples: int | None = None,
     ) -> BatchLoader[ForecastBatch]:
-        """Forecasts of ``num_steps`` with their contexts, at least ``batch_size`` at once."""
-        of_each = num_steps * self.num_features * (num_samples or 1)
-        batch_size = max(self.batch_size, FORECAST_STEPS // of_each)
-        return BatchLoader(make_batch, num_items, batch_size, *self._devices())
+        """Forecasts of ``num_steps`` with their contexts."""
+        at_once = self._at_once(num_steps * (num_samples or 1))
+        return BatchLoader(make_batch, num_items, at_once, *self._devices())
+
+    def _at_once(self, num_steps: int) -> int:
+        """How many forecasts of ``num_steps`` with their contexts and paths make a batch."""
+        return max(self.batch_size, FORECAST_STEPS // (num_steps * self.num_features))
 
     def _require_windows(self) -> None:
         if len(self.segments["train"].start) == 0:

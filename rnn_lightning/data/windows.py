@@ -110,16 +110,22 @@ def training_windows(
 
 
 def scored_windows(
-    segments: Segments, context_length: int, scored_length: int, stride: int | None = None
+    segments: Segments,
+    context_length: int,
+    scored_length: int,
+    stride: int | None = None,
+    min_context_length: int | None = None,
 ) -> Windows:
     """Windows that score every step of the segments once, ``ceil(n / scored_length)`` each.
 
     Their contexts reach back before the segment, and before a series too short for a whole window, where
     there is nothing. The first steps of a series are context only. The last window of a segment may reach
-    past its end. With a ``stride``, they start so many steps apart instead, up to the last step.
+    past its end. With a ``stride``, they start so many steps apart instead, up to the last step. With
+    ``min_context_length`` so many steps of a context within the series are enough.
     """
     stride = stride or scored_length
     context = _own_context(segments.end - segments.first, context_length, scored_length)
+    context = context.clamp_max(min_context_length or context_length)
     start = torch.maximum(segments.start, segments.first + context)
     counts = (segments.end - start).clamp_min(0).add(stride - 1).div(stride, rounding_mode="floor")
     return Windows(start - context_length, counts, stride)

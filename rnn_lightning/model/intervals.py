@@ -22,14 +22,14 @@ LEVELS = (*np.arange(0.05, 0.96, 0.05).round(2).tolist(), 0.975, 0.99, 0.998)
 LEAD_TIMES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """The lead times in steps at which half-widths are kept; others are interpolated."""
 
-PRIOR_WEIGHT = 4.0
+PRIOR_WEIGHT = 8.0
 """As many forecasts the prior counts for."""
 
 GROWTH = 0.3
 """The power of the lead time by which errors grow where nothing is known: of a random walk it is 0.5."""
 
-NEAR = 1.3
-"""Errors of lead times that differ by less than this factor are pooled."""
+NEAR = 2.0
+"""Errors of lead times that differ by less than this factor are pooled, as if they had grown so."""
 
 MIN_SPREAD = 1e-6
 """The least spread, as a part of the magnitude of a series: float32 has no finer digits."""
@@ -90,8 +90,10 @@ class Intervals(nn.Module):
     ) -> None:
         """Learn half-widths from forecasts of values that the network was not trained on.
 
-        They are shrunk towards the quantiles of a normal distribution that grows with the lead time, whose
-        scale is first brought to that of the errors. Half-widths that were learned before are forgotten.
+        They are shrunk towards the quantiles of a distribution that grows with the lead time, whose scale is
+        first brought to that of the errors: Student's, for the scale of few errors is uncertain itself. Its
+        degrees of freedom are the number of forecasts and two, so that of many it is a normal one.
+        Half-widths that were learned before are forgotten.
 
         Args:
             errors: ``(forecast, horizon, feature)``, NaN where they are not known.
@@ -108,16 +110,18 @@ class Intervals(nn.Module):
             return
         prior = _normal()
         prior *= _relative_scale(scores, prior)
-        half_widths = torch.empty_like(prior)
+        half_widths, leads = torch.empty_like(prior), torch.arange(1, scores.shape[1] + 1)
+        grown = scores / leads**GROWTH
         for place, lead in enumerate(LEAD_TIMES):
             if place and LEAD_TIMES[place - 1] >= longest:
                 half_widths[:, place] = half_widths[:, place - 1] * prior[:, place] / prior[:, place - 1]
                 continue
             # Neighbouring lead times are much alike.
-            near = scores[:, ceil(lead / NEAR) - 1 : int(lead * NEAR)]
+            near = grown[:, ceil(lead / NEAR) - 1 : int(lead * NEAR)] * lead**GROWTH
             weights = (~near.isnan()) / (~near.isnan()).sum(1, keepdim=True).clamp_min(1)
             weights = weights * min(1.0, origin_step / lead)
-            half_widths[:, place] = _mixed(near.nan_to_num(0.0), weights, prior[:, place], prior_weight)
+            of_prior = prior[:, place] * _heavier(float(weights.sum()) + 2)
+            half_widths[:, place] = _mixed(near.nan_to_num(0.0), weights, of_prior, prior_weight)
         self.half_widths.copy_(half_widths.cummax(0).values)
         self.horizon.fill_(longest)
 
@@ -202,12 +206,25 @@ def _normal() -> Tensor:
     return torch.special.ndtri(0.5 + levels / 2)[:, None] * leads**GROWTH
 
 
+def _heavier(degrees: float) -> Tensor:
+    """How many times as far out the quantiles of Student's distribution at ``LEVELS`` are as normal ones.
+
+    By the first terms of the expansion in the inverse degrees of freedom (Fisher and Cornish 1960).
+    """
+    normal = torch.special.ndtri(0.5 + torch.tensor(LEVELS, dtype=torch.float64) / 2)
+    square = normal.square()
+    first, second = (square + 1) / 4, (5 * square.square() + 16 * square + 3) / 96
+    third = (3 * square**3 + 19 * square.square() + 17 * square - 15) / 384
+    return 1 + first / degrees + second / degrees**2 + third / degrees**3
+
+
 def _relative_scale(scores: Tensor, prior: Tensor) -> float:
     """How many times as large ``(forecast, horizon)`` scores are as a prior ``(level, lead time)``."""
     leads = torch.arange(1, scores.shape[1] + 1).clamp_max(LEAD_TIMES[-1]).double().log()
     knots = torch.tensor(LEAD_TIMES).double().log()
     typical = _interpolated(prior[LEVELS.index(0.5)][:, None], knots, leads)[:, 0]
-    return float((scores / typical).nanmedian().clamp_min(1e-9))
+    # Not torch.nanmedian, which takes the lower one of two in the middle.
+    return max(float(np.nanmedian((scores / typical).numpy())), 1e-9)
 
 
 def _mixed(scores: Tensor, weights: Tensor, prior: Tensor, prior_weight: float) -> Tensor:

@@ -1,6 +1,7 @@
 """A backtest: forecasts from rolling origins, as tables, as a few lines and as a picture."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from torch import Tensor
 from rnn_lightning.data import Series, SeriesData
 from rnn_lightning.data.baselines import difference_scales
 from rnn_lightning.data.batches import ForecastBatch, scored_batch
+from rnn_lightning.data.calibration import Calibration, last_steps, never_negative
+from rnn_lightning.data.loading import Pieces
 from rnn_lightning.data.season import find_seasons
 from rnn_lightning.data.series import counted
 from rnn_lightning.data.windows import Segments, rolling_windows
@@ -212,7 +215,8 @@ def backtest(
     """Forecast from the last origins of every series, and by naive, seasonal naive and drift as well.
 
     The forecasts are honest where the network was not trained on the last values: fit it with
-    ``test_fraction`` above 0, or on other series.
+    ``test_fraction`` above 0, or on other series. The intervals of one that was never trained come from
+    forecasts of the values before the first origin.
 
     Args:
         forecaster: a fitted network.
@@ -239,23 +243,45 @@ def backtest(
     if len(windows) == 0:
         raise InputError("no series has a step to forecast after a context of one: give longer ones.")
     season = season or max(find_seasons(data, start), default=1)
-    levels = levels if num_samples is not None or forecaster.intervals.calibrated else ()
     records, training, network = ForecastRecords(), forecaster.training, forecaster.network
     trained_season = int(network.season) if isinstance(network, SeasonalNetwork) else 1
+    intervals = deepcopy(forecaster.intervals.state_dict())
     forecaster.eval()
     try:
         if isinstance(network, SeasonalNetwork):
             network.set_season(season)
         with torch.no_grad():
+            calibration = _before(data, start, context_length, horizon, season, batch_size)
+            has_intervals = forecaster.prepare_intervals(calibration) or num_samples is not None
+            levels = levels if has_intervals else ()
             for items in torch.arange(len(windows)).split(batch_size):
                 sizes = (context_length, horizon, season, num_samples, seed)
                 batch = scored_batch(data, segments, windows, *sizes, items)
                 record(records, batch, forecaster.predict_step(batch, 0), forecaster, levels)
     finally:
         forecaster.train(training)
+        forecaster.intervals.load_state_dict(intervals)
         if isinstance(network, SeasonalNetwork):
             network.set_season(trained_season)
     return Backtest.of_records(records, data, start, season, levels)
+
+
+def _before(
+    data: SeriesData, ends: Tensor, context_length: int, horizon: int, season: int, batch_size: int
+) -> Calibration:
+    """What the intervals of a network that was never trained are calibrated by: steps before ``ends``."""
+    first = data.offsets[:-1]
+    known = Segments(torch.arange(data.num_series), first, first, ends)
+    return Calibration(
+        data,
+        last_steps(first, ends, horizon),
+        context_length,
+        horizon,
+        season,
+        never_negative(Pieces(lambda rows: data.values[rows], known)),
+        max(2 * season, horizon // 2),
+        batch_size,
+    )
 
 
 def record(

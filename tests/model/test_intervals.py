@@ -70,7 +70,7 @@ def test_one_series_with_few_origins_has_intervals_that_hold_on_average(
         found.append(covered(bounds, values[None, 150:]))
         held.append(bool((bounds.diff(dim=0)[::2] >= 0).all()))
     assert all(held)
-    for share, level, tolerance in zip(torch.tensor(found).mean(0), LEVELS, (0.15, 0.12, 0.11), strict=True):
+    for share, level, tolerance in zip(torch.tensor(found).mean(0), LEVELS, (0.16, 0.12, 0.11), strict=True):
         assert float(share) == pytest.approx(level / 100, abs=tolerance)
 
 
@@ -136,3 +136,16 @@ def test_intervals_travel_with_the_weights_and_are_not_missed_in_those_of_old() 
     old.calibrate(torch.full((3, 4, 1), torch.nan), torch.ones(3, 1))
     with pytest.raises(ValueError, match=r"the network was fitted without: raise --data.val_fraction"):
         old.bounds(torch.zeros(1, 2, 1), torch.ones(1, 1), [80])
+
+
+@pytest.mark.parametrize("number", [2, 4, 10, 40])
+def test_few_forecasts_give_intervals_that_hold(number: int) -> None:
+    """Their scale is uncertain, and the next error is another one: on average that is covered."""
+    drawn = torch.randn(400, number, 1, 1, generator=torch.manual_seed(5))
+    held = []
+    for errors in drawn:
+        intervals = Intervals()
+        intervals.calibrate(errors, torch.ones(number, 1))
+        half_widths = intervals(torch.tensor([0.5, 0.8, 0.95]), 1)[:, 0]
+        held.append(torch.erf(half_widths / 2**0.5))
+    assert torch.stack(held).mean(0).tolist() == pytest.approx([0.5, 0.8, 0.95], abs=0.06)

@@ -1,3 +1,4 @@
+import dataclasses
 from datetime import date
 from pathlib import Path
 
@@ -143,3 +144,17 @@ def test_the_network_of_the_package_is_told_the_season_for_as_long_as_it_takes()
     result = backtest(forecaster, table(200, 200), horizon=7, context_length=56)
     assert result.scores.relative_error < 1
     assert int(forecaster.network.season) == 1  # type: ignore[arg-type]
+
+
+def test_a_network_that_was_never_fitted_is_calibrated_by_what_comes_before_the_first_origin() -> None:
+    forecaster, data = Forecaster(pretrained=True), table(200, 200, 200)
+    other = dataclasses.replace(data, values=data.values.clone())
+    for end in data.ends.tolist():
+        other.values[end - 7 : end] += 1000  # forecast by the last origin, known to none
+    widths = []
+    for series in (other, data):
+        result = backtest(forecaster, series, horizon=7, context_length=56)
+        widths.append(result.scores.by_series["width-80"])
+        assert not forecaster.intervals.calibrated
+    assert result.scores.covered(80) == pytest.approx(0.8, abs=0.12)
+    np.testing.assert_allclose(*widths)
