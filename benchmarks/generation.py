@@ -16,11 +16,8 @@ measures darts and neuralforecast, which it installs into virtual environments o
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -32,6 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from report import publish
 from torch import Tensor, nn
 
 from rnn_lightning import Forecaster
@@ -47,7 +45,8 @@ One core, float32, CPU time, {horizon} steps of one feature, under `torch.infere
 from a warm state, with all its checks and transforms; (a) is a loop over `nn.LSTM`, `nn.GRU` or `nn.RNN`
 called with one step, (b) a loop over `nn.LSTMCell`, `nn.GRUCell` or `nn.RNNCell`, each with its readout.
 Rounds alternate, calls shorter than 20 ms are repeated within a round, the least time counts. The error is
-the largest absolute difference between ours and (a).\
+the largest absolute difference between ours and (a). "With context" is `rollout`, which also warms up on 50
+steps and standardises them, against (a) after one call of the module with these steps.\
 """
 PEERS = {"darts": "darts[torch]==0.48.*", "neuralforecast": "neuralforecast==3.3.*"}
 CONTEXT_LENGTH = 50
@@ -116,6 +115,12 @@ def module_loop(network: RecurrentNetwork, state: RecurrentState, horizon: int) 
     return torch.cat(values, 1)
 
 
+def whole_module_loop(network: RecurrentNetwork, context: Tensor, horizon: int) -> Tensor:
+    """Loop (a) after a call of the module with the context."""
+    state = network.recurrent(context)[1]
+    return module_loop(network, state if network.cell == "lstm" else (state,), horizon)
+
+
 def cells_of(network: RecurrentNetwork) -> list[nn.RNNCellBase]:
     """The layers as cells that share the network's weights."""
     kinds: dict[str, Callable[[int, int], nn.RNNCellBase]]
@@ -178,8 +183,9 @@ def warm_network(case: Case, device: str = "cpu") -> tuple[RecurrentNetwork, Sta
 def cpu_table(cases: list[Case], horizon: int, budget_seconds: float) -> str:
     """The table of all cases, and the targets among them."""
     lines = [
-        "| cell | hidden | layers | batch | ours, ms | (a), ms | (b), ms | (a) / ours | (b) / ours | error |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| cell | hidden | layers | batch | ours, ms | (a), ms | (b), ms | (a) / ours | (b) / ours | "
+        "(a) / ours with context | error |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     targets = [
         "| case | target (a) / ours | measured | target (b) / ours | measured | met |",
@@ -188,21 +194,23 @@ def cpu_table(cases: list[Case], horizon: int, budget_seconds: float) -> str:
     largest = 0.0
     for case in cases:
         network, state = warm_network(case)
-        cells = cells_of(network)
+        cells, context = cells_of(network), torch.randn(case.batch_size, CONTEXT_LENGTH, 1)
         calls = [
             partial(generate, network, state, horizon),
             partial(module_loop, network, state.recurrent, horizon),
             partial(cell_loop, network, cells, state.recurrent, horizon),
+            partial(rollout, network, context, horizon),
+            partial(whole_module_loop, network, context, horizon),
         ]
         ours, theirs = calls[0](), network.transforms.inverse(calls[1](), state.transforms)
         difference = float((ours - theirs).abs().max())
         largest = max(largest, difference)
         seconds = best_seconds(list(calls), budget_seconds, time.process_time)
         over_a, over_b = seconds[1] / seconds[0], seconds[2] / seconds[0]
-        times = " | ".join(f"{second * 1e3:.2f}" for second in seconds)
+        times = " | ".join(f"{second * 1e3:.2f}" for second in seconds[:3])
         lines.append(
             f"| {NAMES[case.cell]} | {case.hidden_size} | {case.num_layers} | {case.batch_size} | {times} | "
-            f"{over_a:.2f} | {over_b:.2f} | {difference:.0e} |"
+            f"{over_a:.2f} | {over_b:.2f} | {seconds[4] / seconds[3]:.2f} | {difference:.0e} |"
         )
         print(lines[-1], file=sys.stderr, flush=True)
         if case in TARGETS:
@@ -346,33 +354,6 @@ def measured_peer(python: Path, peer: str, case: Case, horizon: int, budget_seco
     return answer
 
 
-def processor() -> str:
-    """The name of the processor, as far as the system tells it."""
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def commit() -> str:
-    """The commit that is measured, marked where the package has changed since."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        )
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--", "rnn_lightning"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return found.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -415,19 +396,7 @@ def main() -> None:
     if arguments.peers is not None:
         peers = peer_tables(cases, arguments.horizon, arguments.seconds, arguments.peer_folder.absolute())
         tables.append("## Against darts and neuralforecast\n\n" + peers)
-    now = datetime.datetime.now(datetime.UTC).date().isoformat()
-    report = "\n\n".join(
-        [
-            "# Speed of generation",
-            f"{now}, commit {commit()}, {processor()} (one core), "
-            f"Python {platform.python_version()}, PyTorch "
-            f"{torch.__version__}.\n\nCommand: `python {shlex.join(sys.argv)}`",
-            *tables,
-        ]
-    )
-    print(report)
-    if arguments.output is not None:
-        arguments.output.write_text(report + "\n")
+    publish("Speed of generation", tables, arguments.output, "one core")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,6 @@ time counts. Two threads are measured in wall time.
 """
 
 import argparse
-import datetime
-import platform
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +15,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from generation import best_seconds, commit, processor
+from generation import best_seconds
+from report import publish
 from torch import Tensor, nn
 
 from rnn_lightning import RecurrentNetwork
@@ -134,36 +132,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="file to write the results to; printed in any case")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    now = datetime.datetime.now(datetime.UTC).date().isoformat()
-    report = [
-        "# Speed of the native kernel",
-        "",
-        f"{now}, commit {commit()}, {processor()} (one core), Python {platform.python_version()}, "
-        f"PyTorch {torch.__version__}, {library.describe()}.",
-        "",
-        f"Command: `python {shlex.join(sys.argv)}`",
-        "",
+    parts = [
         "Forward and backward of recurrent layers, Python and autograd included, against `nn.RNN`, `nn.GRU` "
         "and `nn.LSTM` with the same weights; float32, CPU time of one thread, least of alternating rounds.",
-        "",
-        *training_table(arguments.seconds),
-        "",
+        "\n".join(training_table(arguments.seconds)),
         "## Gaps",
-        "",
         "Teacher forcing, forward and backward, over windows without gaps and over the same windows with a "
         "tenth of the values missing and a quarter of the rows beginning late.",
-        "",
-        *gap_table(arguments.seconds),
-        "",
+        "\n".join(gap_table(arguments.seconds)),
         "## Threads",
-        "",
         "The same passes in wall time.",
-        "",
-        *thread_table(arguments.seconds),
+        "\n".join(thread_table(arguments.seconds)),
     ]
-    print("\n".join(report))
-    if arguments.output is not None:
-        arguments.output.write_text("\n".join(report) + "\n")
+    publish("Speed of the native kernel", parts, arguments.output, "one core", library.describe())
 
 
 if __name__ == "__main__":

@@ -8,18 +8,14 @@ tested here: without optimisation there is no fused multiply-add.
 """
 
 import argparse
-import datetime
 import os
-import platform
-import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import torch
-from generation import commit, processor
+from report import publish
 
 TESTS = ("test_native.py", "test_gaps.py")
 FLAGS = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -shared -fPIC"
@@ -92,22 +88,16 @@ def main() -> None:
             text=True,
         )
     print(run.stdout[-4000:])
-    now = datetime.datetime.now(datetime.UTC).date().isoformat()
-    report = (
-        "# The native kernel under sanitizers\n\n"
-        f"{now}, commit {commit()}, {processor()}, Python {platform.python_version()}, "
-        f"PyTorch {torch.__version__}, {output_of([arguments.compiler, '--version']).splitlines()[0]}.\n\n"
-        f"Command: `python {shlex.join(sys.argv)}`\n\nFlags: `{FLAGS}`, with warnings as errors.\n\n"
-        f"Tests: {', '.join(TESTS)}, on all instruction sets, without those of the path of PyTorch. "
-        f"Exit code {run.returncode}; {run.stdout.strip().splitlines()[-1].strip('= ')}. "
-        "No sanitizer had anything to report: it would "
-        "have ended the run.\n"
-    )
     if run.returncode:
         sys.exit(run.returncode)
-    print(report)
-    if arguments.output is not None:
-        arguments.output.write_text(report)
+    parts = [
+        f"Flags: `{FLAGS}`, with warnings as errors.",
+        f"Tests: {', '.join(TESTS)}, on all instruction sets, without those of the path of PyTorch: "
+        f"{run.stdout.strip().splitlines()[-1].strip('= ')}. No sanitizer had anything to report: it would "
+        "have ended the run.",
+    ]
+    version = output_of([arguments.compiler, "--version"]).splitlines()[0]
+    publish("The native kernel under sanitizers", parts, arguments.output, version)
 
 
 if __name__ == "__main__":

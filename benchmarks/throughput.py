@@ -11,17 +11,16 @@ import argparse
 import logging
 import multiprocessing
 import os
-import platform
 import socket
 import time
 import warnings
-from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import torch
+from report import publish
 
 from rnn_lightning import Forecaster, SequenceDataModule, SineSeries
 from rnn_lightning.callbacks import StopAtSignal
@@ -118,13 +117,6 @@ def table(batch_sizes: list[int], rounds: int) -> str:
     return "\n".join(lines)
 
 
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -134,25 +126,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     load_before = os.getloadavg()[0]
-    batch_sizes = " ".join(map(str, arguments.batch_sizes))
     result = table(arguments.batch_sizes, arguments.rounds)
     load_after = os.getloadavg()[0]
-    text = f"""# Throughput of training, two processes against one
-
-{time.strftime("%Y-%m-%d")}, {processor()}, {os.cpu_count()} cores, Python {platform.python_version()},
-PyTorch {torch.__version__}, Lightning {version("lightning")}. Load average before and after:
-{load_before:.1f}, {load_after:.1f}.
-
-Command: `python benchmarks/throughput.py --batch_sizes {batch_sizes} --rounds {arguments.rounds}`
-
-LSTM-64, windows of {CONTEXT + SCORED} steps, 1 process on one core and 2 with a core each, gloo on one
-machine; best of the rounds.
-
-{result}
-"""
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text)
+    method = (
+        f"LSTM-64, windows of {CONTEXT + SCORED} steps, 1 process on one core and 2 with a core each, gloo on "
+        f"one machine; best of the rounds. Load average before and after: {load_before:.1f}, {load_after:.1f}."
+    )
+    title, cores = "Throughput of training, two processes against one", f"{os.cpu_count()} cores"
+    publish(title, [method, result], arguments.output, cores)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """CPU time of an optimizer step through ``rnn-lightning fit``, against a bare loop over ``torch.nn``.
 
-    taskset -c 0 python benchmarks/training_cost.py
+    python benchmarks/training_cost.py --output benchmarks/results/training_cost.md
 
 Fit runs with its default callbacks and logging: progress bar, CSV log, validation, two checkpoints an epoch
 of 200 batches. The bare loop goes over ready batches in memory and does forward, loss, backward and
@@ -15,11 +15,12 @@ import math
 import tempfile
 import time
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
 import torch
-from generation import processor
+from report import publish
 from torch.nn import functional
 
 from rnn_lightning import Forecaster, RecurrentNetwork, SineSeries
@@ -27,6 +28,11 @@ from rnn_lightning.cli import run
 from rnn_lightning.model.native import library
 from rnn_lightning.model.network import Cell
 
+METHOD = """\
+CPU time of an optimizer step through `rnn-lightning fit` with its default callbacks and logging, validation
+and two checkpoints an epoch included, against a bare loop over `torch.nn` and ready batches. "Same work" also
+clips gradients and follows the cosine schedule. Rounds alternate, the fastest counts.\
+"""
 BARE_STEPS, BATCHES_PER_EPOCH = 100, 200
 
 
@@ -100,13 +106,13 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--output", type=Path, help="file to write the results to; printed in any case")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{processor()}, torch {torch.__version__}, {library.describe()}, one thread, CPU time\n")
-    print(
-        "| network | batch, steps | bare loop, ms | same work, ms | fit, ms | fit / bare | fit / same work |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    lines = [
+        "| network | batch, steps | bare loop, ms | same work, ms | fit, ms | fit / bare | fit / same work |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for case in CASES:
         rounds = [
             (
@@ -117,11 +123,17 @@ def main() -> None:
             for _ in range(arguments.rounds)
         ]
         bare, same, fit = (1000 * min(column) for column in zip(*rounds, strict=True))
-        print(
+        lines.append(
             f"| {case.name} | {case.batch}, {case.context + case.scored} | {bare:.2f} | {same:.2f} | "
-            f"{fit:.2f} | {fit / bare:.2f} | {fit / same:.2f} |",
-            flush=True,
+            f"{fit:.2f} | {fit / bare:.2f} | {fit / same:.2f} |"
         )
+    publish(
+        "Cost of an optimizer step",
+        [METHOD, "\n".join(lines)],
+        arguments.output,
+        "one thread",
+        library.describe(),
+    )
 
 
 if __name__ == "__main__":
