@@ -129,8 +129,9 @@ def main() -> None:
     result = table(arguments.batch_sizes, arguments.rounds)
     load_after = os.getloadavg()[0]
     method = (
-        f"LSTM-64, windows of {CONTEXT + SCORED} steps, 1 process on one core and 2 with a core each, gloo on "
-        f"one machine; best of the rounds. Load average before and after: {load_before:.1f}, {load_after:.1f}."
+        f"LSTM-64, windows of {CONTEXT + SCORED} steps, 1 process on one core and 2 with a core each, gloo "
+        f"on one machine; best of the rounds. Load average before and after: {load_before:.1f}, "
+        f"{load_after:.1f}."
     )
     title, cores = "Throughput of training, two processes against one", f"{os.cpu_count()} cores"
     publish(title, [method, result], arguments.output, cores)
