@@ -15,6 +15,7 @@ from rnn_lightning.data.batches import ForecastBatch, WindowBatch
 from rnn_lightning.data.calibration import Calibration
 from rnn_lightning.errors import InputError
 from rnn_lightning.inference import Inference
+from rnn_lightning.model.chain import TransformName
 from rnn_lightning.model.intervals import Intervals
 from rnn_lightning.model.losses import Scored, one_step_errors, scored, training_loss
 from rnn_lightning.model.metrics import ForecastRecords, FreeRunError, ResidualMoments
@@ -23,8 +24,6 @@ from rnn_lightning.model.noise import generators
 from rnn_lightning.model.pretrained import pretrained_network
 from rnn_lightning.model.rollout import rollout
 from rnn_lightning.model.seasonal import Network, SeasonalNetwork
-
-Transform = Literal["log", "difference", "standardize", "standardize_context"]
 
 ARCHITECTURE = (
     "num_features",
@@ -115,7 +114,7 @@ class Forecaster(Inference, L.LightningModule):
         hidden_size: int = 32,
         num_layers: int = 1,
         dropout: float = 0.0,
-        transforms: list[Transform] = ["standardize_context"],  # noqa: B006
+        transforms: list[TransformName] = ["standardize_context"],  # noqa: B006
         learning_rate: float = 0.01,
         schedule: Literal["constant", "cosine"] = "cosine",
         free_run_weight: float = 0.0,

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from rnn_lightning.errors import InputError
+from rnn_lightning.model.chain import Transforms
 from rnn_lightning.model.recurrent import RecurrentState, recur
-from rnn_lightning.model.transforms import Standardize, Transforms
+from rnn_lightning.model.scales import Standardize
 
 Cell = Literal["rnn_tanh", "rnn_relu", "gru", "lstm"]
 

@@ -6,36 +6,21 @@ state after a history, the state after more values, and any number of futures fr
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.model.closed_loop import close_loop
-from rnn_lightning.model.gaps import first_known, recur_over_gaps
-from rnn_lightning.model.network import RecurrentNetwork
+from rnn_lightning.model.chunks import generate_in_chunks, recur_in_chunks
+from rnn_lightning.model.gaps import first_known
 from rnn_lightning.model.noise import Innovations
-from rnn_lightning.model.recurrent import RecurrentState, is_native
+from rnn_lightning.model.recurrent import RecurrentState
 from rnn_lightning.model.seasonal import Network, SeasonalNetwork
 from rnn_lightning.model.transforms import TransformState
-
-CHUNK_ELEMENTS = 2**20
-"""Numbers in the hidden states of one chunk of a generation: 4 MB of float32, which a cache keeps."""
-
-GPU_CHUNK_FACTOR = 64
-"""A GPU takes chunks this much larger: it has no such cache, and each chunk costs it launches."""
-
-MIN_CHUNK_STEPS = 16
-"""Below this many steps a chunk is split by rows: the fused call has a cost of its own."""
-
-PROGRESS_STEPS = 2**18
-"""Series times steps from which a progress bar is worth the time it costs; no CPU needs seconds for fewer."""
 
 
 class State(NamedTuple):
@@ -161,7 +146,7 @@ def generate(
     recurrent = state.recurrent
     if num_samples is not None:
         recurrent = tuple(part.repeat(1, num_samples, 1) for part in recurrent)
-    transformed = _in_chunks(network, innovations, following, recurrent, horizon)
+    transformed = generate_in_chunks(network, innovations, following, recurrent, horizon)
     if num_samples is not None:
         transformed = transformed.unflatten(0, (num_samples, batch_size))
     values = network.transforms.inverse(transformed, state.transforms)
@@ -183,55 +168,6 @@ def _coming(network: Network, covariates: Tensor | None, batch_size: int, horizo
     return functional.pad(scaled, (0, 0, 0, 1))  # the state after the last step is not asked for
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], object]]:
-    """A progress bar, whose making takes as long as a short forecast, where it is worth it."""
-    if total < PROGRESS_STEPS:
-        yield lambda _: None
-        return
-    with tqdm(total=total, desc="generate", unit="step", unit_scale=True, delay=3, leave=False) as bar:
-        yield bar.update
-
-
-def _in_chunks(
-    network: Network,
-    innovations: Innovations,
-    following: Tensor | None,
-    state: RecurrentState,
-    horizon: int,
-) -> Tensor:
-    """The free run in chunks of rows and steps, whose hidden states stay within ``CHUNK_ELEMENTS``."""
-    closed_loop, width = close_loop(network), network.recurrent.hidden_size
-    if is_native(network.recurrent, state[0]):
-        width = network.recurrent.input_size  # it holds no hidden states
-    num_rows = state[0].shape[1]
-    elements = CHUNK_ELEMENTS * (GPU_CHUNK_FACTOR if state[0].is_cuda else 1)
-    rows = max(1, min(num_rows, elements // (width * min(horizon, MIN_CHUNK_STEPS))))
-    steps = max(1, min(horizon, elements // (width * rows)))
-    states = [
-        tuple(part[:, row : row + rows].contiguous() for part in state) for row in range(0, num_rows, rows)
-    ]
-    pieces = []
-    total = num_rows * horizon
-    with _progress(total) as advance:
-        for first in range(0, horizon, steps):
-            inputs = innovations.draw(min(steps, horizon - first))
-            if following is not None:
-                repeated = following[:, first : first + steps].repeat(num_rows // len(following), 1, 1)
-                inputs = torch.cat([inputs, repeated], -1)
-            columns = []
-            for index, piece in enumerate(inputs.split(rows)):
-                values, states[index] = closed_loop(piece, states[index])
-                columns.append(values)
-                advance(values.shape[0] * values.shape[1])
-            pieces.append(_joined(columns, 0))
-    return _joined(pieces, 1)
-
-
-def _joined(pieces: list[Tensor], dim: int) -> Tensor:
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
-
-
 def _continued(network: Network, values: Tensor, covariates: Tensor | None, before: State | None) -> State:
     """The state after checked ``values`` that follow ``before``, or start a series if it is None."""
     if before is None:
@@ -247,27 +183,10 @@ def _continued(network: Network, values: Tensor, covariates: Tensor | None, befo
         _, filled, recurrent = network.encode(inputs, None if before is None else recurrent)
     else:
         begin = None if complete or before is not None else first_known(transformed)
-        filled, recurrent = _recur_in_chunks(network, inputs, recurrent, complete, begin)
+        filled, recurrent = recur_in_chunks(network, inputs, recurrent, complete, begin)
     if not complete:
         _, of_transforms = network.transforms.imputed(values, filled, before.transforms if before else None)
     return State(recurrent, of_transforms)
-
-
-def _recur_in_chunks(
-    network: RecurrentNetwork, inputs: Tensor, state: RecurrentState, complete: bool, begin: Tensor | None
-) -> tuple[Tensor, RecurrentState]:
-    """The values without gaps and the state after them, in chunks of steps; rows may begin late."""
-    elements = CHUNK_ELEMENTS * (GPU_CHUNK_FACTOR if inputs.is_cuda else 1)
-    steps = max(1, elements // (network.recurrent.hidden_size * len(inputs)))
-    filled = []
-    for index, piece in enumerate(inputs.split(steps, 1)):
-        if complete:
-            _, state = network(piece, state, first=piece.shape[1])
-        else:
-            left = begin - index * steps if begin is not None else None
-            _, values_of_piece, state = recur_over_gaps(network, piece, state, left, piece.shape[1])
-            filled.append(values_of_piece)
-    return inputs[..., : network.num_features] if complete else torch.cat(filled, 1), state
 
 
 def _end_at_nonfinite(values: Tensor, names: Sequence[str] | None) -> Tensor:

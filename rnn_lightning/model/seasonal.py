@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnn_lightning.errors import InputError
+from rnn_lightning.model.chain import Transforms
 from rnn_lightning.model.network import RecurrentNetwork, join
 from rnn_lightning.model.recurrent import RecurrentState, recur
+from rnn_lightning.model.scales import SeasonScale, Standardize
 from rnn_lightning.model.season_clock import clock
 from rnn_lightning.model.season_features import NUM_GATES, NUM_INPUTS, Ingredients
 from rnn_lightning.model.season_track import Track, Tracker, describe, initial_track, smooth
-from rnn_lightning.model.transforms import SeasonScale, Standardize, Transforms
 
 HEAD_SIZE = 64
 

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.model.transforms import Difference, Standardize, Transforms
+from rnn_lightning.model.chain import Transforms
+from rnn_lightning.model.scales import Standardize
+from rnn_lightning.model.transforms import Difference
 
 CHAINS = [
     (),

@@ -1,4 +1,4 @@
-"""The transforms in an ONNX graph, each the twin of the one in ``model/transforms.py``."""
+"""The transforms in an ONNX graph, each the twin of the one of its name in the package."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.model import transforms
+from rnn_lightning.model import scales, transforms
 from rnn_lightning.output.onnx.graph import Graph, Value, numbers
 
 TransformState = tuple[Value, ...]
@@ -130,8 +130,8 @@ def doubles(tensor: Tensor) -> np.ndarray:
 TWINS: dict[type[transforms.Transform], type[Twin]] = {
     transforms.Log: Log,
     transforms.Difference: Difference,
-    transforms.Standardize: Standardize,
-    transforms.StandardizeContext: StandardizeContext,
+    scales.Standardize: Standardize,
+    scales.StandardizeContext: StandardizeContext,
 }
 
 
