@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rnn_lightning.errors import InputError
@@ -129,13 +130,13 @@ def plot_phase(
 
 
 def save_picture(figure: Figure, path: Path) -> None:
-    """Write a picture; a character that the font lacks, such as an emoji, is drawn as a box."""
+    """Write a PNG file; a character that the font lacks, such as an emoji, is drawn as a box."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Glyph .* missing from|Matplotlib currently does not support", UserWarning
         )
         with atomic_file(path) as file:
-            figure.savefig(file, format=path.suffix[1:])
+            FigureCanvasAgg(figure).print_png(file)  # savefig would draw all twice
 
 
 def _read(
