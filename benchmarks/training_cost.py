@@ -100,6 +100,15 @@ def fit_step_seconds(case: Case, num_epochs: int) -> float:
     return min(after - before for before, after in pairwise(starts)) / BATCHES_PER_EPOCH
 
 
+def sine_seconds() -> float:
+    """CPU time of the fit of the README, without the imports."""
+    silence = contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO())
+    with tempfile.TemporaryDirectory() as folder, silence[0], silence[1]:
+        begin = time.process_time()
+        run(["fit", "--config", "configs/sine.yaml", f"--trainer.default_root_dir={folder}"])
+        return time.process_time() - begin
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
