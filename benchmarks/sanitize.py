@@ -2,7 +2,7 @@
 
     python benchmarks/sanitize.py --output benchmarks/results/sanitize.md
 
-A copy of the package with a sanitized library runs the tests of the kernel and of gaps. The allocator of
+A copy of the package with a sanitized library runs the tests of the kernel, of gaps and of the closed loop. The allocator of
 PyTorch is the sanitizer's as well, so that a step over the end of a tensor is found.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from report import publish
 
-TESTS = ("test_native.py", "test_gaps.py")
+TESTS = ("test_native.py", "test_gaps.py", "test_closed_loop.py")
 FLAGS = "-O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -shared -fPIC"
 
 
