@@ -2,8 +2,8 @@
 
     python benchmarks/sanitize.py --output benchmarks/results/sanitize.md
 
-A copy of the package with a sanitized library runs the tests of the kernel, of gaps and of the closed loop. The allocator of
-PyTorch is the sanitizer's as well, so that a step over the end of a tensor is found.
+A copy of the package with a sanitized library runs the tests of the kernel, of gaps and of the closed loop.
+The allocator of PyTorch is the sanitizer's as well, so that a step over the end of a tensor is found.
 """
 
 import argparse
