@@ -221,7 +221,7 @@ def _checked(network: Network, values: Tensor, what: str) -> Tensor:
             f"the {what} must be (batch, time, {network.num_features} features) for this network, got "
             f"{tuple(values.shape)}."
         )
-    if bool(values.isinf().any()):
+    if not math.isfinite(values.sum().item()) and bool(values.isinf().any()):
         raise InputError(f"the {what} must be finite numbers, or NaN where they are not known.")
     return values.to(network.readout.weight)
 
