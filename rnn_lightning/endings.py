@@ -127,7 +127,7 @@ def one_line(error: Exception) -> str | None:
         )
     if cause := disk_error(error):
         where = f" {os.fspath(cause.filename)!r}" if cause.filename else ""
-        return f"{os.strerror(cause.errno or 0)}:{where or ' the disk of the run'}. What is complete is kept."
+        return f"{cause.strerror}:{where or ' the disk of the run'}. What is complete is kept."
     stack = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if any(frame.f_code.co_name.lstrip("_").startswith(RESTORING) for frame in stack) and not is_lost(error):
         return f"--ckpt_path: the checkpoint cannot be resumed ({type(error).__name__}: {message[:200]!r})."
@@ -149,8 +149,13 @@ def missing_package(error: BaseException) -> str | None:
 
 def disk_error(error: BaseException | None) -> OSError | None:
     """The error of the disk behind an exception: full, not to be written, or failing."""
-    errors = (each for each in _behind(error) if isinstance(each, OSError) and each.errno in DISK_ERRORS)
-    return next(errors, None)
+    for each in _behind(error):
+        if isinstance(each, OSError):
+            of_polars = re.search(r"\(os error (\d+)\)", str(each))  # which sets no number
+            number = int(of_polars[1]) if of_polars else each.errno
+            if number in DISK_ERRORS:
+                return OSError(number, os.strerror(number), each.filename)
+    return None
 
 
 def _behind(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,6 +1,7 @@
 """The kinds of faults; each group tries a number of them in a folder and returns its tally."""
 
 import io
+import itertools
 import random
 import shutil
 import signal
@@ -145,34 +146,39 @@ def resumes(folder: Path, count: int) -> Tally:
 
 
 def full_disks(folder: Path, count: int) -> Tally:
-    """Fit and predict on ever larger disks: file systems where mounting is allowed, and file sizes."""
+    """Fit and predict on ever larger disks: file systems where mounting is allowed, and file sizes.
+
+    What ends well has written what it writes on a disk with room; what does not leaves whole files.
+    """
     tally = Tally("full disk")
     source = fresh(folder / "source")
     run(source, FIT)
-    for number in range(count):
-        words = FIT if number % 2 else PREDICT
-        for limit in ("size", "mount"):
-            place = fresh(folder / f"{limit} {number}")
-            num_bytes = 8192 * (1 + number) if limit == "mount" else 4096 * (1 + number)
-            if limit == "mount" and not _mount(place, num_bytes + (64 << 10) * (words is PREDICT)):
-                continue
-            try:
-                if words is PREDICT:
-                    options = [f"--ckpt_path={source / LAST.format(0)}"]
-                    result = run_elsewhere(
-                        folder / f"said {number} {limit}", place, [*words, *options], limit, num_bytes
-                    )
-                else:
-                    result = run_elsewhere(folder / f"said {number} {limit}", place, words, limit, num_bytes)
-                right = not broken_files(place)
-                tally.note(f"{words[0]} {limit} {num_bytes}", result, right)
-                if not right:
-                    tally.counts["silently wrong"] += 1
-                    tally.bad.append(f"{place}: {broken_files(place)}")
-                tally.leaves(place)
-            finally:
-                if limit == "mount":
-                    subprocess.run(["umount", "-l", str(place)], check=False)
+    run(source, [*PREDICT, f"--ckpt_path={LAST.format(0)}"])
+    checkpoint, expected = source / LAST.format(0), forecast(source)
+    trials = itertools.product(
+        range(count), ("size", "mount"), (FIT, [*PREDICT, f"--ckpt_path={checkpoint}"])
+    )
+    for number, limit, words in trials:
+        name = f"{words[0]} {limit} {number}"
+        place, num_bytes = fresh(folder / name), 8192 * (1 + number) // (1 if limit == "mount" else 2)
+        if limit == "mount" and not _mount(place, num_bytes):
+            continue
+        try:
+            result = run_elsewhere(folder / f"said {name}", place, words, limit, num_bytes)
+            broken = broken_files(place)
+            if words is FIT:
+                right = equal(place / LAST.format(0), checkpoint)
+            else:
+                made = forecast(place)
+                right = made is not None and made.equals(expected)  # type: ignore[arg-type]
+            tally.note(name, result, right and not broken)
+            if broken and result.code:
+                tally.counts["silently wrong"] += 1
+                tally.bad.append(f"{place}: {broken}")
+            tally.leaves(place)
+        finally:
+            if limit == "mount":
+                subprocess.run(["umount", "-l", str(place)], check=False)
     return tally
 
 
