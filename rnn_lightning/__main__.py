@@ -121,15 +121,14 @@ def _run_command() -> None:
         from rnn_lightning.errors import InputError
         from rnn_lightning.first_look import look
 
-        try:
-            look(sys.argv[1:])
-        except InputError as error:
-            sys.stderr.write(f"rnn-lightning: error: {error}\n")
-            sys.exit(2)
         # Threads of OpenMP that wait for the next of many small operators would double the CPU time.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        from rnn_lightning.cli import run
-
+        try:
+            look(sys.argv[1:])
+            from rnn_lightning.cli import run
+        except (InputError, MemoryError) as error:
+            sys.stderr.write(f"rnn-lightning: error: {str(error) or 'out of memory.'}\n")
+            sys.exit(2)
         run()
 
 

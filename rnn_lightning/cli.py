@@ -23,6 +23,7 @@ from rnn_lightning.checkpointing import AtomicCheckpoints, BestCheckpoint, LastC
 from rnn_lightning.checkpoints import CHECKPOINTS, newest_checkpoint, option_defaults, read_checkpoint
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.endings import process_hooks, said_in_one_line
+from rnn_lightning.errors import InputError
 from rnn_lightning.export_command import export
 from rnn_lightning.finetuning import FineTuning
 from rnn_lightning.output.backtest_writer import BacktestWriter, ValidationScores
@@ -135,6 +136,9 @@ class CommandLine(LightningCLI):
                 args = with_source(words, chosen[1], defaults)
             self._subcommand_parsers[subcommand].set_defaults(defaults)
         super().parse_arguments(parser, args)
+        seed = self.config.get(subcommand, {}).get("seed_everything")
+        if not 0 <= int(seed or 0) < 2**32:
+            raise InputError(f"--seed_everything must be from 0 to {2**32 - 1}, got {seed}.")
         if chosen is not None:
             self.config[subcommand].ckpt_path = str(chosen[0])
             rank_zero_only(print)(f"Checkpoint: {chosen[0]}")
@@ -219,9 +223,13 @@ class CommandLine(LightningCLI):
         if config.trainer.enable_checkpointing is not False and self.subcommand == "fit":
             callbacks += self._validating(kwargs)
             callbacks.append(LastCheckpoint())
-        return super().instantiate_trainer(
-            callbacks=callbacks, plugins=[*(config.trainer.plugins or []), AtomicCheckpoints()], **kwargs
-        )
+        if config.trainer.accumulate_grad_batches < 1:
+            raise InputError("--trainer.accumulate_grad_batches must be at least 1.")
+        kwargs |= {"callbacks": callbacks, "plugins": [*(config.trainer.plugins or []), AtomicCheckpoints()]}
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"--trainer: {error}") from error
 
     def _validating(self, trainer_settings: dict[str, Any]) -> list[Callback]:
         """What chooses the network of a fit by its validation, and says what it is worth."""

@@ -470,6 +470,14 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
             ["predict", "--ckpt_path=ok.ckpt", "--data.num_samples=1"],
             ["--data.num_samples 1: an interval needs two"],
         ),
+        (["fit", "--seed_everything=-1"], ["--seed_everything must be from 0 to 4294967295, got -1"]),
+        (["fit", "--trainer.devices=-3"], ["--trainer: `devices` selected with", "should be an int > 0"]),
+        (["fit", "--trainer.accumulate_grad_batches=0"], ["--trainer.accumulate_grad_batches must be at"]),
+        (
+            ["fit", "--data.context_length=1000000000000"],
+            ["32 windows of 1,000,000,000,024 steps take", "lower --data.context_length, --data.horizon or"],
+        ),
+        (["predict", "--ckpt_path=ok.ckpt", "--output=no/x.csv"], ["no/x.csv: there is no folder no."]),
         (
             ["fit", "--data.series=TableSeries", "--data.series.frequency", "-1d"],
             ["expected one argument", "begins with a dash follows an equals sign: --option=-1"],

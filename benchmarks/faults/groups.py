@@ -48,6 +48,12 @@ def forecast(folder: Path, experiment: str = "default", number: int = 0) -> pl.D
     return pl.read_csv(path) if path.is_file() else None
 
 
+def newest_checkpoint(folder: Path) -> Path:
+    """The last checkpoint of the newest fit; none is there if no fit has come so far."""
+    found = folder.glob("runs/default/fit_*/checkpoints/last.ckpt")
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=folder / "none")
+
+
 def fresh(folder: Path) -> Path:
     folder.mkdir(parents=True)
     return folder
@@ -65,9 +71,7 @@ def kills_of_fit(folder: Path, count: int) -> Tally:
         broken, last = broken_files(place), place / LAST.format(0)
         within += last.exists()
         result = run(place, [*FIT, *(["--ckpt_path=last"] if last.exists() else [])])
-        final = max(
-            place.glob("runs/default/fit_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime_ns
-        )
+        final = newest_checkpoint(place)
         tally.note(
             f"kill {number}", result, not broken and equal(final, folder / "whole" / LAST.format(0)), False
         )
@@ -133,9 +137,7 @@ def resumes(folder: Path, count: int) -> Tally:
         if name == "elsewhere":
             there = fresh(folder / f"{number} elsewhere")
         result = run(there, [*fit, *([f"--ckpt_path={last}"] if last.exists() else [])])
-        final = max(
-            there.glob("runs/default/fit_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime_ns
-        )
+        final = newest_checkpoint(there)
         best = final.with_name("best.ckpt")
         right = equal(final, whole[name][0])
         right &= equal(best, whole[name][0].with_name("best.ckpt"))

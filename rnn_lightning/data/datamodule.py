@@ -25,6 +25,8 @@ from rnn_lightning.data.loaders import BatchLoader, EndlessLoader, ShuffledLoade
 from rnn_lightning.data.loading import Pieces, load, load_once
 from rnn_lightning.data.prior import PriorSeries
 from rnn_lightning.data.season import find_seasons, given_seasons
+from rnn_lightning.data.series import counted
+from rnn_lightning.data.storage import require_memory
 from rnn_lightning.data.windows import (
     Segments,
     Split,
@@ -216,6 +218,7 @@ class SequenceDataModule(L.LightningDataModule):
             self._choose_lengths()
         if self._val_is_auto:
             self.segments = self._split()
+        self._require_memory(stage)
         if stage == "fit":
             self._require_windows()
         if stage in ("fit", "validate") and self.val_fraction > 0:
@@ -476,6 +479,16 @@ class SequenceDataModule(L.LightningDataModule):
     def _at_once(self, num_steps: int) -> int:
         """How many forecasts of ``num_steps`` with their contexts and paths make a batch."""
         return max(self.batch_size, FORECAST_STEPS // (num_steps * self.num_features))
+
+    def _require_memory(self, stage: str) -> None:
+        """Refuse a batch that cannot be held, before the system ends a process that tries."""
+        longest, total = int(self.data.lengths.max()), int(self.data.lengths.sum())
+        context_length = min(self.context_length, longest) if stage == "predict" else self.context_length
+        length = context_length + max(self.horizon, self.scored_length if stage == "fit" else 0)
+        size = min(self.batch_size, total)
+        num_bytes = 4 * size * length * (self.num_features + self.num_covariates)
+        advice = "lower --data.context_length, --data.horizon or --data.batch_size"
+        require_memory(num_bytes, f"{counted(size, 'window')} of {length:,} steps", advice)
 
     def _require_windows(self) -> None:
         if len(self.segments["train"].start) == 0:

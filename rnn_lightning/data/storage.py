@@ -141,7 +141,10 @@ class Buffer:
             self._path.unlink(missing_ok=True)
 
 
-def require_memory(num_bytes: int, what: str) -> None:
+IN_FILES = "keep them in files by --data.series.scratch_folder, or check the time stamps for a wrong one"
+
+
+def require_memory(num_bytes: int, what: str, advice: str = IN_FILES) -> None:
     """Raise InputError if something takes more than half of the memory that this process may have."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     if (of_process := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
@@ -152,8 +155,7 @@ def require_memory(num_bytes: int, what: str) -> None:
     if num_bytes > half:
         raise InputError(
             f"{what} take {num_bytes / 2**30:.3g} GiB, more than half of the {2 * half / 2**30:.3g} GiB of "
-            "memory: keep them in files by --data.series.scratch_folder, or check the time stamps for a "
-            "wrong one."
+            f"memory: {advice}."
         )
 
 

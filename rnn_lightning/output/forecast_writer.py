@@ -93,6 +93,8 @@ class ForecastWriter(L.Callback):
             self.plot, kind = False, Path(output).suffix.removeprefix(".")
             if output != "-" and kind not in ("csv", "parquet"):
                 raise InputError(f"--output {output}: end it in .csv or .parquet, or give - alone.")
+            if not Path(output).parent.is_dir():
+                raise InputError(f"--output {output}: there is no folder {Path(output).parent}.")
             if output != "-":
                 self.format = kind  # type: ignore[assignment]
 
