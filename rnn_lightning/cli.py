@@ -1,16 +1,14 @@
 """The command line: one LightningCLI that knows where runs are kept and what a checkpoint holds."""
 
 import contextlib
-import difflib
 import inspect
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -22,7 +20,7 @@ from rnn_lightning.callbacks import DataSummary, EpochLines, ProgressBar, StopAt
 from rnn_lightning.checkpointing import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
 from rnn_lightning.checkpoints import CHECKPOINTS, newest_checkpoint, option_defaults, read_checkpoint
 from rnn_lightning.data.datamodule import SequenceDataModule
-from rnn_lightning.endings import process_hooks, said_in_one_line
+from rnn_lightning.endings import Parser, process_hooks, said_in_one_line
 from rnn_lightning.errors import InputError
 from rnn_lightning.export_command import export
 from rnn_lightning.finetuning import FineTuning
@@ -42,30 +40,6 @@ from rnn_lightning.shorthand import (
     with_output,
     with_source,
 )
-
-
-class Parser(LightningArgumentParser):
-    """Says what is wrong in one line, instead of after the usage of a hundred options."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        unknown = re.search(r"[Uu]nrecognized arguments: (--\S+)|does not accept option '(\S+)'", message)
-        if unknown:
-            wrong = (unknown[1] or f"--{unknown[2]}").partition("=")[0]
-            close = difflib.get_close_matches(wrong, self._options(), 1)
-            message += f"\nDid you mean {close[0]}?" if close else ""
-        if "expected one argument" in message:
-            message += "\nA value that begins with a dash follows an equals sign: --option=-1."
-        message = re.sub(r"Parser key \"([\w.]+)\":\s*", r"--\1: ", message)
-        message = re.sub(r"Expected a typing\.Literal\[(.*?)\]\. Got value:", r"give one of \1, not", message)
-        sys.stderr.write(f"{self.prog.split(' [')[0]}: error: {message}\nSee --help for the options.\n")
-        sys.exit(2)
-
-    def _options(self) -> list[str]:
-        """The option strings of this parser and its subcommands."""
-        options = [option for action in self._actions for option in action.option_strings]
-        for subparser in getattr(self._subcommands_action, "_name_parser_map", {}).values():
-            options += [option for action in subparser._actions for option in action.option_strings]
-        return options
 
 
 class CommandLine(LightningCLI):

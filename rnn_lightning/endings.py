@@ -1,6 +1,7 @@
-"""How a command ends: by a signal, or by an error of the user, the disk or the memory, in one line each."""
+"""How a command ends: by wrong options, a signal, or an error of user, disk or memory, in one line each."""
 
 import contextlib
+import difflib
 import errno
 import os
 import re
@@ -10,9 +11,10 @@ import threading
 import traceback
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser
 
 from rnn_lightning.errors import InputError
 
@@ -57,6 +59,30 @@ def handle_stop_signals(handler: Any) -> None:
         for number in STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, handler)
+
+
+class Parser(LightningArgumentParser):
+    """Says what is wrong in one line, instead of after the usage of a hundred options."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        unknown = re.search(r"[Uu]nrecognized arguments: (--\S+)|does not accept option '(\S+)'", message)
+        if unknown:
+            wrong = (unknown[1] or f"--{unknown[2]}").partition("=")[0]
+            close = difflib.get_close_matches(wrong, self._options(), 1)
+            message += f"\nDid you mean {close[0]}?" if close else ""
+        if "expected one argument" in message:
+            message += "\nA value that begins with a dash follows an equals sign: --option=-1."
+        message = re.sub(r"Parser key \"([\w.]+)\":\s*", r"--\1: ", message)
+        message = re.sub(r"Expected a typing\.Literal\[(.*?)\]\. Got value:", r"give one of \1, not", message)
+        sys.stderr.write(f"{self.prog.split(' [')[0]}: error: {message}\nSee --help for the options.\n")
+        sys.exit(2)
+
+    def _options(self) -> list[str]:
+        """The option strings of this parser and its subcommands."""
+        options = [option for action in self._actions for option in action.option_strings]
+        for subparser in getattr(self._subcommands_action, "_name_parser_map", {}).values():
+            options += [option for action in subparser._actions for option in action.option_strings]
+        return options
 
 
 @contextlib.contextmanager

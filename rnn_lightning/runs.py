@@ -87,12 +87,12 @@ class WholeFiles(ExperimentWriter):
         names = sorted({*self.metrics_keys, *chain.from_iterable(self.metrics)})
         path, rows = Path(self.metrics_file_path), io.StringIO(newline="")
         table = csv.DictWriter(rows, names)
-        if names == self.metrics_keys:
+        if names == self.metrics_keys and path.exists():
             table.writerows(self.metrics)
             append_whole(path, rows.getvalue().encode())
         else:
             table.writeheader()
-            if self.metrics_keys:
+            if path.exists():
                 with path.open(newline="") as file:
                     table.writerows(csv.DictReader(file))
             table.writerows(self.metrics)

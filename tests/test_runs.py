@@ -73,10 +73,14 @@ def test_metrics_are_rows_under_one_header_whatever_comes_later(tmp_path: Path) 
     logger.log_metrics({"train_loss": 0.5}, 6)
     logger.save()
     logger.log_metrics({"val": 2.0}, 6)
-    logger.finalize("success")
+    logger.save()
     rows = (tmp_path / "fit_0" / "metrics.csv").read_text().splitlines()
     assert rows == ["step,train_loss,val", "5,1.0,", "6,0.5,", "6,,2.0"]
     assert [path.name for path in (tmp_path / "fit_0").iterdir()] == ["metrics.csv"]
+    (tmp_path / "fit_0" / "metrics.csv").unlink()  # by its user
+    logger.log_metrics({"val": 1.0}, 7)
+    logger.finalize("success")
+    assert (tmp_path / "fit_0" / "metrics.csv").read_text().splitlines() == ["step,train_loss,val", "7,,1.0"]
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
