@@ -16,8 +16,8 @@ from rnn_lightning.model.native import library
 from rnn_lightning.model.native.operator import Recurred, recurrence
 from rnn_lightning.model.recurrent import MAX_NATIVE_HIDDEN, is_native, recur, weights_of
 
-KERNEL = library.find()
-pytestmark = pytest.mark.skipif(KERNEL is None, reason="the native kernel was not built")
+KERNEL = library.find() if os.environ.get(library.SWITCH) != "0" else None
+pytestmark = pytest.mark.skipif(KERNEL is None, reason="the native kernel was not built, or is switched off")
 
 CELLS = ["rnn_tanh", "rnn_relu", "gru", "lstm"]
 SIZES = [(units, rows) for units in (1, 7, 8, 9, 33) for rows in (1, 4, 15, 16, 17, 21)]

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rnn_lightning import Forecaster, SequenceDataModule, Series, SeriesData, TableSeries
@@ -303,13 +304,13 @@ def test_a_feature_named_as_an_interval_is_refused(tmp_path: Path) -> None:
 def drawings(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The pictures that are saved."""
     figures: list[Figure] = []
-    save = Figure.savefig
+    save = FigureCanvasAgg.print_png
 
-    def noting(figure: Figure, *args: Any, **options: Any) -> None:
-        figures.append(figure)
-        save(figure, *args, **options)
+    def noting(canvas: FigureCanvasAgg, *args: Any, **options: Any) -> None:
+        figures.append(canvas.figure)
+        save(canvas, *args, **options)
 
-    monkeypatch.setattr(Figure, "savefig", noting)
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", noting)
     return figures
 
 
