@@ -157,4 +157,4 @@ def test_a_network_that_was_never_fitted_is_calibrated_by_what_comes_before_the_
         widths.append(result.scores.by_series["width-80"])
         assert not forecaster.intervals.calibrated
     assert result.scores.covered(80) == pytest.approx(0.8, abs=0.12)
-    np.testing.assert_allclose(*widths)
+    np.testing.assert_allclose(widths[0], widths[1])

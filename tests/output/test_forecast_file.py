@@ -304,7 +304,7 @@ def test_a_feature_named_as_an_interval_is_refused(tmp_path: Path) -> None:
 def drawings(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The pictures that are saved."""
     figures: list[Figure] = []
-    save = FigureCanvasAgg.print_png
+    save: Any = FigureCanvasAgg.print_png
 
     def noting(canvas: FigureCanvasAgg, *args: Any, **options: Any) -> None:
         figures.append(canvas.figure)
