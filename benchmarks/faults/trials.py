@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,10 +76,14 @@ def run(folder: Path, words: Sequence[str], file_size: int | None = None) -> End
     return ended(start(folder, words, file_size), folder)
 
 
-def signalled(folder: Path, words: Sequence[str], number: int, seconds: float) -> Ended:
-    """Run a command that gets a signal after some seconds."""
+def signalled(
+    folder: Path, words: Sequence[str], number: int, seconds: float, is_due: Callable[[], bool] = lambda: True
+) -> Ended:
+    """Run a command that gets a signal after some seconds, as soon as that is due."""
     process = start(folder, words)
     process.join(seconds)
+    while process.is_alive() and not is_due():
+        process.join(0.003)
     with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid or 0, number)
     return ended(process, folder)
