@@ -163,15 +163,21 @@ class CommandLine(LightningCLI):
                 self.trainer.validate(self.model, self.datamodule, verbose=False)
 
     def after_fit(self) -> None:
-        """Say where the checkpoints are, and how good the best one is."""
-        for callback in self.trainer.checkpoint_callbacks if self.trainer.is_global_zero else []:
+        """Say where the checkpoints are, how good the best one is, and what speaks against the fit."""
+        say = rank_zero_only(print)
+        if self.trainer.ckpt_path is not None and not self.trainer.callback_metrics:
+            say(
+                "Note: nothing was trained. The fit of the checkpoint has come to its end; to go on, raise "
+                "--trainer.max_epochs."
+            )
+        for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
                 value = callback.best_model_score  # None where a resumed fit has found no better one
                 score = f" ({callback.monitor} {value:.4g})" if value is not None else ""
-                print(f"Checkpoint: {os.path.relpath(callback.best_model_path)}{score}")
+                say(f"Checkpoint: {os.path.relpath(callback.best_model_path)}{score}")
         error = self.trainer.callback_metrics.get("val_rollout_nrmse")
         if error is not None and not float(error) <= 1:
-            rank_zero_only(print)(
+            say(
                 f"Warning: the errors on the validation split (val_rollout_nrmse {float(error):.3g}) are "
                 "larger than the standard deviation of the series: a forecast of the mean would be better. "
                 "Train longer, lower --model.learning_rate, or look at the data."

@@ -377,6 +377,17 @@ def test_a_hang_up_that_nohup_ignores_stays_ignored(tmp_path: Path, ignored: boo
     assert done.returncode == code, done.stderr
 
 
+def test_a_fit_that_is_at_its_end_says_that_nothing_was_trained(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rnn_lightning("fit", *SHORT)
+    assert "nothing was trained" not in capsys.readouterr().out
+    rnn_lightning("fit", "--ckpt_path=last", *SHORT)
+    assert "nothing was trained" in capsys.readouterr().out
+    rnn_lightning("fit", "--ckpt_path=last", *SHORT, "--trainer.max_epochs=2")
+    assert "nothing was trained" not in capsys.readouterr().out
+
+
 def test_a_resumed_fit_keeps_the_best_checkpoint_if_it_finds_no_better_one(
     rnn_lightning: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
