@@ -19,6 +19,9 @@ NUM_SEASONS = 20
 MIN_STRENGTH = 0.3
 """The share of the variance, without the trend, that a season has to explain."""
 
+OUTLIER = 5.0
+"""Deviations from the trend from which a value is an outlier."""
+
 CYCLES = (60 * 10**9, 3600 * 10**9, DAY, 7 * DAY)
 """A minute, an hour, a day and a week in nanoseconds."""
 
@@ -31,8 +34,8 @@ def find_seasons(data: SeriesData, ends: Tensor | None = None) -> tuple[int, ...
 
     The calendar of the time stamps suggests seasons, such as 24 and 168 for hours. One is accepted if, in
     the median over the series, the means of its phases explain enough of the variance that is left without
-    the trend and the shorter seasons. Where it has none, the first clear peak of the autocorrelation is
-    tested alike.
+    the trend and the shorter seasons, or of that which is left without outliers too. Where it has none, the
+    first clear peak of the autocorrelation is tested alike.
 
     Args:
         data: the series; gaps are left out.
@@ -51,9 +54,13 @@ def find_seasons(data: SeriesData, ends: Tensor | None = None) -> tuple[int, ...
         columns += list(data.values[start:end].numpy().astype(np.float64).T)
     found, rest = [], columns
     for season in candidates:
-        if _accepted([strength(column, season) for column in rest]):
-            found.append(season)
-            rest = [_without(column, season) for column in rest]
+        tried = rest
+        if not _accepted([strength(column, season) for column in tried]):
+            tried = [_without_outliers(column, season) for column in rest]
+            if not _accepted([strength(column, season) for column in tried]):
+                continue
+        found.append(season)
+        rest = [_without(column, season) for column in tried]
     if not found and (cycle := _cycle(columns)):
         found.append(cycle)
     return tuple(found)
@@ -154,6 +161,17 @@ def _trend(values: np.ndarray, season: int) -> np.ndarray:
     half = season // 2
     means[half : half + len(sums)] = np.where(counts > season / 2, sums / np.maximum(counts, 1), np.nan)
     return means
+
+
+def _without_outliers(values: np.ndarray, season: int) -> np.ndarray:
+    """The values but for those far from the trend: a few large ones hide a season. They become NaN."""
+    rest = values - _trend(values, season)
+    known = ~np.isnan(rest)
+    if not known.any():
+        return values
+    distance = np.abs(rest - np.median(rest[known]))
+    limit = OUTLIER * 1.4826 * np.median(distance[known])  # of a normal distribution, in deviations
+    return np.where(known & (distance > limit), np.nan, values) if limit > 0 else values
 
 
 def _without(values: np.ndarray, season: int) -> np.ndarray:

@@ -118,6 +118,15 @@ def test_gaps_are_left_out() -> None:
     assert find_seasons(table([np.full(96, np.nan)], "1mo")) == ()
 
 
+def test_a_few_outliers_do_not_hide_a_season() -> None:
+    rng = np.random.default_rng(6)
+    values = 100 + 20 * np.sin(np.arange(108) * np.pi / 6) + rng.normal(0, 3, 108)
+    values[[13, 40, 77, 78, 101]] = 500
+    assert find_seasons(table([values], "1mo")) == (12,)
+    values = rng.standard_t(2, 108)
+    assert find_seasons(table([values], "1mo")) == ()
+
+
 def test_less_than_two_seasons_show_none() -> None:
     values = np.resize(shape(12, np.random.default_rng(8)), 24)
     assert find_seasons(table([values[:23]], "1mo")) == ()
