@@ -16,7 +16,7 @@ from rnn_lightning.data.calibration import Calibration
 from rnn_lightning.errors import InputError
 from rnn_lightning.inference import Inference
 from rnn_lightning.model.chain import TransformName
-from rnn_lightning.model.intervals import Intervals
+from rnn_lightning.model.intervals import Floor, Intervals
 from rnn_lightning.model.losses import Scored, one_step_errors, scored, training_loss
 from rnn_lightning.model.metrics import ForecastRecords, FreeRunError, ResidualMoments
 from rnn_lightning.model.network import Cell, RecurrentNetwork
@@ -45,14 +45,14 @@ class Forecast(NamedTuple):
         point: ``(batch, horizon, feature)``, the free run without noise.
         samples: ``(sample, batch, horizon, feature)``, sampled paths, or None.
         spread: ``(batch, feature)``, the unit of the half-widths of intervals; None where there are none.
-        lowest: ``(batch, feature)``, below which no interval reaches.
+        floor: what no interval reaches below.
     """
 
     series_index: Tensor
     point: Tensor
     samples: Tensor | None
     spread: Tensor | None = None
-    lowest: Tensor | None = None
+    floor: Floor | None = None
 
     def __repr__(self) -> str:
         series, horizon, features = self.point.shape
@@ -240,10 +240,10 @@ class Forecaster(Inference, L.LightningModule):
                 samples = rollout(self.network, context, horizon, **known)
         if not self.intervals.calibrated:
             return Forecast(batch.series_index, point, samples)
-        spread, lowest = self.intervals.spread(context), self.intervals.lowest(context)
+        spread, floor = self.intervals.spread(context), self.intervals.floor(context)
         if samples is not None:
-            samples = self.intervals.reshaped(samples, point, spread, lowest)
-        return Forecast(batch.series_index, point, samples, spread, lowest)
+            samples = self.intervals.reshaped(samples, point, spread, floor)
+        return Forecast(batch.series_index, point, samples, spread, floor)
 
     def calibrate(self, calibration: Calibration) -> None:
         """Set the half-widths of the intervals by forecasts of held-out values, those of all devices.
@@ -279,7 +279,7 @@ class Forecaster(Inference, L.LightningModule):
         By the forecasts of held-out values, or else by the sampled paths.
         """
         if forecast.spread is not None:
-            return self.intervals.bounds(forecast.point, forecast.spread, levels, forecast.lowest)
+            return self.intervals.bounds(forecast.point, forecast.spread, levels, forecast.floor)
         if forecast.samples is None:
             return None
         quantiles = [0.5 + sign * level / 200 for level in levels for sign in (-1, 1)]

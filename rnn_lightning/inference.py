@@ -83,8 +83,8 @@ class Inference:
         values = self._evaluated(rollout, batch, horizon, covariates=known, **noise)
         if num_samples is not None and self.intervals.calibrated:
             point = self._evaluated(rollout, batch, horizon, covariates=known)
-            spread, lowest = self.intervals.spread(batch), self.intervals.lowest(batch)
-            values = self.intervals.reshaped(values, point, spread, lowest)
+            spread, floor = self.intervals.spread(batch), self.intervals.floor(batch)
+            values = self.intervals.reshaped(values, point, spread, floor)
         values[..., unknown, :, :] = torch.nan
         if context.ndim < 3:
             values = values.squeeze(-3)

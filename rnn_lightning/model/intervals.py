@@ -8,7 +8,7 @@ prior, so that one short series has sensible intervals as well.
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,19 @@ NEAR = 2.0
 
 MIN_SPREAD = 1e-6
 """The least spread, as a part of the magnitude of a series: float32 has no finer digits."""
+
+
+class Floor(NamedTuple):
+    """What no interval reaches below, ``(batch, feature)`` each.
+
+    Attributes:
+        value: 0 where no value was negative, or minus infinity.
+        common: at least half of the known values are there, as with intermittent demand. The lower half of
+            each interval then ends there: errors say little of values of which most are the same.
+    """
+
+    value: Tensor
+    common: Tensor
 
 
 class Intervals(nn.Module):
@@ -80,10 +93,12 @@ class Intervals(nn.Module):
         """The unit of the errors after contexts ``(batch, time, feature)``, see ``spread_of``."""
         return spread_of(context, int(self.season))
 
-    def lowest(self, context: Tensor) -> Tensor:
-        """The least value to expect, ``(batch, feature)``: 0 where none was negative, or minus infinity."""
+    def floor(self, context: Tensor) -> Floor:
+        """The least value to expect after contexts ``(batch, time, feature)``."""
+        known = ~context.isnan()
         never = self.nonnegative & (context.nan_to_num(0.0).amin(1) >= 0)
-        return torch.where(never, 0.0, -torch.inf)
+        common = never & (2 * (context == 0).sum(1) >= known.sum(1)) & known.any(1)
+        return Floor(torch.where(never, 0.0, -torch.inf), common)
 
     def calibrate(
         self, errors: Tensor, spread: Tensor, origin_step: int = 1, prior_weight: float = PRIOR_WEIGHT
@@ -138,7 +153,7 @@ class Intervals(nn.Module):
         return _interpolated(table, torch.tensor([0.0, *LEVELS], device=table.device), levels.to(table))
 
     def bounds(
-        self, point: Tensor, spread: Tensor, levels: Sequence[float], lowest: Tensor | None = None
+        self, point: Tensor, spread: Tensor, levels: Sequence[float], floor: Floor | None = None
     ) -> Tensor:
         """The ends of the intervals, ``(2 * level, batch, horizon, feature)``: low, high, low ...
 
@@ -146,16 +161,16 @@ class Intervals(nn.Module):
             point: ``(batch, horizon, feature)``, the forecast.
             spread: ``(batch, feature)``, see ``spread_of``.
             levels: levels in percent.
-            lowest: ``(batch, feature)``, the least value of each series, such as 0; minus infinity for none.
+            floor: what they do not reach below.
         """
         half = self(torch.tensor(levels, dtype=torch.float32) / 100, point.shape[1])
         half = half[:, None, :, None] * spread[:, None]
-        ends = torch.stack([point - half, point + half], 1).flatten(0, 1)
-        return ends if lowest is None else torch.maximum(ends, lowest[:, None])
+        low, high = _above(point - half, floor), _above(point + half, floor)
+        if floor is not None:
+            low = torch.where(floor.common[:, None], floor.value[:, None], low)
+        return torch.stack([low, high], 1).flatten(0, 1)
 
-    def reshaped(
-        self, samples: Tensor, point: Tensor, spread: Tensor, lowest: Tensor | None = None
-    ) -> Tensor:
+    def reshaped(self, samples: Tensor, point: Tensor, spread: Tensor, floor: Floor | None = None) -> Tensor:
         """Sampled paths ``(sample, batch, horizon, feature)``, spread at each lead time as the intervals are.
 
         The order of the samples at each step is kept, and with it how a path moves from step to step
@@ -163,14 +178,21 @@ class Intervals(nn.Module):
         coupling*, 2013).
         Arguments as for ``bounds``.
         """
-        return self.quantiles(len(samples), point, spread, lowest).gather(0, samples.argsort(0).argsort(0))
+        return self.quantiles(len(samples), point, spread, floor).gather(0, samples.argsort(0).argsort(0))
 
-    def quantiles(self, number: int, point: Tensor, spread: Tensor, lowest: Tensor | None = None) -> Tensor:
+    def quantiles(self, number: int, point: Tensor, spread: Tensor, floor: Floor | None = None) -> Tensor:
         """Equally likely values ``(number, batch, horizon, feature)``, ascending; see ``bounds``."""
         signed = (2 * torch.arange(number, dtype=torch.float32) + 1) / number - 1
         half = self(signed.abs(), point.shape[1]) * signed.sign().to(point)[:, None]
-        values = point + half[:, None, :, None] * spread[:, None]
-        return values if lowest is None else torch.maximum(values, lowest[:, None])
+        values = _above(point + half[:, None, :, None] * spread[:, None], floor)
+        if floor is not None:
+            below = (signed < 0).to(point.device)[:, None, None, None] & floor.common[:, None]
+            values = torch.where(below, floor.value[:, None], values)
+        return values
+
+
+def _above(values: Tensor, floor: Floor | None) -> Tensor:
+    return values if floor is None else torch.maximum(values, floor.value[:, None])
 
 
 def _fill_up(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:

@@ -306,7 +306,7 @@ def record(
         ends = forecaster.interval_ends(forecast, levels)
         samples = forecast.samples
         if samples is None and forecast.spread is not None:
-            known = (forecast.point, forecast.spread, forecast.lowest)
+            known = (forecast.point, forecast.spread, forecast.floor)
             samples = forecaster.intervals.quantiles(NUM_QUANTILES, *known)
         if ends is None or samples is None:  # an empty batch has no paths
             ends, samples = batch.target.expand(2 * len(levels), *batch.target.shape), batch.target[None]

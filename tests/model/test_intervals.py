@@ -101,16 +101,32 @@ def test_samples_spread_as_the_intervals_and_keep_their_order() -> None:
 def test_series_that_were_never_negative_have_no_negative_intervals() -> None:
     intervals = calibrated()
     past = torch.tensor([[0.0, 3, torch.nan, 1], [-1, 3, 2, 1]])[..., None]
-    assert float(intervals.lowest(past).max()) == -torch.inf
+    assert float(intervals.floor(past).value.max()) == -torch.inf
     intervals.describe(1, torch.tensor([True]))
-    lowest, spread = intervals.lowest(past), intervals.spread(past)
+    floor, spread = intervals.floor(past), intervals.spread(past)
     point = torch.ones(2, 20, 1)
     for values in (
-        intervals.bounds(point, spread, LEVELS, lowest),
-        intervals.reshaped(torch.randn(50, 2, 20, 1), point, spread, lowest),
+        intervals.bounds(point, spread, LEVELS, floor),
+        intervals.reshaped(torch.randn(50, 2, 20, 1), point, spread, floor),
     ):
         assert float(values[:, 0].min()) == 0
         assert float(values[:, 1].min()) < 0
+
+
+def test_intervals_of_intermittent_series_hold_the_value_that_most_of_them_are() -> None:
+    intervals = calibrated()
+    intervals.describe(1, torch.tensor([True]))
+    past = torch.tensor([[0.0, 0, 3, 0, torch.nan, 1, 0, 0], [0.0, 0, 3, 2, torch.nan, 1, 1, 0]])[..., None]
+    point = torch.full((2, 20, 1), 9.0)
+    known = (torch.full((2, 1), 0.1), intervals.floor(past))
+    low, high = intervals.bounds(point, *known[:1], [80], known[1])
+    assert low[0].eq(0).all()
+    assert low[1].gt(8).all()
+    assert high.gt(9).all()
+    quantiles = intervals.quantiles(21, point, *known)
+    torch.testing.assert_close(quantiles[:10, 0], torch.zeros(10, 20, 1))
+    assert quantiles[10:].ge(9).all()
+    assert quantiles[:, 1].gt(8).all()
 
 
 def test_the_spread_is_that_of_changes_from_step_to_step_or_season_to_season() -> None:
