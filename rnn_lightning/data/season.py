@@ -28,6 +28,9 @@ CYCLES = (60 * 10**9, 3600 * 10**9, DAY, 7 * DAY)
 MAX_CYCLE = 400
 """The longest cycle in steps that is looked for without a calendar."""
 
+NEAR, NUM_TRIED = 0.06, 20
+"""How far from a peak of the autocorrelation, relatively, a cycle is looked for, and in how many series."""
+
 
 def find_seasons(data: SeriesData, ends: Tensor | None = None) -> tuple[int, ...]:
     """The seasons of a table in steps, shortest first; none for values that do not repeat.
@@ -153,14 +156,21 @@ def _trend(values: np.ndarray, season: int) -> np.ndarray:
     if len(values) < 3 * season:
         steps = np.arange(len(values))
         return np.polyval(np.polyfit(steps[known], values[known], 1), steps) if known.sum() > 2 else values
-    # An even season counts its two outermost steps half.
-    weights = np.ones(season) if season % 2 else np.r_[0.5, np.ones(season - 1), 0.5]
-    sums = np.convolve(np.where(known, values, 0.0), weights, "valid")
-    counts = np.convolve(known.astype(float), weights, "valid")
+    level = values[known].mean() if known.any() else 0.0
+    sums, counts = _sums(np.where(known, values - level, 0.0), season), _sums(known.astype(float), season)
     means = np.full(len(values), np.nan)
     half = season // 2
-    means[half : half + len(sums)] = np.where(counts > season / 2, sums / np.maximum(counts, 1), np.nan)
+    means[half : half + len(sums)] = np.where(
+        counts > season / 2, level + sums / np.maximum(counts, 1), np.nan
+    )
     return means
+
+
+def _sums(values: np.ndarray, season: int) -> np.ndarray:
+    """The sums over a season around each step; an even season counts its two outermost steps half."""
+    total = np.r_[0.0, values.cumsum()]
+    sums = total[season:] - total[:-season]
+    return sums if season % 2 else (sums[1:] + sums[:-1]) / 2
 
 
 def _without_outliers(values: np.ndarray, season: int) -> np.ndarray:
@@ -185,13 +195,22 @@ def _without(values: np.ndarray, season: int) -> np.ndarray:
 
 
 def _cycle(columns: list[np.ndarray]) -> int | None:
-    """The lag of the first clear peak of the autocorrelation of most series, if it passes for a season."""
+    """About the lag of the first clear peak of the autocorrelation of most series, if it passes for a season.
+
+    Of a cycle that wanders, such as that of the sunspots, the peak is ragged: the lag near it whose season is
+    the strongest counts.
+    """
     peaks = [peak for column in columns if (peak := _first_peak(column))]
     if 2 * len(peaks) <= len(columns):
         return None
-    season = round(float(np.median(peaks)))
-    long_enough = [column for column in columns if len(column) >= 4 * season]
-    return season if _accepted([strength(column, season) for column in long_enough]) else None
+    middle = float(np.median(peaks))
+    long_enough = [column for column in columns if len(column) >= 4 * middle][:NUM_TRIED]
+    strengths = {
+        lag: [strength(column, lag) for column in long_enough]
+        for lag in range(max(2, round((1 - NEAR) * middle)), round((1 + NEAR) * middle) + 1)
+    }
+    best = max(strengths, key=lambda lag: float(np.nanmedian([0.0, *(found for found, _ in strengths[lag])])))
+    return best if _accepted(strengths[best]) else None
 
 
 def _first_peak(values: np.ndarray) -> int | None:
