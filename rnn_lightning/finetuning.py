@@ -11,10 +11,15 @@ from torch import Tensor
 from rnn_lightning.data.batches import ForecastBatch
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.forecaster import Forecaster
+from rnn_lightning.model.losses import scored, teacher_forced
 from rnn_lightning.model.pretrained import pretrained_network
+from rnn_lightning.model.seasonal import SeasonalNetwork
 
 PARTS = (0.0, 0.5, 1.0)
 """How far the weights may go from the pretrained to the fine-tuned ones."""
+
+RIDGE, MOST_ERROR = 1e-3, 10.0
+"""Of the effect of covariates: the penalty, as a part of the largest variance, and the largest error."""
 
 MARGIN, MARGIN_OF_ONE = 0.03, 0.2
 """Fine-tuning counts as better from an error lower by ``MARGIN + MARGIN_OF_ONE / sqrt(forecasts)`` on."""
@@ -27,7 +32,8 @@ class FineTuning(L.Callback):
     pretrained network and of the network halfway between the two (Wortsman et al. 2022, "Robust fine-tuning
     of zero-shot models"), are compared by the geometric mean of their absolute errors. Unless fine-tuning is
     clearly better, the pretrained network is kept and the fit ends. Else the second stage starts anew and
-    trains on everything, and its weights are taken as far as was best.
+    trains on everything, and its weights are taken as far as was best. Each stage begins with the linear
+    effect of covariates, of which the pretrained network knows nothing.
     """
 
     def __init__(self) -> None:
@@ -47,6 +53,17 @@ class FineTuning(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A fit that is resumed in its second stage goes on in it."""
         data_of(trainer).trains_on_all = self.part is not None
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """At the beginning of each stage covariates have no effect yet."""
+        network = forecaster_of(pl_module).network
+        if (
+            isinstance(network, SeasonalNetwork)
+            and network.effect is not None
+            and not bool(network.effect.any())
+        ):
+            with torch.no_grad():
+                network.effect.copy_(linear_effect(trainer, network))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """At the end of the first stage, choose: what is validated and calibrated then is what was chosen."""
@@ -123,6 +140,31 @@ def move(forecaster: Forecaster, tuned: list[Tensor], part: float) -> None:
     pretrained = pretrained_network(network.num_features, network.num_covariates).parameters()
     for own, start, end in zip(network.parameters(), pretrained, tuned, strict=True):
         own.copy_(torch.lerp(start.to(own), end, part))
+
+
+@torch.inference_mode()
+def linear_effect(trainer: L.Trainer, network: SeasonalNetwork) -> Tensor:
+    """The effect ``(covariate,)`` of covariates on what the network does not foresee of the next step.
+
+    Least squares over the windows of an epoch, together with the covariates of the step before, whose effect
+    the network has taken for one of the level.
+    """
+    size, features = 2 * network.num_covariates, network.num_features
+    sums = torch.zeros(size, size + 1, dtype=torch.float64, device=network.readout.weight.device)
+    for cpu_batch in data_of(trainer).train_dataloader():
+        batch = trainer.strategy.batch_to_device(cpu_batch)
+        windows = scored(network, batch.values, batch.context_length, batch.covariates, batch.complete)
+        errors = windows.target - teacher_forced(network, windows)
+        coming, first = windows.inputs[..., features:], windows.context_length - 1
+        both = torch.cat([coming[:, first:-1], coming[:, first - 1 : -2]], -1).double()
+        for error in errors.double().unbind(-1):
+            known = ~(error.isnan() | both.isnan().any(-1))
+            inputs, rest = both[known], error[known].clamp(-MOST_ERROR, MOST_ERROR)
+            sums += inputs.T @ torch.cat([inputs, rest[:, None]], 1)
+    total = trainer.strategy.reduce(sums, reduce_op="sum")
+    assert isinstance(total, Tensor)
+    ridge = RIDGE * total.diagonal().amax().clamp_min(1e-9) * torch.eye(size).to(total)
+    return torch.linalg.solve(total[:, :-1] + ridge, total[:, -1])[: network.num_covariates].float()
 
 
 @torch.inference_mode()

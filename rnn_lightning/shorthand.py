@@ -18,7 +18,7 @@ SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 PRETRAINED = {
     "model.pretrained": "true",
-    "model.learning_rate": 0.0005,
+    "model.learning_rate": 0.001,
     "model.warmup_steps": 10,
     "model.free_run_weight": 0.67,
     "data.context_length": "auto",
@@ -27,7 +27,7 @@ PRETRAINED = {
     "data.val_fraction": "auto",
     "data.test_fraction": 0,
     "data.batch_size": 12,
-    "data.num_batches_per_epoch": 40,
+    "data.num_batches_per_epoch": 20,
     "trainer.max_epochs": 2,
 }
 """What ``fit FILE`` stands for: two stages of one epoch each, see ``FineTuning``."""

@@ -88,7 +88,8 @@ class SeasonalNetwork(nn.Module):
         rows = self.num_features * batch_size
         zeros = self.readout.weight.new_zeros(rows, self.hidden_size)
         track, mirrored = initial_track(zeros, rows, self.season), torch.cat([zeros, zeros])
-        return self._packed(mirrored, mirrored, zeros[:, 0] + torch.nan, zeros[:, 0], track)
+        prediction, nothing = zeros[:, 0] + torch.nan, zeros[:, 0]
+        return self._packed(mirrored, mirrored, prediction, nothing, nothing, track)
 
     def join(self, values: Tensor, following: Tensor | None) -> Tensor:
         """The inputs ``(batch, time, feature + covariate)``, see ``RecurrentNetwork.join``."""
@@ -118,16 +119,18 @@ class SeasonalNetwork(nn.Module):
                 state = self.initial_state(len(inputs))
                 filled = self._step_by_step(values.nan_to_num(0.0), known, covariates, state)[1]
                 values = filled.permute(2, 0, 1).reshape(values.shape)
-        steps, track, now = describe(values.nan_to_num(0.0), known, self.season)
+        effect = self._effect(covariates, values)
+        before = functional.pad(effect[:, :-1], (1, 0)).detach()
+        steps, track, now = describe((values - before).nan_to_num(0.0), known, self.season)
         ingredients = Ingredients(self.season, values)
         features = ingredients.with_mirrored(ingredients.inputs(steps))
         inputs = self._with_covariates(features, covariates)
         outputs, (hidden, cell) = recur(self.recurrent, inputs, begin=begin.repeat(2))
         predictions = ingredients.mix_mirrored(steps, self._gates(outputs, features))
-        predictions = predictions + self._effect(covariates)
+        last, predictions = predictions[:, -1], predictions + effect
         errors = functional.pad((values[:, 1:] - predictions[:, :-1]).abs().nan_to_num(0.0), (1, 0))
         spread = smooth(errors[..., None].detach(), now.error_rate[..., None])[:, -1, 0]
-        state = self._packed(hidden[0], cell[0], predictions[:, -1], spread, track)
+        state = self._packed(hidden[0], cell[0], last, effect[:, -1], spread, track)
         return self._as_batch(predictions), self._as_batch(torch.where(started, values, torch.nan)), state
 
     def spread(self, state: RecurrentState) -> Tensor:
@@ -145,40 +148,46 @@ class SeasonalNetwork(nn.Module):
         self, values: Tensor, known: Tensor, covariates: Tensor | None, state: RecurrentState
     ) -> tuple[Tensor, Tensor, RecurrentState]:
         """Go on step by step: known ``values (row, time)`` count, others are innovations."""
-        hidden, cell, prediction, spread, track = self._unpacked(state)
+        hidden, cell, prediction, effect, spread, track = self._unpacked(state)
         tracker, weights = Tracker(track, self.season), self.recurrent.all_weights[0]
         now = clock(known, values, self.season, track.age, track.free)
         any_known, all_begun = known.any(0).tolist(), bool((now.age[:, 0] >= 0).all())
+        effects = self._effect(covariates, values)
         predictions, taken = [], []
         for index, moment in enumerate(now.steps()):
             value = prediction + (spread + LEAST_SPREAD) * values[:, index]
             if any_known[index]:
-                error = (values[:, index] - prediction).abs().detach().nan_to_num(0.0)
+                given = values[:, index] - effect.detach()
+                error = (given - prediction).abs().detach().nan_to_num(0.0)
                 spread = torch.lerp(spread, error, moment.error_rate)
-                value = torch.where(known[:, index], values[:, index], value)
-            taken.append(value)
+                value = torch.where(known[:, index], given, value)
+            taken.append(value + effect)
             begun = (moment.age >= 0)[:, None]
             step = tracker.push(value if all_begun else torch.where(begun[:, 0], value, 0.0), moment)
             features = tracker.ingredients.with_mirrored(tracker.ingredients.inputs(step))
-            of_next = None if covariates is None else covariates[:, index]
-            inputs = self._with_covariates(features, of_next)
+            inputs = self._with_covariates(features, None if covariates is None else covariates[:, index])
             hidden, cell = torch.lstm_cell(inputs, (hidden, cell), *weights)
             if not all_begun:
                 hidden, cell = hidden * begun.repeat(2, 1), cell * begun.repeat(2, 1)
             prediction = tracker.ingredients.mix_mirrored(step, self._gates(hidden, features))
-            prediction = prediction + self._effect(of_next)
             if not all_begun:
                 prediction = torch.where(begun[:, 0], prediction, torch.nan)
-            predictions.append(prediction)
-        state = self._packed(hidden, cell, prediction, spread, tracker.track())
+            effect = effects[:, index]
+            predictions.append(prediction + effect)
+        state = self._packed(hidden, cell, prediction, effect, spread, tracker.track())
         return self._as_batch(torch.stack(predictions, 1)), self._as_batch(torch.stack(taken, 1)), state
 
     def _gates(self, hidden: Tensor, features: Tensor) -> Tensor:
         return self.readout(functional.silu(self.inner(torch.cat([hidden, features], -1))))
 
-    def _effect(self, covariates: Tensor | None) -> Tensor | float:
-        """What the covariates of the next step add to its value, beside what the LSTM makes of them."""
-        return 0.0 if covariates is None or self.effect is None else covariates @ self.effect
+    def _effect(self, covariates: Tensor | None, values: Tensor) -> Tensor:
+        """What covariates add to the values ``(row, time)`` of the next steps, beside what the LSTM does.
+
+        It is taken from the values before these are described, so that it is none of a level.
+        """
+        if covariates is None or self.effect is None:
+            return torch.zeros_like(values)
+        return (covariates @ self.effect).nan_to_num(0.0)
 
     def _with_covariates(self, features: Tensor, covariates: Tensor | None) -> Tensor:
         """Features of rows and of their negatives beside the covariates, which both have."""
@@ -197,20 +206,30 @@ class SeasonalNetwork(nn.Module):
         return rows.unflatten(0, (self.num_features, -1)).permute(1, 2, 0)
 
     def _packed(
-        self, hidden: Tensor, cell: Tensor, prediction: Tensor, spread: Tensor, track: Track
+        self,
+        hidden: Tensor,
+        cell: Tensor,
+        prediction: Tensor,
+        effect: Tensor,
+        spread: Tensor,
+        track: Track,
     ) -> RecurrentState:
-        """Everything as ``(feature, batch, size)``; the prediction is NaN where a row has not begun."""
+        """Everything as ``(feature, batch, size)``; the prediction is NaN where a row has not begun.
+
+        The effect of the covariates of the predicted step is not in the prediction.
+        """
         prediction = torch.where(track.age >= 0, prediction[:, None], torch.nan)
         hidden, cell = (torch.cat(part.chunk(2), 1) for part in (hidden, cell))
-        parts = (hidden, cell, prediction, spread[:, None], *track)
+        parts = (hidden, cell, prediction, spread[:, None], effect[:, None], *track)
         return tuple(part.flatten(1).unflatten(0, (self.num_features, -1)) for part in parts)
 
-    def _unpacked(self, state: RecurrentState) -> tuple[Tensor, Tensor, Tensor, Tensor, Track]:
-        hidden, cell, prediction, spread, *parts = (part.flatten(0, 1) for part in state)
+    def _unpacked(self, state: RecurrentState) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Track]:
+        hidden, cell, prediction, spread, effect, *parts = (part.flatten(0, 1) for part in state)
         track = Track(*parts)
         profiles = track.profiles.unflatten(1, (self.season, -1))
         hidden, cell = (torch.cat(part.chunk(2, 1)) for part in (hidden, cell))
-        return hidden, cell, prediction[:, 0], spread[:, 0], track._replace(profiles=profiles)
+        track = track._replace(profiles=profiles)
+        return hidden, cell, prediction[:, 0], effect[:, 0], spread[:, 0], track
 
 
 Network = RecurrentNetwork | SeasonalNetwork

@@ -21,6 +21,8 @@ def network(num_features: int = 1, num_covariates: int = 0, season: int = 4) -> 
     made = SeasonalNetwork(num_features, 8, num_covariates=num_covariates)
     made.set_season(season)
     nn.init.normal_(made.recurrent.all_weights[0][0], 0, 0.3)
+    if made.effect is not None:
+        nn.init.normal_(made.effect)
     return made
 
 
@@ -136,3 +138,22 @@ def test_what_was_never_negative_is_forecast_so() -> None:
     assert float(transforms.inverse(torch.tensor(-50.0).reshape(1, 1, 1), state)) == 0
     _, state = transforms.start(torch.tensor([5.0, 3, -1, 2, 0, 1])[None, :, None])
     assert float(transforms.inverse(torch.tensor(-50.0).reshape(1, 1, 1), state)) < 0
+
+
+def test_an_effect_of_covariates_is_none_of_the_level() -> None:
+    """A series with a known effect is forecast as the series without it, and has it again afterwards."""
+    made = SeasonalNetwork(num_covariates=1)
+    effect, values, covariates = 3.0, walk(4, 30, 1), walk(4, 41, 1)
+    with torch.no_grad():
+        made.effect.fill_(effect)  # type: ignore[union-attr]
+    nothing = torch.zeros(4, 10, 1)
+    generated = []
+    for size in (0.0, effect):
+        shown = values.clone()
+        shown[:, 1:] += size * covariates[:, 1:30]  # nothing is known of the covariates of the first step
+        inputs = torch.cat([shown, covariates[:, 1:31] * (size > 0)], -1)
+        following = torch.cat([nothing, covariates[:, 31:] * (size > 0)], -1)
+        generated.append(made.free_run(following, made.encode(inputs)[2])[0])
+    torch.testing.assert_close(
+        generated[1], generated[0] + effect * covariates[:, 30:40], rtol=1e-4, atol=1e-4
+    )
