@@ -28,6 +28,9 @@ CYCLES = (60 * 10**9, 3600 * 10**9, DAY, 7 * DAY)
 MAX_CYCLE = 400
 """The longest cycle in steps that is looked for without a calendar."""
 
+MIN_SWINGS = 8
+"""As many cycles that differ in length are accepted, though their phases explain little."""
+
 NEAR, NUM_TRIED = 0.06, 20
 """How far from a peak of the autocorrelation, relatively, a cycle is looked for, and in how many series."""
 
@@ -210,25 +213,25 @@ def _cycle(columns: list[np.ndarray]) -> int | None:
         for lag in range(max(2, round((1 - NEAR) * middle)), round((1 + NEAR) * middle) + 1)
     }
     best = max(strengths, key=lambda lag: float(np.nanmedian([0.0, *(found for found, _ in strengths[lag])])))
-    return best if _accepted(strengths[best]) else None
+    swings = sum(_swings(column, best) for column in columns)
+    return best if _accepted(strengths[best]) or 2 * swings > len(columns) else None
+
+
+def _swings(values: np.ndarray, cycle: int) -> bool:
+    """Whether values swing that often about so long, where the phases of the cycles drift apart.
+
+    Half a cycle apart they are opposite, and a whole one apart alike; random walks and autoregressive series
+    of many times that length are not.
+    """
+    correlation = _autocorrelation(values, cycle)
+    opposite = len(correlation) > 0 and correlation.min() < -MIN_STRENGTH
+    return bool(opposite and correlation[-1] > MIN_STRENGTH and len(values) >= MIN_SWINGS * cycle)
 
 
 def _first_peak(values: np.ndarray) -> int | None:
-    """The lag of the first high peak of the autocorrelation, without a straight line, once negative."""
-    known = ~np.isnan(values)
-    if known.sum() < 12:
-        return None
-    steps = np.arange(len(values))
-    line = np.polyval(np.polyfit(steps[known], values[known], 1), steps)
-    rest = np.where(known, values - line, 0.0)
-    width = 2 * len(values)
-    products = np.fft.irfft(np.abs(np.fft.rfft(rest, width)) ** 2, width)
-    pairs = np.fft.irfft(np.abs(np.fft.rfft(known.astype(float), width)) ** 2, width)
+    """The lag of the first high peak of the autocorrelation, once negative."""
     last = min(len(values) // 4, MAX_CYCLE)
-    correlation = products[: last + 2] / np.maximum(pairs[: last + 2], 1)
-    if not correlation[0] > 0:
-        return None
-    correlation = correlation / correlation[0]
+    correlation = _autocorrelation(values, last + 1)
     negative = np.flatnonzero(correlation < 0)
     if len(negative) == 0:
         return None
@@ -241,3 +244,18 @@ def _first_peak(values: np.ndarray) -> int | None:
     end = next((lag for lag in range(first, last + 1) if correlation[lag] < 0), last + 1)
     peak = first + int(np.argmax(correlation[first:end]))
     return peak if correlation[peak + 1] < correlation[peak] else None
+
+
+def _autocorrelation(values: np.ndarray, last: int) -> np.ndarray:
+    """That without a straight line at the lags from 0 to ``last``; empty for too few values and constants."""
+    known = ~np.isnan(values)
+    if known.sum() < 12:
+        return np.zeros(0)
+    steps = np.arange(len(values))
+    line = np.polyval(np.polyfit(steps[known], values[known], 1), steps)
+    rest = np.where(known, values - line, 0.0)
+    width = 2 * len(values)
+    products = np.fft.irfft(np.abs(np.fft.rfft(rest, width)) ** 2, width)
+    pairs = np.fft.irfft(np.abs(np.fft.rfft(known.astype(float), width)) ** 2, width)
+    correlation = products[: last + 1] / np.maximum(pairs[: last + 1], 1)
+    return correlation / correlation[0] if correlation[0] > 0 else np.zeros(0)

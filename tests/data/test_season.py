@@ -106,6 +106,19 @@ def test_cycles_of_no_calendar() -> None:
         assert abs(find_seasons(table([solar], "1mo"))[0] - 132) <= 8
 
 
+def test_cycles_that_drift_apart_are_not_those_of_a_random_walk() -> None:
+    for seed in range(9):
+        rng = np.random.default_rng(seed)
+        lengths = rng.normal(132, 18, 22)
+        phase = np.concatenate([np.arange(round(length)) / length for length in lengths])
+        solar = np.sin(np.pi * phase) ** 2 + 0.1 * rng.normal(size=len(phase))
+        assert abs(find_seasons(table([solar], "1mo"))[0] - 132) <= 12
+        noise = rng.normal(size=1500)
+        smooth = np.convolve(noise, 0.95 ** np.arange(200))[:1500]
+        for other in (noise, smooth, noise.cumsum(), smooth.cumsum()):
+            assert find_seasons(table([other], "1mo")) == ()
+
+
 def test_most_series_decide() -> None:
     rng = np.random.default_rng(4)
     with_season = [seasonal(12, 72, rng) for _ in range(3)]
