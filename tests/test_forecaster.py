@@ -18,6 +18,7 @@ from rnn_lightning import (
     SequenceDataModule,
     SineSeries,
 )
+from rnn_lightning.data.batches import WindowBatch
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecast
 from rnn_lightning.model.losses import scored, teacher_forced, training_loss
@@ -293,6 +294,45 @@ def test_batches_made_together_are_trained_on_as_those_made_alone(
         return list(forecaster.parameters())
 
     torch.testing.assert_close(weights(16), weights(1))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_hook_may_change_what_is_trained_on(
+    in_place: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Doubled(Forecaster):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            if in_place:
+                batch.values.mul_(2)
+
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            return super().training_step(
+                batch if in_place else batch._replace(values=2 * batch.values), batch_idx
+            )
+
+    def weights(kind: type[Forecaster], most: int) -> list[torch.Tensor]:
+        monkeypatch.setattr("rnn_lightning.data.datamodule.MAX_TOGETHER", most)
+        torch.manual_seed(0)
+        forecaster = kind(hidden_size=4, transforms=["standardize"])
+        data = SequenceDataModule(RandomSeries(num_steps=150), **SMALL)
+        trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(forecaster, data)
+        return list(forecaster.parameters())
+
+    changed = weights(Doubled, 16)
+    torch.testing.assert_close(changed, weights(Doubled, 1))
+    assert not torch.allclose(changed[0], weights(Forecaster, 16)[0])
+
+
+def test_a_batch_on_another_device_stands_alone() -> None:
+    block = WindowBatch(torch.zeros(6, 5, 1), 2, torch.zeros(6, 5, 2), complete=True)
+    batch = block.rows(2, 4)
+    assert batch.whole() == (block, 2)
+    assert batch.to(torch.device("cpu")) is batch
+    moved = batch.to(torch.device("meta"))
+    assert moved.values.is_meta
+    assert moved.covariates is not None
+    assert moved.covariates.shape == (2, 5, 2)
+    assert moved.whole() == (moved, 0)
 
 
 def test_resumed_in_the_middle_of_an_epoch_equals_uninterrupted(tmp_path: Path) -> None:

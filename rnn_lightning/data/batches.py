@@ -45,11 +45,20 @@ class WindowBatch(NamedTuple):
         covariates = None if self.covariates is None else self.covariates[first:end]
         return self._replace(values=self.values[first:end], covariates=covariates, block=self, first=first)
 
+    def whole(self) -> tuple["WindowBatch", int]:
+        """The block, and where these windows begin in it; these alone if a hook has replaced them."""
+        if self.block is None:
+            return self, 0
+        for mine, of_block in ((self.values, self.block.values), (self.covariates, self.block.covariates)):
+            if mine is not None and (of_block is None or mine.data_ptr() != of_block[self.first].data_ptr()):
+                return self, 0
+        return self.block, self.first
+
     def to(self, device: torch.device, **options: Any) -> "WindowBatch":
         """The batch on a device, where its block does not follow."""
         if self.values.device == device:
             return self
-        return _moved(self._replace(block=None), device, options)
+        return _moved(self._replace(block=None, first=0), device, options)
 
 
 class ForecastBatch(NamedTuple):
