@@ -1050,6 +1050,7 @@ def test_the_global_random_state_is_left_alone() -> None:
         ),
         ({"y": [1e37, 2.0]}, "column 'y' reaches 1e+37, too large to be squared in float32: divide it"),
         ({"y": [1e-300, 0.0]}, "column 'y' reaches 1e-300 at most, too small for float32: multiply it"),
+        ({"unique_id": [timedelta(1)] * 2}, "column 'unique_id' holds Duration"),
         ({"unique_id": [b"\xff", b"a"]}, "column 'unique_id' holds Binary: an id must be a text or a number"),
         (
             {"ds": pl.Series([1, 2**64 - 1], dtype=pl.UInt64)},

@@ -111,7 +111,7 @@ class RowReader:
     def _read_ids(self, piece: Piece, name: str) -> np.ndarray:
         """The number of the series of each row."""
         ids = piece.frame[name]
-        if ids.dtype.is_nested() or ids.dtype in (pl.Binary, pl.Object):
+        if ids.dtype.is_nested() or ids.dtype in (pl.Binary, pl.Object, pl.Duration):
             raise InputError(f"column {quoted(name)} holds {ids.dtype}: an id must be a text or a number.")
         missing = ids.is_null()
         if ids.dtype == pl.String or ids.dtype.is_float():
