@@ -144,6 +144,8 @@ def one_line(error: Exception) -> str | None:
         if re.search("No supported gpu backend|accelerator is not available", message):
             return f"--trainer.accelerator: there is no such device here ({message}): choose cpu, or auto."
         return message
+    if message.startswith("Early stopping conditioned on metric"):
+        return f"--trainer.callbacks: {message[0].lower()}{message[1:]}."
     if missing := missing_package(error):
         return missing
     if isinstance(error, MemoryError) or re.search("can't allocate memory|out of memory", message):

@@ -440,6 +440,7 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         ),
         (["fit", "--model.cell=elman"], ["model.cell", "'rnn_tanh', 'rnn_relu', 'gru', 'lstm'", "elman"]),
         (["fit", "--data.context_length=0"], ["--data.context_length must be at least 1, got 0"]),
+        (["fit", f"--data.stride={10**23}"], [f"--data.stride must be at most {2**48:,}, got 1000"]),
         (
             ["predict", "--ckpt_path=ok.ckpt", "--data.horizon=0"],
             ["--data.horizon must be at least 1, got 0"],
@@ -686,6 +687,10 @@ def test_networks_and_optimizers_of_the_users_own(
         (["--model", "rnn_lightning.SineSeries"], "must be a subclass of rnn_lightning.Forecaster"),
         (["--model=nowhere.Mine"], "--model nowhere.Mine: there is no such class"),
         (["--trainer.logger=WandbLogger"], "a package is missing: Requirement 'wandb"),
+        (
+            [*SHORT, "--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=loss"],
+            "--trainer.callbacks: early stopping conditioned on metric `loss`",
+        ),
         (
             ["--model.cell=elman"],
             "--model.cell: give one of 'rnn_tanh', 'rnn_relu', 'gru', 'lstm', not",

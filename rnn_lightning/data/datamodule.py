@@ -53,6 +53,9 @@ MIN_CONTEXT = 16
 MAX_ORIGINS = 3
 """Forecasts of each series in a test, where no number is given."""
 
+MAX_COUNT = 2**48
+"""The most steps, windows and paths that can be asked for: positions in the data are integers of 64 bits."""
+
 BLOCK_NUMBERS, MAX_TOGETHER = 2**18, 16
 """Training batches are made together, up to so many numbers and batches: small ones are all overhead."""
 
@@ -145,6 +148,8 @@ class SequenceDataModule(L.LightningDataModule):
         for name, count in counts.items():
             if isinstance(count, int) and count < 1:
                 raise InputError(f"--data.{name} must be at least 1, got {count}.")
+            if isinstance(count, int) and count > MAX_COUNT:
+                raise InputError(f"--data.{name} must be at most {MAX_COUNT:,}, got {count}.")
         if val_fraction == "auto" and split_by == "series":
             raise InputError("--data.val_fraction auto is for --data.split_by time: give a fraction.")
         require_fractions(AUTO_FRACTION if val_fraction == "auto" else val_fraction, test_fraction)
