@@ -74,7 +74,7 @@ class StopAtSignal(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        stepped, self.step = trainer.global_step != self.step, trainer.global_step
+        before, self.step = self.step, trainer.global_step
         if self.group is None:
             self.agreed = self.asked
         elif batch_idx % SIGNAL_BATCHES == 0 and not self.agreed:
@@ -82,7 +82,7 @@ class StopAtSignal(L.Callback):
             torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX, group=self.group)
             self.agreed = int(highest)
         # Between two steps gradients are accumulated that no checkpoint holds.
-        if self.agreed and stepped:
+        if self.agreed and self.step != before:
             stop_now(self.agreed)
 
 

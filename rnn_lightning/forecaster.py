@@ -192,6 +192,12 @@ class Forecaster(Inference, L.LightningModule):
                 f"values in the data.{kept}"
             )
 
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """As ``optimizer.zero_grad()`` does, without its entry in a profile, which costs more."""
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
     def on_train_epoch_end(self) -> None:
         if self._num_losses:
             self._log_mean_loss()
