@@ -21,7 +21,7 @@ PARTS = (0.0, 0.5, 1.0)
 RIDGE, MOST_ERROR = 1e-3, 10.0
 """Of the effect of covariates: the penalty, as a part of the largest variance, and the largest error."""
 
-MARGIN, MARGIN_OF_ONE = 0.03, 0.2
+MARGIN, MARGIN_OF_ONE = 0.03, 0.1
 """Fine-tuning counts as better from an error lower by ``MARGIN + MARGIN_OF_ONE / sqrt(forecasts)`` on."""
 
 
