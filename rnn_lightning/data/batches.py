@@ -130,14 +130,15 @@ def scored_batch(
     windows: Windows,
     context_length: int,
     horizon: int,
-    season: int,
+    season: int | None,
     num_samples: int | None,
     seed: int,
     items: Tensor,
 ) -> ForecastBatch:
     """The forecasts numbered ``items`` of a held-out split; beyond its end the target is NaN.
 
-    ``season`` is that of the seasonal naive forecast beside them, 1 for none.
+    ``season`` is that of the seasonal naive forecast beside them, 1 for none; with None they are not scored,
+    and there are neither scale nor baselines.
     """
     segment, start = windows.locate(items)
     series, first = segments.series[segment], segments.first[segment]
@@ -150,8 +151,11 @@ def scored_batch(
     context.masked_fill_(unknown, 1.0)
     covariates = covariates_at(data, steps, (first, data.offsets[series + 1]))
     origin = start + context_length - 1
-    past = origin[:, None] + torch.arange(1 - max(SCALE_STEPS, 2 * season), 1)
-    history = values_at(data, past, (first, origin + 1))
+    scale = baselines = None
+    if season is not None:
+        past = origin[:, None] + torch.arange(1 - max(SCALE_STEPS, 2 * season), 1)
+        history = values_at(data, past, (first, origin + 1))
+        scale, baselines = _scale(history[:, -SCALE_STEPS:]), baseline_forecasts(history, horizon, season)
     return ForecastBatch(
         context,
         horizon,
@@ -159,11 +163,11 @@ def scored_batch(
         [data.ids[index] for index in series.tolist()],
         origin - first,
         target,
-        _scale(history[:, -SCALE_STEPS:]),
+        scale,
         covariates,
         num_samples,
         seed,
-        baseline_forecasts(history, horizon, season),
+        baselines,
     )
 
 

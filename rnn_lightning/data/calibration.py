@@ -70,7 +70,7 @@ class Calibration:
         # Of series that are more than the origins, each has one, and only some are taken.
         number = min(len(windows), 2 * self.num_origins)
         chosen = torch.linspace(0, len(windows) - 1, number).long()
-        make_batch = partial(scored_batch, self.data, self.segments, windows, *sizes, self.season, None, 0)
+        make_batch = partial(scored_batch, self.data, self.segments, windows, *sizes, None, None, 0)
         return BatchLoader(
             lambda items: make_batch(chosen[items]), number, self.batch_size, self.rank, self.world_size
         )
