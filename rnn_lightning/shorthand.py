@@ -26,8 +26,8 @@ PRETRAINED = {
     "data.horizon": "auto",
     "data.val_fraction": "auto",
     "data.test_fraction": 0,
-    "data.batch_size": 12,
-    "data.num_batches_per_epoch": 20,
+    "data.batch_size": "auto",
+    "data.num_batches_per_epoch": "auto",
     "trainer.max_epochs": 2,
 }
 """What ``fit FILE`` stands for: two stages of one epoch each, see ``FineTuning``."""

@@ -66,6 +66,9 @@ MAX_AUTO_SCORED, AUTO_HORIZON, SHORT_SEASON = 48, 24, 12
 AUTO_FRACTION = 0.25
 """What ``auto`` stands for, see the arguments of the data module."""
 
+BATCH_SIZES, NUM_BATCHES = (12, 32), (20, 60)
+"""The least and the most of the sizes that are ``auto``: many series bear a longer training."""
+
 FORECAST_STEPS = 2**15
 """Steps of all contexts, horizons and paths in a batch of forecasts, where that is more than a batch of the
 size asked for: each step of a batch costs much the same, whatever the number of forecasts."""
@@ -96,12 +99,14 @@ class SequenceDataModule(L.LightningDataModule):
         season: steps after which the values repeat: found in the data with ``auto``, ``none``, or given, such
             as ``24`` or ``24,168`` for a day and a week of hours.
         batch_size: windows in a batch, on each device; of forecasts as many at least, more of short ones.
+            ``auto`` for as many as there are series, 12 to 32.
         split_by: split each series by time, or the set of series.
         val_fraction: fraction of the steps, or series, to validate on; ``auto`` for a quarter of the steps
             of each series, at most two horizons.
         test_fraction: fraction of the steps, or series, to test on: the last ones.
         num_batches_per_epoch: batches in an epoch, after which the fit validates; the windows are gone
-            through in a random order, again and again. None for an epoch of one pass over all windows.
+            through in a random order, again and again. None for an epoch of one pass over all windows,
+            ``auto`` for as many batches as there are series, 20 to 60.
         num_origins: forecasts of each series in a test, from origins in its held-out part of which the last
             leaves one horizon; by default as many whole horizons as fit, at most 3.
         origin_step: steps between two origins of a test; by default the horizon, or one season where the
@@ -124,11 +129,11 @@ class SequenceDataModule(L.LightningDataModule):
         stride: int = 1,
         horizon: Length = 24,
         season: int | str | list[int] = "auto",
-        batch_size: int = 32,
+        batch_size: Length = 32,
         split_by: Literal["time", "series"] = "time",
         val_fraction: float | Literal["auto"] = 0.1,
         test_fraction: float = 0.1,
-        num_batches_per_epoch: int | None = 200,
+        num_batches_per_epoch: Length | None = 200,
         num_origins: int | None = None,
         origin_step: int | None = None,
         num_samples: int | None = None,
@@ -159,16 +164,19 @@ class SequenceDataModule(L.LightningDataModule):
             series.num_covariates,
         )
         lengths = {"context_length": context_length, "scored_length": scored_length, "horizon": horizon}
-        self._auto = {name for name, length in lengths.items() if length == "auto"}
+        sizes = {"batch_size": batch_size, "num_batches_per_epoch": num_batches_per_epoch}
+        self._auto = {name for name, length in (lengths | sizes).items() if length == "auto"}
         self.context_length, self.scored_length, self.horizon = (
             AUTO_HORIZON if length == "auto" else length for length in lengths.values()
         )
         self.min_context_length = min_context_length
-        self.stride, self.batch_size, self.split_by = stride, batch_size, split_by
+        self.stride, self.split_by = stride, split_by
+        self.batch_size = BATCH_SIZES[0] if batch_size == "auto" else batch_size
         self.val_fraction = AUTO_FRACTION if val_fraction == "auto" else val_fraction
         self._val_is_auto, self.test_fraction = val_fraction == "auto", test_fraction
         self.num_origins, self.origin_step = num_origins, origin_step
-        self.num_batches_per_epoch, self.num_samples, self.seed = num_batches_per_epoch, num_samples, seed
+        self.num_batches_per_epoch = None if num_batches_per_epoch == "auto" else num_batches_per_epoch
+        self.num_samples, self.seed = num_samples, seed
         self._given_seasons = given_seasons(season)
         self._seasons: tuple[int, ...] = ()
         self._nonnegative: Tensor | None = None
@@ -220,7 +228,7 @@ class SequenceDataModule(L.LightningDataModule):
             self.segments = self._split()
         self._seasons = self._find_seasons(stage) if self._given_seasons is None else self._given_seasons
         if self._auto:
-            self._choose_lengths()
+            self._choose_sizes()
         if self._val_is_auto:
             self.segments = self._split()
         self._require_memory(stage)
@@ -410,8 +418,8 @@ class SequenceDataModule(L.LightningDataModule):
         max_val = 2 * self.horizon if self._val_is_auto else math.inf
         return split_by_time(first, self.data.ends, *fractions, max_val)
 
-    def _choose_lengths(self) -> None:
-        """Set the lengths that are ``auto`` by the season and the lengths of the series."""
+    def _choose_sizes(self) -> None:
+        """Set what is ``auto`` by the season, the lengths and the number of the series."""
         season, longest = self.compared_season, int(self.data.lengths.max())
         if "horizon" in self._auto:
             wanted = AUTO_HORIZON if season == 1 else 2 * season if season <= SHORT_SEASON else season
@@ -423,6 +431,10 @@ class SequenceDataModule(L.LightningDataModule):
         if "context_length" in self._auto:
             self.context_length = max(SEASONS_OF_CONTEXT * season, MIN_AUTO_CONTEXT)
             self.min_context_length = self.min_context_length or max(2 * season, self.scored_length // 2)
+        if "batch_size" in self._auto:
+            self.batch_size = int(np.clip(self.data.num_series, *BATCH_SIZES))
+        if "num_batches_per_epoch" in self._auto:
+            self.num_batches_per_epoch = int(np.clip(self.data.num_series, *NUM_BATCHES))
         self.hparams.update({name: getattr(self, name) for name in (*self._auto, "min_context_length")})
 
     def _find_seasons(self, stage: str) -> tuple[int, ...]:

@@ -301,3 +301,15 @@ def test_a_series_that_lies_about_its_features_is_refused() -> None:
         InputError, match=re.escape("Counting.load() gives 1 features, and its num_features says 2")
     ):
         SequenceDataModule(source).setup("fit")
+
+
+@pytest.mark.parametrize(("num_series", "sizes"), [(1, (12, 20)), (25, (25, 25)), (100, (32, 60))])
+def test_many_series_are_trained_on_in_larger_batches_for_longer(
+    num_series: int, sizes: tuple[int, int]
+) -> None:
+    counting = Counting(*[100] * num_series)
+    data = SequenceDataModule(counting, batch_size="auto", num_batches_per_epoch="auto", val_fraction=0.2)
+    data.setup("fit")
+    loader = data.train_dataloader()
+    assert (len(next(iter(loader)).values), len(loader)) == sizes
+    assert (data.hparams["batch_size"], data.hparams["num_batches_per_epoch"]) == sizes
