@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.data import ArraySeries, Series, SeriesData, TableSeries
+from rnn_lightning.data.auto import BATCH_SIZES, HORIZON, SIZES, VAL_FRACTION, auto_sizes
 from rnn_lightning.data.batches import (
     ForecastBatch,
     WindowBatch,
@@ -26,17 +27,14 @@ from rnn_lightning.data.loading import Pieces, load, load_once
 from rnn_lightning.data.prior import PriorSeries
 from rnn_lightning.data.season import find_seasons, given_seasons
 from rnn_lightning.data.series import counted
+from rnn_lightning.data.splits import Splits
 from rnn_lightning.data.storage import require_memory
 from rnn_lightning.data.windows import (
     Segments,
     Split,
-    Windows,
     require_fractions,
-    rolling_windows,
-    scored_windows,
     split_by_series,
     split_by_time,
-    training_windows,
 )
 from rnn_lightning.errors import InputError
 
@@ -50,9 +48,6 @@ else:
 MIN_CONTEXT = 16
 """The context of a forecast is not cut below this to the length of the longest series."""
 
-MAX_ORIGINS = 3
-"""Forecasts of each series in a test, where no number is given."""
-
 MAX_COUNT = 2**48
 """The most steps, windows and paths that can be asked for: positions in the data are integers of 64 bits."""
 
@@ -60,14 +55,6 @@ BLOCK_NUMBERS, MAX_TOGETHER = 2**18, 16
 """Training batches are made together, up to so many numbers and batches: small ones are all overhead."""
 
 Length = int | Literal["auto"]
-
-MIN_AUTO_CONTEXT, SEASONS_OF_CONTEXT = 100, 5
-MAX_AUTO_SCORED, AUTO_HORIZON, SHORT_SEASON = 48, 24, 12
-AUTO_FRACTION = 0.25
-"""What ``auto`` stands for, see the arguments of the data module."""
-
-BATCH_SIZES, NUM_BATCHES = (12, 32), (20, 60)
-"""The least and the most of the sizes that are ``auto``: many series bear a longer training."""
 
 FORECAST_STEPS = 2**15
 """Steps of all contexts, horizons and paths in a batch of forecasts, where that is more than a batch of the
@@ -157,7 +144,7 @@ class SequenceDataModule(L.LightningDataModule):
                 raise InputError(f"--data.{name} must be at most {MAX_COUNT:,}, got {count}.")
         if val_fraction == "auto" and split_by == "series":
             raise InputError("--data.val_fraction auto is for --data.split_by time: give a fraction.")
-        require_fractions(AUTO_FRACTION if val_fraction == "auto" else val_fraction, test_fraction)
+        require_fractions(VAL_FRACTION if val_fraction == "auto" else val_fraction, test_fraction)
         self.series, self.num_features, self.num_covariates = (
             series,
             series.num_features,
@@ -167,12 +154,12 @@ class SequenceDataModule(L.LightningDataModule):
         sizes = {"batch_size": batch_size, "num_batches_per_epoch": num_batches_per_epoch}
         self._auto = {name for name, length in (lengths | sizes).items() if length == "auto"}
         self.context_length, self.scored_length, self.horizon = (
-            AUTO_HORIZON if length == "auto" else length for length in lengths.values()
+            HORIZON if length == "auto" else length for length in lengths.values()
         )
         self.min_context_length = min_context_length
         self.stride, self.split_by = stride, split_by
         self.batch_size = BATCH_SIZES[0] if batch_size == "auto" else batch_size
-        self.val_fraction = AUTO_FRACTION if val_fraction == "auto" else val_fraction
+        self.val_fraction = VAL_FRACTION if val_fraction == "auto" else val_fraction
         self._val_is_auto, self.test_fraction = val_fraction == "auto", test_fraction
         self.num_origins, self.origin_step = num_origins, origin_step
         self.num_batches_per_epoch = None if num_batches_per_epoch == "auto" else num_batches_per_epoch
@@ -217,6 +204,19 @@ class SequenceDataModule(L.LightningDataModule):
         half = int(self.data.lengths.median()) // 2
         return max((season for season in self.seasons if season <= half), default=1)
 
+    @property
+    def splits(self) -> Splits:
+        """The steps that are trained on, validate and test, after ``setup``."""
+        lengths = (
+            self.context_length,
+            self.scored_length,
+            self.horizon,
+            self.stride,
+            self.min_context_length,
+        )
+        origins = (self.num_origins, self.origin_step, self.seasons)
+        return Splits(self.segments, *lengths, *origins, self.split_by == "series", self.trains_on_all)
+
     def setup(self, stage: str) -> None:
         self._predicts = stage == "predict"
         if self._loaded is None:
@@ -228,7 +228,10 @@ class SequenceDataModule(L.LightningDataModule):
             self.segments = self._split()
         self._seasons = self._find_seasons(stage) if self._given_seasons is None else self._given_seasons
         if self._auto:
-            self._choose_sizes()
+            given = {name: getattr(self, name) for name in SIZES}
+            for name, size in auto_sizes(self._auto, self.data, self.compared_season, given).items():
+                setattr(self, name, size)
+                self.hparams[name] = size
         if self._val_is_auto:
             self.segments = self._split()
         self._require_memory(stage)
@@ -242,7 +245,7 @@ class SequenceDataModule(L.LightningDataModule):
     @property
     def can_validate(self) -> bool:
         """Whether the validation split has anything to forecast, after ``setup``."""
-        return self.val_fraction > 0 and len(self._forecast_windows("val")) > 0
+        return self.val_fraction > 0 and len(self.splits.forecast_windows("val")) > 0
 
     def train_series(self) -> Pieces:
         """The training part of every series, in pieces ``(time, feature)``."""
@@ -260,7 +263,7 @@ class SequenceDataModule(L.LightningDataModule):
             draw = partial(self.series.draw_batch, self.batch_size)
             loader = EndlessLoader(draw, self.num_batches_per_epoch or 1, rank, self.seed)
         else:
-            windows, segments = self._training_windows(), self._training_segments()
+            windows, segments = self.splits.training_windows(), self.splits.training_segments()
             length = self.context_length + self.scored_length
             padded = self.min_context_length is not None or bool(
                 (segments.end - segments.start < length).any()
@@ -369,29 +372,8 @@ class SequenceDataModule(L.LightningDataModule):
         """What there is to train and to score on, see ``summary.py``."""
         from rnn_lightning.data.summary import summarize
 
-        segments = self.segments["train"]
-        lengths = segments.end - segments.start
-        length = self.context_length + self.scored_length
-        splits: dict[str, dict[str, int]] = {
-            "train": {
-                "series": int((lengths > 0).sum()),
-                "steps": int(lengths.sum()),
-                "windows": len(self._training_windows()),
-                "window_length": length,
-                "padded_series": int(((lengths >= 2) & (lengths < length)).sum()),
-                "unused_series": int((lengths == 1).sum()),
-            }
-        }
-        for name in HELD_OUT:
-            if getattr(self, f"{name}_fraction") > 0:
-                lengths = self.segments[name].end - self.segments[name].start
-                splits[name] = {
-                    "series": int((lengths > 0).sum()),
-                    "steps": int(lengths.sum()),
-                    "forecasts": len(self._forecast_windows(name)),
-                    "horizon": self._split_horizon(name),
-                }
-        return summarize(self.data, splits, self.horizon, self.seasons)
+        held_out = [name for name in HELD_OUT if getattr(self, f"{name}_fraction") > 0]
+        return summarize(self.data, self.splits.counts(held_out), self.horizon, self.seasons)
 
     def describe(self) -> str:
         """What there is to train and to score on, as the command says it before a fit."""
@@ -418,25 +400,6 @@ class SequenceDataModule(L.LightningDataModule):
         max_val = 2 * self.horizon if self._val_is_auto else math.inf
         return split_by_time(first, self.data.ends, *fractions, max_val)
 
-    def _choose_sizes(self) -> None:
-        """Set what is ``auto`` by the season, the lengths and the number of the series."""
-        season, longest = self.compared_season, int(self.data.lengths.max())
-        if "horizon" in self._auto:
-            wanted = AUTO_HORIZON if season == 1 else 2 * season if season <= SHORT_SEASON else season
-            if self.data.covariates is not None:
-                wanted = min(wanted, int((self.data.offsets.diff() - self.data.lengths).max()))
-            self.horizon = max(1, min(wanted, longest // 4))
-        if "scored_length" in self._auto:
-            self.scored_length = min(self.horizon, MAX_AUTO_SCORED)
-        if "context_length" in self._auto:
-            self.context_length = max(SEASONS_OF_CONTEXT * season, MIN_AUTO_CONTEXT)
-            self.min_context_length = self.min_context_length or max(2 * season, self.scored_length // 2)
-        if "batch_size" in self._auto:
-            self.batch_size = int(np.clip(self.data.num_series, *BATCH_SIZES))
-        if "num_batches_per_epoch" in self._auto:
-            self.num_batches_per_epoch = int(np.clip(self.data.num_series, *NUM_BATCHES))
-        self.hparams.update({name: getattr(self, name) for name in (*self._auto, "min_context_length")})
-
     def _find_seasons(self, stage: str) -> tuple[int, ...]:
         ends, test = self.data.ends.clone(), self.segments["test"]
         if stage != "predict":
@@ -447,36 +410,9 @@ class SequenceDataModule(L.LightningDataModule):
         """The number of this device and of all."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
-    def _training_segments(self) -> Segments:
-        """What is trained on; of series that are split by time, that is one run in either case."""
-        train, val = self.segments["train"], self.segments["val"]
-        if not self.trains_on_all:
-            return train
-        if self.split_by == "series":
-            return Segments(*(torch.cat(parts) for parts in zip(train, val, strict=True)))
-        return train._replace(end=val.end)
-
-    def _training_windows(self) -> Windows:
-        lengths = (self.context_length, self.scored_length, self.stride, self.min_context_length)
-        return training_windows(self._training_segments(), *lengths)
-
-    def _forecast_windows(self, split: Split) -> Windows:
-        segments, horizon = self.segments[split], self._split_horizon(split)
-        if split != "test":
-            return scored_windows(segments, self.context_length, horizon)
-        longest = int((segments.end - segments.start).max()) if len(segments.start) else 0
-        step = self.origin_step or (horizon if longest >= 2 * horizon else min((*self.seasons, horizon)))
-        return rolling_windows(segments, self.context_length, horizon, self.num_origins or MAX_ORIGINS, step)
-
-    def _split_horizon(self, split: Split) -> int:
-        """The horizon, or where all held-out parts are shorter, the longest of them."""
-        segments: Segments = self.segments[split]
-        longest = int((segments.end - segments.start).max()) if len(segments.start) else 0
-        return max(1, min(self.horizon, longest))
-
     def _forecast_loader(self, split: Split) -> BatchLoader[ForecastBatch]:
-        windows = self._forecast_windows(split)
-        sizes = (self.context_length, self._split_horizon(split), self.compared_season)
+        windows = self.splits.forecast_windows(split)
+        sizes = (self.context_length, self.splits.horizon_of(split), self.compared_season)
         num_samples = self.num_samples if split == "test" else None
         settings = (self.segments[split], windows, *sizes, num_samples, self.seed)
         make_batch = partial(scored_batch, self.data, *settings)
@@ -514,7 +450,7 @@ class SequenceDataModule(L.LightningDataModule):
                 f"leave none of the {self.data.num_series} series to train on: lower them, or set "
                 "--data.split_by time."
             )
-        if len(self._training_windows()) == 0:
+        if len(self.splits.training_windows()) == 0:
             index = int(self.data.lengths.argmax())
             raise InputError(
                 f"no series has two steps to train on: the longest, {self.data.ids[index]!r}, has "
@@ -529,7 +465,7 @@ class SequenceDataModule(L.LightningDataModule):
                 "--data.test_fraction 0.2, which the checkpoint keeps, then test; or give it to test alone, "
                 "for values that the fit did not see."
             )
-        if len(self._forecast_windows(split)) == 0:
+        if len(self.splits.forecast_windows(split)) == 0:
             name = f"--data.{split}_fraction"
             raise InputError(
                 f"{name} {getattr(self, f'{split}_fraction')} leaves no step to forecast after a context: "
