@@ -207,15 +207,19 @@ class SequenceDataModule(L.LightningDataModule):
     @property
     def splits(self) -> Splits:
         """The steps that are trained on, validate and test, after ``setup``."""
-        lengths = (
-            self.context_length,
-            self.scored_length,
-            self.horizon,
-            self.stride,
-            self.min_context_length,
+        return Splits(
+            segments=self.segments,
+            context_length=self.context_length,
+            scored_length=self.scored_length,
+            horizon=self.horizon,
+            stride=self.stride,
+            min_context_length=self.min_context_length,
+            num_origins=self.num_origins,
+            origin_step=self.origin_step,
+            seasons=self.seasons,
+            of_whole_series=self.split_by == "series",
+            trains_on_all=self.trains_on_all,
         )
-        origins = (self.num_origins, self.origin_step, self.seasons)
-        return Splits(self.segments, *lengths, *origins, self.split_by == "series", self.trains_on_all)
 
     def setup(self, stage: str) -> None:
         self._predicts = stage == "predict"

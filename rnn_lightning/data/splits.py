@@ -58,7 +58,7 @@ class Splits:
         return training_windows(self.training_segments(), *lengths)
 
     def forecast_windows(self, split: Split) -> Windows:
-        """The forecasts to make of a held-out split: at most the last origins to test, else all steps once."""
+        """The forecasts to make of a held-out split: of the last origins to test, else of each step once."""
         segments, horizon = self.segments[split], self.horizon_of(split)
         if split != "test":
             return scored_windows(segments, self.context_length, horizon)
