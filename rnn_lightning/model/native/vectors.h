@@ -56,24 +56,29 @@ INLINE V FN(sigmoid)(V x) {
 #else
 #define CLAMP(x, c) PICK((x) > (c), c, PICK((x) < -(c), -(c), x))
 #endif
-/* A rational function within 3e-7 of tanh, relatively; beyond the clamp tanh is 1 in float32. */
+/* x P(x * x) / Q(x * x), of degrees 6 and 3, within the limits. */
+INLINE V FN(rational)(V x, const float limit, const float *p, const float *q) {
+  x = CLAMP(x, (V){0} + limit);
+  const V y = x * x;
+  V above = y * p[6] + p[5], below = y * q[3] + q[2];
+  UNROLL for (int i = 4; i >= 0; i--)
+    above = above * y + p[i];
+  below = (below * y + q[1]) * y + q[0];
+  return x * above / below;
+}
+/* Within 3e-7 of tanh, relatively; beyond the limit tanh is 1 in float32. */
 INLINE V FN(tanh)(V x) {
-  const V limit = (V){0} + 7.90531110763549805f;
-  x = CLAMP(x, limit);
-  V y = x * x;
-  V p = y * -2.76076847742355e-16f + 2.00018790482477e-13f;
-  p = p * y + -8.60467152213735e-11f;
-  p = p * y + 5.12229709037114e-08f;
-  p = p * y + 1.48572235717979e-05f;
-  p = p * y + 6.37261928875436e-04f;
-  p = p * y + 4.89352455891786e-03f;
-  V q = y * 1.19825839466702e-06f + 1.18534705686654e-04f;
-  q = q * y + 2.26843463243900e-03f;
-  q = q * y + 4.89352518554385e-03f;
-  return x * p / q;
+  static const float p[] = {4.89352455891786e-03f, 6.37261928875436e-04f, 1.48572235717979e-05f, 5.12229709037114e-08f, -8.60467152213735e-11f, 2.00018790482477e-13f, -2.76076847742355e-16f},
+                     q[] = {4.89352518554385e-03f, 2.26843463243900e-03f, 1.18534705686654e-04f, 1.19825839466702e-06f};
+  return FN(rational)(x, 7.90531110763549805f, p, q);
+}
+/* (1 + tanh(x / 2)) / 2 by the same function, its coefficients scaled by powers of 2. */
+INLINE V FN(sigmoid)(V x) {
+  static const float p[] = {1.22338113972946e-03f, 3.98288705547147e-05f, 2.32144118309342e-07f, 2.00089730092623e-10f, -8.40299953333726e-14f, 4.88327125201360e-17f, -1.68503935389621e-20f},
+                     q[] = {4.89352518554385e-03f, 5.67108658109750e-04f, 7.40841910541587e-06f, 1.87227874166722e-08f};
+  return FN(rational)(x, 2 * 7.90531110763549805f, p, q) + 0.5f;
 }
 #undef CLAMP
-INLINE V FN(sigmoid)(V x) { return FN(tanh)(x * 0.5f) * 0.5f + 0.5f; }
 
 static void FN(activations)(int64_t n, const float *x, float *tanh, float *sigmoid) {
   for (int64_t i = 0; i < n; i += VL) {
