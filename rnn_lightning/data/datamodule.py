@@ -1,7 +1,7 @@
 """Series, windows and loaders, put together for the Trainer."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -129,19 +129,20 @@ class SequenceDataModule(L.LightningDataModule):
         super().__init__()
         if not isinstance(series, Series):
             series = ArraySeries(series) if isinstance(series, np.ndarray) else TableSeries(series)
-        counts: dict[str, Length | None] = {
-            "context_length": context_length,
-            "scored_length": scored_length,
-            "stride": stride,
-        }
-        counts |= {"horizon": horizon, "batch_size": batch_size, "min_context_length": min_context_length}
-        counts |= {"num_origins": num_origins, "origin_step": origin_step}
-        counts |= {"num_samples": num_samples, "num_batches_per_epoch": num_batches_per_epoch}
-        for name, count in counts.items():
-            if isinstance(count, int) and count < 1:
-                raise InputError(f"--data.{name} must be at least 1, got {count}.")
-            if isinstance(count, int) and count > MAX_COUNT:
-                raise InputError(f"--data.{name} must be at most {MAX_COUNT:,}, got {count}.")
+        require_counts(
+            {
+                "context_length": context_length,
+                "scored_length": scored_length,
+                "min_context_length": min_context_length,
+                "stride": stride,
+                "horizon": horizon,
+                "batch_size": batch_size,
+                "num_batches_per_epoch": num_batches_per_epoch,
+                "num_origins": num_origins,
+                "origin_step": origin_step,
+                "num_samples": num_samples,
+            }
+        )
         if val_fraction == "auto" and split_by == "series":
             raise InputError("--data.val_fraction auto is for --data.split_by time: give a fraction.")
         require_fractions(VAL_FRACTION if val_fraction == "auto" else val_fraction, test_fraction)
@@ -475,3 +476,11 @@ class SequenceDataModule(L.LightningDataModule):
                 f"{name} {getattr(self, f'{split}_fraction')} leaves no step to forecast after a context: "
                 f"raise {name}{', or set it to 0 to train without validation' if split == 'val' else ''}."
             )
+
+
+def require_counts(counts: Mapping[str, Length | None]) -> None:
+    """Raise InputError for numbers of steps, windows and the like below 1, or beyond all data."""
+    for name, count in counts.items():
+        if isinstance(count, int) and not 1 <= count <= MAX_COUNT:
+            rule = "at least 1" if count < 1 else f"at most {MAX_COUNT:,}"
+            raise InputError(f"--data.{name} must be {rule}, got {count}.")

@@ -212,7 +212,7 @@ def _cycle(columns: list[np.ndarray]) -> int | None:
         lag: [strength(column, lag) for column in long_enough]
         for lag in range(max(2, round((1 - NEAR) * middle)), round((1 + NEAR) * middle) + 1)
     }
-    best = max(strengths, key=lambda lag: float(np.nanmedian([0.0, *(found for found, _ in strengths[lag])])))
+    best = max(strengths, key=lambda lag: np.median(np.nan_to_num([found for found, _ in strengths[lag]])))
     swings = sum(_swings(column, best) for column in columns)
     return best if _accepted(strengths[best]) or 2 * swings > len(columns) else None
 

@@ -85,7 +85,8 @@ class Preparation(L.Callback):
         self.skip_incomplete = skip_incomplete
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if self.skip_incomplete and (note := trainer.datamodule.leave_out_incomplete()):  # type: ignore[attr-defined]
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if self.skip_incomplete and (note := datamodule.leave_out_incomplete()):
             warnings.warn(note, stacklevel=2)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
