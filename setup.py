@@ -4,12 +4,12 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-SOURCES = "rnn_lightning/model/native"
+SOURCES = "rnn_lightning/native"
 
 setup(
     ext_modules=[
         Extension(
-            "rnn_lightning.model.native._rnn",
+            "rnn_lightning.native._rnn",
             [f"{SOURCES}/rnn.c"],
             depends=[str(path) for path in Path(SOURCES).glob("*.h")],
             extra_compile_args=[

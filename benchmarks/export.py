@@ -13,9 +13,9 @@ import onnxruntime
 import torch
 
 from rnn_lightning import RecurrentNetwork
-from rnn_lightning.model.network import Cell
-from rnn_lightning.model.rollout import rollout
-from rnn_lightning.output.export import export_onnx
+from rnn_lightning.network import Cell
+from rnn_lightning.onnx.export import export_onnx
+from rnn_lightning.rollout import rollout
 
 NETWORKS: list[tuple[Cell, int]] = [("lstm", 1), ("rnn_tanh", 1), ("gru", 1), ("lstm", 2)]
 

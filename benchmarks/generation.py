@@ -33,9 +33,9 @@ from report import publish
 from torch import Tensor, nn
 
 from rnn_lightning import Forecaster
-from rnn_lightning.model.network import Cell, RecurrentNetwork
-from rnn_lightning.model.recurrent import RecurrentState
-from rnn_lightning.model.rollout import State, generate, rollout, warm_up
+from rnn_lightning.network import Cell, RecurrentNetwork
+from rnn_lightning.recurrent import RecurrentState
+from rnn_lightning.rollout import State, generate, rollout, warm_up
 
 NAMES: dict[Cell, str] = {"rnn_tanh": "Elman", "gru": "GRU", "lstm": "LSTM"}
 NUM_SAMPLES = 200

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from rnn_lightning.cli import run
+from rnn_lightning.cli.command_line import run
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = [path for path in sorted((ROOT / "configs").glob("*.yaml")) if path.stem != "pretrain"]

@@ -38,7 +38,7 @@ import polars as pl
 import torch
 
 from rnn_lightning import Forecaster, SequenceDataModule, Series, SeriesData, TableSeries
-from rnn_lightning.data import ArraySeries
+from rnn_lightning.data.array import ArraySeries
 
 PIECE_ROWS = 4_000_000
 """Rows that are made together."""

@@ -128,7 +128,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 def fitted_forecasts(path: Path, known: dict[str, np.ndarray], seed: int) -> tuple[list[np.ndarray], float]:
     """The forecasts of all series by a network fitted to the longer ones, and the CPU seconds of the fit."""
     from rnn_lightning import Forecaster
-    from rnn_lightning.cli import run
+    from rnn_lightning.cli.command_line import run
 
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder, "known.csv")

@@ -20,10 +20,10 @@ from report import publish
 from torch import Tensor, nn
 
 from rnn_lightning import RecurrentNetwork
-from rnn_lightning.model.gaps import first_known, recur_over_gaps
-from rnn_lightning.model.native import library
-from rnn_lightning.model.network import Cell
-from rnn_lightning.model.recurrent import recur
+from rnn_lightning.gaps import first_known, recur_over_gaps
+from rnn_lightning.native import library
+from rnn_lightning.network import Cell
+from rnn_lightning.recurrent import recur
 
 NAMES: dict[Cell, str] = {"rnn_tanh": "Elman", "gru": "GRU", "lstm": "LSTM"}
 GATES = {"rnn_tanh": 1, "gru": 3, "lstm": 4}

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 
-from rnn_lightning.data.prior import draw_series, draw_shape
+from rnn_lightning.pretrained.prior import draw_series, draw_shape
 
 Array = np.ndarray
 NUM_DRAWN = 2000

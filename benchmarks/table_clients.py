@@ -30,7 +30,7 @@ METRICS = ["mae", "rmse", "mase", "coverage_level80", "mqloss"]
 
 def make(folder: Path) -> None:
     """Write the history, the truth and the forecast."""
-    from rnn_lightning.cli import run
+    from rnn_lightning.cli.command_line import run
 
     generator = np.random.default_rng(0)
     months = [f"{2015 + month // 12}-{1 + month % 12:02}-01" for month in range(NUM_MONTHS)]

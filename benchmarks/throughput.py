@@ -23,7 +23,7 @@ import torch
 from report import publish
 
 from rnn_lightning import Forecaster, SequenceDataModule, SineSeries
-from rnn_lightning.callbacks import StopAtSignal
+from rnn_lightning.cli.callbacks import StopAtSignal
 
 HIDDEN_SIZE, CONTEXT, SCORED, STEPS = 64, 20, 30, 50
 

@@ -24,9 +24,9 @@ from report import publish
 from torch.nn import functional
 
 from rnn_lightning import Forecaster, RecurrentNetwork, SineSeries
-from rnn_lightning.cli import run
-from rnn_lightning.model.native import library
-from rnn_lightning.model.network import Cell
+from rnn_lightning.cli.command_line import run
+from rnn_lightning.native import library
+from rnn_lightning.network import Cell
 
 METHOD = """\
 CPU time of an optimizer step through `rnn-lightning fit` with its default callbacks and logging, validation

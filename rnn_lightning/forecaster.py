@@ -10,20 +10,20 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from rnn_lightning.checkpoints import require_state
+from rnn_lightning.chain import TransformName
+from rnn_lightning.cli.checkpoints import require_state
 from rnn_lightning.data.batches import ForecastBatch, WindowBatch
-from rnn_lightning.data.calibration import Calibration
 from rnn_lightning.errors import InputError
+from rnn_lightning.evaluation.calibration import Calibration
+from rnn_lightning.evaluation.intervals import Floor, Intervals
 from rnn_lightning.inference import Inference
-from rnn_lightning.model.chain import TransformName
-from rnn_lightning.model.intervals import Floor, Intervals
-from rnn_lightning.model.losses import Scored, one_step_errors, scored, training_loss
-from rnn_lightning.model.metrics import ForecastRecords, FreeRunError, ResidualMoments
-from rnn_lightning.model.network import Cell, RecurrentNetwork
-from rnn_lightning.model.noise import generators
-from rnn_lightning.model.pretrained import pretrained_network
-from rnn_lightning.model.rollout import rollout
-from rnn_lightning.model.seasonal import Network, SeasonalNetwork
+from rnn_lightning.losses import Scored, one_step_errors, scored, training_loss
+from rnn_lightning.metrics import ForecastRecords, FreeRunError, ResidualMoments
+from rnn_lightning.network import Cell, RecurrentNetwork
+from rnn_lightning.noise import generators
+from rnn_lightning.pretrained.bundled import pretrained_network
+from rnn_lightning.pretrained.seasonal import Network, SeasonalNetwork
+from rnn_lightning.rollout import rollout
 
 ARCHITECTURE = (
     "num_features",

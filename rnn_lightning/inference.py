@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.model.intervals import Intervals
-from rnn_lightning.model.noise import generators
-from rnn_lightning.model.rollout import State, generate, observe, rollout, warm_up
-from rnn_lightning.model.seasonal import Network, SeasonalNetwork
+from rnn_lightning.evaluation.intervals import Intervals
+from rnn_lightning.noise import generators
+from rnn_lightning.pretrained.seasonal import Network, SeasonalNetwork
+from rnn_lightning.rollout import State, generate, observe, rollout, warm_up
 
 if TYPE_CHECKING:
     from rnn_lightning.forecaster import Forecaster
-    from rnn_lightning.output.panels import Frame
+    from rnn_lightning.tables.panels import Frame
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -129,7 +129,7 @@ class Inference:
             InputError: if a column is missing or the table cannot be read, the network was not fitted, or
                 covariates of the horizon are not known.
         """
-        from rnn_lightning.output.frames import forecast_frame
+        from rnn_lightning.tables.forecast_frame import forecast_frame
 
         self.require_fitted()
         settings = (horizon, num_samples, levels, num_paths, seed, skip_incomplete, options)
@@ -178,7 +178,7 @@ class Inference:
         Raises:
             InputError: if the package ``onnx`` is not installed, or the network has no form in it.
         """
-        from rnn_lightning.output.export import export_onnx
+        from rnn_lightning.onnx.export import export_onnx
 
         self.require_fitted()
         export_onnx(self.network, path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rnn_lightning.model.native import library
+from rnn_lightning.native import library
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,7 +37,7 @@ def rnn_lightning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[.
     monkeypatch.setattr(sys, "argv", ["rnn-lightning"])
 
     def call(*args: str) -> None:
-        from rnn_lightning.cli import run
+        from rnn_lightning.cli.command_line import run
 
         run(args)
 

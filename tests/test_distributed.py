@@ -27,14 +27,14 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from rnn_lightning import Forecaster, RandomSeries, SequenceDataModule, SeriesData, SineSeries
-from rnn_lightning.cli import run
+from rnn_lightning.cli.command_line import run
 from rnn_lightning.errors import InputError
-from rnn_lightning.output.backtest_writer import BacktestWriter
-from rnn_lightning.output.forecast_writer import ForecastWriter
+from rnn_lightning.evaluation.backtest_writer import BacktestWriter
+from rnn_lightning.tables.forecast_writer import ForecastWriter
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["lightning.pytorch.cli", "polars", "rnn_lightning.cli"]
+    ["lightning.pytorch.cli", "polars", "rnn_lightning.cli.command_line"]
 )  # imported once for all tests
 
 

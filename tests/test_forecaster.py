@@ -21,9 +21,9 @@ from rnn_lightning import (
 from rnn_lightning.data.batches import WindowBatch
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecast
-from rnn_lightning.model.losses import scored, teacher_forced, training_loss
-from rnn_lightning.model.rollout import generate, rollout, warm_up
-from rnn_lightning.output.forecast_writer import ForecastWriter
+from rnn_lightning.losses import scored, teacher_forced, training_loss
+from rnn_lightning.rollout import generate, rollout, warm_up
+from rnn_lightning.tables.forecast_writer import ForecastWriter
 
 SMALL: dict[str, Any] = {"context_length": 10, "scored_length": 10, "horizon": 8, "num_batches_per_epoch": 10}
 

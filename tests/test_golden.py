@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from rnn_lightning import RecurrentNetwork
-from rnn_lightning.model.noise import generators
-from rnn_lightning.model.pretrained import pretrained_network
-from rnn_lightning.model.rollout import rollout
+from rnn_lightning.noise import generators
+from rnn_lightning.pretrained.bundled import pretrained_network
+from rnn_lightning.rollout import rollout
 
 FOLDER = Path(__file__).parent / "golden"
 NETWORKS: dict[str, dict[str, Any]] = {

@@ -47,31 +47,6 @@ def test_the_set_up_commands_are_those_that_ci_runs() -> None:
     assert "grep '^python3' README.md" in (ROOT / ".ci/run").read_text()
 
 
-def test_the_tree_is_that_on_disk() -> None:
-    (tree,) = (text for kind, text in BLOCKS if kind == "text" and "rnn_lightning/" in text)
-    named: set[str] = set()
-    folders: list[str] = []
-    for line in tree.splitlines():
-        name = line.split()[0]
-        depth = {0: 0, 4: 1, 8: 2, 12: 3}[len(line) - len(line.lstrip())]
-        folders[depth:] = [name]
-        named.add("".join(folders))
-    for name in named:
-        assert (ROOT / name).exists(), name
-    leaves = tuple(
-        name
-        for name in named
-        if name.endswith("/") and not any(other != name and other.startswith(name) for other in named)
-    )
-    for path in (ROOT / "rnn_lightning").rglob("*.py"):
-        name = str(path.relative_to(ROOT))
-        assert (
-            name in named
-            or name.startswith(leaves)
-            or (path.parent != PACKAGE and path.name == "__init__.py")
-        ), name
-
-
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("https://") or (ROOT / target).exists(), target

@@ -21,7 +21,7 @@ import torch
 import yaml
 
 from rnn_lightning import Forecaster, LinearSeries, SineSeries, TableSeries
-from rnn_lightning.cli import run
+from rnn_lightning.cli.command_line import run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

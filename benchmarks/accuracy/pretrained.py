@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnn_lightning.data.prior import MAX_FREE_RUN, draw_series, draw_shape
-from rnn_lightning.model.losses import MOST_SCALES, geometric_error
-from rnn_lightning.model.pretrained import NOISE, WEIGHTS
-from rnn_lightning.model.seasonal import SeasonalNetwork
+from rnn_lightning.losses import MOST_SCALES, geometric_error
+from rnn_lightning.pretrained.bundled import NOISE, WEIGHTS
+from rnn_lightning.pretrained.prior import MAX_FREE_RUN, draw_series, draw_shape
+from rnn_lightning.pretrained.seasonal import SeasonalNetwork
 
 SEED, NUM_BATCHES, NUM_SERIES = 987_654, 200, 24
 

@@ -42,7 +42,7 @@ from origins import (
     weighted_quantile_loss,
 )
 
-from rnn_lightning.cli import run
+from rnn_lightning.cli.command_line import run
 
 for late in ("attrs", "matplotlib.backends.backend_agg", "polars", "torch.utils.tensorboard"):
     with contextlib.suppress(ImportError):

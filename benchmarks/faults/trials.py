@@ -18,7 +18,9 @@ import torch
 import yaml
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["rnn_lightning.cli", "polars", "matplotlib.figure", "tensorboard.summary"])
+CONTEXT.set_forkserver_preload(
+    [*("rnn_lightning.cli.command_line", "polars", "matplotlib.figure", "tensorboard.summary")]
+)
 
 LIMIT_SECONDS = 240
 KINDS = ("clear error", "right result", "silently wrong", "traceback", "hang", "left over")

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnn_lightning.data.precision import Precision
 from rnn_lightning.data.series import PIECE_ROWS, Series, SeriesData
-from rnn_lightning.data.storage import FileArray
-from rnn_lightning.data.times import TimeIndex
 from rnn_lightning.errors import InputError
+from rnn_lightning.tables.calendar import TimeIndex
+from rnn_lightning.tables.precision import Precision
+from rnn_lightning.tables.storage import FileArray
 
 if TYPE_CHECKING:
     Array = str | Path | np.ndarray | list[Any]

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from rnn_lightning.data.baselines import baseline_forecasts
 from rnn_lightning.data.series import SeriesData, counted, encode_calendar
 from rnn_lightning.data.windows import Segments, Windows
 from rnn_lightning.errors import InputError, quoted
+from rnn_lightning.evaluation.baselines import baseline_forecasts
 
 SCALE_STEPS = 1000
 """The steps up to the origin whose standard deviation is the scale of a series' errors."""

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnn_lightning.data import ArraySeries, Series, SeriesData, TableSeries
-from rnn_lightning.data.auto import BATCH_SIZES, HORIZON, SIZES, VAL_FRACTION, auto_sizes
+from rnn_lightning.data.array import ArraySeries
+from rnn_lightning.data.batch_loaders import BatchLoader, EndlessLoader, ShuffledLoader
 from rnn_lightning.data.batches import (
     ForecastBatch,
     WindowBatch,
@@ -21,14 +21,8 @@ from rnn_lightning.data.batches import (
     training_batch,
     without_incomplete,
 )
-from rnn_lightning.data.calibration import Calibration, last_steps, never_negative
-from rnn_lightning.data.loaders import BatchLoader, EndlessLoader, ShuffledLoader
-from rnn_lightning.data.loading import Pieces, load, load_once
-from rnn_lightning.data.prior import PriorSeries
-from rnn_lightning.data.season import find_seasons, given_seasons
-from rnn_lightning.data.series import counted
+from rnn_lightning.data.series import Series, SeriesData, counted
 from rnn_lightning.data.splits import Splits
-from rnn_lightning.data.storage import require_memory
 from rnn_lightning.data.windows import (
     Segments,
     Split,
@@ -37,9 +31,16 @@ from rnn_lightning.data.windows import (
     split_by_time,
 )
 from rnn_lightning.errors import InputError
+from rnn_lightning.evaluation.calibration import Calibration, last_steps, never_negative
+from rnn_lightning.pretrained.prior import PriorSeries
+from rnn_lightning.tables.default_sizes import BATCH_SIZES, HORIZON, SIZES, VAL_FRACTION, auto_sizes
+from rnn_lightning.tables.load_series import Pieces, load, load_once
+from rnn_lightning.tables.seasons import find_seasons, given_seasons
+from rnn_lightning.tables.storage import require_memory
+from rnn_lightning.tables.table import TableSeries
 
 if TYPE_CHECKING:
-    from rnn_lightning.data.table.table import Table
+    from rnn_lightning.tables.table import Table
 
     Source: TypeAlias = Series | Table | np.ndarray
 else:
@@ -375,14 +376,14 @@ class SequenceDataModule(L.LightningDataModule):
 
     def summary(self) -> dict[str, Any]:
         """What there is to train and to score on, see ``summary.py``."""
-        from rnn_lightning.data.summary import summarize
+        from rnn_lightning.tables.summary import summarize
 
         held_out = [name for name in HELD_OUT if getattr(self, f"{name}_fraction") > 0]
         return summarize(self.data, self.splits.counts(held_out), self.horizon, self.seasons)
 
     def describe(self) -> str:
         """What there is to train and to score on, as the command says it before a fit."""
-        from rnn_lightning.data.summary import as_text
+        from rnn_lightning.tables.summary import as_text
 
         self.setup("fit")
         return as_text(self.summary())

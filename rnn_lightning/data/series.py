@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from rnn_lightning.data.precision import LARGEST, SMALLEST
-from rnn_lightning.data.storage import FileArray
-from rnn_lightning.data.times import CALENDAR, TimeIndex, calendar_codes
 from rnn_lightning.errors import InputError
+from rnn_lightning.tables.calendar import CALENDAR, TimeIndex, calendar_codes
+from rnn_lightning.tables.precision import LARGEST, SMALLEST
+from rnn_lightning.tables.storage import FileArray
 
 if TYPE_CHECKING:
     import polars as pl

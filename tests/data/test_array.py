@@ -7,9 +7,9 @@ import pytest
 import torch
 from equal_series import same
 
-from rnn_lightning.data import ArraySeries
-from rnn_lightning.data.storage import FileArray
+from rnn_lightning.data.array import ArraySeries
 from rnn_lightning.errors import InputError
+from rnn_lightning.tables.storage import FileArray
 
 nan = math.nan
 

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from rnn_lightning.data import Series, SeriesData, SineSeries, TimeIndex
 from rnn_lightning.data.datamodule import SequenceDataModule
-from rnn_lightning.data.storage import FileArray
+from rnn_lightning.data.series import Series, SeriesData
+from rnn_lightning.data.synthetic import SineSeries
 from rnn_lightning.errors import InputError
+from rnn_lightning.tables.calendar import TimeIndex
+from rnn_lightning.tables.storage import FileArray
 
 
 class Counting(Series):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rnn_lightning import SequenceDataModule, TableSeries
+from rnn_lightning.chain import Transforms
 from rnn_lightning.data.batches import ForecastBatch
 from rnn_lightning.data.windows import Split
-from rnn_lightning.model.chain import Transforms
 
 Step = tuple[int, int]
 """The number of a series and a step of it."""

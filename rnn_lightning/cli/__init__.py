@@ -1,0 +1,1 @@
+"""The command line: the LightningCLI and what surrounds it."""

@@ -1,0 +1,1 @@
+"""What forecasts are worth: baselines, scores, backtests and prediction intervals."""

@@ -1,1 +1,0 @@
-"""What comes out: forecast tables and pictures."""

@@ -1,0 +1,1 @@
+"""The bundled network for series with seasons: its features, its prior, fine-tuning and weights."""

@@ -1,0 +1,1 @@
+"""Tables in and out: reading, calendars, the forecast file, frames and pictures."""

@@ -1,0 +1,160 @@
+import dataclasses
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from rnn_lightning import Forecaster, SeriesData
+from rnn_lightning.evaluation.backtest import Backtest, backtest
+from rnn_lightning.evaluation.backtest_plot import chosen_forecasts
+from rnn_lightning.tables.calendar import TimeIndex
+
+HEADER = [
+    "unique_id",
+    "ds",
+    "cutoff",
+    "y",
+    "rnn",
+    "rnn-lo-80",
+    "rnn-hi-80",
+    "naive",
+    "seasonal_naive",
+    "drift",
+]
+
+
+def table(*lengths: int, features: int = 1) -> SeriesData:
+    """Days with a week in them, of unequal size."""
+    rng = np.random.default_rng(0)
+    week = np.array([1.0, 2, 3, 4, 5, 9, 8])
+    parts = [np.resize(week, n) * (10 ** (i % 3)) + rng.normal(size=n) * 0.3 for i, n in enumerate(lengths)]
+    values = torch.from_numpy(np.concatenate(parts)).float()[:, None].repeat(1, features)
+    return SeriesData(
+        values,
+        torch.tensor([0, *np.cumsum(lengths)]),
+        [f"s{i}" for i in range(len(lengths))],
+        [f"y{i}" for i in range(features)],
+        TimeIndex([date(2024, 1, 1)] * len(lengths), ["1d"] * len(lengths)),
+    )
+
+
+def network(features: int = 1) -> Forecaster:
+    """Random weights with the statistics and the noise of a fit."""
+    torch.manual_seed(0)
+    forecaster = Forecaster(num_features=features, hidden_size=4, transforms=["standardize_context"])
+    forecaster.network.transforms.fit([torch.zeros(1, features)])
+    forecaster.network.residual_covariance.copy_(0.01 * torch.eye(features))
+    return forecaster
+
+
+def made(data: SeriesData, **settings: int) -> Backtest:
+    options = {"horizon": 7, "context_length": 28, "num_origins": 3, **settings}
+    return backtest(network(data.values.shape[1]), data, **options)  # type: ignore[arg-type]
+
+
+def test_forecasts_follow_their_cutoffs_and_the_truth_is_that_of_the_series() -> None:
+    data = table(100, 80, 60)
+    result = made(data, num_samples=20)
+    assert result.scores.season == 7
+    frame = result.forecasts
+    assert frame.columns == HEADER
+    assert frame["unique_id"].unique(maintain_order=True).to_list() == ["s0", "s1", "s2"]
+    assert len(frame) == 3 * 3 * 7
+    first = frame.row(0, named=True)
+    assert (first["cutoff"], first["ds"]) == (date(2024, 3, 19), date(2024, 3, 20))  # step 78 of 100
+    assert first["y"] == float(data.series(0)[79])
+    assert first["naive"] == float(data.series(0)[78])
+    assert first["seasonal_naive"] == float(data.series(0)[72])
+    assert first["rnn-lo-80"] < first["rnn-hi-80"]
+    context = data.series(0)[51:79].numpy()
+    assert first["rnn"] == pytest.approx(float(network().forecast(context, 7)[0, 0]), rel=1e-4)
+
+
+def test_a_backtest_does_not_depend_on_the_size_of_batches() -> None:
+    data = table(100, 80, 9, 1)
+    one, other = made(data, num_samples=5, batch_size=2), made(data, num_samples=5)
+    np.testing.assert_allclose(one.scores.values, other.scores.values, rtol=1e-4)
+    assert set(one.forecasts["unique_id"]) == {"s0", "s1", "s2"}
+
+
+def test_frames_are_long_tables_of_metrics() -> None:
+    result = made(table(100, 80), num_samples=20)
+    scores = result.scores_by_series
+    assert scores.columns == ["unique_id", "metric", "rnn", "naive", "seasonal_naive", "drift"]
+    metrics = ["mae", "rmse", "mase", "rmsse", "smape", "wape", "crps", "coverage-80", "width-80"]
+    assert scores["metric"].unique(maintain_order=True).to_list() == metrics
+    assert len(scores) == 2 * len(metrics)
+    lead_times = result.lead_times.filter(pl.col("metric") == "mase")
+    assert lead_times["lead_time"].to_list() == [1, 2, 3, 4, 5, 6, 7]
+    mean = scores.filter(pl.col("metric") == "mase")["rnn"].mean()
+    assert lead_times["rnn"].mean() == pytest.approx(mean)
+
+
+def test_of_several_features_each_has_its_rows() -> None:
+    result = made(table(100, 80, features=2))
+    assert result.scores_by_series.columns[:3] == ["unique_id", "feature", "metric"]
+    assert result.forecasts.columns[:4] == ["unique_id", "feature", "ds", "cutoff"]
+    assert len(result.forecasts) == 2 * 2 * 3 * 7
+    assert "of 4 series and features" in result.sentence
+
+
+def test_ten_lines_and_a_sentence(tmp_path: Path) -> None:
+    data = table(*[60] * 10)
+    data.values[:60] = 5.0
+    result = made(data, num_samples=20)
+    lines = result.text.splitlines()
+    assert (
+        lines[0]
+        == "test      30 forecasts of 7 steps from the last origins of 10 series; medians over series"
+    )
+    assert lines[1].split() == ["rnn", "naive", "seasonal_naive", "drift"]
+    assert [line.split()[0] for line in lines[2:8]] == ["MASE", "RMSSE", "sMAPE", "WAPE", "MAE", "80"]
+    assert lines[8] == "no scale  1 series, without MASE and RMSSE: 's0'"
+    assert lines[9] == f"{result.sentence[0].upper()}{result.sentence[1:]}."
+    assert "worse than seasonal naive on " in result.sentence
+    assert len(lines) == 10
+    paths = result.write(tmp_path)
+    assert [path.name for path in paths] == ["scores.csv", "lead_times.csv", "forecasts.csv", "backtest.png"]
+    assert pl.read_csv(paths[2]).columns == HEADER
+    assert paths[3].stat().st_size > 10_000
+
+
+def test_the_picture_shows_four_unlike_series() -> None:
+    result = made(table(*range(60, 90, 3)))
+    shown = chosen_forecasts(result.scores)
+    mase = result.scores.by_series["mase"][:, 0, 0]
+    of_series = {why: int(result.scores.series[number]) for number, why in shown.items()}
+    assert of_series["worst"] == mase.argmax()
+    assert of_series["best"] == mase.argmin()
+    assert list(of_series)[:2] == ["typical", "worst"]
+    assert list(chosen_forecasts(made(table(60)).scores).values()) == [""]
+    assert len(result.figure.axes) == 1 + len(shown)
+
+
+def test_series_without_a_step_after_a_context_are_refused() -> None:
+    with pytest.raises(ValueError, match="no series has a step to forecast"):
+        made(table(1, 1))
+
+
+def test_the_network_of_the_package_is_told_the_season_for_as_long_as_it_takes() -> None:
+    forecaster = Forecaster(pretrained=True)
+    result = backtest(forecaster, table(200, 200), horizon=7, context_length=56)
+    assert result.scores.relative_error < 1
+    assert int(forecaster.network.season) == 1  # type: ignore[arg-type]
+
+
+def test_a_network_that_was_never_fitted_is_calibrated_by_what_comes_before_the_first_origin() -> None:
+    forecaster, data = Forecaster(pretrained=True), table(200, 200, 200)
+    other = dataclasses.replace(data, values=data.values.clone())
+    for end in data.ends.tolist():
+        other.values[end - 7 : end] += 1000  # forecast by the last origin, known to none
+    widths = []
+    for series in (other, data):
+        result = backtest(forecaster, series, horizon=7, context_length=56)
+        widths.append(result.scores.by_series["width-80"])
+        assert not forecaster.intervals.calibrated
+    assert result.scores.covered(80) == pytest.approx(0.8, abs=0.12)
+    np.testing.assert_allclose(widths[0], widths[1])

@@ -1,0 +1,1126 @@
+import gzip
+import math
+import re
+import tracemalloc
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from equal_series import same
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rnn_lightning.data.series import SeriesData
+from rnn_lightning.errors import InputError
+from rnn_lightning.tables.storage import FileArray
+from rnn_lightning.tables.table import TableSeries
+
+quick = settings(derandomize=True, deadline=None, max_examples=40)
+nan = math.nan
+
+
+def write(tmp_path: Path, text: str, name: str = "table.csv") -> str:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8", newline="")
+    return str(path)
+
+
+def rows_of(data: SeriesData, index: int) -> list[Any]:
+    """The rows of one series, None where not known."""
+    rows = data.values[int(data.offsets[index]) : int(data.offsets[index + 1])].tolist()
+    cells = [[None if math.isnan(cell) else cell for cell in row] for row in rows]
+    return [row[0] for row in cells] if data.values.shape[1] == 1 else cells
+
+
+def test_table_of_several_series_keeps_order_of_ids_and_sorts_time(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "unique_id,ds,y,z\n"
+        '"b, ""x""",2020-01-31,1,10\n'
+        "a,2020-01-02,6,60\n"
+        '"b, ""x""",2020-02-29,2,20\n'
+        "a,2020-01-01,5,50\n"
+        '"b, ""x""",2020-03-31,3,30\n',
+    )
+    data = TableSeries(path, target_columns=["z", "y"]).load()
+    assert data.ids == ['b, "x"', "a"]
+    assert data.features == ["z", "y"]
+    assert data.values.tolist() == [[10, 1], [20, 2], [30, 3], [50, 5], [60, 6]]
+    assert data.times.stamps(0, 3, 2) == [date(2020, 4, 30), date(2020, 5, 31)]
+    assert data.times.stamps(1, 2, 1) == [date(2020, 1, 3)]
+    assert data.notes == []
+
+
+@pytest.mark.parametrize(
+    ("stamps", "interval", "following"),
+    [
+        (["1", "2", "3"], 1, 4),
+        (["10", "14", "20"], 2, 22),
+        (["0.0", "0.2", "0.4"], 0.2, 0.6),
+        (["0", "0.5", "1"], 0.5, 1.5),
+        (["0", "0.2", "0.5"], 0.1, 0.6),
+        (["0.1", "0.2", "0.30000000000000004", "0.6"], 0.1, 0.7),
+        (["1949-01-01", "1949-02-01", "1949-03-01"], "1mo", date(1949, 4, 1)),
+        (["2019-02-28", "2020-02-28", "2021-02-28"], "12mo", date(2022, 2, 28)),
+        (["2020-01-31", "2020-02-29", "2020-03-31"], "1me", date(2020, 4, 30)),
+        (["2020-01-30", "2020-02-29", "2020-03-30"], "1mo", date(2020, 4, 30)),
+        (["2020-04-30", "2020-05-31", "2020-06-30"], "1me", date(2020, 7, 31)),
+        (["2020-06-30", "2020-09-30", "2020-12-31"], "3me", date(2021, 3, 31)),
+        (["2020-01-01", "2020-03-01", "2020-04-01"], "1mo", date(2020, 5, 1)),
+        (["2020-01-06", "2020-01-13", "2020-01-20"], "7d", date(2020, 1, 27)),
+        (["2020-01-01", "2020-01-29", "2020-02-26"], "28d", date(2020, 3, 25)),
+        (["2020-01-02", "2020-01-03", "2020-01-06"], "1bd", date(2020, 1, 7)),
+        (["2020-01-06", "2020-01-07", "2020-01-09"], "1d", date(2020, 1, 10)),
+        (["2020-01-03", "2020-01-04", "2020-01-06"], "1d", date(2020, 1, 7)),
+        (
+            ["2020-01-01 00:00:00", "2020-01-01 00:15:00", "2020-01-01 00:30:00"],
+            "15m",
+            datetime(2020, 1, 1, 0, 45),
+        ),
+        (
+            ["2020-02-28T12:00:00", "2020-02-29T12:00:00", "2020-03-01T12:00:00"],
+            "1d",
+            datetime(2020, 3, 2, 12),
+        ),
+        (["2020-01-01 00:00", "2020-01-01 01:00", "2020-01-01 03:00"], "1h", datetime(2020, 1, 1, 4)),
+        (
+            ["2020-01-01T00:00:00.5", "2020-01-01T00:00:01", "2020-01-01T00:00:02"],
+            "500ms",
+            datetime(2020, 1, 1, 0, 0, 2, 500000),
+        ),
+    ],
+)
+def test_time_goes_on_by_the_calendar(
+    tmp_path: Path, stamps: list[str], interval: Any, following: object
+) -> None:
+    path = write(tmp_path, "ds,y\n" + "".join(f"{stamp},1\n" for stamp in stamps))
+    data = TableSeries(path).load()
+    assert data.times.intervals == [pytest.approx(interval) if isinstance(interval, float) else interval]
+    after = data.times.stamps(0, int(data.lengths[0]), 1)
+    assert after == [pytest.approx(following) if isinstance(following, float) else following]
+    assert data.id_column is None
+    assert data.ids == ["table"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("", {}, "not a readable CSV file (empty CSV)"),
+        ("unique_id,ds,y\n", {}, "has a header but no rows"),
+        ("unique_id,ds,y\n\n\n", {}, "has a header but no rows"),
+        (
+            "unique_id,ds,x\na,1,2\n",
+            {},
+            "it has unique_id, ds, x; name the right one by --data.series.target_columns",
+        ),
+        (
+            "unique_id,ds,y\na,1,2\n",
+            {"covariate_columns": ["x"]},
+            "has no column 'x': it has unique_id, ds, y; name the right one by --data.series.cov",
+        ),
+        (
+            "ds,y\n1,2\n",
+            {"id_column": "name"},
+            "has no column 'name': it has ds, y; name the right one by --data.series.id_column",
+        ),
+        (
+            "time,y\n1,2\n",
+            {},
+            "has no column 'ds': it has time, y; name the right one by --data.series.time_column",
+        ),
+        (
+            "ds;y\n1;2\n2;3\n",
+            {},
+            "has no columns 'ds' (--data.series.time_column) and 'y' (--data.series.target_columns): it has "
+            "ds;y; is it separated by something else? set --data.series.sep",
+        ),
+        ("ds,y\r1,2\r2,3\r", {}, r"has no column 'y': it has ds, y\r1, 2\r2, 3;"),
+        ("\n\n\n", {}, "table.csv: not a readable CSV file (empty CSV)"),
+        ("ds,y,y\n1,2,3\n", {}, "has 2 columns 'y': rename one"),
+        ("ds,y\n1,2\n2,two\n3,3\n", {}, "column 'y' holds text, such as 'two' in data row 2 of "),
+        ("ds,y\n1,2\n\n2,two\n3,3\n", {}, "column 'y' holds text, such as 'two' in data row 3 of "),
+        (
+            "ds,y,x\n1,2,1\n2,3,1.2.3\n",
+            {"covariate_columns": ["x"]},
+            "column 'x' holds text, such as '1.2.3' in data row 2 of ",
+        ),
+        ("ds,y\n1,2\n2,3,4\n", {}, "data row 2 has 3 cells, and the header has 2"),
+        ("ds,y\n1949-01,2\n1949-02,3\n", {}, "column 'ds' holds text, such as '1949-01' in data row 1 of "),
+        (
+            "ds,y\n01.02.2020,2\n02.02.2020,3\n",
+            {},
+            "say how it is written by --data.series.time_format, such as %d.%m.%Y",
+        ),
+        (
+            "ds,y\n2020-02-28,2\n2020-02-30,3\n",
+            {},
+            "column 'ds' holds text, such as '2020-02-30' in data row 2 of ",
+        ),
+        ("ds,y\n2020-02-28,2\n2020-02-29 12:00,3\n", {}, "write all stamps like '2020-02-28'"),
+        ("ds,y\n1,2\n2020-02-29,3\n", {}, "column 'ds' holds text, such as '2020-02-29' in data row 2 of "),
+        ("ds,y\n1.5,2\nnan,3\n", {}, "column 'ds' holds text, such as 'nan' in data row 2 of "),
+        (
+            "ds,y\n01.02.2020,2\n2020-02-02,3\n",
+            {"time_format": "%d.%m.%Y"},
+            "not written as --data.series.time_format '%d.%m.%Y' says",
+        ),
+        ("ds,y\n2020-01-01,2\n", {"time_format": "%Y"}, "holds text, such as '2020-01-01' in data row 1 of "),
+        (
+            "ds,y\n20200101,2\n20200201,2\n",
+            {"frequency": "1h"},
+            "--data.series.frequency 1h: column 'ds' holds Date",
+        ),
+        ("ds,y\n1,2\n,3\n", {}, "column 'ds' has no value in data row 2 of "),
+        (
+            "ds,y\n2020-01-01T00:00Z,2\n2020-01-01T01:00,3\n",
+            {},
+            "such as '2020-01-01T01:00' in data row 2 of ",
+        ),
+        (
+            "ds,y\n2020-01-01T00:00,2\n2020-01-01T01:00+01:00,3\n",
+            {},
+            "such as '2020-01-01T01:00+01:00' in data row 2 of ",
+        ),
+        (
+            "unique_id,ds,y\na,1,2\n,2,3\n",
+            {},
+            "column 'unique_id' has rows without an id, such as data row 2 of ",
+        ),
+        (
+            "unique_id,ds,y\na,1,2\na,2,3\nb,1,3\nb,3,3\nc,1,3\n",
+            {},
+            "series 'c' has one row: the interval of its time stamps needs at least two, and those",
+        ),
+        ("ds,y\n1,2\n", {}, "series 'table' has one row"),
+        ("ds,y\n1,2\n2,3\n2,4\n3,5\n", {}, "series 'table' has two rows at ds = 2 in data row 2 of "),
+        (
+            "unique_id,ds,y\na,1,2\nb,1,3\nb,2,1\na,1,5\n",
+            {},
+            "series 'a' has two rows at ds = 1 in data row 1 of ",
+        ),
+        ("ds,y\n2020-01-01,2\n2020-01-01,3\n", {}, "has two rows at ds = 2020-01-01"),
+        ("ds,y\n1,2\n2,3\n100,5\n", {}, "series 'table': its ds is not regular from 1 to 100"),
+        ("ds,y\n1,2\n2,3\n100,5\n", {}, "the longest gap is from 2 in data row 2 of "),
+        (
+            "ds,y\n0.1,2\n0.25,3\n9.17,5\n",
+            {},
+            "give the distance of two steps by --data.series.frequency, or aggregate",
+        ),
+        ("ds,y\n0,2\n1,3\n2.7182818284590455,5\n", {}, "its ds is not regular from 0"),
+        (
+            "ds,y\n2020-01-01 00:00:00,2\n2020-01-01 00:00:01,3\n2020-01-02 00:00:00,5\n",
+            {},
+            "is not regular from 2020-01-01 00:00:00",
+        ),
+        ("ds,y\n1,2\n2,inf\n3,3\n", {}, "column 'y' has the value 'inf' in data row 2 of "),
+        ("ds,y\n1,\n2,NA\n", {}, "no row has a value of 'y'"),
+        (
+            "unique_id,ds,y,x\na,1,2,1\na,2,2,1\nb,1,,1\n",
+            {"covariate_columns": ["x"]},
+            "series 'b' has covariates but no value of 'y'",
+        ),
+        (
+            "ds,y\n1,2\n2,3\n",
+            {"calendar_features": ["month"]},
+            "--data.series.calendar_features ['month'] need dates",
+        ),
+        (
+            "ds,y\n1,2\n2,3\n",
+            {"frequency": "1d"},
+            "--data.series.frequency 1d: column 'ds' holds numbers: give a number",
+        ),
+        (
+            "ds,y\n2020-01-01,2\n",
+            {"frequency": "1"},
+            "--data.series.frequency 1: column 'ds' holds Date: give a number and mo",
+        ),
+        ("ds,y\n2020-01-01,2\n", {"frequency": "1h"}, "holds Date, which is too coarse for it"),
+        ("ds,y\n2020-01-01,2\n2020-01-04,3\n", {"frequency": "2d"}, "ds = 2020-01-04 in data row 2 of "),
+        (
+            "ds,y\n2020-01-01,2\n2020-01-04,3\n",
+            {"frequency": "1bd"},
+            "is not on the grid of --data.series.frequency 1bd",
+        ),
+        (
+            "ds,y\n2020-01-01,2\n2020-03-02,3\n",
+            {"frequency": "1mo"},
+            "is not on the grid of --data.series.frequency 1mo",
+        ),
+        ("ds,y\n0,2\n1,3\n1.05,3\n", {"frequency": "1"}, "are the same step of --data.series.frequency"),
+        ("ds,y\n0,2\n1,3\n3000000,3\n", {"frequency": "1"}, "is one of them wrong?"),
+        (
+            "ds,y\n2020-01-01,2\n",
+            {"time_zone": "Europe/Berlin"},
+            "column 'ds' holds Date, which has no clock: drop it",
+        ),
+        (
+            "ds,y\n2020-01-01 00:00,2\n",
+            {"time_zone": "Mars/X"},
+            "--data.series.time_zone Mars/X is no time zone",
+        ),
+        ("ds,y\n2021-03-28 01:30,2\n2021-03-28 02:30,2\n", {"time_zone": "Europe/Berlin"}, "data row 2 of "),
+        ('ds,y\n"1,2\n2,3\n', {}, "table.csv: data row 1 has a quote that is not closed"),
+    ],
+)
+def test_tables_that_cannot_be_used_are_refused_by_name(
+    tmp_path: Path, text: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        TableSeries(write(tmp_path, text), **options).load()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target_columns": []}, "--data.series.target_columns is empty"),
+        (
+            {"target_columns": ["y", "y"]},
+            "--data.series.target_columns has 'y', which is in --data.series.target_columns",
+        ),
+        (
+            {"target_columns": ["ds"]},
+            "--data.series.target_columns has 'ds', which is in --data.series.time_column already",
+        ),
+        (
+            {"covariate_columns": ["y"]},
+            "--data.series.covariate_columns has 'y', which is in --data.series.target_columns",
+        ),
+        ({"covariate_columns": ["unique_id"]}, "which is in --data.series.id_column already"),
+        (
+            {"calendar_features": ["year"]},
+            "--data.series.calendar_features has 'year': give each of month, weekday, hour once",
+        ),
+        ({"calendar_features": ["hour", "hour"]}, "--data.series.calendar_features has 'hour'"),
+        ({"frequency": "daily"}, "--data.series.frequency 'daily' must be a number and mo"),
+        ({"frequency": "-1d"}, "--data.series.frequency must be above 0, got -1d"),
+        ({"frequency": "inf"}, "--data.series.frequency must be a finite number"),
+        ({"frequency": "0"}, "--data.series.frequency must be above 0, got 0"),
+        ({"separator": ""}, "--data.series.separator must be one character"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        TableSeries("nothing.csv", **options)
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    for path, message in (
+        ("nothing.csv", "no such file"),
+        ("*.csv", "matches no file"),
+        (".", "a folder without files that end in .csv"),
+    ):
+        with pytest.raises(InputError, match=rf"--data.series.path .*: {re.escape(message)}"):
+            TableSeries(str(tmp_path / path)).load()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", np.random.default_rng(0).bytes(1000), "a.csv has no columns 'ds' "),
+        ("a.csv", b"ds,y\n1,2\n2,\0\n", r"column 'y' holds text, such as '\x00' in data row 2 of"),
+        ("a.csv", "ds,y\nä,2\n".encode("latin-1"), "a.csv: not a readable CSV file (invalid utf-8"),
+        ("a.csv", "ds,y\n1,2\n".encode("utf-16"), "a.csv: UTF-16 text: save it as UTF-8"),
+        ("a.csv", b"PAR1\0\0", "a.csv: a Parquet file: name it .parquet"),
+        (
+            "a.xlsx",
+            b"PK\x03\x04\x14\0",
+            "a.xlsx: a zip archive, such as an Excel file: save the table as CSV",
+        ),
+        (
+            "a.csv",
+            b'ds,y\n1,2\n"2,3\n' + b"1,2\n" * 100_000,
+            "a.csv: data row 2 has a quote that is not closed",
+        ),
+        (
+            "a.csv.gz",
+            gzip.compress(b"ds,y\n" + bytes(range(50, 90)) * 20, mtime=0)[:-20],
+            "a.csv.gz: not a readable CSV file (unexpected end of file)",
+        ),
+        (
+            "a.csv.gz",
+            gzip.compress(b"ds,y\n1,2\n2,3,4\n", mtime=0),
+            "a.csv.gz: data row 2 has 3 cells, and the header has 2",
+        ),
+        (
+            "a.csv.zst",
+            b"\x28\xb5\x2f\xfd garbage",
+            "a.csv.zst: not a readable CSV file (Data corruption detected)",
+        ),
+        ("a.parquet", b"ds,y\n1,2\n", "a.parquet: not a readable Parquet file"),
+        ("a.parquet", b"", "a.parquet: not a readable Parquet file"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(message)):
+        TableSeries(str(tmp_path / name)).load()
+
+
+def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"ds": range(1000), "y": np.random.default_rng(0).random(1000)}).write_parquet(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3 : len(content) // 2] = b"\xff" * (len(content) // 2 - len(content) // 3)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not a readable Parquet file"):
+        TableSeries(str(path)).load()
+
+
+def test_missing_steps_and_empty_cells_are_unknown(tmp_path: Path) -> None:
+    text = "unique_id,ds,y,z\na,1,,\na,2,,5\na,3,3,NA\na,6,nan,6\na,7,N/A,null\n"
+    text += "b,1,1,1\nb,2,,\nb,3,3,None\nc,1,,\nc,2,,\n"
+    data = TableSeries(write(tmp_path, text), target_columns=["y", "z"]).load()
+    assert data.ids == ["a", "b"]
+    assert rows_of(data, 0) == [[None, 5], [3, None], [None, None], [None, None], [None, 6]]
+    assert rows_of(data, 1) == [[1, 1], [None, None], [3, None]]
+    assert data.lengths.tolist() == [5, 3]
+    assert data.times.stamps(0, 0, 1) == [2]
+    assert data.left_out == {"c": "has no value of 'y' or 'z'"}
+    assert data.notes == [
+        "2 steps without a row count as unknown values.",
+        "1 series without a value of 'y' or 'z' is left out: 'c'.",
+    ]
+
+
+def test_rows_after_the_last_target_stay_if_they_carry_covariates(tmp_path: Path) -> None:
+    text = "unique_id,ds,y,x\na,1,,9\na,2,2,5\na,3,,\na,4,4,\na,5,,7\na,7,,8\na,8,,\nb,1,1,1\nb,2,2,2\n"
+    source = TableSeries(write(tmp_path, text), covariate_columns=["x"])
+    data = source.load()
+    assert source.num_covariates == 1
+    assert data.covariates is not None
+    assert rows_of(data, 0) == [2, None, 4, None, None, None]
+    assert data.covariates[:6, 0].nan_to_num(-1).tolist() == [5, -1, -1, 7, -1, 8]
+    assert data.lengths.tolist() == [3, 2]
+    assert data.offsets.tolist() == [0, 6, 8]
+    without = TableSeries(write(tmp_path, text)).load()
+    assert without.offsets.tolist() == [0, 3, 5]
+    assert without.covariates is None
+
+
+def test_calendar_features_are_those_of_the_steps_also_of_missing_ones(tmp_path: Path) -> None:
+    text = "ds,y\n2020-01-31 06:00,1\n2020-01-31 18:00,2\n2020-02-01 18:00,3\n"
+    source = TableSeries(write(tmp_path, text), calendar_features=["hour", "weekday", "month"])
+    data = source.load()
+    assert source.num_covariates == 24 + 7 + 12
+    assert data.calendar is not None
+    assert data.calendar.dtype == torch.uint8
+    assert data.calendar[:].tolist() == [[6, 4, 0], [18, 4, 0], [6, 5, 1], [18, 5, 1]]
+    encoded = data.encoded(torch.arange(4))
+    assert encoded is not None
+    assert encoded.shape == (4, 43)
+    assert data.future_calendar([0], 1).tolist() == [[[6, 6, 1]]]
+
+
+def test_interpolation_fills_gaps_inside_series_alone(tmp_path: Path) -> None:
+    text = "unique_id,ds,y,z\na,1,1,\na,2,,7\na,4,4,\na,5,5,\nb,1,,2\nb,2,8,\nb,3,9,4\n"
+    source = TableSeries(write(tmp_path, text), target_columns=["y", "z"], interpolate=True)
+    data = source.load()
+    assert rows_of(data, 0) == [[1, None], [2, 7], [3, None], [4, None], [5, None]]
+    assert rows_of(data, 1) == [[None, 2], [8, 3], [9, 4]]
+    assert "3 unknown values inside series were filled by straight lines." in data.notes
+    source.scratch_folder = tmp_path / "scratch"
+    same(source.load(), data)
+
+
+@pytest.mark.parametrize(
+    ("stamps", "frequency", "rows", "following"),
+    [
+        (["1", "3", "5"], "1", [1, None, 2, None, 3], 6),
+        (["1", "2", "3"], "0.5", [1, None, 2, None, 3], 3.5),
+        (["0.0", "0.99", "2.02"], "1", [1, 2, 3], 3.0),
+        (["2020-01-31", "2020-02-29"], "1mo", [1, 2], date(2020, 3, 31)),
+        (["2020-02-29", "2020-04-30"], "1me", [1, None, 2], date(2020, 5, 31)),
+        (["2020-01-01", "2020-01-15"], "1w", [1, None, 2], date(2020, 1, 22)),
+        (["2020-01-03", "2020-01-07"], "1bd", [1, None, 2], date(2020, 1, 8)),
+        (["2020-01-01", "2020-01-03"], "1d", [1, None, 2], date(2020, 1, 4)),
+        (["2020-01-01 00:00", "2020-01-01 01:03"], "1h", [1, 2], datetime(2020, 1, 1, 2)),
+        (["0", "3"], 1.5, [1, None, 2], 4.5),
+        (["2020-01-01 00:00"], "15m", [1], datetime(2020, 1, 1, 0, 15)),
+    ],
+)
+def test_the_frequency_that_is_given_holds(
+    tmp_path: Path, stamps: list[str], frequency: Any, rows: list[Any], following: Any
+) -> None:
+    text = "ds,y\n" + "".join(f"{stamp},{row + 1}\n" for row, stamp in enumerate(stamps))
+    data = TableSeries(write(tmp_path, text), frequency=frequency).load()
+    assert rows_of(data, 0) == rows
+    assert data.times.stamps(0, len(rows), 1) == [following]
+    snapped = [note for note in data.notes if "moved onto the grid" in note]
+    assert snapped == (
+        ["2 time stamps were moved onto the grid of --data.series.frequency."] if "0.99" in stamps else
+        ["1 time stamp was moved onto the grid of --data.series.frequency."]
+        if "2020-01-01 01:03" in stamps
+        else []
+    )  # fmt: skip
+
+
+def test_series_too_short_to_tell_their_interval_take_that_of_the_others(tmp_path: Path) -> None:
+    text = "unique_id,ds,y\na,2020-01-06,1\na,2020-01-07,1\nb,2020-01-03,1\nb,2020-01-06,2\n"
+    text += "b,2020-01-07,2\nc,2020-01-03,1\n"
+    data = TableSeries(write(tmp_path, text)).load()
+    assert data.times.intervals == ["1bd"] * 3
+    assert data.times.stamps(2, 1, 1) == [date(2020, 1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "time_format", "first", "following"),
+    [
+        (["31.12.2020", "01.01.2021"], "%d.%m.%Y", date(2020, 12, 31), date(2021, 1, 2)),
+        (["2020-01", "2020-02"], "%Y-%m", date(2020, 1, 1), date(2020, 3, 1)),
+        (["2020", "2021"], "%Y", date(2020, 1, 1), date(2022, 1, 1)),
+        (["Jan 2020", "Feb 2020"], "%b %Y", date(2020, 1, 1), date(2020, 3, 1)),
+        (["20200131", "20200201"], "%Y%m%d", date(2020, 1, 31), date(2020, 2, 2)),
+        (
+            ["1/2/20 11 PM", "1/3/20 12 AM"],
+            "%m/%d/%y %I %p",
+            datetime(2020, 1, 2, 23),
+            datetime(2020, 1, 3, 1),
+        ),
+    ],
+)
+def test_stamps_are_read_as_time_format_says(
+    tmp_path: Path, stamps: list[str], time_format: str, first: Any, following: Any
+) -> None:
+    text = "ds,y\n" + "".join(f"{stamp},1\n" for stamp in stamps)
+    data = TableSeries(write(tmp_path, text), time_format=time_format).load()
+    assert data.times.stamps(0, 0, 1) == [first]
+    assert data.times.stamps(0, 2, 1) == [following]
+    assert data.table_format.time_format == time_format
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        "2020-01-01 00:00",
+        "2020-01-01T00:00:00",
+        "2020-01-01 07:08:09.500",
+        "2020-01-01T00:00:00Z",
+        "2020-01-01 00:00:00.123456Z",
+        "2020-01-01T00:00+00:00",
+        "2020-01-01T00:00:00.25",
+    ],
+)
+def test_stamps_are_written_as_they_were(tmp_path: Path, stamp: str) -> None:
+    data = TableSeries(write(tmp_path, f"ds,y\n{stamp},1\n"), frequency="1h").load()
+    stamps = data.times.stamp_series([0], [0], 1)
+    again = stamps.dt.strftime(str(data.table_format.time_format)).to_list()[0]
+    assert again.rstrip("0") == stamp.rstrip("0")
+    assert data.table_format.column_types["ds"] == stamps.dtype
+
+
+def test_dates_and_numbers_need_no_format(tmp_path: Path) -> None:
+    assert (
+        TableSeries(write(tmp_path, "ds,y\n2020-01-01,1\n2020-01-02,1\n")).load().table_format.time_format
+        is None
+    )
+    assert TableSeries(write(tmp_path, "ds,y\n1,1\n2,1\n")).load().table_format.time_format is None
+
+
+COMPACT_NOTE = "'ds' is read as dates YYYYMMDD; for numbers, give one as --data.series.frequency."
+
+
+@pytest.mark.parametrize(
+    ("stamps", "interval", "following"),
+    [
+        ([20240130, 20240131, 20240201], "1d", date(2024, 2, 2)),
+        ([20240131, 20240229, 20240331], "1me", date(2024, 4, 30)),
+        ([18000101, 21991231], "146096d", date(2599, 12, 30)),
+        ([20240130, 20240131, 20240132], 1, 20240133),
+        ([17991230, 17991231], 1, 17991232),
+        ([22000101, 22000102], 1, 22000103),
+        ([1, 2, 3], 1, 4),
+    ],
+)
+def test_compact_dates_are_no_numbers(
+    tmp_path: Path, stamps: list[int], interval: Any, following: Any
+) -> None:
+    frame = pl.DataFrame({"ds": stamps, "y": 1.0})
+    frame.write_csv(tmp_path / "a.csv")
+    frame.write_parquet(tmp_path / "a.parquet")
+    for table in (
+        frame,
+        frame[::-1],
+        frame.cast({"ds": pl.String}),
+        tmp_path / "a.csv",
+        tmp_path / "a.parquet",
+    ):
+        data = TableSeries(table).load()
+        is_date = isinstance(following, date)
+        assert data.times.intervals == [interval]
+        assert data.times.stamps(0, int(data.lengths[0]), 1) == [following]
+        assert data.table_format.time_format == ("%Y%m%d" if is_date else None)
+        assert (COMPACT_NOTE in data.notes) == is_date
+        text = isinstance(table, pl.DataFrame) and table["ds"].dtype == pl.String
+        assert data.table_format.column_types["ds"] == (
+            pl.String if text else pl.Date if is_date else pl.Int64
+        )
+
+
+def test_compact_dates_are_all_dates_unless_a_number_is_the_frequency(tmp_path: Path) -> None:
+    dates = pl.DataFrame({"ds": [20240130, 20240131, 20240201, 20240202], "y": 1.0})
+    assert TableSeries(dates, frequency=1).load().times.intervals == [1]
+    assert TableSeries(dates, frequency="1bd").load().times.stamps(0, 4, 1) == [date(2024, 2, 5)]
+    for number in (
+        "20240132",
+        "20240131.5",
+    ):  # among other numbers no date; in a file after dates it is refused
+        stamps = ["20240130", "20240131", number]
+        assert len(TableSeries(pl.DataFrame({"ds": stamps, "y": 1.0})).load().ids) == 1
+        write(tmp_path, "unique_id,ds,y\na,20240130,1\na,20240131,1\n", "1.csv")
+        write(tmp_path, f"unique_id,ds,y\na,{number},1\n", "2.csv")
+        with pytest.raises(InputError, match=r"column 'ds' holds .* in data row 1 of .*2.csv"):
+            TableSeries(tmp_path).load()
+
+
+def test_unknown_covariates_of_the_past_are_counted(tmp_path: Path) -> None:
+    text = "unique_id,ds,y,x,z\na,1,1,,1\na,2,2,5,1\na,4,4,,1\na,5,,,\na,6,,7,7\nb,1,1,1,1\nb,2,2,2,1\n"
+    notes = TableSeries(write(tmp_path, text), covariate_columns=["x", "z"]).load().notes
+    assert notes == [
+        "1 step without a row counts as an unknown value.",
+        "3 unknown values of the covariate 'x' count as its mean.",
+        "1 unknown value of the covariate 'z' counts as its mean.",
+    ]
+
+
+def test_utc_offsets_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "ds,y\n2021-03-27T00:00+02:00,1\n2021-03-28T00:00+02:00,2\n")
+    note = "'ds' has UTC offsets: it is read as UTC (--data.series.time_zone gives the calendar its zone)."
+    assert TableSeries(path).load().notes == [note]
+    assert TableSeries(path, time_zone="Europe/Berlin", frequency="1h").load().notes[:1] != [note]
+    assert (
+        TableSeries(write(tmp_path, "ds,y\n2021-03-27T00:00+00:00,1\n2021-03-28T00:00Z,2\n")).load().notes
+        == []
+    )
+
+
+def days_with_a_typo(num_days: int) -> pl.DataFrame:
+    days = pl.date_range(date(2024, 1, 1), date(2024, 1, 1) + timedelta(num_days - 1), "1d", eager=True)
+    return pl.DataFrame({"ds": [*days, date(2204, 2, 10)], "y": 1.0})
+
+
+def test_a_wrong_stamp_is_named() -> None:
+    table = days_with_a_typo(40)
+    stamps = "from 2024-02-09 in data row 40 of the DataFrame to 2204-02-10 in data row 41 of"
+    with pytest.raises(
+        InputError, match=rf"not regular from .*, the longest gap is {stamps} the DataFrame: is one of th"
+    ):
+        TableSeries(table).load()
+    notes = TableSeries(table, frequency="1d").load().notes
+    assert [note for note in notes if "has no row" in note] == [
+        f"Series 'series' has no row {stamps} the DataFrame, 65,744 steps and more than all others of it: "
+        "is one of "
+        "them wrong?"
+    ]
+    two = pl.concat([table.with_columns(unique_id=pl.lit(name)) for name in "ab"])
+    assert TableSeries(two, frequency="1d").load().notes[-1].endswith("wrong? 1 more series is alike.")
+
+
+def test_rows_before_the_first_known_value_are_on_no_step() -> None:
+    stamps = [date(2024, 1, 2), date(2024, 1, 6), date(2024, 3, 6)]
+    data = TableSeries(pl.DataFrame({"ds": stamps, "y": [None, 1.0, 2.0]}), frequency="2mo").load()
+    assert data.values.tolist() == [[1], [2]]
+    data = TableSeries(pl.DataFrame({"ds": [0.7, 1.0, 2.0], "y": [None, 1.0, 2.0]}), frequency=1).load()
+    assert data.values.tolist() == [[1], [2]]
+
+
+def test_gaps_of_long_series_are_not_named() -> None:
+    table = pl.DataFrame({"ds": [*range(2000), *range(3500, 4000)], "y": 1.0})
+    assert TableSeries(table, frequency=1).load().notes == [
+        "1,500 steps without a row count as unknown values."
+    ]
+    empty = pl.DataFrame({"ds": [1, 2, 9000], "y": [1.0, 1.0, None]})
+    assert TableSeries(empty, frequency=1).load().notes == []
+
+
+def test_offsets_are_read_as_utc_or_in_the_zone_that_is_given(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "ds,y\n2021-03-27T00:00+01:00,1\n2021-03-28T00:00+01:00,2\n2021-03-29T00:00+02:00,3\n"
+    )
+    local = TableSeries(path, time_zone="Europe/Berlin").load()
+    assert local.times.intervals == ["1d"]
+    assert local.values.tolist() == [[1], [2], [3]]
+    assert local.times.stamps(0, 0, 1)[0].isoformat() == "2021-03-27T00:00:00+01:00"
+    assert local.times.stamp_series([0], [2], 1).dt.strftime(
+        str(local.table_format.time_format)
+    ).to_list() == ["2021-03-29T00:00+02:00"]
+    assert local.notes == []
+    with pytest.raises(
+        InputError, match=r"not regular .* or set --data.series.time_zone if they follow the clocks"
+    ):
+        TableSeries(path).load()
+    path = write(
+        tmp_path, "ds,y\n2021-10-31T02:00+0200,1\n2021-10-31T02:00+0100,2\n2021-10-31T03:00+0100,3\n"
+    )
+    absolute = TableSeries(path).load()
+    assert absolute.times.intervals == ["1h"]
+    assert absolute.times.starts[0].isoformat() == "2021-10-31T00:00:00+00:00"
+    assert absolute.notes[0].startswith("'ds' has UTC offsets: it is read as UTC")
+
+
+def test_clocks_without_a_zone_are_read_in_the_zone_that_is_given(tmp_path: Path) -> None:
+    clocks = ["2021-10-31 01:00", "2021-10-31 02:00", "2021-10-31 02:00", "2021-10-31 03:00"]
+    path = write(tmp_path, "ds,y\n" + "".join(f"{stamp},{row}\n" for row, stamp in enumerate(clocks)))
+    data = TableSeries(path, time_zone="Europe/Berlin").load()
+    assert data.times.intervals == ["1h"]
+    assert data.values[:, 0].tolist() == [0, 1, 2, 3]
+    assert data.times.stamp_series([0], [0], 5).dt.strftime(str(data.table_format.time_format)).to_list() == [
+        *clocks,
+        "2021-10-31 04:00",
+    ]
+    ids = "unique_id,ds,y\n" + "".join(
+        f"{name},{stamp},{row}\n" for row, stamp in enumerate(clocks) for name in "ab"
+    )
+    several = TableSeries(write(tmp_path, ids), time_zone="Europe/Berlin").load()
+    assert several.values[:, 0].tolist() == [0, 1, 2, 3] * 2
+    days = pl.DataFrame(
+        {"ds": [datetime(2021, 3, 27), datetime(2021, 3, 28), datetime(2021, 3, 29)], "y": [1, 2, 3]}
+    )
+    assert TableSeries(days, time_zone="Europe/Berlin").load().times.intervals == ["1d"]
+
+
+def test_names_keep_every_character(tmp_path: Path) -> None:
+    names = ["007", "7", "NA", "=1+1", 'a,"b"', "two\nlines", "🎉 é", " padded ", "null"]
+    frame = pl.DataFrame(
+        {"unique_id": [name for name in names for _ in range(2)], "ds": [1, 2] * 9, "y": range(18)}
+    )
+    frame.write_csv(tmp_path / "a.csv")
+    frame.write_parquet(tmp_path / "a.parquet")
+    for path in ("a.csv", "a.parquet"):
+        data = TableSeries(str(tmp_path / path)).load()
+        assert data.ids == names
+        assert data.values[:, 0].tolist() == list(range(18))
+
+
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.UInt8, pl.String, pl.Categorical, pl.Enum(["7", "8"])])
+def test_types_of_columns_are_kept(tmp_path: Path, dtype: Any) -> None:
+    ids = pl.Series(["7", "7", "8", "8"]).cast(pl.String if not dtype.is_integer() else dtype).cast(dtype)
+    frame = pl.DataFrame({"unique_id": ids, "ds": pl.Series([1, 2, 1, 2], dtype=pl.Int32), "y": [1, 2, 3, 4]})
+    frame = frame.with_columns(z=pl.col("y").cast(pl.Float32))
+    frame.write_parquet(tmp_path / "a.parquet")
+    for table in (frame, str(tmp_path / "a.parquet")):
+        data = TableSeries(table, target_columns=["y", "z"]).load()
+        assert data.ids == ["7", "8"]
+        assert list(data.table_format.column_types) == frame.columns
+        assert data.table_format.column_types == {
+            "unique_id": ids.dtype,
+            "ds": pl.Int32,
+            "y": pl.Float64,
+            "z": pl.Float32,
+        }
+
+
+def test_text_of_other_kinds_of_columns_is_refused() -> None:
+    stamps = [1, 2]
+    for frame, message in (
+        ({"ds": stamps, "y": [date(2020, 1, 1)] * 2}, "column 'y' holds Date: it must hold numbers"),
+        ({"ds": [timedelta(1)] * 2, "y": [1, 2]}, "column 'ds' holds Duration"),
+        ({"ds": stamps, "y": [1, 2], "unique_id": [[1], [2]]}, "column 'unique_id' holds List"),
+        (
+            {"ds": [1.0, math.inf], "y": [1, 2]},
+            "column 'ds' has no finite value in data row 2 of the DataFrame",
+        ),
+        ({"ds": [1, None], "y": [1, 2]}, "column 'ds' has no value in data row 2 of the DataFrame"),
+        (
+            {"ds": stamps, "y": [1, 2], "unique_id": [1.0, nan]},
+            "rows without an id, such as data row 2 of the DataFrame",
+        ),
+        ({"ds": stamps[:0], "y": []}, "the DataFrame: has a header but no rows"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            TableSeries(pl.DataFrame(frame)).load()
+    with pytest.raises(
+        InputError, match=r"--data.series.time_format is for text, and column 'ds' holds Date"
+    ):
+        TableSeries(pl.DataFrame({"ds": [date(2020, 1, 1)], "y": [1]}), time_format="%Y").load()
+
+
+def test_several_files_are_one_table(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    write(tmp_path / "sub", "unique_id,ds,y\nb,1,1\nb,2,2\n", "2.csv")
+    write(tmp_path / "sub", "unique_id,ds,y\na,1,3\na,2,4\nb,3,3\n", "10.csv")
+    write(tmp_path / "sub", "not a table", "note.txt")
+    expected = TableSeries(
+        pl.DataFrame({"unique_id": list("aabbb"), "ds": [1, 2, 1, 2, 3], "y": [3.0, 4, 1, 2, 3]})
+    ).load()
+    same(TableSeries(str(tmp_path / "sub")).load(), expected)
+    same(TableSeries(str(tmp_path / "sub" / "*.csv")).load(), expected)
+    with gzip.open(tmp_path / "sub" / "x.csv.gz", "wt") as file:
+        file.write("y,extra,ds,unique_id\nbad,2,3,c\n")
+    with pytest.raises(InputError, match=r"such as 'bad' in data row 1 of .*x.csv.gz"):
+        TableSeries(str(tmp_path / "sub")).load()
+    pl.DataFrame({"ds": [1]}).write_parquet(tmp_path / "sub" / "z.parquet")
+    with pytest.raises(InputError, match=r"holds .*z.parquet and .*10.csv: choose one kind"):
+        TableSeries(str(tmp_path / "sub")).load()
+
+
+def test_files_without_ids_are_a_series_each(tmp_path: Path) -> None:
+    write(tmp_path, "ds,y\n1,1\n2,2\n", "a.csv")
+    write(tmp_path, "ds,y\n1,3\n2,4\n", "b.csv")
+    data = TableSeries(str(tmp_path)).load()
+    assert data.ids == ["a", "b"]
+    assert data.id_column == "unique_id"
+    for folder in "cd":
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, "ds,y\n1,3\n2,4\n", "a.csv")
+    assert TableSeries(str(tmp_path / "[cd]" / "a.csv")).load().ids == [
+        str(tmp_path / folder / "a.csv") for folder in "cd"
+    ]
+
+
+def test_parquet_files_must_be_alike(tmp_path: Path) -> None:
+    pl.DataFrame({"ds": [1, 2], "y": [1.0, 2.0]}).write_parquet(tmp_path / "a.parquet")
+    pl.DataFrame({"ds": ["1", "2"], "y": [1.0, 2.0]}).write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(
+        InputError, match=r"column 'ds' is String in .*b.parquet and Int64 in .*a.parquet: make"
+    ):
+        TableSeries(str(tmp_path)).load()
+    pl.DataFrame({"ds": [1, 2], "x": [1.0, 2.0]}).write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(InputError, match=r"b.parquet has no column 'y': it has ds, x"):
+        TableSeries(str(tmp_path)).load()
+
+
+def compressed(path: Path, ending: str) -> str:
+    text = path.read_bytes()
+    other = path.with_name(path.name + ending)
+    if ending == ".gz":
+        other.write_bytes(gzip.compress(text))
+    else:
+        pl.read_csv(path, infer_schema=False).lazy().sink_csv(other, compression="zstd")
+    return str(other)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_compressed_files_are_read_alike(tmp_path: Path, ending: str) -> None:
+    path = write(tmp_path, 'unique_id,ds,y\n"a\nb, c",1,1\n"a\nb, c",2,\n"a\nb, c",3,4\n')
+    same(TableSeries(compressed(Path(path), ending)).load(), TableSeries(path).load())
+
+
+def test_line_endings_and_marks_of_other_programs(tmp_path: Path) -> None:
+    plain = TableSeries(write(tmp_path, "ds,y\n1,2\n2,3\n")).load()
+    same(TableSeries(write(tmp_path, "\ufeffds,y\r\n1,2\r\n2,3\r\n\r\n")).load(), plain)
+    same(TableSeries(write(tmp_path, "ds;y\n1;2\n2;3"), separator=";").load(), plain)
+    same(TableSeries(write(tmp_path, "y\tds\n 2 \t1\n3\t2\n"), separator="\t").load(), plain)
+
+
+def test_the_separator_is_a_tab_in_tsv_files_or_if_it_is_given(tmp_path: Path) -> None:
+    plain = TableSeries(write(tmp_path, "ds,y\n1,2\n2,3\n")).load()
+    path = write(tmp_path, "ds\ty\n1\t2\n2\t3\n", "table.tsv")
+    same(TableSeries(path).load(), plain)
+    same(TableSeries(compressed(Path(path), ".gz")).load(), plain)
+    for separator in ("\t", r"\t", "tab"):
+        same(TableSeries(write(tmp_path, "ds\ty\n1\t2\n2\t3\n"), separator=separator).load(), plain)
+    same(TableSeries(write(tmp_path, "ds,y\n1,2\n2,3\n", "table.tsv"), separator=",").load(), plain)
+
+
+@pytest.mark.parametrize("path", [pl.LazyFrame({"ds": [1]}), {"ds": [1]}, None, pl.Series([1])])
+def test_other_tables_than_paths_and_frames_are_refused(path: Any) -> None:
+    with pytest.raises(
+        InputError, match=rf"a {type(path).__name__}: give a path or a polars or pandas DataFrame"
+    ):
+        TableSeries(path).load()
+
+
+def test_values_that_float32_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
+    rows = "".join(f"{step},{1e9 + 10 * math.sin(step)}\n" for step in range(50))
+    with pytest.raises(
+        InputError,
+        match=r"table.csv: column 'y' reaches 1e\+09, too large for its changes in the seven digits",
+    ):
+        TableSeries(write(tmp_path, "ds,y\n" + rows)).load()
+    with pytest.raises(InputError, match=r"table.csv: column 'y' reaches 1e\+39"):
+        TableSeries(write(tmp_path, "ds,y\n1,1e39\n2,2\n")).load()
+    assert (
+        TableSeries(write(tmp_path, "ds,y\n1,0.1\n2,0.1\n3,0.1\n")).load().values.tolist()
+        == [[pytest.approx(0.1)]] * 3
+    )
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1)
+CELLS = st.one_of(st.none(), st.integers(-99, 99).map(float))
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pl.DataFrame:
+    """Long tables of several series in order, with gaps, empty cells and future rows."""
+    kind = draw(st.sampled_from(["int", "float", "date", "datetime", "zone"]))
+    frames: list[pl.DataFrame] = []
+    for name in draw(st.lists(NAMES, unique=True, min_size=1, max_size=4)):
+        steps = [0, 1, *sorted(draw(st.sets(st.integers(2, 7), max_size=6)))]
+        number = pl.Series(steps, dtype=pl.Int64) + draw(st.integers(-50, 50))
+        if kind == "int":
+            stamps = number * draw(st.integers(1, 5))
+        elif kind == "float":
+            stamps = (number * draw(st.sampled_from([0.1, 0.25, 1.5]))).round(6)
+        elif kind == "date":
+            stamps = (number * draw(st.integers(1, 9))).cast(pl.Int32).cast(pl.Date)
+        else:
+            stamps = (number * draw(st.sampled_from([60, 3600, 86400])) * 1_000_000).cast(pl.Datetime("us"))
+            stamps = stamps.dt.replace_time_zone("UTC") if kind == "zone" else stamps
+        numbers = {
+            column: pl.Series(
+                draw(st.lists(CELLS, min_size=len(steps), max_size=len(steps))), dtype=pl.Float64
+            )
+            for column in ("y", "z", "x")
+        }
+        frame = pl.DataFrame({"unique_id": [name] * len(steps), "ds": stamps, **numbers})
+        first, known = pl.int_range(pl.len()) == 0, ["y", "z"] if not frames else ["y"]
+        frames.append(frame.with_columns(pl.when(first).then(1.0).otherwise(pl.col(known)).name.keep()))
+    return pl.concat(frames)
+
+
+OPTIONS: dict[str, Any] = {"target_columns": ["y", "z"], "covariate_columns": ["x"]}
+
+
+@quick
+@given(table=tables(), seed=st.integers(0, 9))
+def test_csv_parquet_frames_and_any_order_of_rows_give_the_same_series(
+    tmp_path_factory: pytest.TempPathFactory, table: pl.DataFrame, seed: int
+) -> None:
+    folder = tmp_path_factory.mktemp("tables")
+    data = TableSeries(table, **OPTIONS).load()
+    table.write_parquet(folder / "a.parquet")
+    same(TableSeries(str(folder / "a.parquet"), **OPTIONS).load(), data)
+    table.write_csv(folder / "a.csv")
+    same(TableSeries(str(folder / "a.csv"), **OPTIONS).load(), data)
+    first = table.group_by("unique_id", maintain_order=True).head(1)
+    shuffled = pl.concat(
+        [
+            first,
+            table.join(first, on=["unique_id", "ds"], how="anti").sample(fraction=1, shuffle=True, seed=seed),
+        ]
+    )
+    same(TableSeries(shuffled, **OPTIONS).load(), data)
+    in_files = TableSeries(table, scratch_folder=str(folder / "scratch"), **OPTIONS).load()
+    assert isinstance(in_files.values, FileArray)
+    same(in_files, data)
+    in_files.unlink()
+    assert list((folder / "scratch").iterdir()) == []
+
+
+@quick
+@given(table=tables())
+def test_every_cell_is_at_its_step_and_all_others_are_unknown(table: pl.DataFrame) -> None:
+    data = TableSeries(
+        table, calendar_features=["weekday"] if table["ds"].dtype.is_temporal() else [], **OPTIONS
+    ).load()
+    assert data.covariates is not None
+    num_known = 0
+    for index, ((name,), rows) in enumerate(table.group_by("unique_id", maintain_order=True)):
+        assert data.ids[index] == name
+        begin, end = int(data.offsets[index]), int(data.offsets[index + 1])
+        stamps = data.times.stamp_series([index], [0], end - begin)
+        place = {stamp: begin + step for step, stamp in enumerate(stamps)}
+        for _, stamp, *cells in rows.iter_rows():
+            known = [cell for cell in cells if cell is not None]
+            num_known += len(known)
+            if known:
+                row = place[stamp]
+                found = [*data.values[row].tolist(), *data.covariates[row].tolist()]
+                assert [cell if cell is not None else nan for cell in cells] == pytest.approx(
+                    found, nan_ok=True
+                )
+        last = rows.filter(pl.col("y").is_not_null() | pl.col("z").is_not_null())["ds"][-1]
+        assert begin + int(data.lengths[index]) - 1 == place[last]
+        if data.calendar is not None:
+            assert (data.calendar[begin:end][:, 0].numpy() + 1).tolist() == stamps.dt.weekday().to_list()
+    assert int((~data.values.isnan()).sum() + (~data.covariates.isnan()).sum()) == num_known
+    data.validate()
+
+
+@quick
+@given(table=tables(), rows=st.integers(1, 7))
+def test_a_table_in_many_files_gives_the_same_series(
+    tmp_path_factory: pytest.TempPathFactory, table: pl.DataFrame, rows: int
+) -> None:
+    folder = tmp_path_factory.mktemp("tables")
+    for first in range(0, table.height, rows):
+        table[first : first + rows].write_parquet(folder / f"{first:02}.parquet")
+    same(TableSeries(str(folder), **OPTIONS).load(), TableSeries(table, **OPTIONS).load())
+
+
+def test_a_table_of_many_batches_in_any_order(tmp_path: Path) -> None:
+    names, length = ['a"\n,b', "c", "\n\n", *map(str, range(7))], 40_000
+    series, steps = np.divmod(np.arange(len(names) * length), length)
+    stamps = pl.Series(steps * 3_600_000_000).cast(pl.Datetime("us"))
+    table = pl.DataFrame(
+        {"unique_id": pl.Series(names).gather(series), "ds": stamps, "y": steps * 1.0, "x": series}
+    )
+    table.write_csv(tmp_path / "a.csv")
+    data = TableSeries(str(tmp_path / "a.csv"), covariate_columns="x").load()
+    assert data.ids == names
+    assert data.covariates is not None
+    assert data.values[:, 0].tolist() == steps.tolist()
+    assert data.covariates[:, 0].tolist() == series.tolist()
+    assert data.times.intervals == ["1h"] * len(names)
+    shuffled = table.sample(fraction=1, shuffle=True, seed=1)
+    for folder in (None, str(tmp_path / "scratch")):
+        other = TableSeries(
+            shuffled, covariate_columns="x", scratch_folder=folder, calendar_features="hour"
+        ).load()
+        of_id = {name: number for number, name in enumerate(names)}
+        for number, name in enumerate(other.ids):
+            rows = slice(number * length, (number + 1) * length)
+            assert other.values[rows, 0].tolist() == list(range(length))
+            assert other.covariates is not None
+            assert other.calendar is not None
+            assert set(other.covariates[rows, 0].tolist()) == {of_id[name]}
+            assert torch.equal(other.calendar[rows, 0].long(), torch.arange(length) % 24)
+
+
+def test_a_scratch_folder_is_left_empty_after_an_error(tmp_path: Path) -> None:
+    for table in (
+        {"ds": [1, 3, 2, 3], "y": [1, 2, 3, 4]},
+        {"ds": [1, 2, None], "y": [1, 2, 3]},
+        {"ds": [1, 2, 3], "y": [1.0, 2.0, 1e38]},
+    ):
+        with pytest.raises(InputError):
+            TableSeries(pl.DataFrame(table), scratch_folder=str(tmp_path / "scratch")).load()
+        assert list((tmp_path / "scratch").iterdir()) == []
+    write(tmp_path, "", "file")
+    with pytest.raises(InputError, match=r"--data.series.scratch_folder .*file: cannot be written to"):
+        TableSeries(pl.DataFrame(table), scratch_folder=str(tmp_path / "file")).load()
+
+
+def test_rows_that_do_not_fit_into_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sysconf", lambda _: 1000)
+    table = pl.DataFrame({"ds": range(100_000), "y": 1.0})
+    with pytest.raises(
+        InputError, match=r"the rows take .*keep them in files by --data.series.scratch_folder"
+    ):
+        TableSeries(table).load()
+
+
+def test_values_larger_than_memory_or_disk_are_refused_before_they_are_allocated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamps = pl.Series([0, 864_000 * 1_000_000] * 200_000).cast(pl.Datetime("us"))
+    ids = pl.Series(np.repeat(np.arange(200_000), 2))
+    table = pl.DataFrame({"unique_id": ids, "ds": stamps, "y": 1.0})
+    monkeypatch.setattr("os.sysconf", lambda _: 2**18)  # 32 GiB are half of the memory
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"the 17,280,020,000 steps take 64\.4 GiB"):
+        TableSeries(table[:40_000], frequency="1s").load()
+    assert tracemalloc.get_traced_memory()[1] < 1e8
+    tracemalloc.stop()
+    source = TableSeries(table, frequency="1s")
+    with pytest.raises(
+        InputError, match=r"the 172,800,200,000 steps take .*keep them in files by --data.series.scr"
+    ):
+        source.load()
+    source.scratch_folder = tmp_path
+    with pytest.raises(InputError, match=r"a file of 644 GiB cannot be written \(.* GiB are free\)"):
+        source.load()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_of_pandas() -> None:
+    pd = pytest.importorskip("pandas")
+    stamps = pd.date_range("2021-03-27", periods=3, freq="D", tz="Europe/Berlin")
+    frame = pd.DataFrame(
+        {"unique_id": pd.Categorical(["a"] * 3), "ds": stamps, "y": pd.array([1, None, 3], dtype="Int64")}
+    )
+    data = TableSeries(frame).load()
+    assert rows_of(data, 0) == [1, None, 3]
+    assert data.times.intervals == ["1d"]
+    assert data.ids == ["a"]
+    indexed = frame.set_index("ds")
+    same(TableSeries(indexed).load(), data)
+
+
+def test_the_global_random_state_is_left_alone() -> None:
+    table = pl.DataFrame({"ds": [1, 2, 3], "y": [1.0, 2.0, 3.0]})
+    state = torch.get_rng_state()
+    TableSeries(table).load()
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (
+            {"y": pl.Series([2**63 + 1, 2**63 + 2], dtype=pl.UInt64)},
+            "'y' has 9223372036854775809, more digits than",
+        ),
+        (
+            {"y": ["9223372036854775809", "9223372036854775810"]},
+            "'y' has '9223372036854775809', more digits than",
+        ),
+        ({"y": [1e37, 2.0]}, "column 'y' reaches 1e+37, too large to be squared in float32: divide it"),
+        ({"y": [1e-300, 0.0]}, "column 'y' reaches 1e-300 at most, too small for float32: multiply it"),
+        ({"unique_id": [timedelta(1)] * 2}, "column 'unique_id' holds Duration"),
+        ({"unique_id": [b"\xff", b"a"]}, "column 'unique_id' holds Binary: an id must be a text or a number"),
+        (
+            {"ds": pl.Series([1, 2**64 - 1], dtype=pl.UInt64)},
+            "column 'ds' has 18446744073709551615, too large a number, in data row 2",
+        ),
+        (
+            {"ds": pl.Series([1, 2**100], dtype=pl.Int128)},
+            "too large a number, in data row 2 of the DataFrame",
+        ),
+        (
+            {"ds": pl.Series([0, 2**62]).cast(pl.Datetime("us"))},
+            "'ds' has a year outside 1 to 9999 in data row 2",
+        ),
+        (
+            {"ds": pl.Series([-(2**30), 0], dtype=pl.Int32).cast(pl.Date)},
+            "'ds' has a year outside 1 to 9999 in",
+        ),
+        ({"ds": ["0000-01-01", "0000-01-02"]}, "'ds' has a year outside 1 to 9999 in data row 1"),
+        ({"ds": [1.0, 1e300]}, "column 'ds' has 1e+300, too large a number, in data row 2"),
+        ({"unique_id": ["a" * 10**6] * 2, "ds": [1, 1]}, "aaaa' has two rows at ds = 1 in data row 1"),
+        ({"unique_id": ["\x1b[2J"] * 2, "ds": [1, 1]}, r"series '\x1b[2J' has two rows at ds = 1"),
+    ],
+)
+def test_what_cannot_be_represented_is_refused(frame: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        TableSeries(pl.DataFrame({"ds": [1, 2], "y": [1, 2]} | frame)).load()
+    assert len(str(caught.value)) < 500
+
+
+def test_large_integers_that_float64_holds_are_numbers() -> None:
+    values = [2**60, 2**61, 2**62]
+    data = TableSeries(pl.DataFrame({"ds": [1, 2, 3], "y": values})).load()
+    assert data.values[:, 0].tolist() == values
+
+
+def test_a_target_without_any_value_is_refused_and_one_without_a_value_in_a_series_is_told() -> None:
+    table = pl.DataFrame(
+        {"unique_id": list("aabb"), "ds": [1, 2, 1, 2], "y": 1.0, "z": [1.0, 2.0, None, None]}
+    )
+    data = TableSeries(table, target_columns=["y", "z"]).load()
+    assert data.notes == ["1 series without a value of 'z', such as 'b': its forecast there has no ground."]
+    with pytest.raises(
+        InputError, match=r"column 'z' has no value: leave it out of --data.series.target_columns"
+    ):
+        TableSeries(table[2:], target_columns=["y", "z"]).load()
+
+
+def test_all_wrong_columns_are_named_at_once_before_values_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "unique_id,ds,sales\na,1,wrong\n" + "a,1,2,3\n")
+    with pytest.raises(
+        InputError, match=r"has no columns 'y' \(--data.series.target_columns\) and 'x' \(--data.ser"
+    ):
+        TableSeries(path, covariate_columns=["x"]).load()
+    wide = pl.DataFrame({f"column {index}": [1] for index in range(1000)})
+    with pytest.raises(InputError, match="column 29 and 970 more; name the right ones") as caught:
+        TableSeries(wide).load()
+    assert len(str(caught.value)) < 800
+
+
+def test_devices_are_refused_with_the_way_out() -> None:
+    with pytest.raises(
+        InputError, match="/dev/null: a device or pipe can be read only once: save it to a file"
+    ):
+        TableSeries("/dev/null").load()
+
+
+def test_stamps_of_pandas_in_seconds() -> None:
+    pd = pytest.importorskip("pandas")
+    stamps = pd.Series(pd.date_range("2024-01-01", periods=30)).astype("datetime64[s]")
+    for column in (stamps, stamps.dt.tz_localize("Europe/Prague")):
+        data = TableSeries(pd.DataFrame({"ds": column, "y": range(30)})).load()
+        assert str(data.times.stamps(0, 29, 2)[1])[:10] == "2024-01-31"

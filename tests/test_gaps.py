@@ -1,0 +1,98 @@
+"""Where a value is not known, the network goes on with its own prediction."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rnn_lightning.gaps import first_known, recur_over_gaps
+from rnn_lightning.network import Cell, RecurrentNetwork
+
+pytestmark = pytest.mark.usefixtures("path")
+CELLS: list[Cell] = ["rnn_tanh", "rnn_relu", "gru", "lstm"]
+
+
+def make(
+    cell: Cell = "lstm", num_features: int = 2, num_covariates: int = 1, num_layers: int = 1
+) -> RecurrentNetwork:
+    torch.manual_seed(3)
+    sizes = {"num_layers": num_layers, "transforms": (), "num_covariates": num_covariates}
+    return RecurrentNetwork(num_features, cell, 5, **sizes).double()  # type: ignore[arg-type]
+
+
+def step_by_step(network: RecurrentNetwork, inputs: Tensor, begin: int) -> tuple[Tensor, Tensor]:
+    """The definition, for one row: the outputs and the inputs from ``begin`` on, without gaps."""
+    state, outputs, filled = network.initial_state(1), [], []
+    for step in inputs[begin:]:
+        predicted = network.readout(state[0][-1])[0]
+        values = torch.where(step[: network.num_features].isnan(), predicted, step[: network.num_features])
+        step = torch.cat([values, step[network.num_features :]])
+        output, state = network(step[None, None], state)
+        outputs.append(output[0])
+        filled.append(step)
+    return torch.cat(outputs), torch.stack(filled)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("cell", CELLS)
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(st.integers(0, 10**6), st.floats(0, 0.9), st.integers(1, 12), st.integers(0, 2))
+def test_gaps_are_imputed_as_by_the_definition(
+    cell: Cell, num_layers: int, seed: int, missing: float, num_steps: int, num_covariates: int
+) -> None:
+    network = make(cell, 2, num_covariates, num_layers)
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(3, num_steps, 2 + num_covariates, generator=generator).double()
+    inputs[..., :2][torch.rand(3, num_steps, 2, generator=generator) < missing] = torch.nan
+    begin = first_known(inputs[..., :2])
+    with torch.no_grad():
+        outputs, filled, state = recur_over_gaps(network, inputs, begin=begin)
+        for row, first in enumerate(begin.tolist()):
+            if first == num_steps:
+                assert all(float(part[:, row].abs().max()) == 0 for part in state)
+                continue
+            expected, expected_inputs = step_by_step(network, inputs[row], first)
+            torch.testing.assert_close(outputs[row, first:], expected, rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(filled[row, first:], expected_inputs[:, :2], rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(network.readout(state[0][-1, row]), expected[-1])
+
+
+def test_a_state_goes_on_over_a_gap() -> None:
+    network, inputs = make(), torch.randn(3, 20, 3).double()
+    inputs[1, 7, 0] = inputs[2, 9:13, :2] = torch.nan
+    with torch.no_grad():
+        _, whole, state = recur_over_gaps(network, inputs)
+        _, first, between = recur_over_gaps(network, inputs[:, :11])
+        predictions, rest, after = recur_over_gaps(network, inputs[:, 11:], between, first=5)
+    assert predictions.shape == (3, 4, 2)
+    torch.testing.assert_close(torch.cat([first, rest], 1), whole)
+    torch.testing.assert_close(after, state)
+    assert torch.equal(whole[0], inputs[0, :, :2])
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("cell", CELLS)
+def test_an_imputed_value_is_a_constant_for_the_gradient(cell: Cell, num_layers: int) -> None:
+    """The gradient is that over the same inputs without gaps, also where rows begin late."""
+    network, inputs = make(cell, num_layers=num_layers), torch.randn(3, 9, 3).double()
+    inputs[0, 3:5, :2] = inputs[1, 6, 1] = inputs[1, :2, :2] = inputs[2, :, :2] = torch.nan
+    begin = first_known(inputs[..., :2])
+    predictions, filled, state = recur_over_gaps(network, inputs, begin=begin)
+    assert not filled.requires_grad
+    weights = list(network.parameters())
+    loss = predictions[:2, 2:].square().sum() + sum(part.square().sum() for part in state)
+    gradients = torch.autograd.grad(loss, weights)
+    complete = torch.cat([filled, inputs[..., 2:]], -1)
+    alone, late = network(complete[:1]), network(complete[1:2, 2:])
+    loss = torch.cat([alone[0][:, 2:], late[0]]).square().sum()
+    loss = loss + sum(part.square().sum() for part in (*alone[1], *late[1]))
+    torch.testing.assert_close(gradients, torch.autograd.grad(loss, weights))
+
+
+def test_first_known_is_the_first_step_with_any_known_feature() -> None:
+    nan = torch.nan
+    values = torch.tensor(
+        [[[nan, nan], [nan, 1], [2, nan]], [[nan, nan]] * 3, [[1, nan], [nan, nan], [1, 1]]]
+    )
+    assert first_known(values).tolist() == [1, 3, 0]
