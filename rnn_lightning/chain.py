@@ -37,9 +37,7 @@ class Transforms(nn.Module):
         }
         for name in names:
             if name not in kinds:
-                raise InputError(
-                    f"--model.transforms: unknown transform {name!r}; there are {', '.join(kinds)}."
-                )
+                raise InputError(f"`transforms`: unknown transform {name!r}; there are {', '.join(kinds)}.")
         self.parts = nn.ModuleList(kinds[name]() for name in names)
 
     @property

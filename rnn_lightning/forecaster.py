@@ -125,19 +125,19 @@ class Forecaster(Inference, L.LightningModule):
     ) -> None:
         super().__init__()
         if not learning_rate > 0:
-            raise InputError(f"--model.learning_rate must be above 0, got {learning_rate}.")
+            raise InputError(f"`learning_rate` must be above 0, got {learning_rate}.")
         if not 0 <= free_run_weight <= 1:
-            raise InputError(f"--model.free_run_weight must be from 0 to 1, got {free_run_weight}.")
+            raise InputError(f"`free_run_weight` must be from 0 to 1, got {free_run_weight}.")
         if schedule not in ("constant", "cosine"):
-            raise InputError(f"--model.schedule: unknown schedule {schedule!r}; there are constant, cosine.")
+            raise InputError(f"`schedule`: unknown schedule {schedule!r}; there are constant, cosine.")
         transforms = list(transforms)  # a tuple would differ from what the command line makes of it
         self.save_hyperparameters()
         if warmup_steps < 0:
-            raise InputError(f"--model.warmup_steps must not be negative, got {warmup_steps}.")
+            raise InputError(f"`warmup_steps` must not be negative, got {warmup_steps}.")
         self.learning_rate, self.schedule, self.free_run_weight = learning_rate, schedule, free_run_weight
         self.warmup_steps, self.num_stages = warmup_steps, 1
         if seasonal and (cell, num_layers, dropout) != ("lstm", 1, 0.0):
-            raise InputError("--model.seasonal true needs --model.cell lstm, one layer and no dropout.")
+            raise InputError("`seasonal` true needs `cell` lstm, one layer and no dropout.")
         self.sizes_given = {"num_features": num_features, "num_covariates": num_covariates}
         self.table_options: dict[str, Any] = {}
         self.seasonal, self.pretrained = seasonal, pretrained
@@ -188,7 +188,7 @@ class Forecaster(Inference, L.LightningModule):
                     kept = " The best checkpoint so far is kept." if has_best else kept
             raise InputError(
                 f"the loss is {loss.item()} at step {self.global_step}: training has diverged. Lower "
-                "--model.learning_rate, keep --trainer.gradient_clip_val at 1 or below, or look for extreme "
+                "`learning_rate`, keep `gradient_clip_val` at 1 or below, or look for extreme "
                 f"values in the data.{kept}"
             )
 
@@ -302,10 +302,7 @@ class Forecaster(Inference, L.LightningModule):
             return optimizer
         num_steps = self.trainer.estimated_stepping_batches
         if self.schedule == "cosine" and not 0 < num_steps < math.inf:
-            raise InputError(
-                "--model.schedule cosine needs to know the end: give --trainer.max_steps or "
-                "--trainer.max_epochs."
-            )
+            raise InputError("`schedule` cosine needs to know the end: give `max_steps` or `max_epochs`.")
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self._rate(step, num_steps / self.num_stages)
         )
@@ -328,7 +325,7 @@ class Forecaster(Inference, L.LightningModule):
             "transformer-engine-float16",
         ):
             raise InputError(
-                f"--trainer.precision {self.trainer.precision} would round the data and their statistics to "
+                f"`precision` {self.trainer.precision} would round the data and their statistics to "
                 "three digits: choose bf16-mixed."
             )
         data: TrainingData | None = getattr(self.trainer, "datamodule", None)
@@ -373,7 +370,7 @@ class Forecaster(Inference, L.LightningModule):
         saved = checkpoint.get("hyper_parameters", {})
         for name in ARCHITECTURE:
             if name in saved and self.hparams[name] is not None and saved[name] != self.hparams[name]:
-                ours = f"--model.{name} is {self.hparams[name]}"
+                ours = f"`{name}` is {self.hparams[name]}"
                 if name.startswith("num_") and name != "num_layers":
                     ours = f"the data have {self.hparams[name]} {name.removeprefix('num_')}"
                 raise InputError(
@@ -448,12 +445,12 @@ class Forecaster(Inference, L.LightningModule):
             if of_data != of_network:
                 raise InputError(
                     f"the data have {of_data} {name.removeprefix('num_')} and the network {of_network}: "
-                    f"they must be equal; set --model.{name}."
+                    f"they must be equal; set `{name}`."
                 )
         needed = self.network.transforms.num_lost + 1
         if data.context_length < needed:
             raise InputError(
-                f"--data.context_length {data.context_length} is too short for --model.transforms: these "
+                f"`context_length` {data.context_length} is too short for `transforms`: these "
                 f"need at least {needed} steps."
             )
 

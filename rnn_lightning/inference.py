@@ -50,7 +50,7 @@ class Inference:
         Args:
             context: the known steps, all of which are used: ``(time,)`` of one series with one feature,
                 ``(time, feature)`` of one series, or ``(batch, time, feature)``; NaN is a value that is not
-                known. The last ``--data.context_length`` steps give what ``predict`` gives.
+                known. The last ``context_length`` steps give what ``predict`` gives.
             horizon: number of steps to generate.
             covariates: those of the known steps and of the horizon, ``(time + horizon, covariate)`` or
                 ``(batch, time + horizon, covariate)``, for a network trained with covariates; a series of a

@@ -49,17 +49,15 @@ class RecurrentNetwork(nn.Module):
             ("num_layers", num_layers),
         ):
             if count < 1:
-                raise InputError(f"--model.{name} must be at least 1, got {count}.")
+                raise InputError(f"`{name}` must be at least 1, got {count}.")
         if not 0 <= dropout < 1:
-            raise InputError(f"--model.dropout must be at least 0 and below 1, got {dropout}.")
+            raise InputError(f"`dropout` must be at least 0 and below 1, got {dropout}.")
         if dropout > 0 and num_layers == 1:
-            raise InputError(
-                f"--model.dropout {dropout} acts between layers: raise --model.num_layers 1 or drop it."
-            )
+            raise InputError(f"`dropout` {dropout} acts between layers: raise `num_layers` 1 or drop it.")
         if cell not in get_args(Cell):
-            raise InputError(f"--model.cell: unknown cell {cell!r}; there are {', '.join(get_args(Cell))}.")
+            raise InputError(f"`cell`: unknown cell {cell!r}; there are {', '.join(get_args(Cell))}.")
         if num_covariates < 0:
-            raise InputError(f"--model.num_covariates must not be negative, got {num_covariates}.")
+            raise InputError(f"`num_covariates` must not be negative, got {num_covariates}.")
         self.cell, self.num_features, self.num_covariates = cell, num_features, num_covariates
         self.transforms = Transforms(transforms, num_features)
         self.covariate_scale = Standardize(num_covariates)

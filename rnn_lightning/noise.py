@@ -67,7 +67,7 @@ def _checked(covariance: Tensor, num_features: int) -> np.ndarray:
     if covariance.shape != (num_features, num_features) or not bool(covariance.isfinite().all()):
         raise InputError(
             "sampled paths need the covariance of their noise, and the network holds none: fit it with "
-            "validation data (--data.val_fraction above 0), or give noise as a finite (feature, feature) "
+            "validation data (`val_fraction` above 0), or give noise as a finite (feature, feature) "
             "tensor."
         )
     if not torch.allclose(covariance, covariance.T):

@@ -63,7 +63,7 @@ class Log(Transform):
         if bool((values <= 0).any()):
             raise InputError(
                 "the log transform needs values above 0, and the smallest is "
-                f"{float(values[~values.isnan()].min()):g}: remove log from --model.transforms or shift the "
+                f"{float(values[~values.isnan()].min()):g}: remove log from `transforms` or shift the "
                 "data."
             )
         return values.log(), state

@@ -466,7 +466,7 @@ def test_mixed_precision_trains_in_bfloat16_and_generates_in_float32(
 
 
 def test_a_precision_that_would_round_the_data_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--trainer\.precision bf16-true .* choose bf16-mixed"):
+    with pytest.raises(InputError, match=r"`precision` bf16-true .* choose bf16-mixed"):
         trainer(tmp_path, precision="bf16-true", max_epochs=1).fit(
             Forecaster(), SequenceDataModule(SineSeries())
         )

@@ -388,19 +388,19 @@ def test_every_argument_changes_the_fit(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cell": "elman"}, "--model.cell: unknown cell 'elman'; there are rnn_tanh, rnn_relu, gru, lstm"),
-        ({"hidden_size": 0}, "--model.hidden_size must be at least 1, got 0"),
-        ({"num_layers": 0}, "--model.num_layers must be at least 1, got 0"),
-        ({"num_features": 0}, "--model.num_features must be at least 1, got 0"),
-        ({"dropout": 0.5}, "--model.dropout 0.5 acts between layers: raise --model.num_layers"),
-        ({"dropout": 1.0, "num_layers": 2}, "--model.dropout must be at least 0 and below 1"),
+        ({"cell": "elman"}, "`cell`: unknown cell 'elman'; there are rnn_tanh, rnn_relu, gru, lstm"),
+        ({"hidden_size": 0}, "`hidden_size` must be at least 1, got 0"),
+        ({"num_layers": 0}, "`num_layers` must be at least 1, got 0"),
+        ({"num_features": 0}, "`num_features` must be at least 1, got 0"),
+        ({"dropout": 0.5}, "`dropout` 0.5 acts between layers: raise `num_layers`"),
+        ({"dropout": 1.0, "num_layers": 2}, "`dropout` must be at least 0 and below 1"),
         (
             {"transforms": ["square"]},
-            "--model.transforms: unknown transform 'square'; there are log, difference",
+            "`transforms`: unknown transform 'square'; there are log, difference",
         ),
-        ({"learning_rate": 0.0}, "--model.learning_rate must be above 0"),
-        ({"schedule": "step"}, "--model.schedule: unknown schedule 'step'"),
-        ({"free_run_weight": 1.5}, "--model.free_run_weight must be from 0 to 1"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be above 0"),
+        ({"schedule": "step"}, "`schedule`: unknown schedule 'step'"),
+        ({"free_run_weight": 1.5}, "`free_run_weight` must be from 0 to 1"),
     ],
 )
 def test_wrong_arguments_name_the_option(options: dict[str, Any], message: str) -> None:
@@ -415,21 +415,19 @@ def test_what_does_not_fit_together_is_refused(
     with pytest.raises(InputError, match="the data have 2 features and the network 1"):
         trainer(tmp_path, max_epochs=1).fit(Forecaster(num_features=1), two)
     short = SequenceDataModule(SineSeries(), context_length=2)
-    with pytest.raises(
-        InputError, match=r"--data.context_length 2 is too short for --model.transforms: .* at least 3"
-    ):
+    with pytest.raises(InputError, match=r"`context_length` 2 is too short for `transforms`: .* at least 3"):
         trainer(tmp_path, max_epochs=1).fit(Forecaster(transforms=["difference", "difference"]), short)
     with pytest.raises(InputError, match="the network has not been fitted"):
         trainer(tmp_path).predict(Forecaster(), SequenceDataModule(SineSeries()))
     with pytest.raises(
-        InputError, match=r"--model\.hidden_size is 9, and the checkpoint holds a network with 8"
+        InputError, match=r"`hidden_size` is 9, and the checkpoint holds a network with 8"
     ):
         trainer(tmp_path).predict(
             Forecaster(hidden_size=9, transforms=["difference", "standardize"]),
             fitted[1],
             ckpt_path=fitted[2],
         )
-    with pytest.raises(InputError, match=r"--model\.schedule cosine needs to know the end"):
+    with pytest.raises(InputError, match=r"`schedule` cosine needs to know the end"):
         trainer(tmp_path, max_epochs=-1).fit(Forecaster(), SequenceDataModule(SineSeries()))
 
 

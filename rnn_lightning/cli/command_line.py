@@ -34,6 +34,7 @@ from rnn_lightning.cli.checkpointing import AtomicCheckpoints, BestCheckpoint, L
 from rnn_lightning.cli.checkpoints import CHECKPOINTS, newest_checkpoint, option_defaults, read_checkpoint
 from rnn_lightning.cli.exit_messages import Parser, process_hooks, said_in_one_line
 from rnn_lightning.cli.export import export
+from rnn_lightning.cli.option_names import OptionNames
 from rnn_lightning.cli.run_folders import (
     RunFolder,
     SaveConfig,
@@ -269,7 +270,9 @@ def run(args: Sequence[str] | None = None) -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a series class of the user's own
     quieten()
-    with process_hooks(), said_in_one_line():
+    out, err = (OptionNames(stream) for stream in (sys.stdout, sys.stderr))
+    shown = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)  # type: ignore[type-var]
+    with shown[0], shown[1], process_hooks(), said_in_one_line():
         words = with_output(sys.argv[1:] if args is None else list(args))
         if words[:1] == ["export"]:
             export(words[1:])

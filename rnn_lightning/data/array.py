@@ -36,7 +36,7 @@ class ArraySeries(Series):
         try:
             self.path = path if isinstance(path, str | Path) else np.asanyarray(path)
         except ValueError as error:
-            raise InputError(f"--data.series.path is no array ({error}).") from error
+            raise InputError(f"`path` is no array ({error}).") from error
         try:
             shape = self._open().shape
         except (OSError, ValueError, EOFError):  # load says what is wrong
@@ -52,11 +52,9 @@ class ArraySeries(Series):
         try:
             array = self._open()
         except FileNotFoundError as error:
-            raise InputError(f"--data.series.path {self.path}: no such file.") from error
+            raise InputError(f"`path` {self.path}: no such file.") from error
         except (OSError, ValueError, EOFError) as error:
-            raise InputError(
-                f"--data.series.path {self.path}: not a readable .npy file ({error})."
-            ) from error
+            raise InputError(f"`path` {self.path}: not a readable .npy file ({error}).") from error
         name = "the array" if isinstance(self.path, np.ndarray) else str(self.path)
         if array.dtype.kind not in "fiub":
             raise InputError(f"{name} holds {array.dtype}: it must hold real numbers.")

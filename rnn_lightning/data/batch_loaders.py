@@ -82,8 +82,8 @@ class ShuffledLoader(BatchLoader[Batch]):
         super().__init__(make_batch, num_items, batch_size, rank, world_size)
         if num_items < world_size:
             raise InputError(
-                f"there are {num_items} training windows for {world_size} devices: lower --trainer.devices, "
-                "--data.context_length or --data.scored_length."
+                f"there are {num_items} training windows for {world_size} devices: lower `devices`, "
+                "`context_length` or `scored_length`."
             )
         self.num_each = num_items // world_size
         self.batches_per_pass = math.ceil(self.num_each / batch_size)

@@ -254,7 +254,7 @@ def _unknown(data: SeriesData, short: Tensor, horizon: int) -> str:
     ]
     more = f" and {len(short) - 3:,} more series" if len(short) > 3 else ""
     return (
-        f"the covariates {', '.join(data.covariate_names)} are not known over --data.horizon {horizon} "
+        f"the covariates {', '.join(data.covariate_names)} are not known over `horizon` {horizon} "
         f"after the last value of {', '.join(found)}{more}"
     )
 

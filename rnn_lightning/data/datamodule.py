@@ -80,7 +80,7 @@ class SequenceDataModule(L.LightningDataModule):
         scored_length: steps of a training window on which the loss counts, after the context; ``auto`` for
             the horizon, at most 48.
         min_context_length: steps of a training window's context that must lie within the series, where the
-            others may be unknown; by default all, and two seasons with ``--data.context_length auto``.
+            others may be unknown; by default all, and two seasons with ``context_length auto``.
         stride: steps between the starts of two training windows of a series.
         horizon: steps to generate in a forecast; ``auto`` for one season, two of at most 12 steps, 24 steps
             without a season, but at most a quarter of the longest series.
@@ -145,7 +145,7 @@ class SequenceDataModule(L.LightningDataModule):
             }
         )
         if val_fraction == "auto" and split_by == "series":
-            raise InputError("--data.val_fraction auto is for --data.split_by time: give a fraction.")
+            raise InputError("`val_fraction` auto is for `split_by` time: give a fraction.")
         require_fractions(VAL_FRACTION if val_fraction == "auto" else val_fraction, test_fraction)
         self.series, self.num_features, self.num_covariates = (
             series,
@@ -367,7 +367,7 @@ class SequenceDataModule(L.LightningDataModule):
             raise InputError(
                 f"the series have steps of {', '.join(other)}, and the network was trained on steps of "
                 f"{', '.join(trained)}: "
-                "fit one on the new steps, or give --data.series.frequency."
+                "fit one on the new steps, or give `frequency`."
             )
 
     def _intervals(self) -> list[str]:
@@ -446,33 +446,33 @@ class SequenceDataModule(L.LightningDataModule):
         length = context_length + max(self.horizon, self.scored_length if stage == "fit" else 0)
         size = min(self.batch_size, total)
         num_bytes = 4 * size * length * (self.num_features + self.num_covariates)
-        advice = "lower --data.context_length, --data.horizon or --data.batch_size"
+        advice = "lower `context_length`, `horizon` or `batch_size`"
         require_memory(num_bytes, f"{counted(size, 'window')} of {length:,} steps", advice)
 
     def _require_windows(self) -> None:
         if len(self.segments["train"].start) == 0:
             raise InputError(
-                f"--data.val_fraction {self.val_fraction} and --data.test_fraction {self.test_fraction} "
+                f"`val_fraction` {self.val_fraction} and `test_fraction` {self.test_fraction} "
                 f"leave none of the {self.data.num_series} series to train on: lower them, or set "
-                "--data.split_by time."
+                "`split_by` time."
             )
         if len(self.splits.training_windows()) == 0:
             index = int(self.data.lengths.argmax())
             raise InputError(
                 f"no series has two steps to train on: the longest, {self.data.ids[index]!r}, has "
-                f"{int(self.data.lengths[index])} in all. Lower --data.val_fraction and "
-                "--data.test_fraction, or give more."
+                f"{int(self.data.lengths[index])} in all. Lower `val_fraction` and "
+                "`test_fraction`, or give more."
             )
 
     def _require_forecasts(self, split: Literal["val", "test"]) -> None:
         if split == "test" and self.test_fraction == 0:
             raise InputError(
-                "a test needs values that were held out, and --data.test_fraction is 0: fit with "
-                "--data.test_fraction 0.2, which the checkpoint keeps, then test; or give it to test alone, "
+                "a test needs values that were held out, and `test_fraction` is 0: fit with "
+                "`test_fraction` 0.2, which the checkpoint keeps, then test; or give it to test alone, "
                 "for values that the fit did not see."
             )
         if len(self.splits.forecast_windows(split)) == 0:
-            name = f"--data.{split}_fraction"
+            name = f"`{split}_fraction`"
             raise InputError(
                 f"{name} {getattr(self, f'{split}_fraction')} leaves no step to forecast after a context: "
                 f"raise {name}{', or set it to 0 to train without validation' if split == 'val' else ''}."
@@ -484,4 +484,4 @@ def require_counts(counts: Mapping[str, Length | None]) -> None:
     for name, count in counts.items():
         if isinstance(count, int) and not 1 <= count <= MAX_COUNT:
             rule = "at least 1" if count < 1 else f"at most {MAX_COUNT:,}"
-            raise InputError(f"--data.{name} must be {rule}, got {count}.")
+            raise InputError(f"`{name}` must be {rule}, got {count}.")

@@ -14,7 +14,7 @@ def require_positive(**counts: float) -> None:
     """Raise InputError unless every value is above zero; the keywords are the names the user typed."""
     for name, value in counts.items():
         if not value > 0:
-            raise InputError(f"--data.series.{name} must be above 0, got {value}.")
+            raise InputError(f"`{name}` must be above 0, got {value}.")
 
 
 class SineSeries(Series):
@@ -50,7 +50,7 @@ class SineSeries(Series):
         require_positive(num_steps=num_steps, time_step=time_step, num_series=num_series, amplitude=amplitude)
         require_positive(period=min(periods, default=0.0))
         if noise < 0:
-            raise InputError(f"--data.series.noise must not be negative, got {noise}.")
+            raise InputError(f"`noise` must not be negative, got {noise}.")
         self.num_steps, self.time_step, self.num_series = num_steps, time_step, num_series
         self.periods, self.amplitude, self.phase = periods, amplitude, phase
         self.noise, self.seed = noise, seed
@@ -126,9 +126,7 @@ class LinearSeries(Series):
         require_positive(num_series=num_series, num_steps=num_steps)
         for name, low, high in (("start", min_start, max_start), ("slope", min_slope, max_slope)):
             if low > high:
-                raise InputError(
-                    f"--data.series.min_{name} {low} must not exceed --data.series.max_{name} {high}."
-                )
+                raise InputError(f"`min_{name}` {low} must not exceed `max_{name}` {high}.")
         self.num_series, self.num_steps, self.seed = num_series, num_steps, seed
         self.min_start, self.max_start = min_start, max_start
         self.min_slope, self.max_slope = min_slope, max_slope

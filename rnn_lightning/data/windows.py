@@ -158,9 +158,9 @@ def require_fractions(val_fraction: float, test_fraction: float) -> None:
     """Raise InputError unless both fractions and what they leave for training make sense."""
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 <= fraction < 1:
-            raise InputError(f"--data.{name} must be at least 0 and below 1, got {fraction}.")
+            raise InputError(f"`{name}` must be at least 0 and below 1, got {fraction}.")
     if val_fraction + test_fraction >= 1:
         raise InputError(
-            f"--data.val_fraction {val_fraction} and --data.test_fraction {test_fraction} leave nothing to "
+            f"`val_fraction` {val_fraction} and `test_fraction` {test_fraction} leave nothing to "
             "train on: their sum must be below 1."
         )

@@ -27,14 +27,14 @@ class BacktestWriter(L.Callback):
 
     Args:
         levels: levels of the intervals in percent; those of a network that was fitted without validation need
-            ``--data.num_samples``.
+            ``num_samples``.
     """
 
     def __init__(self, levels: list[int] = [80]) -> None:  # noqa: B006
         super().__init__()
         for level in levels:
             if not 0 < level < 100:
-                raise InputError(f"--backtest.levels must be between 0 and 100 percent, got {level}.")
+                raise InputError(f"`levels` must be between 0 and 100 percent, got {level}.")
         self.levels = sorted(set(levels))
 
     def on_test_start(self, trainer: L.Trainer, pl_module: Any) -> None:
@@ -64,7 +64,7 @@ class BacktestWriter(L.Callback):
             if not sequence_datamodule(trainer).was_held_out:
                 print(
                     "Note: the network was trained on some of these values, if these are the series of its "
-                    "fit: repeat that with the same --data.test_fraction for scores that can be trusted."
+                    "fit: repeat that with the same `test_fraction` for scores that can be trusted."
                 )
 
 
@@ -115,7 +115,7 @@ class ValidationScores(L.Callback):
         if found["horizon"] < wanted:
             print(
                 f"Validation could look {counted(found['horizon'], 'step')} ahead, fewer than "
-                f"--data.horizon {wanted}: raise --data.val_fraction to choose a network by longer "
+                f"`horizon` {wanted}: raise `val_fraction` to choose a network by longer "
                 "forecasts."
             )
 

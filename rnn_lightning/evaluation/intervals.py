@@ -144,7 +144,7 @@ class Intervals(nn.Module):
         if not self.calibrated:
             raise InputError(
                 "intervals need forecasts of held-out values, and the network was fitted without: raise "
-                "--data.val_fraction above 0."
+                "`val_fraction` above 0."
             )
         table = torch.cat([torch.zeros_like(self.half_widths[:1]), self.half_widths])
         leads = torch.arange(1, horizon + 1, device=table.device).clamp_max(LEAD_TIMES[-1]).log()

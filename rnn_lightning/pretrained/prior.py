@@ -180,7 +180,7 @@ class PriorSeries(Series):
     ) -> None:
         require_positive(num_series=num_series, season=season)
         if length < 2:
-            raise InputError(f"--data.series.length must be at least 2, got {length}.")
+            raise InputError(f"`length` must be at least 2, got {length}.")
         self.num_series, self.length, self.season, self.seed = num_series, length, season, seed
         self.fresh = fresh
 

@@ -69,7 +69,7 @@ class SeasonalNetwork(nn.Module):
     def set_season(self, season: int) -> None:
         """Set the steps of a season of all that follows."""
         if season < 1:
-            raise InputError(f"--data.season must be at least 1, got {season}.")
+            raise InputError(f"`season` must be at least 1, got {season}.")
         self._scale.season.fill_(season)
 
     @property

@@ -231,9 +231,7 @@ def calendar_codes(stamps: "pl.Series", names: Sequence[str]) -> np.ndarray:
     import polars as pl
 
     if not stamps.dtype.is_temporal():
-        raise InputError(
-            f"--data.series.calendar_features {list(names)} need dates, and the time stamps are numbers."
-        )
+        raise InputError(f"`calendar_features` {list(names)} need dates, and the time stamps are numbers.")
     codes = np.zeros((len(stamps), len(names)), dtype=np.uint8)
     for column, name in enumerate(names):
         if name == "hour":

@@ -69,11 +69,9 @@ class Table(NamedTuple):
 
     def _damaged(self, error: Exception) -> InputError:
         if self.separator is None:
-            return InputError(
-                f"--data.series.path {self.name}: not a readable Parquet file ({reason(error)})."
-            )
+            return InputError(f"`path` {self.name}: not a readable Parquet file ({reason(error)}).")
         wrong = wrong_row(self.name, self.separator) or f"not a readable CSV file ({reason(error)})"
-        return InputError(f"--data.series.path {self.name}: {wrong}.")
+        return InputError(f"`path` {self.name}: {wrong}.")
 
 
 class Piece(NamedTuple):
@@ -121,7 +119,7 @@ def wrong_row(name: str, separator: str) -> str | None:
                 if len(cells) > width:
                     return (
                         f"data row {row} has {len(cells)} cells, and the header has {width}: put text that "
-                        "holds the separator into quotes, or set --data.series.separator"
+                        "holds the separator into quotes, or set `separator`"
                     )
     except csv.Error as error:
         if width and ("unexpected end" in str(error) or "field larger" in str(error)):
@@ -151,13 +149,13 @@ def find_tables(path: Any, separator: str | None, wanted: Sequence[str]) -> list
         return [Table("the DataFrame", from_pandas(path, wanted).lazy())]
     if not isinstance(path, str | Path):
         kind = type(path).__name__
-        raise InputError(f"--data.series.path is a {kind}: give a path or a polars or pandas DataFrame.")
+        raise InputError(f"`path` is a {kind}: give a path or a polars or pandas DataFrame.")
     names = file_names(str(path))
     parquet = [name for name in names if name.endswith(PARQUET_ENDINGS)]
     if parquet and len(parquet) < len(names):
         other = next(name for name in names if name not in parquet)
         raise InputError(
-            f"--data.series.path {path}: holds {parquet[0]} and {other}: choose one kind, such as *.parquet."
+            f"`path` {path}: holds {parquet[0]} and {other}: choose one kind, such as *.parquet."
         )
     if parquet:
         return [Table(name, pl.scan_parquet(name, glob=False)) for name in names]
@@ -175,18 +173,14 @@ def file_names(path: str) -> list[str]:
             str(file) for file in place.iterdir() if file.name.endswith(endings) and file.name[0] != "."
         )
         if not names:
-            raise InputError(
-                f"--data.series.path {path}: a folder without files that end in {', '.join(endings)}."
-            )
+            raise InputError(f"`path` {path}: a folder without files that end in {', '.join(endings)}.")
         return names
     if place.exists():
-        raise InputError(
-            f"--data.series.path {path}: a device or pipe can be read only once: save it to a file first."
-        )
+        raise InputError(f"`path` {path}: a device or pipe can be read only once: save it to a file first.")
     names = sorted(name for name in glob.glob(path, recursive=True) if Path(name).is_file())  # noqa: PTH207
     if not names:
         wildcard = any(sign in path for sign in "*?[")
-        raise InputError(f"--data.series.path {path}: {'matches no file' if wildcard else 'no such file'}.")
+        raise InputError(f"`path` {path}: {'matches no file' if wildcard else 'no such file'}.")
     return names
 
 
@@ -196,10 +190,10 @@ def text_table(name: str, separator: str) -> Table:
         with Path(name).open("rb") as file:
             begin = file.read(4)
     except OSError as error:
-        raise InputError(f"--data.series.path {name}: cannot be read ({error.strerror}).") from error
+        raise InputError(f"`path` {name}: cannot be read ({error.strerror}).") from error
     for mark, what in OTHER_FORMATS.items():
         if begin.startswith(mark):
-            raise InputError(f"--data.series.path {name}: {what}.")
+            raise InputError(f"`path` {name}: {what}.")
     return Table(name, pl.scan_csv(name, separator=separator, infer_schema=False, glob=False), separator)
 
 
@@ -220,15 +214,15 @@ def require_columns(tables: Sequence[Table], options: Sequence[tuple[str, str]])
         names = table.columns()
         missing = [(option, name) for option, name in options if name not in names]
         if missing:
-            lacks = " and ".join(f"{quoted(name)} (--data.series.{option})" for option, name in missing)
+            lacks = " and ".join(f"{quoted(name)} (`{option}`)" for option, name in missing)
             has = ", ".join(quoted(name)[1:-1] for name in names[:NAMED_COLUMNS])
             has += f" and {len(names) - NAMED_COLUMNS:,} more" if len(names) > NAMED_COLUMNS else ""
             advice = "name the right ones by these options"
             if len(missing) == 1:
-                advice = f"name the right one by --data.series.{missing[0][0]}"
+                advice = f"name the right one by `{missing[0][0]}`"
                 lacks = quoted(missing[0][1])
             if len(names) == 1:
-                advice = "is it separated by something else? set --data.series.separator"
+                advice = "is it separated by something else? set `separator`"
             columns = "columns" if len(missing) > 1 else "column"
             raise InputError(f"{table.name} has no {columns} {lacks}: it has {has}; {advice}.")
         for _, name in options:

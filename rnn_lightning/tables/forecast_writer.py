@@ -43,7 +43,7 @@ class ForecastWriter(L.Callback):
 
     Args:
         levels: levels of the intervals in percent; those of a network that was fitted without validation need
-            ``--data.num_samples``.
+            ``num_samples``.
         plot: draw the picture; of more than eight features the first ones.
         format: kind of file; Parquet keeps the types of the columns.
         plot_ids: ids of the series in the picture; if none are given and there are more than four, those that
@@ -55,7 +55,7 @@ class ForecastWriter(L.Callback):
         skip_incomplete: leave out, with a note, the series whose covariates are not known over the horizon;
             refuse to forecast with false.
         output: write the table alone, to this file, .csv or .parquet, or with - to standard output, and leave
-            no run folder; ``--output`` for short.
+            no run folder; ``output`` for short.
     """
 
     def __init__(
@@ -73,17 +73,15 @@ class ForecastWriter(L.Callback):
         super().__init__()
         for level in levels:
             if not 0 < level < 100:
-                raise InputError(f"--forecast.levels must be between 0 and 100 percent, got {level}.")
+                raise InputError(f"`levels` must be between 0 and 100 percent, got {level}.")
         if format not in ("csv", "parquet"):
-            raise InputError(f"--forecast.format must be csv or parquet, got {format!r}.")
+            raise InputError(f"`format` must be csv or parquet, got {format!r}.")
         if len(plot_ids) > MAX_SERIES:
-            raise InputError(
-                f"--forecast.plot_ids may name {MAX_SERIES} series at most, got {len(plot_ids)}."
-            )
+            raise InputError(f"`plot_ids` may name {MAX_SERIES} series at most, got {len(plot_ids)}.")
         if num_paths < 0:
-            raise InputError(f"--forecast.num_paths must not be negative, got {num_paths}.")
+            raise InputError(f"`num_paths` must not be negative, got {num_paths}.")
         if theme not in ("light", "dark"):
-            raise InputError(f"--forecast.theme must be light or dark, got {theme!r}.")
+            raise InputError(f"`theme` must be light or dark, got {theme!r}.")
         self.levels, self.plot, self.format = sorted(set(levels)), plot, format
         self.plot_ids, self.num_paths = [*map(str, plot_ids)], num_paths
         self.phase, self.theme, self.output = phase, theme, output
@@ -91,9 +89,9 @@ class ForecastWriter(L.Callback):
         if output is not None:
             self.plot, kind = False, Path(output).suffix.removeprefix(".")
             if output != "-" and kind not in ("csv", "parquet"):
-                raise InputError(f"--output {output}: end it in .csv or .parquet, or give - alone.")
+                raise InputError(f"`output` {output}: end it in .csv or .parquet, or give - alone.")
             if not Path(output).parent.is_dir():
-                raise InputError(f"--output {output}: there is no folder {Path(output).parent}.")
+                raise InputError(f"`output` {output}: there is no folder {Path(output).parent}.")
             if output != "-":
                 self.format = kind  # type: ignore[assignment]
 
@@ -111,20 +109,20 @@ class ForecastWriter(L.Callback):
         has_intervals = forecaster.prepare_intervals() or num_samples is not None
         if not has_intervals and self.levels != [80]:
             raise InputError(
-                f"--forecast.levels {self.levels}: the network was fitted without validation, and has no "
-                "intervals; give --data.num_samples to take those of sampled paths."
+                f"`levels` {self.levels}: the network was fitted without validation, and has no "
+                "intervals; give `num_samples` to take those of sampled paths."
             )
         if num_samples == 1:
-            raise InputError("--data.num_samples 1: an interval needs two sampled paths at least.")
+            raise InputError("`num_samples` 1: an interval needs two sampled paths at least.")
         if self.num_paths > (num_samples or 0):
             raise InputError(
-                f"--forecast.num_paths {self.num_paths}: there are {num_samples or 0} sampled paths; raise "
-                "--data.num_samples."
+                f"`num_paths` {self.num_paths}: there are {num_samples or 0} sampled paths; raise "
+                "`num_samples`."
             )
         if self.phase and len(data.features) < 2:
-            raise InputError("--forecast.phase needs two features at least, and there is one.")
+            raise InputError("`phase` needs two features at least, and there is one.")
         plot_ids = self.plot_ids if self.plot else []
-        self.named = dict.fromkeys(named_series(data.ids, plot_ids, "--forecast.plot_ids"), "")
+        self.named = dict.fromkeys(named_series(data.ids, plot_ids, "`plot_ids`"), "")
         self.used_levels = self.levels if has_intervals else []
         _require_calendar(data, datamodule.horizon)
         _require_distinct([data.id_column, data.time_column, *self._columns(data)])
@@ -197,7 +195,7 @@ class ForecastWriter(L.Callback):
             more = f" and {len(far) - 3:,} others" if len(far) > 3 else ""
             print(
                 f"Warning: the forecast goes far beyond what the series have shown: {', '.join(far[:3])}"
-                f"{more}. The network has diverged, or is not trained for this: lower --model.learning_rate "
+                f"{more}. The network has diverged, or is not trained for this: lower `learning_rate` "
                 "or train longer."
             )
         others = ""
@@ -205,7 +203,7 @@ class ForecastWriter(L.Callback):
             drawn = self.named or self._telling(table)
             written += self._draw(data, table, drawn)
             if len(drawn) < data.num_series:
-                others = f" ({len(drawn)} of {data.num_series:,} series; others by --forecast.plot_ids)"
+                others = f" ({len(drawn)} of {data.num_series:,} series; others by `plot_ids`)"
         if self.output == "-":
             with written[0].open("rb") as file:
                 shutil.copyfileobj(file, sys.__stdout__.buffer)  # type: ignore[union-attr]
@@ -261,7 +259,7 @@ def _beyond(forecaster: Forecaster, horizon: int) -> list[str]:
     if not 0 < validated < horizon:
         return []
     return [
-        f"Note: forecasts were validated up to {counted(validated, 'step')} ahead, and --data.horizon is "
+        f"Note: forecasts were validated up to {counted(validated, 'step')} ahead, and `horizon` is "
         f"{horizon}: nothing has confirmed what lies beyond."
     ]
 
@@ -274,8 +272,7 @@ def _require_calendar(data: SeriesData, horizon: int) -> None:
         index = int(years.arg_max() or 0)
         if years[index] > MAXYEAR:
             raise InputError(
-                f"--data.horizon {horizon} leads series {data.ids[index]!r} beyond the year {MAXYEAR}: "
-                "lower it."
+                f"`horizon` {horizon} leads series {data.ids[index]!r} beyond the year {MAXYEAR}: lower it."
             )
 
 

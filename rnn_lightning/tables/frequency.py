@@ -174,7 +174,7 @@ class Steps(NamedTuple):
             why = "and those of the others differ" if others else "and no other series shows it"
             raise InputError(
                 f"series {quoted(ids[int(alone.argmax())])} has one row: the interval of its time stamps "
-                f"needs at least two, {why}; set it by --data.series.frequency."
+                f"needs at least two, {why}; set it by `frequency`."
             )
         short = unit == "?"
         return Steps(np.where(short, 1, size), np.where(short, "ticks", unit))

@@ -195,10 +195,10 @@ class Grid:
         series = int(sparse.argmax())
         _, ticks, places = self._rows_of(np.array([series]))
         row = int(np.diff(ticks).argmax())
-        advice = "give the distance of two steps by --data.series.frequency, or aggregate the rows to "
+        advice = "give the distance of two steps by `frequency`, or aggregate the rows to "
         advice += "regular steps first"
         if self.axis.zone == "UTC":
-            advice += ", or set --data.series.time_zone if they follow the clocks of a place"
+            advice += ", or set `time_zone` if they follow the clocks of a place"
         raise InputError(
             f"series {quoted(self.ids[series])}: its {self.time_column} is not regular from "
             f"{self._shown(ticks[0])} to {self._shown(ticks[-1])}: most steps of a regular grid would have "
@@ -213,7 +213,7 @@ class Grid:
         row = int(((self.missed(series, ticks, steps) > SNAP) & (ticks >= self.first[index])).argmax())
         return InputError(
             f"series {quoted(self.ids[index])}: {self.time_column} = {self._stamp(ticks, places, row)} is "
-            f"not on the grid of --data.series.frequency {self.frequency.written if self.frequency else ''} "
+            f"not on the grid of `frequency` {self.frequency.written if self.frequency else ''} "
             f"that begins with its first stamp, {self._shown(self.first[index])}."
         )
 
@@ -239,5 +239,5 @@ class Grid:
             )
         raise InputError(
             f"series {name}: {self.time_column} = {self._stamp(ticks, places, row + 1)} and the row before "
-            "are the same step of --data.series.frequency: keep one, or aggregate them."
+            "are the same step of `frequency`: keep one, or aggregate them."
         )

@@ -124,7 +124,7 @@ class TableReading:
         if self.options.frequency is None:
             return
         size, unit = self.options.frequency
-        given = f"--data.series.frequency {self.options.frequency.written}"
+        given = f"`frequency` {self.options.frequency.written}"
         column = f"column {quoted(self.options.time_column)} holds"
         if bool(axis.day) == (unit == "number"):
             kind = f"{axis.dtype}: give {FORMS}" if axis.day else "numbers: give a number"
@@ -160,7 +160,7 @@ class TableReading:
         for column, name in zip(known.T, self.options.target_columns, strict=True):
             name = quoted(name)
             if not column.any():
-                raise InputError(f"column {name} has no value: leave it out of --data.series.target_columns.")
+                raise InputError(f"column {name} has no value: leave it out of `target_columns`.")
             if not column.all():
                 some = quoted(grid.ids[grid.kept[column.argmin()]])
                 what = f"series without a value of {name}, such as {some}"
@@ -177,7 +177,7 @@ class TableReading:
             notes.append(f"{counted(grid.num_gaps, 'step')} without a row {counts}.")
         if grid.num_snapped:
             stamps = counted(grid.num_snapped, "time stamp was", "time stamps were")
-            notes.append(f"{stamps} moved onto the grid of --data.series.frequency.")
+            notes.append(f"{stamps} moved onto the grid of `frequency`.")
         notes += grid.long_gaps()
         if grid.left_out:
             what, some = (

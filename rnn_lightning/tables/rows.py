@@ -76,7 +76,7 @@ class RowReader:
                 self._require_types(piece)
                 yield self._read(piece, file)
             if empty:
-                raise InputError(f"--data.series.path {table.name}: has a header but no rows.")
+                raise InputError(f"`path` {table.name}: has a header but no rows.")
         for precision in self._precision:
             precision.require()
 
@@ -160,9 +160,7 @@ class Spool:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - gone with the process
             except OSError as error:
-                raise InputError(
-                    f"--data.series.scratch_folder {folder}: cannot be written to ({error})."
-                ) from error
+                raise InputError(f"`scratch_folder` {folder}: cannot be written to ({error}).") from error
 
     def add(self, rows: Rows) -> None:
         """Keep some rows."""
@@ -175,9 +173,7 @@ class Spool:
             for array in rows[:3]:
                 np.save(self._file, array)
         except OSError as error:
-            raise InputError(
-                f"--data.series.scratch_folder: a file of it cannot be written ({error})."
-            ) from error
+            raise InputError(f"`scratch_folder`: a file of it cannot be written ({error}).") from error
         self._batches.append(rows[3:])
 
     def close(self) -> None:

@@ -73,7 +73,7 @@ def find_seasons(data: SeriesData, ends: Tensor | None = None) -> tuple[int, ...
 
 
 def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
-    """The seasons that ``--data.season`` gives, shortest first; None for those to be found.
+    """The seasons that ``season`` gives, shortest first; None for those to be found.
 
     Raises:
         InputError: if it is neither ``auto`` nor ``none`` nor whole numbers from 2 on.
@@ -89,7 +89,7 @@ def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
         seasons = []
     if not seasons or seasons[0] < 2:
         raise InputError(
-            f"--data.season must be auto, none, or numbers of steps from 2 on such as 24,168, got {season}."
+            f"`season` must be auto, none, or numbers of steps from 2 on such as 24,168, got {season}."
         )
     return tuple(seasons)
 

@@ -85,27 +85,27 @@ class StampReader:
         given, holds = self._text.time_format, "holds text, such as {} in"
         if raw.dtype.is_temporal():
             column = f"column {quoted(self.column)} holds {raw.dtype}"
-            raise InputError(f"--data.series.time_format is for text, and {column}: drop it.")
+            raise InputError(f"`time_format` is for text, and {column}: drop it.")
         text = raw.cast(pl.String).str.strip_chars()
         if not self._text.form and not self._text.find(text[0]):
-            say = "say how it is written by --data.series.time_format, such as %d.%m.%Y"
+            say = "say how it is written by `time_format`, such as %d.%m.%Y"
             raise piece.refusal(
                 0, self.column, holds, f"it must hold ISO dates, timestamps or numbers; {say}"
             )
         stamps = self._text.parse(text)
-        advice = f"write all stamps like {quoted(text[0])}, or say how by --data.series.time_format"
+        advice = f"write all stamps like {quoted(text[0])}, or say how by `time_format`"
         if given is not None:
-            advice = f"it is not written as --data.series.time_format {given!r} says"
+            advice = f"it is not written as `time_format` {given!r} says"
         piece.refuse(stamps.is_null(), self.column, holds, advice)
         in_utc = zone_of(stamps) is None or text.str.contains(r"(Z|[+-]00:?(00)?)$").all()
         if not (in_utc or self.time_zone is not None or self.notes):
-            zone = "--data.series.time_zone gives the calendar its zone"
+            zone = "`time_zone` gives the calendar its zone"
             self.notes.append(f"{quoted(self.column)} has UTC offsets: it is read as UTC ({zone}).")
         return stamps
 
     def _compact_dates(self, piece: Piece, stamps: pl.Series) -> pl.Series:
         """Integers as dates, if all of the first piece are dates such as 20240131."""
-        dates, advice = None, "for numbers, give one as --data.series.frequency"
+        dates, advice = None, "for numbers, give one as `frequency`"
         if self._compact or (self.axis is None and stamps.is_between(18_000_000, 21_999_999).all()):
             dates = stamps.cast(pl.String).str.to_date(COMPACT, strict=False)
         if self.axis is None and dates is not None and not dates.has_nulls():
@@ -120,7 +120,7 @@ class StampReader:
         """The axis of the first stamps."""
         dtype: Any = stamps.dtype
         if self.time_zone is not None:
-            option = f"--data.series.time_zone {self.time_zone}"
+            option = f"`time_zone` {self.time_zone}"
             if not isinstance(dtype, pl.Datetime):
                 column = f"column {quoted(self.column)} holds {dtype}"
                 raise InputError(f"{option}: {column}, which has no clock: drop it.")
@@ -160,7 +160,7 @@ class StampReader:
         """Clocks read in the zone; the second time that one series shows an hour is the later one."""
         early = stamps.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
         late = stamps.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null")
-        what = f"has {{}}, an hour that clocks in --data.series.time_zone {zone} skip, in"
+        what = f"has {{}}, an hour that clocks in `time_zone` {zone} skip, in"
         piece.refuse(early.is_null(), self.column, what, "drop the option if they are not set forward")
         clocks, again = stamps.to_physical(), []
         for row in (early != late).arg_true().to_list():

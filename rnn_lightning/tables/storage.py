@@ -116,7 +116,7 @@ class Buffer:
                 self.discard()
                 free = shutil.disk_usage(folder).free / 2**30
                 raise InputError(
-                    f"--data.series.scratch_folder {folder}: a file of {num_bytes / 2**30:.3g} GiB cannot "
+                    f"`scratch_folder` {folder}: a file of {num_bytes / 2**30:.3g} GiB cannot "
                     f"be written ({error.strerror}; {free:.3g} GiB are free)."
                 ) from error
             self._map = mmap.mmap(file.fileno(), num_bytes)
@@ -141,7 +141,7 @@ class Buffer:
             self._path.unlink(missing_ok=True)
 
 
-IN_FILES = "keep them in files by --data.series.scratch_folder, or check the time stamps for a wrong one"
+IN_FILES = "keep them in files by `scratch_folder`, or check the time stamps for a wrong one"
 
 
 def require_memory(num_bytes: int, what: str, advice: str = IN_FILES) -> None:

@@ -207,13 +207,13 @@ def _train_text(numbers: Mapping[str, int]) -> str:
 
 def _forecasts_text(name: str, numbers: Mapping[str, int], horizon: int | None) -> str:
     if numbers["steps"] == 0:
-        return f"nothing: raise --data.{name}_fraction to hold values out"
+        return f"nothing: raise `{name}_fraction` to hold values out"
     text = f"{counted(numbers['series'], 'series', 'series')}, {counted(numbers['steps'], 'step')}, "
     if numbers["forecasts"] == 0:
         return f"{text}too few for a forecast after a context"
     text += f"{counted(numbers['forecasts'], 'forecast')} of {counted(numbers['horizon'], 'step')}"
     if horizon is not None and numbers["horizon"] < horizon:
-        text += f", fewer than --data.horizon {horizon:,}: no held-out part is longer"
+        text += f", fewer than `horizon` {horizon:,}: no held-out part is longer"
     return text
 
 

@@ -105,24 +105,22 @@ class TableSeries(Series):
 
     def _require_options(self) -> None:
         if not self.target_columns:
-            raise InputError("--data.series.target_columns is empty: name at least one column to predict.")
+            raise InputError("`target_columns` is empty: name at least one column to predict.")
         roles = [("id_column", self.id_column), ("time_column", self.time_column)]
         roles += [("target_columns", name) for name in self.target_columns]
         roles += [("covariate_columns", name) for name in self.covariate_columns]
         seen: dict[str, str] = {}
         for option, name in roles:
             if name in seen:
-                raise InputError(
-                    f"--data.series.{option} has {name!r}, which is in --data.series.{seen[name]} already."
-                )
+                raise InputError(f"`{option}` has {name!r}, which is in `{seen[name]}` already.")
             seen[name] = option
         for name, count in Counter(self.calendar_features).items():
             if name not in CALENDAR or count > 1:
                 raise InputError(
-                    f"--data.series.calendar_features has {name!r}: give each of {', '.join(CALENDAR)} once."
+                    f"`calendar_features` has {name!r}: give each of {', '.join(CALENDAR)} once."
                 )
         if self.separator is not None and len(self.separator.encode()) != 1:
-            raise InputError(f"--data.series.separator must be one character, got {self.separator!r}.")
+            raise InputError(f"`separator` must be one character, got {self.separator!r}.")
 
 
 def as_list(names: Sequence[str] | str) -> list[str]:
@@ -139,13 +137,13 @@ def parse_frequency(frequency: str | float | None) -> Interval | None:
     except ValueError:
         text = str(frequency).strip()
         if re.fullmatch(r"(-\d+|-?0+)[a-z]+", text):
-            raise InputError(f"--data.series.frequency must be above 0, got {text}.") from None
+            raise InputError(f"`frequency` must be above 0, got {text}.") from None
         try:
             return Interval.parse(text)
         except ValueError:
-            message = f"--data.series.frequency {frequency!r} must be {FORMS}, or a number above 0."
+            message = f"`frequency` {frequency!r} must be {FORMS}, or a number above 0."
             raise InputError(message) from None
     if not 0 < number < math.inf:
         rule = "above 0" if number < math.inf else "a finite number"
-        raise InputError(f"--data.series.frequency must be {rule}, got {frequency}.")
+        raise InputError(f"`frequency` must be {rule}, got {frequency}.")
     return Interval(int(number) if number.is_integer() else number, "number")

@@ -65,7 +65,7 @@ class TextForm:
                 return text.str.to_date(self.form, strict=False)
             return text.str.to_datetime(self.form, time_unit="us", strict=False)
         except pl.exceptions.PolarsError as error:
-            option = f"--data.series.time_format {self.time_format!r}"
+            option = f"`time_format` {self.time_format!r}"
             raise InputError(f"{option} is no format ({reason(error)}).") from error
 
     def _written(self, first: str) -> str:

@@ -67,7 +67,7 @@ def test_lists_are_arrays() -> None:
     data = ArraySeries([1, 2, 3]).load()
     assert data.values.tolist() == [[1], [2], [3]]
     assert ArraySeries([[1, 2], [3, 4]]).num_features == 2
-    with pytest.raises(InputError, match=r"--data.series.path is no array"):
+    with pytest.raises(InputError, match=r"`path` is no array"):
         ArraySeries([[1], [2, 3]])
     with pytest.raises(InputError, match="the array holds object"):
         ArraySeries([1, None]).load()

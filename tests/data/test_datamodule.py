@@ -220,7 +220,7 @@ def test_covariates_are_those_of_the_same_steps_and_go_on_over_the_horizon() -> 
 
 def test_a_horizon_beyond_the_known_covariates_is_refused_with_ids_and_steps() -> None:
     message = (
-        "the covariates minus are not known over --data.horizon 4 after the last value of '0' (2 steps, ds "
+        "the covariates minus are not known over `horizon` 4 after the last value of '0' (2 steps, ds "
         "= 2024-02-02 to 2024-02-03), '1' (2 steps, ds = 2024-01-12 to 2024-01-13)"
     )
     datamodule = SequenceDataModule(Accompanied(30, 9), horizon=4)
@@ -256,7 +256,7 @@ def test_the_training_values_are_no_copy_of_the_values() -> None:
     "name", ["context_length", "scored_length", "stride", "horizon", "batch_size", "num_samples"]
 )
 def test_counts_below_one_are_refused_by_name(name: str) -> None:
-    with pytest.raises(InputError, match=f"--data.{name} must be at least 1, got 0"):
+    with pytest.raises(InputError, match=f"`{name}` must be at least 1, got 0"):
         SequenceDataModule(SineSeries(), **{name: 0})  # type: ignore[arg-type]
 
 
@@ -270,7 +270,7 @@ def test_counts_below_one_are_refused_by_name(name: str) -> None:
             {"split_by": "series", "test_fraction": 0.5, "val_fraction": 0.4},
             "leave none of the 2 series",
         ),
-        ("fit", (60,), {"val_fraction": 0.001}, "--data.val_fraction 0.001 leaves no step to forecast"),
+        ("fit", (60,), {"val_fraction": 0.001}, "`val_fraction` 0.001 leaves no step to forecast"),
         ("test", (60,), {"test_fraction": 0.0}, "a test needs values that were held out"),
     ],
 )

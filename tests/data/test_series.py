@@ -65,11 +65,11 @@ def test_linear_rises_by_its_slope_from_its_start() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SineSeries(num_steps=0), "--data.series.num_steps must be above 0, got 0"),
-        (lambda: SineSeries(period=0), "--data.series.period must be above 0"),
-        (lambda: SineSeries(noise=-1), "--data.series.noise must not be negative"),
-        (lambda: RandomSeries(num_series=-1), "--data.series.num_series must be above 0"),
-        (lambda: LinearSeries(min_slope=2, max_slope=1), "--data.series.min_slope 2 must not exceed"),
+        (lambda: SineSeries(num_steps=0), "`num_steps` must be above 0, got 0"),
+        (lambda: SineSeries(period=0), "`period` must be above 0"),
+        (lambda: SineSeries(noise=-1), "`noise` must not be negative"),
+        (lambda: RandomSeries(num_series=-1), "`num_series` must be above 0"),
+        (lambda: LinearSeries(min_slope=2, max_slope=1), "`min_slope` 2 must not exceed"),
     ],
 )
 def test_wrong_arguments_name_the_option(make: type, message: str) -> None:

@@ -95,8 +95,8 @@ def test_split_by_series_gives_whole_series() -> None:
 @pytest.mark.parametrize(
     ("val", "test", "message"),
     [
-        (-0.1, 0.1, "--data.val_fraction must be at least 0 and below 1, got -0.1"),
-        (0.1, 1.0, "--data.test_fraction must be at least 0 and below 1, got 1.0"),
+        (-0.1, 0.1, "`val_fraction` must be at least 0 and below 1, got -0.1"),
+        (0.1, 1.0, "`test_fraction` must be at least 0 and below 1, got 1.0"),
         (0.5, 0.5, "leave nothing to train on"),
     ],
 )

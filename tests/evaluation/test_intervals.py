@@ -149,7 +149,7 @@ def test_intervals_travel_with_the_weights() -> None:
     old = Intervals()
     assert not old.calibrated
     old.calibrate(torch.full((3, 4, 1), torch.nan), torch.ones(3, 1))
-    with pytest.raises(ValueError, match=r"the network was fitted without: raise --data.val_fraction"):
+    with pytest.raises(ValueError, match=r"the network was fitted without: raise `val_fraction`"):
         old.bounds(torch.zeros(1, 2, 1), torch.ones(1, 1), [80])
 
 

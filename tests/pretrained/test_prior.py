@@ -99,5 +99,5 @@ def test_prior_series_depend_on_their_own_seed_alone() -> None:
 
 @pytest.mark.parametrize(("argument", "value"), [("num_series", 0), ("season", 0), ("length", 1)])
 def test_prior_series_refuse_what_cannot_be_drawn(argument: str, value: int) -> None:
-    with pytest.raises(InputError, match=re.escape(f"--data.series.{argument} must be")):
+    with pytest.raises(InputError, match=re.escape(f"`{argument}` must be")):
         PriorSeries(**{argument: value})  # type: ignore[arg-type]

@@ -96,7 +96,7 @@ def test_calendar_codes_count_from_0() -> None:
     assert calendar_codes(stamps, ["hour"]).dtype == np.uint8
     local = stamps.dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Tokyo")
     assert calendar_codes(local, ["hour"]).tolist() == [[9], [8]]
-    with pytest.raises(InputError, match=r"--data.series.calendar_features \['hour'\] need dates"):
+    with pytest.raises(InputError, match=r"`calendar_features` \['hour'\] need dates"):
         calendar_codes(pl.Series([1, 2]), ["hour"])
 
 

@@ -281,7 +281,7 @@ def test_the_format_chooses_the_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert table["y"].null_count() == 0
     written = pl.read_csv(tmp_path / "csv/forecast.csv")
     np.testing.assert_allclose(table["y"].to_numpy(), written["y"].to_numpy(), rtol=1e-6)
-    with pytest.raises(InputError, match=r"--forecast\.format must be csv or parquet, got 'xlsx'"):
+    with pytest.raises(InputError, match=r"`format` must be csv or parquet, got 'xlsx'"):
         ForecastWriter(format="xlsx")  # type: ignore[arg-type]
 
 
@@ -323,7 +323,7 @@ def test_the_picture_has_the_series_that_are_named_or_show_most(
     values[:, 5:] = torch.nan
     data = SeriesData(**{**vars(data), "values": values.view(-1, 1), "lengths": torch.full((30,), 5)})
     predict(data, tmp_path, num_samples=9, num_paths=2)
-    assert "forecast.png (4 of 30 series; others by --forecast.plot_ids)" in capsys.readouterr().out
+    assert "forecast.png (4 of 30 series; others by `plot_ids`)" in capsys.readouterr().out
     predict(data, tmp_path, plot_ids=["29", 7], theme="dark")
     titles = [[axis.get_title(loc="right") for axis in figure.axes] for figure in drawings]
     assert [title.split("(")[-1] for title in titles[0]] == [
@@ -350,7 +350,7 @@ def test_paths_are_written_drawn_and_no_more_than_there_are(tmp_path: Path, draw
     path = drawings[0].axes[1].get_lines()[3].get_ydata()
     np.testing.assert_allclose(np.asarray(path)[1:], table.filter(unique_id=1)["y-path-2"].to_numpy())
     with pytest.raises(
-        InputError, match=r"--forecast\.num_paths 2: there are 0 sampled paths; raise --data\.num_samples"
+        InputError, match=r"`num_paths` 2: there are 0 sampled paths; raise `num_samples`"
     ):
         predict(data, tmp_path, num_paths=2)
 
@@ -364,7 +364,7 @@ def test_of_many_features_the_first_are_drawn_and_their_planes(
     assert phase == ["y1", "y2", "y2"]
     assert (tmp_path / "phase.png").stat().st_size > 5000
     assert len(pl.read_csv(tmp_path / "forecast.csv").columns) == 2 + 3 * 12
-    with pytest.raises(InputError, match=r"--forecast\.phase needs two features at least, and there is one"):
+    with pytest.raises(InputError, match=r"`phase` needs two features at least, and there is one"):
         predict(SeriesData.from_equal(torch.rand(1, 6, 1)), tmp_path, phase=True)
 
 
@@ -372,7 +372,7 @@ def test_unknown_ids_are_named_with_close_ones_before_the_forecast(tmp_path: Pat
     data = SeriesData.from_equal(torch.rand(4, 6, 1))
     data = SeriesData(**{**vars(data), "ids": ["store-1", "store-2", "depot", "x"]})
     wrong = (
-        r"--forecast\.plot_ids: there is no series 'depott', 'nowhere'; there are 4, such as 'depot', "
+        r"`plot_ids`: there is no series 'depott', 'nowhere'; there are 4, such as 'depot', "
         "'store-1', 'store-2'"
     )
     with pytest.raises(InputError, match=wrong):
@@ -382,7 +382,7 @@ def test_unknown_ids_are_named_with_close_ones_before_the_forecast(tmp_path: Pat
     assert named_series(data.ids, ["x", "depot", "x"]) == [3, 2]
     with pytest.raises(InputError, match="such as 'store-1', 'store-2', 'depot'"):
         named_series(data.ids, ["nowhere"])
-    with pytest.raises(InputError, match=r"--forecast\.plot_ids may name 20 series at most, got 21"):
+    with pytest.raises(InputError, match=r"`plot_ids` may name 20 series at most, got 21"):
         ForecastWriter(plot_ids=[*range(21)])
 
 

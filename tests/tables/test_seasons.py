@@ -183,7 +183,7 @@ def test_the_data_module_says_what_it_was_given_or_found() -> None:
     assert seasons(season=24) == (24,)
     wrongs: tuple[object, ...] = ("week", 1, "0,24", [])
     for wrong in wrongs:
-        with pytest.raises(ValueError, match=r"--data.season must be auto, none, or numbers of steps"):
+        with pytest.raises(ValueError, match=r"`season` must be auto, none, or numbers of steps"):
             seasons(season=wrong)
 
 

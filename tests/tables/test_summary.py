@@ -96,7 +96,7 @@ def test_the_text() -> None:
         "most in 'b' 1 (25 %), 'long' 3 (25 %), 'a' 1 (12 %)",
         "train     3 series, 9 steps, 4 windows of 3 steps; 1 series shorter than a window, padded; "
         "2 series unused",
-        "val       3 series, 3 steps, 1 forecast of 1 step, fewer than --data.horizon 24: "
+        "val       3 series, 3 steps, 1 forecast of 1 step, fewer than `horizon` 24: "
         "no held-out part is longer",
         "test      3 series, 3 steps, 3 forecasts of 24 steps",
         "left out  2 series: 'c' (no known value), 'd' (one step)",
@@ -112,7 +112,7 @@ def test_a_split_without_a_step_is_said_plainly() -> None:
     data = example(covariates=None, covariate_names=())
     nothing = {"series": 0, "steps": 0, "forecasts": 0, "horizon": 1}
     assert as_text(summarize(data, {"test": nothing}, horizon=1)).splitlines()[5] == (
-        "test      nothing: raise --data.test_fraction to hold values out"
+        "test      nothing: raise `test_fraction` to hold values out"
     )
     too_short = {"series": 1, "steps": 3, "forecasts": 0, "horizon": 1}
     assert as_text(summarize(data, {"test": too_short}, horizon=1)).splitlines()[5] == (

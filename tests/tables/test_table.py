@@ -115,28 +115,28 @@ def test_time_goes_on_by_the_calendar(
         (
             "unique_id,ds,x\na,1,2\n",
             {},
-            "it has unique_id, ds, x; name the right one by --data.series.target_columns",
+            "it has unique_id, ds, x; name the right one by `target_columns`",
         ),
         (
             "unique_id,ds,y\na,1,2\n",
             {"covariate_columns": ["x"]},
-            "has no column 'x': it has unique_id, ds, y; name the right one by --data.series.cov",
+            "has no column 'x': it has unique_id, ds, y; name the right one by `covariate_columns`",
         ),
         (
             "ds,y\n1,2\n",
             {"id_column": "name"},
-            "has no column 'name': it has ds, y; name the right one by --data.series.id_column",
+            "has no column 'name': it has ds, y; name the right one by `id_column`",
         ),
         (
             "time,y\n1,2\n",
             {},
-            "has no column 'ds': it has time, y; name the right one by --data.series.time_column",
+            "has no column 'ds': it has time, y; name the right one by `time_column`",
         ),
         (
             "ds;y\n1;2\n2;3\n",
             {},
-            "has no columns 'ds' (--data.series.time_column) and 'y' (--data.series.target_columns): it has "
-            "ds;y; is it separated by something else? set --data.series.sep",
+            "has no columns 'ds' (`time_column`) and 'y' (`target_columns`): it has "
+            "ds;y; is it separated by something else? set `separator`",
         ),
         ("ds,y\r1,2\r2,3\r", {}, r"has no column 'y': it has ds, y\r1, 2\r2, 3;"),
         ("\n\n\n", {}, "table.csv: not a readable CSV file (empty CSV)"),
@@ -153,7 +153,7 @@ def test_time_goes_on_by_the_calendar(
         (
             "ds,y\n01.02.2020,2\n02.02.2020,3\n",
             {},
-            "say how it is written by --data.series.time_format, such as %d.%m.%Y",
+            "say how it is written by `time_format`, such as %d.%m.%Y",
         ),
         (
             "ds,y\n2020-02-28,2\n2020-02-30,3\n",
@@ -166,13 +166,13 @@ def test_time_goes_on_by_the_calendar(
         (
             "ds,y\n01.02.2020,2\n2020-02-02,3\n",
             {"time_format": "%d.%m.%Y"},
-            "not written as --data.series.time_format '%d.%m.%Y' says",
+            "not written as `time_format` '%d.%m.%Y' says",
         ),
         ("ds,y\n2020-01-01,2\n", {"time_format": "%Y"}, "holds text, such as '2020-01-01' in data row 1 of "),
         (
             "ds,y\n20200101,2\n20200201,2\n",
             {"frequency": "1h"},
-            "--data.series.frequency 1h: column 'ds' holds Date",
+            "`frequency` 1h: column 'ds' holds Date",
         ),
         ("ds,y\n1,2\n,3\n", {}, "column 'ds' has no value in data row 2 of "),
         (
@@ -208,7 +208,7 @@ def test_time_goes_on_by_the_calendar(
         (
             "ds,y\n0.1,2\n0.25,3\n9.17,5\n",
             {},
-            "give the distance of two steps by --data.series.frequency, or aggregate",
+            "give the distance of two steps by `frequency`, or aggregate",
         ),
         ("ds,y\n0,2\n1,3\n2.7182818284590455,5\n", {}, "its ds is not regular from 0"),
         (
@@ -226,31 +226,31 @@ def test_time_goes_on_by_the_calendar(
         (
             "ds,y\n1,2\n2,3\n",
             {"calendar_features": ["month"]},
-            "--data.series.calendar_features ['month'] need dates",
+            "`calendar_features` ['month'] need dates",
         ),
         (
             "ds,y\n1,2\n2,3\n",
             {"frequency": "1d"},
-            "--data.series.frequency 1d: column 'ds' holds numbers: give a number",
+            "`frequency` 1d: column 'ds' holds numbers: give a number",
         ),
         (
             "ds,y\n2020-01-01,2\n",
             {"frequency": "1"},
-            "--data.series.frequency 1: column 'ds' holds Date: give a number and mo",
+            "`frequency` 1: column 'ds' holds Date: give a number and mo",
         ),
         ("ds,y\n2020-01-01,2\n", {"frequency": "1h"}, "holds Date, which is too coarse for it"),
         ("ds,y\n2020-01-01,2\n2020-01-04,3\n", {"frequency": "2d"}, "ds = 2020-01-04 in data row 2 of "),
         (
             "ds,y\n2020-01-01,2\n2020-01-04,3\n",
             {"frequency": "1bd"},
-            "is not on the grid of --data.series.frequency 1bd",
+            "is not on the grid of `frequency` 1bd",
         ),
         (
             "ds,y\n2020-01-01,2\n2020-03-02,3\n",
             {"frequency": "1mo"},
-            "is not on the grid of --data.series.frequency 1mo",
+            "is not on the grid of `frequency` 1mo",
         ),
-        ("ds,y\n0,2\n1,3\n1.05,3\n", {"frequency": "1"}, "are the same step of --data.series.frequency"),
+        ("ds,y\n0,2\n1,3\n1.05,3\n", {"frequency": "1"}, "are the same step of `frequency`"),
         ("ds,y\n0,2\n1,3\n3000000,3\n", {"frequency": "1"}, "is one of them wrong?"),
         (
             "ds,y\n2020-01-01,2\n",
@@ -260,7 +260,7 @@ def test_time_goes_on_by_the_calendar(
         (
             "ds,y\n2020-01-01 00:00,2\n",
             {"time_zone": "Mars/X"},
-            "--data.series.time_zone Mars/X is no time zone",
+            "`time_zone` Mars/X is no time zone",
         ),
         ("ds,y\n2021-03-28 01:30,2\n2021-03-28 02:30,2\n", {"time_zone": "Europe/Berlin"}, "data row 2 of "),
         ('ds,y\n"1,2\n2,3\n', {}, "table.csv: data row 1 has a quote that is not closed"),
@@ -276,30 +276,30 @@ def test_tables_that_cannot_be_used_are_refused_by_name(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target_columns": []}, "--data.series.target_columns is empty"),
+        ({"target_columns": []}, "`target_columns` is empty"),
         (
             {"target_columns": ["y", "y"]},
-            "--data.series.target_columns has 'y', which is in --data.series.target_columns",
+            "`target_columns` has 'y', which is in `target_columns`",
         ),
         (
             {"target_columns": ["ds"]},
-            "--data.series.target_columns has 'ds', which is in --data.series.time_column already",
+            "`target_columns` has 'ds', which is in `time_column` already",
         ),
         (
             {"covariate_columns": ["y"]},
-            "--data.series.covariate_columns has 'y', which is in --data.series.target_columns",
+            "`covariate_columns` has 'y', which is in `target_columns`",
         ),
-        ({"covariate_columns": ["unique_id"]}, "which is in --data.series.id_column already"),
+        ({"covariate_columns": ["unique_id"]}, "which is in `id_column` already"),
         (
             {"calendar_features": ["year"]},
-            "--data.series.calendar_features has 'year': give each of month, weekday, hour once",
+            "`calendar_features` has 'year': give each of month, weekday, hour once",
         ),
-        ({"calendar_features": ["hour", "hour"]}, "--data.series.calendar_features has 'hour'"),
-        ({"frequency": "daily"}, "--data.series.frequency 'daily' must be a number and mo"),
-        ({"frequency": "-1d"}, "--data.series.frequency must be above 0, got -1d"),
-        ({"frequency": "inf"}, "--data.series.frequency must be a finite number"),
-        ({"frequency": "0"}, "--data.series.frequency must be above 0, got 0"),
-        ({"separator": ""}, "--data.series.separator must be one character"),
+        ({"calendar_features": ["hour", "hour"]}, "`calendar_features` has 'hour'"),
+        ({"frequency": "daily"}, "`frequency` 'daily' must be a number and mo"),
+        ({"frequency": "-1d"}, "`frequency` must be above 0, got -1d"),
+        ({"frequency": "inf"}, "`frequency` must be a finite number"),
+        ({"frequency": "0"}, "`frequency` must be above 0, got 0"),
+        ({"separator": ""}, "`separator` must be one character"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused_at_once(options: dict[str, Any], message: str) -> None:
@@ -313,7 +313,7 @@ def test_missing_files(tmp_path: Path) -> None:
         ("*.csv", "matches no file"),
         (".", "a folder without files that end in .csv"),
     ):
-        with pytest.raises(InputError, match=rf"--data.series.path .*: {re.escape(message)}"):
+        with pytest.raises(InputError, match=rf"`path` .*: {re.escape(message)}"):
             TableSeries(str(tmp_path / path)).load()
 
 
@@ -451,8 +451,8 @@ def test_the_frequency_that_is_given_holds(
     assert data.times.stamps(0, len(rows), 1) == [following]
     snapped = [note for note in data.notes if "moved onto the grid" in note]
     assert snapped == (
-        ["2 time stamps were moved onto the grid of --data.series.frequency."] if "0.99" in stamps else
-        ["1 time stamp was moved onto the grid of --data.series.frequency."]
+        ["2 time stamps were moved onto the grid of `frequency`."] if "0.99" in stamps else
+        ["1 time stamp was moved onto the grid of `frequency`."]
         if "2020-01-01 01:03" in stamps
         else []
     )  # fmt: skip
@@ -520,7 +520,7 @@ def test_dates_and_numbers_need_no_format(tmp_path: Path) -> None:
     assert TableSeries(write(tmp_path, "ds,y\n1,1\n2,1\n")).load().table_format.time_format is None
 
 
-COMPACT_NOTE = "'ds' is read as dates YYYYMMDD; for numbers, give one as --data.series.frequency."
+COMPACT_NOTE = "'ds' is read as dates YYYYMMDD; for numbers, give one as `frequency`."
 
 
 @pytest.mark.parametrize(
@@ -588,7 +588,7 @@ def test_unknown_covariates_of_the_past_are_counted(tmp_path: Path) -> None:
 
 def test_utc_offsets_are_told(tmp_path: Path) -> None:
     path = write(tmp_path, "ds,y\n2021-03-27T00:00+02:00,1\n2021-03-28T00:00+02:00,2\n")
-    note = "'ds' has UTC offsets: it is read as UTC (--data.series.time_zone gives the calendar its zone)."
+    note = "'ds' has UTC offsets: it is read as UTC (`time_zone` gives the calendar its zone)."
     assert TableSeries(path).load().notes == [note]
     assert TableSeries(path, time_zone="Europe/Berlin", frequency="1h").load().notes[:1] != [note]
     assert (
@@ -648,9 +648,7 @@ def test_offsets_are_read_as_utc_or_in_the_zone_that_is_given(tmp_path: Path) ->
         str(local.table_format.time_format)
     ).to_list() == ["2021-03-29T00:00+02:00"]
     assert local.notes == []
-    with pytest.raises(
-        InputError, match=r"not regular .* or set --data.series.time_zone if they follow the clocks"
-    ):
+    with pytest.raises(InputError, match=r"not regular .* or set `time_zone` if they follow the clocks"):
         TableSeries(path).load()
     path = write(
         tmp_path, "ds,y\n2021-10-31T02:00+0200,1\n2021-10-31T02:00+0100,2\n2021-10-31T03:00+0100,3\n"
@@ -732,9 +730,7 @@ def test_text_of_other_kinds_of_columns_is_refused() -> None:
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             TableSeries(pl.DataFrame(frame)).load()
-    with pytest.raises(
-        InputError, match=r"--data.series.time_format is for text, and column 'ds' holds Date"
-    ):
+    with pytest.raises(InputError, match=r"`time_format` is for text, and column 'ds' holds Date"):
         TableSeries(pl.DataFrame({"ds": [date(2020, 1, 1)], "y": [1]}), time_format="%Y").load()
 
 
@@ -981,16 +977,14 @@ def test_a_scratch_folder_is_left_empty_after_an_error(tmp_path: Path) -> None:
             TableSeries(pl.DataFrame(table), scratch_folder=str(tmp_path / "scratch")).load()
         assert list((tmp_path / "scratch").iterdir()) == []
     write(tmp_path, "", "file")
-    with pytest.raises(InputError, match=r"--data.series.scratch_folder .*file: cannot be written to"):
+    with pytest.raises(InputError, match=r"`scratch_folder` .*file: cannot be written to"):
         TableSeries(pl.DataFrame(table), scratch_folder=str(tmp_path / "file")).load()
 
 
 def test_rows_that_do_not_fit_into_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sysconf", lambda _: 1000)
     table = pl.DataFrame({"ds": range(100_000), "y": 1.0})
-    with pytest.raises(
-        InputError, match=r"the rows take .*keep them in files by --data.series.scratch_folder"
-    ):
+    with pytest.raises(InputError, match=r"the rows take .*keep them in files by `scratch_folder`"):
         TableSeries(table).load()
 
 
@@ -1007,9 +1001,7 @@ def test_values_larger_than_memory_or_disk_are_refused_before_they_are_allocated
     assert tracemalloc.get_traced_memory()[1] < 1e8
     tracemalloc.stop()
     source = TableSeries(table, frequency="1s")
-    with pytest.raises(
-        InputError, match=r"the 172,800,200,000 steps take .*keep them in files by --data.series.scr"
-    ):
+    with pytest.raises(InputError, match=r"the 172,800,200,000 steps take .*keep them in files by `scratch_folder`"):
         source.load()
     source.scratch_folder = tmp_path
     with pytest.raises(InputError, match=r"a file of 644 GiB cannot be written \(.* GiB are free\)"):
@@ -1093,17 +1085,13 @@ def test_a_target_without_any_value_is_refused_and_one_without_a_value_in_a_seri
     )
     data = TableSeries(table, target_columns=["y", "z"]).load()
     assert data.notes == ["1 series without a value of 'z', such as 'b': its forecast there has no ground."]
-    with pytest.raises(
-        InputError, match=r"column 'z' has no value: leave it out of --data.series.target_columns"
-    ):
+    with pytest.raises(InputError, match=r"column 'z' has no value: leave it out of `target_columns`"):
         TableSeries(table[2:], target_columns=["y", "z"]).load()
 
 
 def test_all_wrong_columns_are_named_at_once_before_values_are_read(tmp_path: Path) -> None:
     path = write(tmp_path, "unique_id,ds,sales\na,1,wrong\n" + "a,1,2,3\n")
-    with pytest.raises(
-        InputError, match=r"has no columns 'y' \(--data.series.target_columns\) and 'x' \(--data.ser"
-    ):
+    with pytest.raises(InputError, match=r"has no columns 'y' \(`target_columns`\) and 'x' \(`covariate_columns`"):
         TableSeries(path, covariate_columns=["x"]).load()
     wide = pl.DataFrame({f"column {index}": [1] for index in range(1000)})
     with pytest.raises(InputError, match="column 29 and 970 more; name the right ones") as caught:
