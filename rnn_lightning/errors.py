@@ -1,23 +1,31 @@
-"""The one exception for what a user can put right, and names as messages show them."""
+"""The one exception for what a user can put right, and how messages show names and numbers."""
 
 
 class InputError(ValueError):
-    """Wrong input: says the rule, what was given, and what to change, in the names the user typed.
+    """Wrong input: the message says the rule, what was given, and what to change.
 
-    The command line prints it as one line and exits with 2; every other exception keeps its traceback.
-    Control characters, which names in tables may hold, are shown as escapes.
+    It names an argument in backticks, `horizon`; the command line shows the option that sets it. Control
+    characters, which names in tables may hold, are escaped: a terminal would obey them.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
-
-
-def printable(text: str) -> str:
-    """The text with control characters escaped, which a terminal would obey; lines stay lines."""
-    return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text)
+        shown = (sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in message)
+        super().__init__("".join(shown))
 
 
 def quoted(name: str, length: int = 80) -> str:
-    """A name in quotes, shortened in the middle if it is longer than ``length``."""
+    """Return a name in quotes, shortened in the middle if it is longer than ``length``."""
     half = length // 2
     return repr(name if len(name) <= length else f"{name[:half]}...{name[-half:]}")
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return a number with its noun: ``1 step``, ``1,200 steps``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def require_counts(**counts: int | None) -> None:
+    """Raise InputError for a given count below 1; the keywords are the argument names."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"`{name}` must be at least 1, got {count}.")

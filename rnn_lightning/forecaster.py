@@ -1,87 +1,42 @@
-"""The LightningModule: the loss, the metrics, and generation from batches."""
+"""The LightningModule: the teacher-forced loss, the metrics, and generation from batches and arrays."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from rnn_lightning.chain import TransformName
-from rnn_lightning.cli.checkpoints import require_state
-from rnn_lightning.data.batches import ForecastBatch, WindowBatch
+from rnn_lightning.data.windows import ForecastBatch, WindowBatch
 from rnn_lightning.errors import InputError
-from rnn_lightning.evaluation.calibration import Calibration
-from rnn_lightning.evaluation.intervals import Floor, Intervals
-from rnn_lightning.inference import Inference
-from rnn_lightning.losses import Scored, one_step_errors, scored, training_loss
-from rnn_lightning.metrics import ForecastRecords, FreeRunError, ResidualMoments
-from rnn_lightning.network import Cell, RecurrentNetwork
-from rnn_lightning.noise import generators
-from rnn_lightning.pretrained.bundled import pretrained_network
-from rnn_lightning.pretrained.seasonal import Network, SeasonalNetwork
-from rnn_lightning.rollout import rollout
+from rnn_lightning.losses import TrainingWindows, teacher_forced, training_loss, training_windows
+from rnn_lightning.metrics import FreeRunError, ResidualMoments
+from rnn_lightning.network import Cell, Network, RecurrentNetwork
+from rnn_lightning.rollout import State, generate, generators, observe, rollout, warm_up
+from rnn_lightning.transforms import TransformName
 
-ARCHITECTURE = (
-    "num_features",
-    "num_covariates",
-    "cell",
-    "hidden_size",
-    "num_layers",
-    "transforms",
-    "seasonal",
-)
-"""The arguments that a checkpoint's weights depend on."""
+_LOCK = threading.Lock()  # of the mode of networks that several threads evaluate
 
 
 class Forecast(NamedTuple):
     """What ``predict_step`` returns, in the units of the data.
 
     Attributes:
-        series_index: ``(batch,)``, which series each forecast is of.
+        series_index: ``(batch,)``, the series of each forecast.
         point: ``(batch, horizon, feature)``, the free run without noise.
         samples: ``(sample, batch, horizon, feature)``, sampled paths, or None.
-        spread: ``(batch, feature)``, the unit of the half-widths of intervals; None where there are none.
-        floor: what no interval reaches below.
     """
 
     series_index: Tensor
     point: Tensor
     samples: Tensor | None
-    spread: Tensor | None = None
-    floor: Floor | None = None
-
-    def __repr__(self) -> str:
-        series, horizon, features = self.point.shape
-        paths = "no" if self.samples is None else len(self.samples)
-        return (
-            f"Forecast: {series} series, {horizon} steps, {features} features, {paths} sampled paths\n"
-            f"  series {self.series_index.tolist()[:5]}{' ...' if series > 5 else ''}"
-        )
 
 
-class TrainingData(Protocol):
-    """What a network asks of a data module before the first batch; ``SequenceDataModule`` has it."""
-
-    num_features: int
-    num_covariates: int
-    context_length: int
-
-    @property
-    def compared_season(self) -> int: ...
-
-    @property
-    def table_options(self) -> dict[str, Any]: ...
-
-    def train_series(self) -> Iterable[Tensor]: ...
-
-    def train_covariates(self) -> Iterable[Tensor]: ...
-
-
-class Forecaster(Inference, L.LightningModule):
+class Forecaster(L.LightningModule):
     """A recurrent network trained by teacher-forced next-step prediction, which then generates by itself.
 
     Args:
@@ -90,22 +45,17 @@ class Forecaster(Inference, L.LightningModule):
         hidden_size: hidden units of each layer.
         num_layers: number of recurrent layers.
         dropout: probability of dropout between recurrent layers.
-        transforms: transforms of the values, in this order: ``log``, ``difference``, ``standardize`` (by the
-            training split), ``standardize_context`` (by the context of each series).
+        transforms: transforms of the values, applied in this order: ``log``, ``difference``, ``standardize``
+            (by the training split), ``standardize_context`` (by the context of each series).
         learning_rate: learning rate of Adam.
-        schedule: the learning rate stays ``constant``, or falls to zero over the whole fit as a half
-        ``cosine``.
-        warmup_steps: steps over which the learning rate rises to its value at first.
+        schedule: ``constant`` learning rate, or one that falls to zero over the fit as a half ``cosine``.
         free_run_weight: weight, 0 to 1, of the error of the network's own free run over the scored steps in
-            the loss; the rest is that of the teacher-forced next step.
+            the loss; the teacher-forced next step has the rest.
+        warmup_steps: number of steps over which the learning rate first rises to its value.
         num_covariates: number of covariates; taken from the data if not given.
-        seasonal: a network for series with seasons: a one-layer LSTM that gates simple forecasts. It has
-            units of its own, those of the season in each context, and the loss of ``losses.seasonal_loss``.
-        pretrained: start from the weights of the package, those of a seasonal network.
-
-    Attributes:
-        num_stages: parts of a fit that each have the whole schedule of the learning rate.
     """
+
+    network: Any  # a Network
 
     def __init__(
         self,
@@ -120,8 +70,6 @@ class Forecaster(Inference, L.LightningModule):
         free_run_weight: float = 0.0,
         warmup_steps: int = 0,
         num_covariates: int | None = None,
-        seasonal: bool = False,
-        pretrained: bool = False,
     ) -> None:
         super().__init__()
         if not learning_rate > 0:
@@ -130,103 +78,114 @@ class Forecaster(Inference, L.LightningModule):
             raise InputError(f"`free_run_weight` must be from 0 to 1, got {free_run_weight}.")
         if schedule not in ("constant", "cosine"):
             raise InputError(f"`schedule`: unknown schedule {schedule!r}; there are constant, cosine.")
-        transforms = list(transforms)  # a tuple would differ from what the command line makes of it
-        self.save_hyperparameters()
         if warmup_steps < 0:
             raise InputError(f"`warmup_steps` must not be negative, got {warmup_steps}.")
+        transforms = list(transforms)  # a tuple would differ from what the command line makes of it
+        self.save_hyperparameters()
         self.learning_rate, self.schedule, self.free_run_weight = learning_rate, schedule, free_run_weight
-        self.warmup_steps, self.num_stages = warmup_steps, 1
-        if seasonal and (cell, num_layers, dropout) != ("lstm", 1, 0.0):
-            raise InputError("`seasonal` true needs `cell` lstm, one layer and no dropout.")
+        self.warmup_steps, self.architecture = (
+            warmup_steps,
+            (cell, hidden_size, num_layers, dropout, transforms),
+        )
         self.sizes_given = {"num_features": num_features, "num_covariates": num_covariates}
-        self.table_options: dict[str, Any] = {}
-        self.seasonal, self.pretrained = seasonal, pretrained
-        self._architecture = (cell, hidden_size, num_layers, dropout, transforms)
-        self._make_network(1 if num_features is None else num_features, num_covariates or 0)
-        self._is_trained = not pretrained
+        self.data_facts: dict[str, Any] = {}  # plain facts of the data of the fit, kept in the checkpoint
+        self.is_trained, self._num_evaluations = False, 0
+        self._set_network(1 if num_features is None else num_features, num_covariates or 0)
         self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
-        self._sum_of_losses, self._num_losses = torch.zeros(()), 0
-        self._block: WindowBatch | None = None
-        self._block_version = 0
-        # DDP would send the buffers, equal already (see _require_ready), to all devices before every step: on
-        # two CPU processes that takes 0.6 to 1 ms, much of a small step.
-        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes in it which hook runs, 50 times a step: not by way of the checks of nn.Module.
-        if name == "_current_fx_name":
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
+    def make_network(self, num_features: int, num_covariates: int) -> Network:
+        """Make the network; override it to train another one."""
+        return RecurrentNetwork(num_features, *self.architecture, num_covariates)
 
-    def forward(self, context: Tensor, horizon: int, covariates: Tensor | None = None) -> Tensor:
-        """The point forecast ``(batch, horizon, feature)`` of ``(batch, time, feature)``, see ``rollout``."""
-        with self._float32():
-            return rollout(self.network, context, horizon, covariates=covariates)
+    def _set_network(self, num_features: int, num_covariates: int) -> None:
+        self.network = self.make_network(num_features, num_covariates)
+        self.residuals = ResidualMoments(num_features)
 
-    def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
-        if batch.season is not None and isinstance(self.network, SeasonalNetwork):
-            self.network.set_season(batch.season)
-        loss = training_loss(self.network, self._scored_windows(batch), self.free_run_weight)
-        self._sum_of_losses, self._num_losses = self._sum_of_losses + loss.detach(), self._num_losses + 1
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and (self.global_step + 1) % every == 0:
-            self._log_mean_loss()
+    def setup(self, stage: str) -> None:
+        """Take the sizes of the data, and before a first fit the statistics of the training split."""
+        if str(self.trainer.precision) in ("16-true", "bf16-true", "transformer-engine"):
+            rule = "would round the data and their statistics to three digits: choose bf16-mixed"
+            raise InputError(f"`precision` {self.trainer.precision} {rule}.")
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if data is None:
+            return
+        self.take_sizes(data)
+        if data.context_length <= (lost := self.network.transforms.num_lost):
+            rule = f"is too short for `transforms`: these need at least {lost + 1} steps"
+            raise InputError(f"`context_length` {data.context_length} {rule}.")
+        if stage == "fit":
+            self.data_facts = getattr(data, "facts", {})
+            if not bool(self.network.transforms.fitted):
+                self.network.transforms.fit(data.train_series())
+                self.network.covariate_scale.fit(data.train_covariates())
+
+    def take_sizes(self, data: Any) -> None:
+        """Make a network that was never trained anew for the sizes of the data; refuse other sizes."""
+        sizes = {name: getattr(data, name) for name in self.sizes_given}
+        wanted = {name: sizes[name] if given is None else given for name, given in self.sizes_given.items()}
+        if not self.is_trained and any(wanted[name] != getattr(self.network, name) for name in wanted):
+            self._set_network(**wanted)
+        for name, size in sizes.items():
+            if size != (own := getattr(self.network, name)):
+                what = name.removeprefix("num_")
+                raise InputError(f"the data have {size} {what} and the network {own}: set `{name}`.")
+        self.hparams.update(sizes)
+
+    def forward(self, context: Tensor, horizon: int, **known: Any) -> Tensor:
+        """Generate ``([sample,] batch, horizon, feature)`` after ``(batch, time, feature)``, see ``rollout``.
+
+        Without mixed precision: bfloat16 has three digits, and generation feeds its rounding errors back.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            return rollout(self.network, context, horizon, **known)
+
+    def training_windows(self, batch: WindowBatch) -> TrainingWindows:
+        """Transform windows; the data module calls it for several batches at a time."""
+        return training_windows(self.network, *batch.to(self.device))
+
+    def loss(self, windows: TrainingWindows) -> Tensor:
+        """Return the training loss, a scalar; override it to train by another one."""
+        return training_loss(self.network, windows, self.free_run_weight)
+
+    def one_step_errors(self, windows: TrainingWindows) -> Tensor:
+        """Return the next-step errors ``(batch, scored, feature)`` in units of the noise of the network."""
+        return windows.target - teacher_forced(self.network, windows)
+
+    def training_step(self, batch: TrainingWindows, batch_idx: int) -> Tensor:
+        loss, trainer = self.loss(batch), self.trainer
+        every, last = trainer.log_every_n_steps, trainer.num_training_batches - 1  # type: ignore[attr-defined]
+        if batch_idx == last or (every and (self.global_step + 1) % every == 0):  # it costs a third of a step
+            self.log("train_loss", loss.detach(), prog_bar=True, sync_dist=True)
         return loss
 
     def on_before_backward(self, loss: Tensor) -> None:
         """Stop a fit whose loss is NaN or infinite, before that reaches the weights and the checkpoints."""
-        # On a GPU, reading the loss waits for it: look only when it is logged.
-        if loss.is_cuda and self._num_losses:
-            return
-        if not math.isfinite(loss.item()):
-            kept = ""
-            for callback in self.trainer.checkpoint_callbacks:
-                if isinstance(callback, ModelCheckpoint):
-                    callback.save_on_exception = False  # the weights may be NaN already
-                    has_best = callback.monitor and callback.best_model_path
-                    kept = " The best checkpoint so far is kept." if has_best else kept
+        if (loss.device.type == "cpu" or self.global_step % 50 == 0) and not math.isfinite(loss.item()):
             raise InputError(
                 f"the loss is {loss.item()} at step {self.global_step}: training has diverged. Lower "
-                "`learning_rate`, keep `gradient_clip_val` at 1 or below, or look for extreme "
-                f"values in the data.{kept}"
+                "`learning_rate`, keep `gradient_clip_val` at 1 or below, or look for extreme values in the data."
             )
-
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
-        """As ``optimizer.zero_grad()`` does, without its entry in a profile, which costs more."""
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
-
-    def on_train_epoch_end(self) -> None:
-        if self._num_losses:
-            self._log_mean_loss()
 
     def validation_step(self, batch: ForecastBatch, batch_idx: int) -> dict[str, Forecast]:
         if len(batch.context):
-            values = torch.cat([batch.context, batch.target], 1)
-            with self._float32():
-                windows = scored(self.network, values, batch.context.shape[1], batch.covariates)
-                self.residuals.update(one_step_errors(self.network, windows))
-        return self._scored(batch, self.val_rollout)
+            values = torch.cat([batch.context, batch.target], 1)  # (batch, context + horizon, feature)
+            windows = WindowBatch(values, batch.context.shape[1], batch.covariates, None, batch.traits)
+            with torch.autocast(self.device.type, enabled=False):
+                self.residuals.update(self.one_step_errors(self.training_windows(windows)))
+        return self._forecast_and_score(batch, self.val_rollout)
 
     def on_validation_epoch_end(self) -> None:
-        covariance = self.network.residual_covariance
-        # torchmetrics returns one number as a scalar.
-        covariance.copy_(self.residuals.compute().reshape_as(covariance))
-        errors = self.val_rollout.compute()
+        covariance, errors = self.network.residual_covariance, self.val_rollout.compute()
+        covariance.copy_(self.residuals.compute().reshape_as(covariance))  # torchmetrics squeezes one number
         # The metrics are those of all devices already; sync_dist tells Lightning that the devices agree.
         self.log("val_loss", covariance.diagonal().mean(), prog_bar=True, sync_dist=True)
-        self.log("val_rollout_nrmse", errors["nrmse"], prog_bar=True, sync_dist=True)
-        self.log("val_rollout_nrmse_error", errors["nrmse_error"], sync_dist=True)
-        self.log("val_rollout_rmse", errors["rmse"], sync_dist=True)
+        for name in ("nrmse", "nrmse_error", "rmse"):
+            self.log(f"val_rollout_{name}", errors[name], prog_bar=name == "nrmse", sync_dist=True)
         self.residuals.reset()
         self.val_rollout.reset()
-        if self._is_trained:
-            self._calibrate()
 
     def test_step(self, batch: ForecastBatch, batch_idx: int) -> dict[str, Forecast]:
-        return self._scored(batch, self.test_rollout)
+        return self._forecast_and_score(batch, self.test_rollout)
 
     def on_test_epoch_end(self) -> None:
         errors = self.test_rollout.compute()
@@ -234,249 +193,165 @@ class Forecaster(Inference, L.LightningModule):
         self.test_rollout.reset()
 
     def predict_step(self, batch: ForecastBatch, batch_idx: int) -> Forecast:
-        context, horizon = batch.context, batch.horizon
-        if len(context) == 0:
-            return Forecast(batch.series_index, context.new_zeros(0, horizon, context.shape[2]), None)
-        known: dict[str, Any] = {"covariates": batch.covariates, "names": batch.names}
-        samples = None
-        with self._float32():
-            point = rollout(self.network, context, horizon, **known)
-            if batch.num_samples is not None:
-                noise = generators(batch.seed, batch.series_index.tolist())
-                known |= {"num_samples": batch.num_samples, "generator": noise}
-                samples = rollout(self.network, context, horizon, **known)
-        if not self.intervals.calibrated:
-            return Forecast(batch.series_index, point, samples)
-        spread, floor = self.intervals.spread(context), self.intervals.floor(context)
-        if samples is not None:
-            samples = self.intervals.reshaped(samples, point, spread, floor)
-        return Forecast(batch.series_index, point, samples, spread, floor)
+        if len(batch.context) == 0:  # a device without a series
+            return Forecast(
+                batch.series_index, batch.context.new_zeros(0, batch.horizon, batch.context.shape[2]), None
+            )
+        known: dict[str, Any] = {"covariates": batch.covariates, "traits": batch.traits, "names": batch.names}
+        point, samples = self(batch.context, batch.horizon, **known), None
+        if batch.num_samples is not None:
+            known |= {"generator": generators(batch.seed, batch.series_index.tolist())}
+            samples = self(batch.context, batch.horizon, num_samples=batch.num_samples, **known)
+        return Forecast(batch.series_index, point, samples)
 
-    def calibrate(self, calibration: Calibration) -> None:
-        """Set the half-widths of the intervals by forecasts of held-out values, those of all devices.
-
-        Called after each validation of a network in training, and by ``prepare_intervals``. The weights must
-        not have been trained on the values that are forecast for it; whatever they are trained on afterwards,
-        the intervals stay.
-        """
-        self.intervals.describe(calibration.season, calibration.nonnegative)
-        records = ForecastRecords().to(self.device)
-        for cases in calibration.loader():
-            batch = self.trainer.strategy.batch_to_device(cases, self.device) if self._trainer else cases
-            point = self.predict_step(batch, 0).point
-            spread = self.intervals.spread(batch.context)[:, None].expand_as(point)
-            records.update(batch.series_index, batch.origin, [batch.target - point, spread])
-        if records.update_called:
-            errors, spreads = records.compute()[1].unbind(-1)
-            self.intervals.calibrate(errors, spreads[:, 0], calibration.origin_step)
-
-    def prepare_intervals(self, calibration: Calibration | None = None) -> bool:
-        """Whether forecasts have intervals; a network that was never trained gets them from the data.
-
-        Args:
-            calibration: the forecasts to calibrate by; those of the data module of the trainer if None.
-        """
-        if not self._is_trained:
-            self._calibrate(calibration)
-        return self.intervals.calibrated
-
-    def interval_ends(self, forecast: Forecast, levels: Sequence[int]) -> Tensor | None:
-        """The ends of intervals, ``(2 * level, batch, horizon, feature)``: low, high, low ...; or None.
-
-        By the forecasts of held-out values, or else by the sampled paths.
-        """
-        if forecast.spread is not None:
-            return self.intervals.bounds(forecast.point, forecast.spread, levels, forecast.floor)
-        if forecast.samples is None:
-            return None
-        quantiles = [0.5 + sign * level / 200 for level in levels for sign in (-1, 1)]
-        # Not torch.quantile, which takes 16 million numbers at most.
-        ends = np.quantile(forecast.samples.cpu().numpy(), quantiles, axis=0)
-        return torch.from_numpy(ends).to(forecast.point)
+    def _forecast_and_score(self, batch: ForecastBatch, metric: FreeRunError) -> dict[str, Forecast]:
+        forecast = self.predict_step(batch, 0)
+        metric.update(forecast.point, batch.target, batch.scale, batch.series_index)
+        return {"forecast": forecast}
 
     def configure_optimizers(self) -> Any:
         # Lightning cannot clip the gradients of a fused optimizer under mixed precision.
         fused = not str(self.trainer.precision).endswith("mixed")
         optimizer = torch.optim.Adam(self.network.parameters(), self.learning_rate, fused=fused)
-        if self.schedule == "constant" and not self.warmup_steps:
-            return optimizer
         num_steps = self.trainer.estimated_stepping_batches
         if self.schedule == "cosine" and not 0 < num_steps < math.inf:
             raise InputError("`schedule` cosine needs to know the end: give `max_steps` or `max_epochs`.")
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self._rate(step, num_steps / self.num_stages)
-        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate(step, num_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _rate(self, step: int, num_steps: float) -> float:
-        """The part of the learning rate at a step of a fit with stages of ``num_steps``."""
-        if self.num_stages > 1 and step < self.num_stages * num_steps:
-            step = step % int(num_steps)
+    def rate(self, step: int, num_steps: float) -> float:
+        """Return the part of the learning rate at a step of a fit of ``num_steps``."""
         risen = min(1.0, (step + 1) / (self.warmup_steps + 1))
-        if self.schedule == "constant":
-            return risen
-        return risen * 0.5 * (1 + math.cos(math.pi * min(step / num_steps, 1)))
+        fallen = (
+            0.5 * (1 + math.cos(math.pi * min(step / num_steps, 1))) if self.schedule == "cosine" else 1.0
+        )
+        return risen * fallen
 
-    def setup(self, stage: str) -> None:
-        if self.trainer.precision in (
-            "16-true",
-            "bf16-true",
-            "transformer-engine",
-            "transformer-engine-float16",
-        ):
-            raise InputError(
-                f"`precision` {self.trainer.precision} would round the data and their statistics to "
-                "three digits: choose bf16-mixed."
-            )
-        data: TrainingData | None = getattr(self.trainer, "datamodule", None)
-        if data is None:
-            return
-        self.prepare(data)
-        is_new = not bool(self.network.transforms.fitted)
-        if isinstance(self.network, SeasonalNetwork):
-            is_new = is_new or self.network.ignores_covariates
-        if stage == "fit":
-            self.table_options = data.table_options
-        if stage == "fit" and is_new:
-            self.network.transforms.fit(data.train_series())
-            self.network.covariate_scale.fit(data.train_covariates())
+    def require_fitted(self) -> None:
+        """Refuse a network that was never fitted, so that the units of its data are not set."""
+        if not bool(self.network.transforms.fitted):
+            raise InputError("the network has not been fitted: load a checkpoint, or fit it first.")
+
+    on_validation_start = on_test_start = on_predict_start = require_fitted
 
     def on_train_start(self) -> None:
-        self._is_trained = True
-        self._require_ready()
-
-    def on_train_end(self) -> None:
-        self._block = None
-
-    def on_validation_start(self) -> None:
-        self._require_ready()
-
-    def on_test_start(self) -> None:
-        self._require_ready()
-
-    def on_predict_start(self) -> None:
-        self._require_ready()
+        self.is_trained = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         from rnn_lightning import __version__
 
-        checkpoint["rnn_lightning_version"] = __version__
-        checkpoint["table_options"] = self.table_options
+        checkpoint["rnn_lightning_version"], checkpoint["data_facts"] = __version__, self.data_facts
+        checkpoint["forecaster_class"] = class_name(type(self))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another architecture, by the names of its arguments."""
-        self._is_trained = True
-        self.table_options = checkpoint.get("table_options", {})
-        saved = checkpoint.get("hyper_parameters", {})
-        for name in ARCHITECTURE:
-            if name in saved and self.hparams[name] is not None and saved[name] != self.hparams[name]:
-                ours = f"`{name}` is {self.hparams[name]}"
-                if name.startswith("num_") and name != "num_layers":
-                    ours = f"the data have {self.hparams[name]} {name.removeprefix('num_')}"
-                raise InputError(
-                    f"{ours}, and the checkpoint holds a network with {saved[name]}: leave the option out, "
-                    "or choose another checkpoint."
-                )
-        require_state(self.state_dict(), [name for name, _ in self.named_parameters()], checkpoint)
-
-    def __repr__(self) -> str:
-        network = self.network
-        kind = "seasonal" if isinstance(network, SeasonalNetwork) else network.cell
-        inputs = f"{network.num_features} features, {network.num_covariates} covariates"
-        size = f"{sum(parameter.numel() for parameter in network.parameters()):,} parameters"
-        fitted = "fitted" if bool(network.transforms.fitted) else "not fitted"
-        names = ", ".join(self.table_options.get("target_columns", []))
-        return (
-            f"Forecaster: {kind}, {network.recurrent.hidden_size} units, {inputs}, {size}\n"
-            f"  {fitted}{f' on {names}' if names else ''}; transforms: "
-            f"{', '.join(map(str, self.hparams['transforms'])) or 'none'}"
-        )
-
-    def prepare(self, data: TrainingData) -> None:
-        """Get ready for the data: refuse other sizes than those of the network, and take the season."""
-        if not self._is_trained or not bool(self.network.transforms.fitted):
-            self._take_sizes(data)
-        self._require_match(data)
-        if isinstance(self.network, SeasonalNetwork):
-            self.network.set_season(data.compared_season)
-
-    def _make_network(self, num_features: int, num_covariates: int) -> None:
-        hidden_size = self._architecture[1]
-        if self.pretrained:
-            network: Network = pretrained_network(num_features, num_covariates)
-        elif self.seasonal:
-            network = SeasonalNetwork(num_features, hidden_size, num_covariates)
-        else:
-            network = RecurrentNetwork(num_features, *self._architecture, num_covariates)
-        self.network, self.residuals = network, ResidualMoments(num_features)
-        self.intervals = Intervals(num_features)
-
-    def _take_sizes(self, data: TrainingData) -> None:
-        """Make the network anew where the data have other sizes, and the user has not said which."""
-        sizes = {
-            name: getattr(data if given is None else self.network, name)
-            for name, given in self.sizes_given.items()
-        }
-        if any(size != getattr(self.network, name) for name, size in sizes.items()):
-            self._make_network(**sizes)
-        self.hparams.update(sizes)
-
-    def _scored_windows(self, batch: WindowBatch) -> Scored:
-        """The batch in transformed units; batches that were made together are transformed together."""
-        block, first = batch.whole()
-        # A hook may write into them.
-        version = sum(part._version for part in (block.values, block.covariates) if part is not None)
-        if block is not self._block or version != self._block_version:
-            self._block, self._block_version = block, version
-            self._scored_block = scored(
-                self.network, block.values, block.context_length, block.covariates, block.complete
-            )
-        return self._scored_block.rows(first, first + len(batch.values))
-
-    def _log_mean_loss(self) -> None:
-        """Log the mean since the last time: a call of ``self.log`` costs a third of a small step."""
-        self.log("train_loss", self._sum_of_losses / self._num_losses, prog_bar=True, sync_dist=True)
-        self._sum_of_losses, self._num_losses = torch.zeros_like(self._sum_of_losses), 0
-
-    def _require_match(self, data: TrainingData) -> None:
-        """Refuse data of other sizes than those of the network, or with too short a context."""
-        for name in ("num_features", "num_covariates"):
-            of_data, of_network = getattr(data, name), getattr(self.network, name)
-            if of_data != of_network:
-                raise InputError(
-                    f"the data have {of_data} {name.removeprefix('num_')} and the network {of_network}: "
-                    f"they must be equal; set `{name}`."
-                )
-        needed = self.network.transforms.num_lost + 1
-        if data.context_length < needed:
+        """Refuse the checkpoint of another class: what that class adds would be lost."""
+        saved, own = checkpoint.get("forecaster_class"), class_name(type(self))
+        if saved != own:
             raise InputError(
-                f"`context_length` {data.context_length} is too short for `transforms`: these "
-                f"need at least {needed} steps."
+                f"the checkpoint is of the class {saved}, and this is {own}: load it by {saved}."
             )
+        self.data_facts, self.is_trained = checkpoint["data_facts"], True
 
-    def _calibrate(self, calibration: Calibration | None = None) -> None:
-        if calibration is None and self._trainer is not None:
-            calibration = getattr(getattr(self.trainer, "datamodule", None), "calibration", None)
-        if calibration is not None:
-            self.calibrate(calibration)
+    def forecast(
+        self, context: Any, horizon: int, *, num_samples: int | None = None, seed: int = 0, **known: Any
+    ) -> Any:
+        """Forecast from a NumPy array or a tensor in the units of the data.
 
-    def _scored(self, batch: ForecastBatch, metric: FreeRunError) -> dict[str, Forecast]:
-        """The forecasts of a batch with targets, which the metric counts."""
-        assert batch.scale is not None
-        forecast = self.predict_step(batch, 0)
-        metric.update(forecast.point, batch.target, batch.scale, batch.series_index)
-        return {"forecast": forecast}
+        Args:
+            context: the known steps, ``(time,)``, ``(time, feature)`` or ``(batch, time, feature)``, NaN if
+                unknown. The last ``context_length`` steps give what ``predict`` gives.
+            horizon: number of steps to generate.
+            num_samples: number of sampled paths; None for the point forecast.
+            seed: seed of the sampled paths.
+            known: ``covariates`` of the known steps and of the horizon, for a network trained with covariates;
+                ``traits`` of the series, ``(batch, ...)`` each.
 
-    def _float32(self) -> torch.autocast:
-        """No mixed precision: bfloat16 has three digits, and generation feeds its rounding errors back."""
-        return torch.autocast(self.device.type, enabled=False)
+        Returns:
+            Of the kind of ``context`` and with its axes, ``horizon`` in the place of ``time``; samples are a
+            first axis.
 
-    def _require_ready(self) -> None:
-        """Refuse a network that was never fitted, and give all devices the weights of the first.
-
-        A fit that still runs may have replaced the checkpoint between its reading by two of them.
+        Raises:
+            InputError: see ``rollout``.
         """
+        noise = _sampling(num_samples, seed, len(self._as_batch(context)))
+        values: Tensor = self._evaluate(self, context, horizon, **known, **noise)
+        values = values.squeeze(-3) if np.ndim(context) < 3 else values
+        values = values.squeeze(-1) if np.ndim(context) < 2 else values
+        if isinstance(context, Tensor):
+            return values.to(context if context.is_floating_point() else context.device)
+        kind = np.asarray(context).dtype
+        return values.cpu().numpy().astype(kind if kind.kind == "f" else np.float32)
+
+    def warm_up(self, history: Any, covariates: Any = None, traits: Any = None) -> State:
+        """Return the state after a history, with axes as for ``forecast``; see ``rollout.warm_up``."""
+        return self._evaluate(partial(warm_up, self.network), history, covariates, traits)
+
+    def observe(self, state: State, values: Any, covariates: Any = None) -> State:
+        """Return the state after new values, of which one step may be a number or a vector of features."""
+        sizes = (self.network.num_features, self.network.num_covariates)
+        steps, known = (_as_steps(part, size) for part, size in zip((values, covariates), sizes, strict=True))
+        return self._evaluate(partial(observe, self.network), state, steps, known)
+
+    def generate(
+        self,
+        state: State,
+        horizon: int,
+        *,
+        covariates: Any = None,
+        num_samples: int | None = None,
+        seed: int = 0,
+    ) -> Tensor:
+        """Generate ``([sample,] batch, horizon, feature)`` from a state; see ``rollout.generate``."""
+        noise = _sampling(num_samples, seed, state.recurrent[0].shape[1])
+        return self._evaluate(partial(generate, self.network), state, horizon, covariates=covariates, **noise)
+
+    def _evaluate(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function with arrays as batches, without dropout and gradients; threads may do so at once."""
         self.require_fitted()
-        if self.trainer.world_size > 1:
-            for tensor in self.network.state_dict().values():
-                torch.distributed.broadcast(tensor, 0)
+        args, known = (
+            tuple(map(self._as_batch, args)),
+            {name: self._as_batch(kwargs[name]) for name in kwargs},
+        )
+        with _LOCK:
+            if self._num_evaluations == 0:
+                self._mode = self.network.training
+            self._num_evaluations += 1
+            self.network.eval()
+        try:
+            with torch.no_grad():
+                return function(*args, **known)
+        finally:
+            with _LOCK:
+                self._num_evaluations -= 1
+                if self._num_evaluations == 0:
+                    self.network.train(self._mode)
+
+    def _as_batch(self, values: Any) -> Any:
+        """Return an array as ``(batch, time, feature)`` in the precision of the network, others as they are."""
+        if hasattr(values, "columns"):
+            raise InputError("forecast takes numbers: call forecast_frame with a table.")
+        if not isinstance(values, np.ndarray | Tensor):
+            return values
+        tensor = torch.as_tensor(values if isinstance(values, Tensor) else np.array(values, np.float64))
+        tensor = tensor.to(self.network.readout.weight)
+        tensor = tensor[:, None] if tensor.ndim == 1 else tensor
+        return tensor if tensor.ndim > 2 else tensor[None]
+
+
+def class_name(kind: type) -> str:
+    """Return the name by which a class is imported."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _as_steps(values: Any, size: int) -> Any:
+    """Return a number, or a vector of several features, as one step ``(time, feature)``."""
+    array = values if values is None or isinstance(values, Tensor) else np.asarray(values, np.float64)
+    is_step = array is not None and (array.ndim == 0 or (array.ndim == 1 and size > 1))
+    return array.reshape(1, -1) if is_step else array
+
+
+def _sampling(num_samples: int | None, seed: int, batch_size: int) -> dict[str, Any]:
+    """Return the arguments of ``rollout`` for sampled paths of the series 0, 1, ... of a batch."""
+    if num_samples is None:
+        return {}
+    return {"num_samples": num_samples, "generator": generators(seed, range(batch_size))}

@@ -1,7 +1,5 @@
 """Metrics on torchmetrics: exact for any number of devices and any batch size; only known values count."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -11,10 +9,10 @@ from torchmetrics.utilities import dim_zero_cat
 class FreeRunError(Metric):
     """The error of generated values over all steps, series and features.
 
-    ``rmse``, the root of the mean squared error, and ``mae``, the mean absolute error, are in the units of
-    the data. ``nrmse`` is the interquartile mean over series and features of the ``rmse`` of each divided by
-    its scale, so that neither large series nor a few strange ones rule it; ``nrmse_error`` is its standard
-    error, as if the values were independent.
+    ``rmse``, the root mean squared error, and ``mae``, the mean absolute error, are in the units of the data.
+    ``nrmse`` is the interquartile mean over series and features of each ``rmse`` divided by its scale, so
+    that neither large series nor a few strange ones dominate it; ``nrmse_error`` is its standard error, as if
+    the values were independent.
     """
 
     full_state_update = False
@@ -36,19 +34,17 @@ class FreeRunError(Metric):
         scaled = (errors / scale[:, None]).square()
         sums = (errors.square(), errors.abs(), scaled, scaled.square(), known.double())
         self.series.append(series_index.to(errors.device))
-        self.sums.append(torch.stack([each.sum(1) for each in sums], -1))
+        self.sums.append(torch.stack([each.sum(1) for each in sums], -1))  # (batch, feature, 5)
 
     def compute(self) -> dict[str, Tensor]:
-        """``rmse``, ``mae``, ``nrmse`` and ``nrmse_error``; NaN before any known value."""
+        """Return ``rmse``, ``mae``, ``nrmse`` and ``nrmse_error``; NaN before any known value."""
         present, place = dim_zero_cat(self.series).unique(return_inverse=True)
         every = dim_zero_cat(self.sums)
         sums = every.new_zeros(len(present), *every.shape[1:]).index_add_(0, place, every).flatten(0, 1)
-        sums = sums[sums[:, -1] > 0]
-        squares, absolutes, scaled, fourths, count = sums.unbind(1)
+        squares, absolutes, scaled, fourths, count = sums[sums[:, -1] > 0].unbind(1)  # (series * feature,)
         mean = scaled / count
-        nrmse = mean.sqrt()
         spread = (fourths / count - mean.square()).clamp_min(0).sqrt() / count.sqrt()
-        nrmse, order = nrmse.nan_to_num(torch.inf).sort()
+        nrmse, order = mean.sqrt().nan_to_num(torch.inf).sort()
         weights = middle_weights(len(nrmse)).to(nrmse)
         error = (weights * (spread / (2 * mean.sqrt())).nan_to_num()[order]).square().sum().sqrt()
         middle = torch.where(weights > 0, weights * nrmse, 0.0).sum()
@@ -60,38 +56,8 @@ class FreeRunError(Metric):
         }
 
 
-class ForecastRecords(Metric):
-    """All forecasts of all devices, in the order of the series and of their origins."""
-
-    full_state_update = False
-    keys: list[Tensor]
-    values: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("keys", "values"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    def update(self, series_index: Tensor, origin: Tensor, columns: Sequence[Tensor]) -> None:
-        """Add ``columns``, such as targets and forecasts, each ``(batch, horizon, feature)``, maybe empty."""
-        values = torch.stack(list(columns), -1)
-        self.keys.append(torch.stack([series_index, origin], -1).to(values.device))
-        self.values.append(values)
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Series and origins ``(forecast, 2)``, and the columns ``(forecast, horizon, feature, column)``."""
-        keys, values = dim_zero_cat(self.keys), dim_zero_cat(self.values)
-        by_origin = keys[:, 1].argsort(stable=True)
-        order = by_origin[keys[by_origin, 0].argsort(stable=True)]
-        return keys[order], values[order]
-
-
 class ResidualMoments(Metric):
-    """The second moments of the one-step errors: their mean is the loss, and they are the noise of paths.
-
-    Args:
-        num_features: number of features.
-    """
+    """The second moments of one-step errors: their mean is the loss, and they are the noise of paths."""
 
     full_state_update = False
     products: Tensor
@@ -99,9 +65,8 @@ class ResidualMoments(Metric):
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
-        self.add_state(
-            "products", torch.zeros(num_features, num_features, dtype=torch.float64), dist_reduce_fx="sum"
-        )
+        products = torch.zeros(num_features, num_features, dtype=torch.float64)
+        self.add_state("products", products, dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, errors: Tensor) -> None:
@@ -112,23 +77,11 @@ class ResidualMoments(Metric):
         self.count += len(errors)
 
     def compute(self) -> Tensor:
-        """``E[e e^T]``, ``(feature, feature)``; NaN before any update."""
+        """Return ``E[e e^T]``, ``(feature, feature)``; NaN before any update."""
         return self.products / self.count
 
 
 def middle_weights(count: int) -> Tensor:
-    """The weights of an interquartile mean of ``count`` sorted values: equal within the middle half."""
+    """Return the weights of an interquartile mean of ``count`` sorted values."""
     edges = torch.arange(count + 1, dtype=torch.float64) / max(count, 1)
     return 2 * edges.clamp(0.25, 0.75).diff()
-
-
-def crps(samples: Tensor, target: Tensor) -> Tensor:
-    """The continuous ranked probability score ``(...)`` of samples ``(sample, ...)`` for a target ``(...)``.
-
-    ``E|X - y| - E|X - X'| / 2``, both expectations over the samples as they are (Gneiting and Raftery,
-    *Strictly proper scoring rules, prediction, and estimation*, 2007).
-    """
-    number = len(samples)
-    rank = torch.arange(1, number + 1, dtype=samples.dtype, device=samples.device)
-    weights = (2 * rank - number - 1).view(-1, *[1] * target.ndim) / number**2
-    return (samples - target).abs().mean(0) - (weights * samples.sort(0).values).sum(0)

@@ -1,24 +1,57 @@
-"""The recurrent network: fused recurrent layers, a linear readout, and transforms."""
+"""The recurrent network: fused recurrent layers, a linear readout, and transforms of the values."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
-from rnn_lightning.chain import Transforms
-from rnn_lightning.errors import InputError
-from rnn_lightning.recurrent import RecurrentState, recur
-from rnn_lightning.scales import Standardize
+from rnn_lightning.closed_loop import closed_loop
+from rnn_lightning.errors import InputError, require_counts
+from rnn_lightning.recurrent import RecurrentState, first_known, recur, recur_over_gaps, zero_state
+from rnn_lightning.transforms import Standardize, Traits, Transforms, named_transforms
 
 Cell = Literal["rnn_tanh", "rnn_relu", "gru", "lstm"]
 
 
-class RecurrentNetwork(nn.Module):
-    """Predicts the next values, from the present ones, the next covariates and the state.
+class Encoded(NamedTuple):
+    """What ``encode`` returns.
 
-    ``forward`` knows nothing of the units of the data; ``transforms`` leads there and back. ``recurrence.py``
-    has the formulas of the cells.
+    Attributes:
+        predictions: ``(batch, time, feature)``, one step ahead of every input from the first wanted one on.
+        values: ``(batch, time, feature)``, those of the inputs, unknown ones imputed.
+        state: the state after the last input.
+    """
+
+    predictions: Tensor
+    values: Tensor
+    state: RecurrentState
+
+
+class Network(Protocol):
+    """What training and generation ask of a network; ``RecurrentNetwork`` documents the methods."""
+
+    num_features: int
+    num_covariates: int
+    transforms: Transforms
+    covariate_scale: Standardize
+    readout: nn.Linear
+    residual_covariance: Tensor
+
+    def initial_state(self, batch_size: int, traits: Traits) -> RecurrentState: ...
+    def join(self, values: Tensor, next_covariates: Tensor | None) -> Tensor: ...
+    def encode(
+        self, inputs: Tensor, state: RecurrentState | None, traits: Traits, *steps: Any, **known: Any
+    ) -> Encoded: ...
+    def free_run(
+        self, inputs: Tensor, state: RecurrentState, traits: Traits
+    ) -> tuple[Tensor, RecurrentState]: ...
+
+
+class RecurrentNetwork(nn.Module):
+    """Predicts the next values from the present ones, the next covariates and the state.
+
+    It computes in transformed units; ``transforms`` leads there and back. It asks for no traits of a series.
 
     Args:
         num_features: number of features.
@@ -26,11 +59,11 @@ class RecurrentNetwork(nn.Module):
         hidden_size: hidden units of each layer.
         num_layers: number of recurrent layers.
         dropout: probability of dropout between recurrent layers.
-        transforms: names of the transforms, see ``Transforms``.
+        transforms: names of the transforms, see ``named_transforms``.
         num_covariates: number of covariates.
     """
 
-    residual_covariance: Tensor
+    residual_covariance: Tensor  # (feature, feature), of the one-step errors: the noise of sampled paths
 
     def __init__(
         self,
@@ -43,13 +76,7 @@ class RecurrentNetwork(nn.Module):
         num_covariates: int = 0,
     ) -> None:
         super().__init__()
-        for name, count in (
-            ("num_features", num_features),
-            ("hidden_size", hidden_size),
-            ("num_layers", num_layers),
-        ):
-            if count < 1:
-                raise InputError(f"`{name}` must be at least 1, got {count}.")
+        require_counts(num_features=num_features, hidden_size=hidden_size, num_layers=num_layers)
         if not 0 <= dropout < 1:
             raise InputError(f"`dropout` must be at least 0 and below 1, got {dropout}.")
         if dropout > 0 and num_layers == 1:
@@ -59,9 +86,9 @@ class RecurrentNetwork(nn.Module):
         if num_covariates < 0:
             raise InputError(f"`num_covariates` must not be negative, got {num_covariates}.")
         self.cell, self.num_features, self.num_covariates = cell, num_features, num_covariates
-        self.transforms = Transforms(transforms, num_features)
+        self.transforms = named_transforms(transforms, num_features)
         self.covariate_scale = Standardize(num_covariates)
-        sizes = {"num_layers": num_layers, "dropout": dropout, "batch_first": True}
+        sizes: dict[str, Any] = {"num_layers": num_layers, "dropout": dropout, "batch_first": True}
         num_inputs = num_features + num_covariates
         if cell == "lstm":
             self.recurrent: nn.RNNBase = nn.LSTM(num_inputs, hidden_size, **sizes)
@@ -72,49 +99,62 @@ class RecurrentNetwork(nn.Module):
         self.readout = nn.Linear(hidden_size, num_features)
         self.register_buffer("residual_covariance", torch.full((num_features, num_features), torch.nan))
 
-    def initial_state(self, batch_size: int) -> RecurrentState:
-        """The zero state every context starts from."""
-        shape = (self.recurrent.num_layers, batch_size, self.recurrent.hidden_size)
-        zeros = self.readout.weight.new_zeros(shape)
-        return (zeros, zeros) if self.cell == "lstm" else (zeros,)
+    def initial_state(self, batch_size: int, traits: Traits) -> RecurrentState:
+        """Return the zero state, from which every context starts."""
+        return zero_state(self.recurrent, batch_size)
 
-    def forward(
-        self, inputs: Tensor, state: RecurrentState | None = None, first: int = 0
-    ) -> tuple[Tensor, RecurrentState]:
-        """One step ahead of every input.
+    def join(self, values: Tensor, next_covariates: Tensor | None) -> Tensor:
+        """Return the inputs ``(batch, time, feature + covariate)``, see ``join``."""
+        return join(values, next_covariates, self.covariate_scale)
+
+    def encode(
+        self,
+        inputs: Tensor,
+        state: RecurrentState | None,
+        traits: Traits,
+        first_output_step: int = 0,
+        complete: bool = False,
+    ) -> Encoded:
+        """Read inputs, in which NaN is an unknown value, and predict one step ahead of each.
 
         Args:
             inputs: ``(batch, time, feature + covariate)``, see ``join``.
-            state: the state before the first input, zero if None.
-            first: the first input whose next values are wanted.
-
-        Returns:
-            The predicted next values ``(batch, time, feature)`` from ``first`` on, and the state after the
-            last input.
+            state: the state before the first input; None for a series that begins with its first known value.
+            traits: traits of the series.
+            first_output_step: the first input whose next values are wanted.
+            complete: say that no value is unknown, which is faster.
         """
-        return recur(self.recurrent, inputs, state, self.readout, first)
+        values = inputs[..., : self.num_features]
+        if complete:
+            predictions, end = recur(self.recurrent, inputs, state, self.readout, first_output_step)
+            return Encoded(predictions, values, end)
+        start_step = first_known(values) if state is None else None
+        steps = (first_output_step, start_step)
+        return Encoded(*recur_over_gaps(self.recurrent, self.readout, inputs, state, *steps))
 
-    def join(self, values: Tensor, following: Tensor | None) -> Tensor:
-        """The inputs ``(batch, time, feature + covariate)``.
-
-        Args:
-            values: ``(batch, time, feature)`` in transformed units.
-            following: ``(batch, time, covariate)``, the covariates of the step after each value, the one that
-                is predicted from it, in their own units; NaN, where they are not known, counts as their mean.
-                None without covariates.
-
-        Raises:
-            InputError: if there are other covariates than those the network was made for.
-        """
-        return join(values, following, self.covariate_scale)
+    def free_run(
+        self, inputs: Tensor, state: RecurrentState, traits: Traits
+    ) -> tuple[Tensor, RecurrentState]:
+        """Generate from a state with the output fed back, see ``closed_loop``."""
+        return closed_loop(self.recurrent, self.readout, inputs, state)
 
 
-def join(values: Tensor, following: Tensor | None, scale: Standardize) -> Tensor:
-    """Values and, scaled, the covariates of the step after each, see ``RecurrentNetwork.join``."""
-    given, wanted = 0 if following is None else following.shape[-1], len(scale.mean)
+def join(values: Tensor, next_covariates: Tensor | None, scale: Standardize) -> Tensor:
+    """Return values and, scaled, the covariates of the step after each: the inputs of a network.
+
+    Args:
+        values: ``(batch, time, feature)`` in transformed units.
+        next_covariates: ``(batch, time, covariate)`` in their own units, those of the step that is predicted
+            from each value; NaN, where they are unknown, counts as their mean. None without covariates.
+        scale: statistics of the covariates.
+
+    Raises:
+        InputError: if there are other covariates than those the network was made for.
+    """
+    given, wanted = 0 if next_covariates is None else next_covariates.shape[-1], len(scale.mean)
     if given != wanted:
         raise InputError(f"the network was made for {wanted} covariates, and is given {given}.")
-    if following is None:
+    if next_covariates is None:
         return values
-    scaled = scale(following.to(values), ())[0]
+    scaled = scale(next_covariates.to(values), ())[0]
     return torch.cat([values, scaled.nan_to_num(0.0)], -1)

@@ -1,4 +1,7 @@
-"""Recurrent layers over a sequence and over one step; only this module decides which code runs them."""
+"""Recurrent layers over a sequence and over one step; only this module decides which code runs them.
+
+Unknown values (NaN) are imputed with the network's own prediction, a closed loop over each gap.
+"""
 
 from itertools import pairwise
 
@@ -6,36 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rnn_lightning.native import library
-from rnn_lightning.native.calls import CELLS
-from rnn_lightning.native.operator import recurrence
+try:
+    from rnn_lightning.native import layers as native
+except ImportError:  # the folder was deleted: everything works without it, only slower
+    native = None  # type: ignore[assignment]
 
 RecurrentState = tuple[Tensor, ...]
 """The hidden state ``(layer, batch, hidden)``, and for an LSTM the cell state of the same shape."""
-
-
-MAX_NATIVE_HIDDEN = 512
-"""Hidden units up to which the native kernel has been the faster, see ``benchmarks/results/native.md``."""
-
-
-def is_native(recurrent: nn.RNNBase, inputs: Tensor) -> bool:
-    """Whether the native kernel runs these layers: on a CPU, wherever it can (``benchmarks/native.py``)."""
-    return (
-        recurrent.mode.lower() in CELLS
-        and inputs.device.type == "cpu"
-        and inputs.dtype in (torch.float32, torch.float64)
-        and recurrent.hidden_size <= MAX_NATIVE_HIDDEN
-        and not torch.is_autocast_enabled("cpu")
-        and not (recurrent.training and recurrent.dropout > 0)
-        and not torch.compiler.is_exporting()
-        and library.load() is not None
-    )
-
-
-def weights_of(recurrent: nn.RNNBase, readout: nn.Linear | None = None) -> list[Tensor]:
-    """The weights in the order of ``recurrence``."""
-    weights: list[Tensor] = [weight for layer in recurrent.all_weights for weight in layer]
-    return weights if readout is None else [*weights, readout.weight, readout.bias]
 
 
 def recur(
@@ -43,54 +23,96 @@ def recur(
     inputs: Tensor,
     state: RecurrentState | None = None,
     readout: nn.Linear | None = None,
-    first: int = 0,
-    begin: Tensor | None = None,
+    first_output_step: int = 0,
+    start_step: Tensor | None = None,
 ) -> tuple[Tensor, RecurrentState]:
-    """Layers of ``torch.nn``, batch first and in one direction, over a sequence.
+    """Run layers of ``torch.nn``, batch first and in one direction, over a sequence.
 
     Args:
         recurrent: the layers.
         inputs: ``(batch, time, input)``.
         state: the state before the first input, zero if None.
-        readout: what the outputs are read by, if anything.
-        first: the first step whose output is wanted.
-        begin: ``(batch,)``, the step at which each row begins: until then its state stays zero. None if all
-            begin before the first input.
+        readout: a linear map of the outputs, if wanted.
+        first_output_step: the first step whose output is wanted.
+        start_step: ``(batch,)``, the step at which each row starts: until then its state stays zero. None if
+            all rows start before the first input.
 
     Returns:
-        The outputs from ``first`` on, ``(batch, time, hidden)`` or of the readout, and the state after the
-        last input.
+        The outputs from ``first_output_step`` on, ``(batch, time, hidden)`` or those of the readout, and the
+        state after the last input.
     """
-    if is_native(recurrent, inputs):
-        weights = weights_of(recurrent, readout)
-        outputs, _, state = recurrence(
-            recurrent.mode.lower(), inputs, state, weights, begin=begin, first=first
-        )
+    if native is not None and native.runs(recurrent, inputs):
+        steps = {"start_step": start_step, "first_output_step": first_output_step}
+        outputs, _, state = native.run(recurrent, readout, inputs, state, **steps)  # type: ignore[arg-type]
         return outputs, state
-    pieces = []
-    begins = [] if begin is None else begin.clamp(0, inputs.shape[1]).tolist()
-    for start, end in pairwise(sorted({0, *begins, inputs.shape[1]})):
+    parts = []
+    starts = [] if start_step is None else start_step.clamp(0, inputs.shape[1]).tolist()
+    for begin, end in pairwise(sorted({0, *starts, inputs.shape[1]})):
         given = state if state is None or recurrent.mode == "LSTM" else state[0]
-        outputs, following = recurrent(inputs[:, start:end], given)
-        state = begun(following if recurrent.mode == "LSTM" else (following,), begin, end)
-        pieces.append(outputs)
+        outputs, after = recurrent(inputs[:, begin:end], given)  # (batch, end - begin, hidden)
+        state = mask_before_start(after if recurrent.mode == "LSTM" else (after,), start_step, end)
+        parts.append(outputs)
     assert state is not None
-    outputs = torch.cat(pieces, 1)[:, first:]
+    outputs = torch.cat(parts, 1)[:, first_output_step:]
     return outputs if readout is None else readout(outputs), state
 
 
-def begun(state: RecurrentState, begin: Tensor | None, end: int) -> RecurrentState:
-    """The state after the step before ``end``, zero where a row begins at ``end`` or later."""
-    if begin is None:
-        return state
-    has_begun = (begin < end).to(state[0])[:, None]
-    return tuple(part * has_begun for part in state)
+def recur_over_gaps(
+    recurrent: nn.RNNBase,
+    readout: nn.Linear,
+    inputs: Tensor,
+    state: RecurrentState | None = None,
+    first_output_step: int = 0,
+    start_step: Tensor | None = None,
+) -> tuple[Tensor, Tensor, RecurrentState]:
+    """Predict one step ahead of every input, where unknown values are imputed with the prediction.
+
+    The values come first in the inputs, one for each output of the readout. Imputed values are constants for
+    the gradient: none passes through them to the predictions that they were. Arguments as for ``recur``.
+
+    Returns:
+        The predictions ``(batch, time, feature)`` from ``first_output_step`` on, the values without gaps
+        ``(batch, time, feature)``, and the state after the last input.
+    """
+    if native is not None and native.runs(recurrent, inputs):
+        steps = {"start_step": start_step, "first_output_step": first_output_step}
+        return native.run(recurrent, readout, inputs, state, feedback="fill", **steps)  # type: ignore[arg-type]
+    state = zero_state(recurrent, len(inputs)) if state is None else state
+    filled, end = _fill(recurrent, readout, inputs, state, start_step)
+    if first_output_step == inputs.shape[1] and not torch.is_grad_enabled():
+        return filled[:, first_output_step:], filled, end
+    complete = torch.cat([filled, inputs[..., readout.out_features :]], -1)
+    predictions, end = recur(recurrent, complete, state, readout, first_output_step, start_step)
+    return predictions, filled, end
+
+
+@torch.no_grad()
+def _fill(
+    recurrent: nn.RNNBase,
+    readout: nn.Linear,
+    inputs: Tensor,
+    state: RecurrentState,
+    start_step: Tensor | None,
+) -> tuple[Tensor, RecurrentState]:
+    """Return the values without gaps and the state after the last of them, step by step."""
+    filled = []
+    for index, inputs_at_step in enumerate(inputs.unbind(1)):  # (batch, feature + covariate)
+        values, covariates = inputs_at_step.tensor_split([readout.out_features], -1)
+        values = torch.where(values.isnan(), readout(state[0][-1]), values)
+        state = step(recurrent, torch.cat([values, covariates], -1), state)
+        state = mask_before_start(state, start_step, index + 1)
+        filled.append(values)
+    return torch.stack(filled, 1), state
 
 
 def step(
     recurrent: nn.RNNBase, inputs: Tensor, state: RecurrentState, dropout: float = 0.0
 ) -> RecurrentState:
-    """The state after one step with inputs ``(batch, input)``, by the operators of PyTorch."""
+    """Return the state after one step with inputs ``(batch, input)``, by the operators of PyTorch.
+
+    With gates in the order of ``torch.nn``: Elman ``h' = tanh(W x + U h + b)``; the formulas of GRU and LSTM
+    stand in ``torch.nn.GRU`` and ``torch.nn.LSTM``.
+    """
     layers = []
     for layer, (weights, *before) in enumerate(zip(recurrent.all_weights, *state, strict=True)):
         if layer > 0:
@@ -103,6 +125,26 @@ def step(
             after = (torch.rnn_tanh_cell(inputs, *before, *weights),)
         else:
             after = (torch.rnn_relu_cell(inputs, *before, *weights),)
-        inputs = after[0]
+        inputs = after[0]  # (batch, hidden)
         layers.append(after)
     return tuple(torch.stack(parts) for parts in zip(*layers, strict=True))
+
+
+def zero_state(recurrent: nn.RNNBase, batch_size: int) -> RecurrentState:
+    """Return the zero state, from which every context starts."""
+    shape = (recurrent.num_layers, batch_size, recurrent.hidden_size)
+    zeros = recurrent.all_weights[0][0].new_zeros(shape)
+    return (zeros, zeros) if recurrent.mode == "LSTM" else (zeros,)
+
+
+def mask_before_start(state: RecurrentState, start_step: Tensor | None, end: int) -> RecurrentState:
+    """Return the state after the step before ``end``, zero where a row starts at ``end`` or later."""
+    if start_step is None:
+        return state
+    has_started = (start_step < end).to(state[0])[:, None]  # (batch, 1)
+    return tuple(part * has_started for part in state)
+
+
+def first_known(values: Tensor) -> Tensor:
+    """Return the first step of each row with a known feature, ``(batch,)``, or the number of steps."""
+    return values.isnan().all(-1).long().cumprod(1).sum(1)

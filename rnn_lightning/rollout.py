@@ -6,21 +6,25 @@ state after a history, the state after more values, and any number of futures fr
 
 import math
 import warnings
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rnn_lightning.chunks import generate_in_chunks, recur_in_chunks
-from rnn_lightning.errors import InputError
-from rnn_lightning.gaps import first_known
-from rnn_lightning.noise import Innovations
-from rnn_lightning.pretrained.seasonal import Network, SeasonalNetwork
+from rnn_lightning.errors import InputError, require_counts
+from rnn_lightning.network import Network
 from rnn_lightning.recurrent import RecurrentState
-from rnn_lightning.transforms import TransformState
+from rnn_lightning.transforms import Traits, TransformState
+
+CHUNK_NUMBERS = 2**22
+"""Numbers in the hidden states of one chunk of steps of a generation: 16 MB of float32."""
+
+NO_COVARIANCE = "noise must be a covariance: symmetric, without negative eigenvalues."
+
+Generators = np.random.Generator | Sequence[np.random.Generator]
 
 
 class State(NamedTuple):
@@ -29,10 +33,12 @@ class State(NamedTuple):
     Attributes:
         recurrent: the state of the recurrent layers, each ``(layer, batch, hidden)``.
         transforms: the state of the transforms, such as the last value for ``difference``.
+        traits: traits of the series, ``(batch, ...)`` each.
     """
 
     recurrent: RecurrentState
     transforms: tuple[TransformState, ...]
+    traits: Traits
 
 
 torch.serialization.add_safe_globals([State])
@@ -44,56 +50,62 @@ def rollout(
     horizon: int,
     *,
     covariates: Tensor | None = None,
+    traits: Traits | None = None,
     num_samples: int | None = None,
     noise: Tensor | None = None,
-    generator: np.random.Generator | Sequence[np.random.Generator] | None = None,
+    generator: Generators | None = None,
     names: Sequence[str] | None = None,
 ) -> Tensor:
     """Generate the ``horizon`` steps after each context by feeding the network's predictions back to it.
 
     Args:
         network: the network, in evaluation mode (``network.eval()``): dropout is for training.
-        context: ``(batch, time, feature)``, the steps up to the origin, in the units of the data. NaN is a
-            value that is not known: the network goes on with its own prediction there, and begins at the
-            first known value.
+        context: ``(batch, time, feature)``, the steps up to the origin in the units of the data, NaN where
+            they are unknown: the network goes on with its own prediction there.
         horizon: number of steps to generate.
-        covariates: ``(batch, time + horizon, covariate)``, those of the context and of the steps to generate;
-            None for a network without.
+        covariates: ``(batch, time + horizon, covariate)``, those of the context and of the steps to generate.
+        traits: traits of the series, ``(batch, ...)`` each, for a network that asks for them.
         num_samples: number of sampled paths for each series; None for the point forecast.
         noise: ``(feature, feature)``, covariance of the noise of a sampled path in transformed units; the
             network's residual covariance if None.
-        generator: the NumPy generator of the noise: one for the whole batch, or one for each series, whose
-            paths then do not depend on the rest of the batch, see ``noise.generators``. A longer horizon
-            begins with the same noise.
+        generator: source of the noise: one for the whole batch, or one for each series, see ``generators``.
         names: names of the series for warnings.
 
     Returns:
         ``(batch, horizon, feature)``, or ``(sample, batch, horizon, feature)`` with ``num_samples``, in the
-        units of the data. Where a series leaves the finite numbers it is NaN from that step on, with a
-        warning.
+        units of the data; NaN, with a warning, from the step on at which a series leaves the finite numbers.
 
     Raises:
-        InputError: if the horizon or the number of samples is below 1, the context is too short for the
-            transforms or of another number of features, there are other covariates than the network was made
-            for, or there is no noise to sample from.
+        InputError: if a count is below 1, the context is too short for the transforms or has another number
+            of features, covariates are missing or too many, or there is no noise to sample from.
     """
-    following = coming = None
+    known, future = context.shape[1] + 1, None
     if covariates is not None:
-        known = context.shape[1] + 1
-        following, coming = covariates[:, 1:known], covariates[:, known:]
         if covariates.shape[:2] != (len(context), context.shape[1] + horizon):
             wanted = (len(context), context.shape[1] + horizon, network.num_covariates)
-            raise InputError(
-                f"the covariates must be (batch, time + horizon, covariate) = {wanted}, got "
-                f"{tuple(covariates.shape)}."
-            )
-    state = warm_up(network, context, following)
-    chosen = {"num_samples": num_samples, "noise": noise, "generator": generator, "names": names}
-    return generate(network, state, horizon, covariates=coming, **chosen)  # type: ignore[arg-type]
+            given = tuple(covariates.shape)
+            rule = f"the covariates must be (batch, time + horizon, covariate) = {wanted}"
+            raise InputError(f"{rule}, got {given}.")
+        covariates, future = covariates[:, 1:known], covariates[:, known:]
+        if bool(future.isnan().any()):
+            raise InputError("the covariates of the horizon must all be known: some are NaN.")
+    state = warm_up(network, context, covariates, traits)
+    return generate(
+        network,
+        state,
+        horizon,
+        covariates=future,
+        num_samples=num_samples,
+        noise=noise,
+        generator=generator,
+        names=names,
+    )
 
 
-def warm_up(network: Network, history: Tensor, covariates: Tensor | None = None) -> State:
-    """The state after a history ``(batch, time, feature)`` in the units of the data, NaN where unknown.
+def warm_up(
+    network: Network, history: Tensor, covariates: Tensor | None = None, traits: Traits | None = None
+) -> State:
+    """Return the state after a history ``(batch, time, feature)`` in the units of the data, NaN if unknown.
 
     The state starts from zero at the first known value. ``covariates (batch, time, covariate)`` are those of
     the step *after* each value: the state knows those of the step that it predicts.
@@ -101,22 +113,20 @@ def warm_up(network: Network, history: Tensor, covariates: Tensor | None = None)
     history = _checked(network, history, "context")
     needed = network.transforms.num_lost + 1
     if history.shape[1] < needed:
-        raise InputError(
-            f"the context has {history.shape[1]} steps; the network with its transforms needs at least "
-            f"{needed}."
-        )
-    return _continued(network, history, covariates, None)
+        given = f"the context has {history.shape[1]} steps"
+        raise InputError(f"{given}; the network with its transforms needs at least {needed}.")
+    return _continued(network, history, covariates, None, {} if traits is None else traits)
 
 
 def observe(network: Network, state: State, values: Tensor, covariates: Tensor | None = None) -> State:
-    """The state after ``values (batch, time, feature)`` that follow ``state``; otherwise like ``warm_up``.
+    """Return the state after ``values (batch, time, feature)`` that follow ``state``; else like ``warm_up``.
 
     It equals warming up on all of them, except that ``standardize_context`` keeps the scale of the first
     warm-up.
     """
     values = _checked(network, values, "observed values")
     _require_state(network, state, len(values))
-    return _continued(network, values, covariates, state)
+    return _continued(network, values, covariates, state, state.traits)
 
 
 def generate(
@@ -127,7 +137,7 @@ def generate(
     covariates: Tensor | None = None,
     num_samples: int | None = None,
     noise: Tensor | None = None,
-    generator: np.random.Generator | Sequence[np.random.Generator] | None = None,
+    generator: Generators | None = None,
     names: Sequence[str] | None = None,
 ) -> Tensor:
     """Generate from a state, which is left as it is; for the arguments see ``rollout``.
@@ -135,72 +145,127 @@ def generate(
     Except that ``covariates (batch, horizon - 1, covariate)`` begin at the second step to generate: the state
     knows the first ones.
     """
-    for name, count in (("horizon", horizon), ("num_samples", num_samples)):
-        if count is not None and count < 1:
-            raise InputError(f"{name} must be at least 1, got {count}.")
+    require_counts(horizon=horizon, num_samples=num_samples)
     batch_size = state.recurrent[0].shape[1]
     _require_state(network, state, batch_size)
     innovations = Innovations(network, batch_size, num_samples, noise, generator)
-    following = _coming(network, covariates, batch_size, horizon)
-    # Samples are rows of the batch: row = sample * batch_size + series.
-    recurrent = state.recurrent
-    if num_samples is not None:
+    future = _future_covariates(network, covariates, batch_size, horizon)
+    recurrent, rows, traits = state.recurrent, batch_size * (num_samples or 1), state.traits
+    if num_samples is not None:  # samples are rows of the batch: row = sample * batch_size + series
         recurrent = tuple(part.repeat(1, num_samples, 1) for part in recurrent)
-    transformed = generate_in_chunks(network, innovations, following, recurrent, horizon)
+        future = None if future is None else future.repeat(num_samples, 1, 1)
+        traits = {name: torch.cat([trait] * num_samples) for name, trait in traits.items()}
+    chunks, num_steps = [], max(1, CHUNK_NUMBERS // (rows * recurrent[0].shape[-1]))
+    for first in range(0, horizon, num_steps):
+        inputs = innovations.draw(min(num_steps, horizon - first))  # (row, time, feature)
+        if future is not None:
+            inputs = torch.cat([inputs, future[:, first : first + num_steps]], -1)
+        values, recurrent = network.free_run(inputs, recurrent, traits)
+        chunks.append(values)
+    transformed = torch.cat(chunks, 1)  # (row, horizon, feature)
     if num_samples is not None:
         transformed = transformed.unflatten(0, (num_samples, batch_size))
-    values = network.transforms.inverse(transformed, state.transforms)
-    return _end_at_nonfinite(values, names)
+    return _end_at_nonfinite(network.transforms.inverse(transformed, state.transforms), names)
 
 
-def _coming(network: Network, covariates: Tensor | None, batch_size: int, horizon: int) -> Tensor | None:
-    """The scaled covariates of the step after each of the horizon, as inputs of the closed loop."""
+def generators(seed: int, series_index: Iterable[int]) -> list[np.random.Generator]:
+    """Make a generator for each series: its noise depends on the seed and the index of the series alone."""
+    return [np.random.default_rng([seed % 2**64, index]) for index in series_index]
+
+
+class Innovations:
+    """The innovations of a rollout, drawn in order of time: a longer horizon begins with a shorter one."""
+
+    def __init__(
+        self,
+        network: Network,
+        batch_size: int,
+        num_samples: int | None,
+        noise: Tensor | None,
+        generator: Generators | None,
+    ) -> None:
+        self.like, self.batch_size, self.num_samples = network.readout.weight, batch_size, num_samples
+        self.num_features = size = network.num_features
+        if num_samples is None:
+            if noise is not None or generator is not None:
+                raise InputError("noise and generator are for sampled paths: give num_samples as well.")
+            return
+        covariance = network.residual_covariance if noise is None else noise
+        if covariance.shape != (size, size) or not bool(covariance.isfinite().all()):
+            raise InputError(
+                "sampled paths need the covariance of their noise, and the network holds none: fit it with "
+                "validation data (`val_fraction` above 0), or give noise as a finite (feature, feature) tensor."
+            )
+        if not torch.allclose(covariance, covariance.T):
+            raise InputError(NO_COVARIANCE)
+        self.covariance = covariance.detach().double().cpu().numpy()
+        generator = generator or np.random.default_rng(int(torch.randint(2**63 - 1, ())))
+        self.generators = [generator] if isinstance(generator, np.random.Generator) else list(generator)
+        if len(self.generators) not in (1, batch_size):
+            given = f"{len(self.generators)} generators for {batch_size} series"
+            raise InputError(f"{given}: give one, or one for each.")
+
+    def draw(self, num_steps: int) -> Tensor:
+        """Draw the next innovations, ``(sample * batch, time, feature)``; zeros without samples."""
+        if self.num_samples is None:
+            return self.like.new_zeros(self.batch_size, num_steps, self.num_features)
+        size = (num_steps, self.batch_size // len(self.generators), self.num_samples)
+        mean, tolerance = np.zeros(self.num_features), 1e-6 * self.covariance.diagonal().max()
+        settings: dict[str, Any] = {"tol": tolerance, "method": "eigh", "check_valid": "raise"}
+        try:
+            drawn = [
+                each.multivariate_normal(mean, self.covariance, size, **settings) for each in self.generators
+            ]
+        except ValueError as error:
+            raise InputError(NO_COVARIANCE) from error
+        joined = torch.from_numpy(np.concatenate(drawn, 1))  # (time, batch, sample, feature)
+        return joined.permute(2, 1, 0, 3).flatten(0, 1).to(self.like)
+
+
+def _future_covariates(
+    network: Network, covariates: Tensor | None, batch_size: int, horizon: int
+) -> Tensor | None:
+    """Return the scaled covariates of the step after each of the horizon, inputs of the closed loop."""
     if covariates is None and network.num_covariates == 0:
         return None
     shape = (batch_size, horizon - 1, network.num_covariates)
     if covariates is None or covariates.shape != shape:
         given = None if covariates is None else tuple(covariates.shape)
-        raise InputError(
-            f"the covariates from the second step on must be {shape} for this network, got {given}."
-        )
+        raise InputError(f"the covariates from the second step on must be {shape}, got {given}.")
     no_values = network.readout.weight.new_zeros(*shape[:2], network.num_features)
     scaled = network.join(no_values, covariates.to(no_values))[..., network.num_features :]
     return functional.pad(scaled, (0, 0, 0, 1))  # the state after the last step is not asked for
 
 
-def _continued(network: Network, values: Tensor, covariates: Tensor | None, before: State | None) -> State:
-    """The state after checked ``values`` that follow ``before``, or start a series if it is None."""
+def _continued(
+    network: Network, values: Tensor, covariates: Tensor | None, before: State | None, traits: Traits
+) -> State:
+    """Return the state after checked ``values`` that follow ``before``, or start a series if it is None."""
     if before is None:
-        transformed, of_transforms = network.transforms.start(values)
-        recurrent = network.initial_state(len(values))
+        state, (transformed, of_transforms) = None, network.transforms.start(values, traits)
     else:
-        transformed, of_transforms = network.transforms(values, before.transforms)
-        recurrent = before.recurrent
+        state, (transformed, of_transforms) = before.recurrent, network.transforms(values, before.transforms)
     if covariates is not None:
         covariates = covariates[:, values.shape[1] - transformed.shape[1] :]
     inputs, complete = network.join(transformed, covariates), not bool(transformed.isnan().any())
-    if isinstance(network, SeasonalNetwork):
-        _, filled, recurrent = network.encode(inputs, None if before is None else recurrent)
-    else:
-        begin = None if complete or before is not None else first_known(transformed)
-        filled, recurrent = recur_in_chunks(network, inputs, recurrent, complete, begin)
+    encoded = network.encode(inputs, state, traits, inputs.shape[1], complete)
     if not complete:
-        _, of_transforms = network.transforms.imputed(values, filled, before.transforms if before else None)
-    return State(recurrent, of_transforms)
+        states = None if before is None else before.transforms
+        _, of_transforms = network.transforms.imputed(values, encoded.values, states, traits)
+    return State(encoded.state, of_transforms, traits)
 
 
 def _end_at_nonfinite(values: Tensor, names: Sequence[str] | None) -> Tensor:
-    """NaN from the first non-finite step of each feature of a path on, and a warning that names it."""
+    """Put NaN from the first non-finite step of each feature of a path on, with a warning that names it."""
     # A sum of finite numbers is finite, but for an overflow; looking at each number costs more.
     if math.isfinite(values.sum().item()) or bool(values.isfinite().all()):
         return values
-    bad = ~values.isfinite()
-    first = torch.where(bad.any(-2), bad.int().argmax(-2), values.shape[-2])
-    by_series = first.amin(-1) if first.ndim == 2 else first.amin((0, -1))
+    bad, num_steps = ~values.isfinite(), values.shape[-2]
+    first = torch.where(bad.any(-2), bad.int().argmax(-2), num_steps)  # ([sample,] batch, feature)
     ended = [
-        f"{names[index] if names is not None else f'series {index} of the batch'} at step "
-        f"{int(by_series[index]) + 1}"
-        for index in (by_series < values.shape[-2]).nonzero()[:, 0].tolist()
+        f"{names[index] if names is not None else f'series {index} of the batch'} at step {step + 1}"
+        for index, step in enumerate(first.reshape(-1, *first.shape[-2:]).amin((0, -1)).tolist())
+        if step < num_steps
     ]
     more = f" and {len(ended) - 5} more" if len(ended) > 5 else ""
     warnings.warn(
@@ -210,32 +275,29 @@ def _end_at_nonfinite(values: Tensor, names: Sequence[str] | None) -> Tensor:
         RuntimeWarning,
         stacklevel=3,
     )
-    steps = torch.arange(values.shape[-2], device=values.device)[:, None]
-    return torch.where(steps >= first[..., None, :], torch.nan, values)
+    return torch.where(
+        torch.arange(num_steps, device=values.device)[:, None] >= first[..., None, :], torch.nan, values
+    )
 
 
 def _checked(network: Network, values: Tensor, what: str) -> Tensor:
-    """The values on the device and in the precision of the network."""
+    """Return the values on the device and in the precision of the network."""
     if values.ndim != 3 or len(values) == 0 or values.shape[-1] != network.num_features:
-        raise InputError(
-            f"the {what} must be (batch, time, {network.num_features} features) for this network, got "
-            f"{tuple(values.shape)}."
-        )
+        rule = f"the {what} must be (batch, time, {network.num_features} features) for this network"
+        raise InputError(f"{rule}, got {tuple(values.shape)}.")
     if not math.isfinite(values.sum().item()) and bool(values.isinf().any()):
         raise InputError(f"the {what} must be finite numbers, or NaN where they are not known.")
     return values.to(network.readout.weight)
 
 
 def _require_state(network: Network, state: State, batch_size: int) -> None:
-    expected = tuple(part.shape for part in network.initial_state(batch_size))
-    given = tuple(part.shape for part in state.recurrent)
-    tensors = [tensor for part in state.transforms for tensor in part]
+    expected = [part.shape for part in network.initial_state(batch_size, state.traits)]
+    sizes, size = [len(part) for part in state.transforms], (batch_size, network.num_features)
     if (
-        given != expected
-        or [len(part) for part in state.transforms] != network.transforms.state_sizes
-        or any(tensor.shape[::2] != (batch_size, network.num_features) for tensor in tensors)
+        [part.shape for part in state.recurrent] != expected
+        or sizes != network.transforms.state_sizes
+        or any(tensor.shape[::2] != size for part in state.transforms for tensor in part)
     ):
         raise InputError(
-            f"the state is of another network or batch: its tensors are {[tuple(s) for s in given]}, this "
-            f"network's for {batch_size} series {[tuple(s) for s in expected]}."
+            f"the state is of another network or batch: this one has {size} series and features."
         )

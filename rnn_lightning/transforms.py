@@ -1,15 +1,15 @@
-"""Invertible transforms of values. Statistics are buffers, so that the units travel with the weights.
+"""Invertible transforms of values; their statistics are buffers, so the units travel with the weights.
 
-A transform has a *state*: what it must know from earlier steps to go on. ``start`` reads it from a context,
-``forward`` takes it and returns the next one, so that a series can be transformed in pieces, and ``inverse``
+A transform has a *state*: what it must know of earlier steps to go on. ``start`` reads it from a context,
+``forward`` takes it and returns the next one, so that a series can be transformed in parts, and ``inverse``
 takes it to put a forecast back into the units of the data.
 
-NaN marks a value that is not known, and stays NaN; what depends on it is NaN as well. When the network has
-imputed the gaps, ``impute`` puts its predictions back, so that the state can go on.
+NaN marks an unknown value and stays NaN. After the network has imputed the gaps, ``impute`` puts its
+predictions back, so that the state can go on.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,42 +17,39 @@ from torch.nn import functional
 
 from rnn_lightning.errors import InputError
 
+TransformName = Literal["log", "difference", "standardize", "standardize_context"]
 TransformState = tuple[Tensor, ...]
+Traits = Mapping[str, Tensor]
+"""What belongs to each series beside its values, ``(batch, ...)`` on the CPU; a network says what it asks for."""
 
 
-class Transform(nn.Module, ABC):
-    """An invertible transform of ``(batch, time, feature)`` values."""
+class Transform(nn.Module):
+    """An invertible transform of ``(batch, time, feature)`` values; on its own it leaves them as they are."""
 
-    num_lost: int = 0
-    """Number of steps that ``forward`` drops at the start of a series."""
+    num_lost: int = 0  # steps that ``forward`` drops at the start of a series
+    state_size: int = 0  # tensors in the state
 
-    state_size: int = 0
-    """Number of tensors in the state."""
+    def fit(self, chunks: Iterable[Tensor]) -> None:
+        """Set the statistics from the training values, ``(time, feature)`` tensors, iterated repeatedly."""
 
-    def fit(self, pieces: Iterable[Tensor]) -> None:
-        """Set the statistics from the training values: one ``(time, feature)`` tensor a series."""
-
-    def start(self, context: Tensor) -> TransformState:
-        """The state of a series that begins with ``context``, ``(batch, time, feature)``."""
+    def start(self, context: Tensor, traits: Traits) -> TransformState:
+        """Return the state of a series that begins with ``context (batch, time, feature)``."""
         return ()
 
-    @abstractmethod
     def forward(self, values: Tensor, state: TransformState) -> tuple[Tensor, TransformState]:
-        """Transform the steps that follow the state; returns them and the state after them."""
+        """Transform the steps that follow the state; return them and the state after them."""
+        return values, self.advance(values, state)
 
-    @abstractmethod
     def inverse(self, transformed: Tensor, state: TransformState) -> Tensor:
-        """Back to the units of the input, for the steps that follow the state.
-
-        ``transformed`` may have more leading axes than the state: ``(..., batch, time, feature)``.
-        """
+        """Put ``(..., batch, time, feature)`` values that follow the state back into the units of before."""
+        return transformed
 
     def impute(self, values: Tensor, transformed: Tensor, state: TransformState) -> Tensor:
-        """``values`` with what is unknown taken from ``transformed``; ``state`` is that before them."""
+        """Return ``values`` with the unknown ones taken from ``transformed``; both follow the state."""
         return torch.where(values.isnan(), self.inverse(transformed, state), values)
 
     def advance(self, values: Tensor, state: TransformState) -> TransformState:
-        """The state after ``values``, which follow those of ``state``."""
+        """Return the state after ``values`` that follow it."""
         return state
 
 
@@ -63,8 +60,7 @@ class Log(Transform):
         if bool((values <= 0).any()):
             raise InputError(
                 "the log transform needs values above 0, and the smallest is "
-                f"{float(values[~values.isnan()].min()):g}: remove log from `transforms` or shift the "
-                "data."
+                f"{float(values[~values.isnan()].min()):g}: remove log from `transforms` or shift the data."
             )
         return values.log(), state
 
@@ -81,26 +77,217 @@ class Difference(Transform):
     num_lost = 1
     state_size = 1
 
-    def start(self, context: Tensor) -> TransformState:
+    def start(self, context: Tensor, traits: Traits) -> TransformState:
         return (context[..., :0, :],)
 
     def forward(self, values: Tensor, state: TransformState) -> tuple[Tensor, TransformState]:
         return torch.cat([state[0], values], dim=-2).diff(dim=-2), self.advance(values, state)
 
     def inverse(self, transformed: Tensor, state: TransformState) -> Tensor:
-        # The sum of a million float32 steps would drift.
+        # Float64, because the sum of a million float32 steps would drift.
         return (state[0].double() + transformed.double().cumsum(-2)).to(transformed.dtype)
 
     def impute(self, values: Tensor, transformed: Tensor, state: TransformState) -> Tensor:
-        """Each gap goes on from the last known value before it; what lies before the first one stays NaN."""
-        levels = torch.cat([state[0], values], dim=-2)
-        # What lies before the first known value is not known in an outer transform either.
+        """Continue each gap from the last known value before it; steps before the first one stay NaN."""
+        levels = torch.cat([state[0], values], dim=-2)  # (batch, 1 + time, feature)
         change = functional.pad(transformed.double().nan_to_num(0.0), (0, 0, 1, 0)).cumsum(-2)
         steps = torch.arange(levels.shape[-2], device=levels.device)[:, None]
-        last_known = torch.where(levels.isnan(), 0, steps).cummax(-2).values
+        last_known = torch.where(levels.isnan(), 0, steps).cummax(-2).values  # (batch, 1 + time, feature)
         anchor = (levels - change).gather(-2, last_known)
         imputed = torch.where(levels.isnan(), anchor + change, levels.double())
         return imputed[..., state[0].shape[-2] :, :].to(values.dtype)
 
     def advance(self, values: Tensor, state: TransformState) -> TransformState:
         return (torch.cat([state[0], values], dim=-2)[..., -1:, :],)
+
+
+class Standardize(Transform):
+    """Zero mean and unit standard deviation of each feature over the training split, see ``scale_of``."""
+
+    mean: Tensor  # (feature,)
+    scale: Tensor
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("scale", torch.ones(num_features))
+
+    def fit(self, chunks: Iterable[Tensor]) -> None:
+        zeros = torch.zeros_like(self.mean, dtype=torch.float64)
+        count, total, squares, shift = zeros, zeros, zeros, zeros
+        for chunk in chunks:
+            known = ~chunk.isnan()
+            values = chunk.double().nan_to_num(0.0)
+            if not bool(count.any()):  # shifted sums do not cancel where the mean is large
+                shift = values.sum(0) / known.sum(0).clamp_min(1)
+            centred = torch.where(known, values - shift, 0.0)
+            count = count + known.sum(0)
+            total = total + centred.sum(0)
+            squares = squares + centred.square().sum(0)
+        mean = total / count.clamp_min(1)
+        deviation = (squares / count.clamp_min(1) - mean.square()).clamp_min(0).sqrt()
+        self.mean.copy_(mean + shift)
+        self.scale.copy_(scale_of(deviation, self.mean))
+
+    def forward(self, values: Tensor, state: TransformState) -> tuple[Tensor, TransformState]:
+        return (values - self.mean) / self.scale, state
+
+    def inverse(self, transformed: Tensor, state: TransformState) -> Tensor:
+        return transformed * self.scale + self.mean
+
+
+class StandardizeContext(Standardize):
+    """Zero mean and unit standard deviation of each feature over the context of each series or window.
+
+    For many series of different scale. The state is the mean and the scale, which stay those of the context.
+    A context may say little about the scale; then the training series say the rest. For fewer than
+    ``min_count`` known values the scale is the deviation of the median training series, relative to the
+    magnitude of the values. It is never below a tenth of that, nor of the deviation that nine tenths of the
+    training series exceed, nor below a hundredth of the mean: the steps after a constant are not blown up.
+    """
+
+    state_size = 2
+    min_part, min_ratio, calm_quantile, min_count = 1e-2, 0.1, 0.1, 3
+    relative: Tensor  # (feature,)
+    floor: Tensor
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__(num_features)
+        self.register_buffer("relative", torch.zeros(num_features))
+        self.register_buffer("floor", torch.zeros(num_features))
+
+    def fit(self, chunks: Iterable[Tensor]) -> None:
+        deviations: list[Tensor] = []
+        magnitudes: list[Tensor] = []
+
+        def observed() -> Iterator[Tensor]:
+            for chunk in chunks:
+                values = chunk.double()
+                deviations.append((values - values.nanmean(0)).square().nanmean(0).sqrt())
+                magnitudes.append(values.abs().nanmean(0))
+                yield chunk
+
+        super().fit(observed())
+        deviation = torch.stack(deviations)  # (chunk, feature)
+        self.relative.copy_((deviation / torch.stack(magnitudes)).nanmedian(0).values.nan_to_num(0.0))
+        moving = torch.where(deviation > 0, deviation, torch.nan)
+        calm, typical = moving.nanquantile(self.calm_quantile, 0), moving.nanmedian(0).values
+        self.floor.copy_(self.min_ratio * calm.nan_to_num(0.0))
+        self.scale.copy_(torch.where(typical.isnan(), self.scale, typical))
+
+    def start(self, context: Tensor, traits: Traits) -> TransformState:
+        unknown = context.isnan()
+        count = context.shape[-2] - unknown.sum(-2, keepdim=True)  # (batch, 1, feature)
+        values = context.double().masked_fill(unknown, 0.0)  # squares of float32 may overflow
+        mean, magnitude = values.sum(-2, keepdim=True) / count, values.abs().sum(-2, keepdim=True) / count
+        centred = (values - mean).masked_fill(unknown, 0.0)
+        deviation = (centred.square().sum(-2, keepdim=True) / count).sqrt()
+        usual, few = self.relative * magnitude, count < self.min_count
+        least = torch.maximum(self.min_ratio * usual, self.min_part * mean.abs()).maximum(self.floor)
+        scale = torch.where(few, usual, deviation).maximum(least)
+        scale = torch.where((magnitude > 0) & (scale > 0), scale, self.scale)
+        return torch.where(mean.isnan(), self.mean, mean).to(context), scale.to(context)
+
+    def forward(self, values: Tensor, state: TransformState) -> tuple[Tensor, TransformState]:
+        mean, scale = state
+        return (values - mean) / scale, state
+
+    def inverse(self, transformed: Tensor, state: TransformState) -> Tensor:
+        mean, scale = state
+        return torch.addcmul(mean, transformed, scale)
+
+
+class Transforms(nn.Module):
+    """Transforms one after another. ``fitted`` says whether their statistics come from data.
+
+    Args:
+        parts: the transforms, in the order in which they are applied; see ``named_transforms``.
+    """
+
+    fitted: Tensor
+
+    def __init__(self, parts: Sequence[Transform]) -> None:
+        super().__init__()
+        self.register_buffer("fitted", torch.tensor(False))
+        self.parts = nn.ModuleList(parts)
+        self.num_lost = sum(part.num_lost for part in parts)  # steps that ``start`` drops
+        self.state_sizes = [part.state_size for part in parts]
+
+    @torch.no_grad()
+    def fit(self, series: Iterable[Tensor]) -> None:
+        """Set the statistics from chunks ``(time, feature)`` of the training series, iterated repeatedly."""
+        for index, part in enumerate(self._parts()):
+            part.fit(self._through(values, index) for values in series)
+        for values in series:  # refuse what a transform cannot take before training begins
+            self._through(values, len(self.parts))
+        self.fitted.fill_(True)
+
+    def start(self, context: Tensor, traits: Traits) -> tuple[Tensor, tuple[TransformState, ...]]:
+        """Transform the context of a series; return it, shorter by ``num_lost``, and the states after it."""
+        states = []
+        for part in self._parts():
+            context, state = part(context, part.start(context, traits))
+            states.append(state)
+        return context, tuple(states)
+
+    def forward(
+        self, values: Tensor, states: Sequence[TransformState]
+    ) -> tuple[Tensor, tuple[TransformState, ...]]:
+        """Transform ``values (batch, time, feature)`` that follow the states."""
+        following = []
+        for part, state in zip(self._parts(), states, strict=True):
+            values, state = part(values, state)
+            following.append(state)
+        return values, tuple(following)
+
+    def imputed(
+        self, values: Tensor, transformed: Tensor, states: Sequence[TransformState] | None, traits: Traits
+    ) -> tuple[Tensor, tuple[TransformState, ...]]:
+        """Return the values with their gaps imputed from ``transformed``, and the states after them.
+
+        ``states`` are those before the values, None where they start a series.
+        """
+        levels = []
+        for index, part in enumerate(self._parts()):
+            before = part.start(values, traits) if states is None else states[index]
+            levels.append((values, before))
+            values = part(values, before)[0]
+        following = []
+        for part, (values, before) in zip(reversed(self._parts()), reversed(levels), strict=True):
+            transformed = part.impute(values, transformed, before)
+            following.append(part.advance(transformed, before))
+        return transformed, tuple(reversed(following))
+
+    def inverse(self, transformed: Tensor, states: Sequence[TransformState]) -> Tensor:
+        """Put ``(..., batch, time, feature)`` values that follow the states back into units of the data."""
+        for part, state in zip(reversed(self._parts()), reversed(states), strict=True):
+            transformed = part.inverse(transformed, state)
+        return transformed
+
+    def _parts(self) -> list[Transform]:
+        return cast(list[Transform], list(self.parts))
+
+    def _through(self, values: Tensor, num_parts: int) -> Tensor:
+        for part in self._parts()[:num_parts]:
+            values = part(values, part.start(values, {}))[0]
+        return values
+
+
+def named_transforms(names: Sequence[str], num_features: int) -> Transforms:
+    """Make the transforms of these names, which are applied in this order; ``difference`` may be repeated."""
+    kinds: dict[str, Callable[[], Transform]] = {
+        "log": Log,
+        "difference": Difference,
+        "standardize": lambda: Standardize(num_features),
+        "standardize_context": lambda: StandardizeContext(num_features),
+    }
+    for name in names:
+        if name not in kinds:
+            raise InputError(f"`transforms`: unknown transform {name!r}; there are {', '.join(kinds)}.")
+    return Transforms([kinds[name]() for name in names])
+
+
+def scale_of(deviation: Tensor, mean: Tensor) -> Tensor:
+    """Return the deviation; for values that are equal up to rounding their magnitude, or 1 if that is 0."""
+    magnitude = mean.abs()
+    return torch.where(deviation > 1e-6 * magnitude, deviation, torch.where(magnitude > 0, magnitude, 1.0))

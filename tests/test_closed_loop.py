@@ -1,23 +1,14 @@
 """Every fast loop equals the plain one, which goes step by step."""
 
-from functools import partial
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
-from rnn_lightning.closed_loop import (
-    GRAPH_STEPS,
-    ClosedLoop,
-    FoldedLoop,
-    close_loop,
-    graph_loop,
-    plain_loop,
-)
+from rnn_lightning.closed_loop import FoldedLoop, closed_loop, plain_loop
 from rnn_lightning.network import Cell, RecurrentNetwork
-from rnn_lightning.recurrent import RecurrentState
+from rnn_lightning.recurrent import RecurrentState, recur, zero_state
 
 pytestmark = pytest.mark.usefixtures("path")
 CELLS: list[Cell] = ["rnn_tanh", "rnn_relu", "gru", "lstm"]
@@ -53,7 +44,7 @@ def contracting(
 
 
 def random_state(network: RecurrentNetwork, batch_size: int) -> RecurrentState:
-    return tuple(torch.randn_like(part) for part in network.initial_state(batch_size))
+    return tuple(torch.randn_like(part) for part in zero_state(network.recurrent, batch_size))
 
 
 def inputs_of(network: RecurrentNetwork, batch_size: int, num_steps: int = NUM_STEPS) -> Tensor:
@@ -61,6 +52,10 @@ def inputs_of(network: RecurrentNetwork, batch_size: int, num_steps: int = NUM_S
     return torch.randn(
         batch_size, num_steps, network.recurrent.input_size, dtype=network.readout.weight.dtype
     )
+
+
+def layers(network: RecurrentNetwork) -> tuple[nn.RNNBase, nn.Linear]:
+    return network.recurrent, network.readout
 
 
 def assert_near(ours: Tensor, plain: Tensor, relative: float) -> None:
@@ -85,8 +80,8 @@ def test_fold_equals_plain_loop(
     innovations, state = inputs_of(network, batch_size), random_state(network, batch_size)
     with torch.no_grad():
         for driven in (innovations, torch.zeros_like(innovations)):
-            values, following = FoldedLoop(network)(driven, state)
-            expected, expected_following = plain_loop(network, driven, state)
+            values, following = FoldedLoop(*layers(network))(driven, state)
+            expected, expected_following = plain_loop(*layers(network), driven, state)
             assert_near(values, expected, relative)
             for part, expected_part in zip(following, expected_following, strict=True):
                 assert_near(part, expected_part, relative)
@@ -111,8 +106,8 @@ def test_the_closed_loop_equals_the_plain_loop(
     innovations, state = inputs_of(network, batch_size, 60), random_state(network, batch_size)
     before = tuple(part.clone() for part in state)
     with torch.no_grad():
-        values, following = close_loop(network)(innovations, state)
-        expected, expected_following = plain_loop(network, innovations, state)
+        values, following = closed_loop(*layers(network), innovations, state)
+        expected, expected_following = plain_loop(*layers(network), innovations, state)
     assert_near(values, expected, relative)
     for part, expected_part in zip(following, expected_following, strict=True):
         assert_near(part, expected_part, relative)
@@ -126,10 +121,10 @@ def test_fed_with_one_step_errors_the_closed_loop_is_the_open_loop(cell: Cell, n
     inputs, state = inputs_of(network, 3), random_state(network, 3)
     series, covariates = inputs[..., :2], inputs[..., 2:]
     with torch.no_grad():
-        predictions, open_state = network(inputs, state)
+        predictions, open_state = recur(network.recurrent, inputs, state, network.readout)
         first = network.readout(state[0][-1])[:, None]
         errors = series - torch.cat([first, predictions[:, :-1]], 1)
-        values, closed_state = close_loop(network)(torch.cat([errors, covariates], -1), state)
+        values, closed_state = closed_loop(*layers(network), torch.cat([errors, covariates], -1), state)
     torch.testing.assert_close(values, series, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(closed_state, open_state, rtol=1e-12, atol=1e-12)
 
@@ -146,12 +141,12 @@ def test_gradients_are_those_through_the_plain_loop(
     state = tuple(part.requires_grad_() for part in random_state(network, batch_size))
     target = inputs_of(network, batch_size, 30)[..., :num_features]
     wanted = [*network.parameters(), innovations, *state]
-    loops: list[ClosedLoop] = [close_loop(network), partial(plain_loop, network)]
+    runs = [loop(*layers(network), innovations, state) for loop in (closed_loop, plain_loop)]
     if num_layers == 1 and cell in FOLDABLE:
-        loops.append(FoldedLoop(network))
+        runs.append(FoldedLoop(*layers(network))(innovations, state))
     ours, *others = (
-        torch.autograd.grad((values - target).square().mean() + sum(part.sum() for part in following), wanted)
-        for values, following in (loop(innovations, state) for loop in loops)
+        torch.autograd.grad((values - target).square().mean() + sum(part.sum() for part in after), wanted)
+        for values, after in runs
     )
     for other in others:
         torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-12)
@@ -167,45 +162,51 @@ def test_the_free_run_of_a_counting_network_counts(num_layers: int) -> None:
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.fill_(1.0 if "weight_ih" in name or "readout" in name else 0.0)
-        values, state = close_loop(network)(torch.zeros(1, 6, 1), network.initial_state(1))
+        values, state = closed_loop(*layers(network), torch.zeros(1, 6, 1), zero_state(network.recurrent, 1))
         assert values.flatten().tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
-        values, _ = close_loop(network)(torch.tensor([[[0.0], [10.0], [0.0]]]), state)
+        values, _ = closed_loop(*layers(network), torch.tensor([[[0.0], [10.0], [0.0]]]), state)
     assert values.flatten().tolist() == [7.0, 18.0, 19.0]
 
 
-def test_the_loop_has_the_weights_of_its_making() -> None:
-    """Training on after ``close_loop`` calls for a new one: the fold has merged copies."""
+def test_the_loop_has_the_present_weights() -> None:
     network = contracting("lstm", 1, 4, seed=3)
     state, still = random_state(network, 1), torch.zeros(1, 3, 1).double()
     with torch.no_grad():
-        before = close_loop(network)(still, state)[0]
+        before = closed_loop(*layers(network), still, state)[0]
         network.readout.bias.add_(1.0)
-        after = close_loop(network)(still, state)[0]
-        expected = plain_loop(network, still, state)[0]
+        after = closed_loop(*layers(network), still, state)[0]
+        expected = plain_loop(*layers(network), still, state)[0]
     torch.testing.assert_close(after, expected)
     assert not torch.allclose(before, after)
+
+
+def test_dropout_between_layers_acts_in_training_alone() -> None:
+    torch.manual_seed(0)
+    network = RecurrentNetwork(1, "gru", 8, num_layers=2, dropout=0.5, transforms=())
+    still, state = torch.zeros(2, 6, 1), random_state(network, 2)
+    with torch.no_grad():
+        runs = {}
+        for is_training in (True, False):
+            network.train(is_training)
+            runs[is_training] = [closed_loop(*layers(network), still, state)[0] for _ in range(2)]
+    assert torch.equal(*runs[False])
+    assert not torch.equal(*runs[True])
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("num_steps", [3, 2 * GRAPH_STEPS, 3 * GRAPH_STEPS + 5])
-def test_loops_on_a_gpu_equal_the_plain_loop(cell: Cell, num_layers: int, num_steps: int) -> None:
-    """Without a graph, with whole graphs and with a rest; the state goes on from one call to the next."""
+def test_the_closed_loop_on_a_gpu_equals_the_plain_loop(cell: Cell, num_layers: int) -> None:
+    """The state goes on from one call to the next."""
     network = contracting(cell, 2, 8, seed=6, num_layers=num_layers)
-    innovations, state = inputs_of(network, 3, num_steps), random_state(network, 3)
+    innovations, state = inputs_of(network, 3, 60), random_state(network, 3)
     with torch.no_grad():
-        expected, expected_state = plain_loop(network, innovations, state)
+        expected, expected_state = plain_loop(*layers(network), innovations, state)
         network.cuda()
-        loops = [partial(graph_loop, network)]
-        if num_layers == 1 and cell in FOLDABLE:
-            loops.append(FoldedLoop(network))  # type: ignore[arg-type]
-        for loop in loops:
-            on_gpu = tuple(part.cuda() for part in state)
-            first, on_gpu = loop(innovations[:, :1].cuda(), on_gpu)
-            rest, on_gpu = loop(innovations[:, 1:].cuda(), on_gpu)
-            values = torch.cat([first, rest], 1).cpu()
-            torch.testing.assert_close(values, expected, rtol=1e-10, atol=1e-10)
-            last = tuple(part.cpu() for part in on_gpu)
-            torch.testing.assert_close(last, expected_state, rtol=1e-10, atol=1e-10)
+        on_gpu = tuple(part.cuda() for part in state)
+        first, on_gpu = closed_loop(*layers(network), innovations[:, :1].cuda(), on_gpu)
+        rest, on_gpu = closed_loop(*layers(network), innovations[:, 1:].cuda(), on_gpu)
+    values, last = torch.cat([first, rest], 1).cpu(), tuple(part.cpu() for part in on_gpu)
+    torch.testing.assert_close(values, expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(last, expected_state, rtol=1e-10, atol=1e-10)

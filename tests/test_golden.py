@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from rnn_lightning import RecurrentNetwork
-from rnn_lightning.noise import generators
-from rnn_lightning.pretrained.bundled import pretrained_network
-from rnn_lightning.rollout import rollout
+from rnn_lightning.pretrained.bundled import bundled_network
+from rnn_lightning.pretrained.forecaster import PretrainedForecaster
+from rnn_lightning.rollout import generators, rollout
 
 FOLDER = Path(__file__).parent / "golden"
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -62,12 +62,11 @@ def forecasts_of(network: RecurrentNetwork) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def bundled_forecasts() -> dict[str, Tensor]:
-    forecasts = {}
-    for season in SEASONS:
-        network = pretrained_network(2).eval()
-        network.set_season(season)
-        forecasts[f"season {season}"] = rollout(network, contexts(2), 30)
-    return forecasts
+    network = bundled_network(2).eval()
+    return {
+        f"season {season}": rollout(network, contexts(2), 30, traits={"season": torch.full((4,), season)})
+        for season in SEASONS
+    }
 
 
 def require_equal(given: Tensor, recorded: Tensor) -> None:
@@ -99,6 +98,13 @@ def test_the_air_passengers_are_forecast_as_they_were(rnn_lightning: Callable[..
     assert given["ds"].to_list() == recorded["ds"].to_list()
     for name in recorded.columns[2:]:
         np.testing.assert_allclose(given[name].to_numpy(), recorded[name].to_numpy(), rtol=1e-5)
+
+
+def test_a_script_forecasts_the_air_passengers_as_the_command_does() -> None:
+    values = pl.read_csv(Path(__file__).parents[1] / "data" / "airpassengers.csv")["y"].to_numpy()
+    recorded = pl.read_csv(FOLDER / "airpassengers.csv")["y"].to_numpy()
+    forecast = PretrainedForecaster().forecast(values[-100:].astype(float), 36, season=12)
+    np.testing.assert_allclose(forecast, recorded, rtol=1e-5)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from torch import Tensor
 from rnn_lightning.closed_loop import plain_loop
 from rnn_lightning.errors import InputError
 from rnn_lightning.network import Cell, RecurrentNetwork
-from rnn_lightning.rollout import State, generate, observe, rollout, warm_up
+from rnn_lightning.recurrent import RecurrentState, recur, zero_state
+from rnn_lightning.rollout import State, generate, generators, observe, rollout, warm_up
 
 CELLS: list[Cell] = ["rnn_tanh", "rnn_relu", "gru", "lstm"]
 CHAINS = [
@@ -73,6 +75,13 @@ def silent(num_features: int, transforms: Sequence[str]) -> RecurrentNetwork:
     return network
 
 
+def read(
+    network: RecurrentNetwork, inputs: Tensor, state: RecurrentState | None = None
+) -> tuple[Tensor, RecurrentState]:
+    """Inputs without gaps: the predictions and the state."""
+    return recur(network.recurrent, inputs, state, network.readout)
+
+
 def seeded(*seeds: int) -> list[np.random.Generator]:
     return [np.random.default_rng(seed) for seed in seeds]
 
@@ -86,9 +95,10 @@ def test_rollout_is_the_plain_loop_between_the_transforms(
 ) -> None:
     network = make(cell, transforms, num_features, num_layers)
     context = values(3, 20, num_features)
-    transformed, of_transforms = network.transforms.start(context)
-    _, recurrent = network(transformed)
-    expected, _ = plain_loop(network, torch.zeros(3, 15, num_features).double(), recurrent)
+    transformed, of_transforms = network.transforms.start(context, {})
+    _, recurrent = read(network, transformed)
+    still = torch.zeros(3, 15, num_features).double()
+    expected, _ = plain_loop(network.recurrent, network.readout, still, recurrent)
     torch.testing.assert_close(
         rollout(network, context, 15),
         network.transforms.inverse(expected, of_transforms),
@@ -106,8 +116,8 @@ def test_rollout_equals_encoding_the_whole_history_at_every_step(
     history = values(2, 12, 2)
     forecast = rollout(network, history, 8)
     for step in range(8):
-        transformed, of_transforms = network.transforms.start(history)
-        ahead = network(transformed)[0][:, -1:]
+        transformed, of_transforms = network.transforms.start(history, {})
+        ahead = read(network, transformed)[0][:, -1:]
         following = network.transforms.inverse(ahead, of_transforms)
         torch.testing.assert_close(forecast[:, step : step + 1], following, rtol=1e-10, atol=1e-10)
         history = torch.cat([history, following], 1)
@@ -188,6 +198,19 @@ def test_paths_of_a_series_do_not_depend_on_the_batch(cell: Cell, num_layers: in
     assert not torch.allclose(together[0], together[1])
 
 
+def test_each_series_has_noise_of_its_own_by_its_number() -> None:
+    network, context = make(), values(1, 20, 2).repeat(3, 1, 1)
+    paths = rollout(network, context, 5, num_samples=4, generator=generators(0, range(3)))
+    assert not torch.allclose(paths[:, 0], paths[:, 1])
+    assert not torch.allclose(paths[:, 1], paths[:, 2])
+    alone = rollout(network, context[:1], 5, num_samples=4, generator=generators(0, [2]))
+    torch.testing.assert_close(alone[:, 0], paths[:, 2], rtol=1e-11, atol=1e-11)
+    one, other = (
+        rollout(network, context, 5, num_samples=4, generator=generators(seed, range(3))) for seed in (1, -1)
+    )
+    assert not any(torch.allclose(*pair) for pair in ((paths, one), (paths, other), (one, other)))
+
+
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("transforms", CHAINS)
 def test_observing_one_value_at_a_time_equals_warming_up_on_all(
@@ -228,24 +251,35 @@ def test_a_state_is_saved_loaded_and_branched(tmp_path: Path) -> None:
     )  # nothing has touched it
 
 
-@pytest.mark.parametrize(("cell", "num_layers"), [("rnn_tanh", 1), ("lstm", 1), ("gru", 1), ("lstm", 2)])
-@pytest.mark.parametrize(("batch_size", "horizon"), [(3, 3000), (600, 20)])
-def test_a_large_generation_in_chunks_is_that_of_single_series(
-    cell: Cell, num_layers: int, batch_size: int, horizon: int
+@pytest.mark.parametrize(("cell", "num_layers"), [("rnn_tanh", 1), ("gru", 1), ("lstm", 2)])
+@pytest.mark.parametrize("num_samples", [None, 4])
+@pytest.mark.parametrize("num_steps", [1, 7])
+def test_a_generation_in_chunks_of_steps_is_that_at_once(
+    cell: Cell, num_layers: int, num_samples: int | None, num_steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 128 hidden units a chunk has 8,192 steps, and at least 16 of each series in it."""
-    torch.manual_seed(0)
-    network = RecurrentNetwork(1, cell, 128, num_layers, transforms=()).eval()
-    context, noise = torch.randn(batch_size, 9, 1), torch.eye(1) * 0.01
-    point = rollout(network, context, horizon)
-    paths = rollout(
-        network, context, horizon, num_samples=1, noise=noise, generator=seeded(*range(batch_size))
-    )
-    for index in (0, batch_size // 2, batch_size - 1):
-        alone = context[index : index + 1]
-        torch.testing.assert_close(point[index], rollout(network, alone, horizon)[0], rtol=0, atol=1e-5)
-        path = rollout(network, alone, horizon, num_samples=1, noise=noise, generator=seeded(index))
-        torch.testing.assert_close(paths[0, index], path[0, 0], rtol=0, atol=1e-5)
+    torch.manual_seed(1)
+    transforms = ("standardize_context",)
+    network = RecurrentNetwork(2, cell, 6, num_layers, transforms=transforms, num_covariates=1).eval()
+    network.residual_covariance.copy_(torch.eye(2) * 0.01)
+    context, covariates = values(3, 20, 2), values(3, 50, 1)
+
+    def generated() -> Tensor:
+        generator = None if num_samples is None else generators(0, range(3))
+        given: dict[str, Any] = {"covariates": covariates, "num_samples": num_samples, "generator": generator}
+        return rollout(network, context, 30, **given)
+
+    lengths: list[int] = []
+    free_run = network.free_run
+
+    def noted(inputs: Tensor, *rest: Any) -> tuple[Tensor, RecurrentState]:
+        lengths.append(inputs.shape[1])
+        return free_run(inputs, *rest)
+
+    monkeypatch.setattr(network, "free_run", noted)
+    at_once = generated()
+    monkeypatch.setattr("rnn_lightning.rollout.CHUNK_NUMBERS", num_steps * 6 * 3 * (num_samples or 1) + 5)
+    torch.testing.assert_close(generated(), at_once, rtol=1e-5, atol=1e-6)
+    assert lengths == [30, *([num_steps] * (30 // num_steps)), *([30 % num_steps] if 30 % num_steps else [])]
 
 
 def test_the_gradient_of_a_free_run_reaches_the_weights() -> None:
@@ -291,9 +325,9 @@ def test_a_finite_run_does_not_warn() -> None:
 
 def test_wrong_counts_are_refused() -> None:
     network, context = make(), values(2, 9, 2)
-    with pytest.raises(InputError, match=r"horizon must be at least 1, got 0"):
+    with pytest.raises(InputError, match=r"`horizon` must be at least 1, got 0"):
         rollout(network, context, 0)
-    with pytest.raises(InputError, match=r"num_samples must be at least 1, got -2"):
+    with pytest.raises(InputError, match=r"`num_samples` must be at least 1, got -2"):
         rollout(network, context, 3, num_samples=-2)
 
 
@@ -337,16 +371,15 @@ def test_a_gap_at_the_end_is_part_of_the_forecast(cell: Cell, transforms: tuple[
 
 
 def test_a_long_context_with_gaps_is_its_parts_one_after_another() -> None:
-    """A chunk of a context has 2,730 steps here."""
     torch.manual_seed(0)
-    network = RecurrentNetwork(1, hidden_size=128, transforms=("difference", "standardize")).eval()
+    network = RecurrentNetwork(1, hidden_size=32, transforms=("difference", "standardize")).eval()
     network.transforms.fit([torch.randn(50, 1)])
-    context = torch.randn(3, 4000, 1)
-    context[0, :17] = context[1, 2700:2760] = context[1, 500] = context[2, :2900] = torch.nan
+    context = torch.randn(3, 400, 1)
+    context[0, :17] = context[1, 170:240] = context[1, 50] = context[2, :290] = torch.nan
     context[2, -1] = torch.nan
-    state = warm_up(network, context[:, :1000])
-    for first in range(1000, 4000, 1000):
-        state = observe(network, state, context[:, first : first + 1000])
+    state = warm_up(network, context[:, :100])
+    for first in range(100, 400, 100):
+        state = observe(network, state, context[:, first : first + 100])
     torch.testing.assert_close(rollout(network, context, 6), generate(network, state, 6), rtol=0, atol=1e-4)
 
 
@@ -370,10 +403,10 @@ def test_covariates_of_context_and_horizon_reach_the_network(cell: Cell) -> None
     network.transforms.fit([values(1, 60, 1)[0]])
     context, covariates = values(2, 9, 1), values(2, 9 + 7, 2, seed=3)
     network.covariate_scale.fit([covariates.flatten(0, 1)])
-    transformed, of_transforms = network.transforms.start(context)
-    generated, state, value = [], network.initial_state(2), transformed[:, :1]
+    transformed, of_transforms = network.transforms.start(context, {})
+    generated, state, value = [], zero_state(network.recurrent, 2), transformed[:, :1]
     for step in range(1, 16):
-        predicted, state = network(network.join(value, covariates[:, step : step + 1]), state)
+        predicted, state = read(network, network.join(value, covariates[:, step : step + 1]), state)
         value = transformed[:, step : step + 1] if step < 9 else predicted
         generated += [predicted] if step >= 9 else []
     expected = network.transforms.inverse(torch.cat(generated, 1), of_transforms)
@@ -389,9 +422,7 @@ def test_covariates_of_context_and_horizon_reach_the_network(cell: Cell) -> None
         rollout(network, context, 7, covariates=covariates[:, 1:])
     with pytest.raises(InputError, match="made for 2 covariates, and is given 0"):
         rollout(network, context, 7)
-    with pytest.raises(
-        InputError, match=r"from the second step on must be \(2, 6, 2\) for this network, got None"
-    ):
+    with pytest.raises(InputError, match=r"from the second step on must be \(2, 6, 2\), got None"):
         generate(network, state_then, 7)
 
 
@@ -440,7 +471,7 @@ def test_a_state_of_another_network_or_batch_is_refused() -> None:
 def test_what_cannot_be_meant_is_refused() -> None:
     network = RecurrentNetwork(2, "lstm", 4, transforms=["difference"])
     context = torch.randn(3, 9, 2)
-    with pytest.raises(InputError, match="noise and generator are those of sampled paths: give num_samples"):
+    with pytest.raises(InputError, match="noise and generator are for sampled paths: give num_samples"):
         rollout(network, context, 5, noise=torch.eye(2))
     with pytest.raises(
         InputError, match="noise must be a covariance: symmetric, without negative eigenvalues"

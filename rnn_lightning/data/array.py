@@ -5,21 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from rnn_lightning.data.series import PIECE_ROWS, Series, SeriesData
+from rnn_lightning.data.series import CHUNK_ROWS, Series, SeriesData
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.calendar import TimeIndex
-from rnn_lightning.tables.precision import Precision
-from rnn_lightning.tables.storage import FileArray
 
 if TYPE_CHECKING:
     Array = str | Path | np.ndarray | list[Any]
 else:
     Array = str  # the command line knows files alone
-
-MAPPED = ("float32", "float64", "float16", "int8", "int16", "int32", "int64")
-"""Types of numbers that stay in their file; others are read into memory."""
 
 
 class ArraySeries(Series):
@@ -64,60 +57,29 @@ class ArraySeries(Series):
                 "feature), and not empty."
             )
         shape = (1, -1, 1) if array.ndim == 1 else (1, *array.shape) if array.ndim == 2 else array.shape
-        require_digits(array.reshape(shape)[0, :PIECE_ROWS], name)
-        num_series, length, num_features = array.reshape(shape).shape
-        values = rows_of(array, num_series * length, num_features)
-        data = SeriesData(
-            values=values,  # type: ignore[arg-type]
-            offsets=torch.arange(num_series + 1) * length,
-            ids=[str(index) for index in range(num_series)],
-            features=["y"] if num_features == 1 else [f"y{index}" for index in range(num_features)],
-            times=TimeIndex([0] * num_series, [1] * num_series),
-            id_column="unique_id" if array.ndim == 3 else None,
-            lengths=known_lengths(values, num_series, length, name),
-        )
-        if isinstance(values, Tensor):  # those of a file are looked at before they are used
-            data.validate()
-        return data
+        array = array.reshape(shape)  # (series, time, feature)
+        lengths = [_known_length(values, f"series {index} of {name}") for index, values in enumerate(array)]
+        return SeriesData.from_equal(_tensor(array), lengths=torch.tensor(lengths))
 
     def _open(self) -> np.ndarray:
-        if isinstance(self.path, np.ndarray):
-            return self.path
-        return np.lib.format.open_memmap(self.path, "r")
+        # Copy on write: the file is only read, and torch, which would warn otherwise, may write.
+        return self.path if isinstance(self.path, np.ndarray) else np.lib.format.open_memmap(self.path, "c")
 
 
-def rows_of(array: np.ndarray, num_rows: int, num_features: int) -> Tensor | FileArray:
-    """The rows of all series; they stay in the file if they are contiguous and of a type torch knows."""
-    as_it_is = array.flags.c_contiguous and array.dtype.isnative and array.dtype.name in MAPPED
-    if as_it_is and isinstance(array, np.memmap):
-        path = Path(str(array.filename))
-        return FileArray(path, array.dtype.name, (num_rows, num_features), array.offset)
-    with np.errstate(over="ignore"):  # refused as infinite
-        return torch.from_numpy(np.array(array, dtype=np.float32).reshape(num_rows, num_features))
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    """Return the array as a tensor: a file stays mapped where torch knows its type, else it is read."""
+    flags, is_known = array.flags, array.dtype.isnative and array.dtype.kind in "fi"
+    if not (flags.c_contiguous and flags.writeable and is_known):
+        with np.errstate(over="ignore"):  # refused as infinite
+            array = array.astype(np.float32)
+    return torch.from_numpy(array)
 
 
-def known_lengths(values: Any, num_series: int, length: int, name: str) -> Tensor:
-    """Steps of each series up to its last known value, ``(series,)``."""
-    lengths = torch.full((num_series,), length)
-    for index in range(num_series):
-        end = (index + 1) * length
-        while lengths[index] > 0:
-            first = max(index * length, end - PIECE_ROWS if end < (index + 1) * length else end - 1)
-            known = (~values[first:end].isnan()).any(dim=1).nonzero()
-            if len(known):
-                lengths[index] = first + int(known[-1]) + 1 - index * length
-                break
-            lengths[index] = first - index * length
-            end = first
-        if lengths[index] == 0:
-            raise InputError(f"series {index} of {name} has no known value: leave it out.")
-    return lengths
-
-
-def require_digits(rows: np.ndarray, name: str) -> None:
-    """Refuse numbers that float32 cannot hold, by the first ones."""
-    for feature in range(rows.shape[1]):
-        precision = Precision(str(feature))
-        values = rows[:, feature]
-        precision.add(values if values.dtype == np.float32 else values.astype(np.float64), name)
-        precision.require()
+def _known_length(values: np.ndarray, name: str) -> int:
+    """Return the number of steps of ``values (time, feature)`` up to the last known one."""
+    for end in range(len(values), 0, -CHUNK_ROWS):  # most series end with a known value
+        chunk = np.asarray(values[max(0, end - CHUNK_ROWS) : end], np.float64)
+        known = np.flatnonzero(~np.isnan(chunk).all(1))
+        if len(known):
+            return max(0, end - CHUNK_ROWS) + int(known[-1]) + 1
+    raise InputError(f"{name} has no known value: leave it out.")

@@ -1,7 +1,6 @@
 """Generated series, each deterministic in its own seed."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,11 +9,11 @@ from rnn_lightning.data.series import Series, SeriesData
 from rnn_lightning.errors import InputError
 
 
-def require_positive(**counts: float) -> None:
-    """Raise InputError unless every value is above zero; the keywords are the names the user typed."""
-    for name, value in counts.items():
-        if not value > 0:
-            raise InputError(f"`{name}` must be above 0, got {value}.")
+def require_positive(**sizes: float) -> None:
+    """Raise InputError unless every value is above zero; the keywords are the argument names."""
+    for name, size in sizes.items():
+        if not size > 0:
+            raise InputError(f"`{name}` must be above 0, got {size}.")
 
 
 class SineSeries(Series):
@@ -30,7 +29,7 @@ class SineSeries(Series):
         amplitude: height of the sine.
         phase: phase of the first series in radians; with several series, series ``i`` of ``n`` starts
             ``2 pi i / n`` later.
-        noise: the noise is uniform in ``[-noise, noise)``.
+        noise: half the width of the noise, which is uniform in ``[-noise, noise)``.
         num_series: number of series.
         seed: seed of the noise.
     """
@@ -46,7 +45,7 @@ class SineSeries(Series):
         num_series: int = 1,
         seed: int = 0,
     ) -> None:
-        periods = list(period) if isinstance(period, Sequence) else [period]
+        periods = list(period) if isinstance(period, list | tuple) else [period]
         require_positive(num_steps=num_steps, time_step=time_step, num_series=num_series, amplitude=amplitude)
         require_positive(period=min(periods, default=0.0))
         if noise < 0:
@@ -56,20 +55,19 @@ class SineSeries(Series):
         self.noise, self.seed = noise, seed
 
     def clean(self, first_step: int, num_steps: int) -> Tensor:
-        """The noise-free values, ``(series, time, 1)``, also beyond the end of the recording."""
+        """Return the noise-free values, ``(series, time, 1)``, also beyond the end of the recording."""
         time = torch.arange(first_step, first_step + num_steps, dtype=torch.float64) * self.time_step
-        index = torch.arange(self.num_series, dtype=torch.float64)[:, None]
+        index = torch.arange(self.num_series, dtype=torch.float64)[:, None]  # (series, 1)
         periods = [self.periods[i % len(self.periods)] for i in range(self.num_series)]
         cycles = time / torch.tensor(periods, dtype=torch.float64)[:, None] + index / self.num_series
-        angle = 2 * math.pi * cycles + self.phase
+        angle = 2 * math.pi * cycles + self.phase  # (series, time)
         return (self.amplitude * torch.sin(angle))[..., None]
 
     def load(self) -> SeriesData:
-        clean = self.clean(0, self.num_steps)
-        uniform = torch.rand(
-            clean.shape, generator=torch.Generator().manual_seed(self.seed), dtype=torch.float64
-        )
-        return SeriesData.from_equal(clean + self.noise * (2 * uniform - 1), interval=self.time_step)
+        clean, generator = self.clean(0, self.num_steps), torch.Generator().manual_seed(self.seed)
+        uniform = torch.rand(clean.shape, generator=generator, dtype=torch.float64)
+        values = clean + self.noise * (2 * uniform - 1)
+        return SeriesData.from_equal(values.float(), frequency=self.time_step)
 
 
 class RandomSeries(Series):
@@ -86,18 +84,12 @@ class RandomSeries(Series):
         self, num_series: int = 1000, num_steps: int = 10, num_features: int = 1, seed: int = 0
     ) -> None:
         require_positive(num_series=num_series, num_steps=num_steps, num_features=num_features)
-        self.num_series, self.num_steps, self.num_features, self.seed = (
-            num_series,
-            num_steps,
-            num_features,
-            seed,
-        )
+        self.num_series, self.num_steps, self.num_features = num_series, num_steps, num_features
+        self.seed = seed
 
     def load(self) -> SeriesData:
-        generator = torch.Generator().manual_seed(self.seed)
-        return SeriesData.from_equal(
-            torch.rand(self.num_series, self.num_steps, self.num_features, generator=generator)
-        )
+        shape, generator = (self.num_series, self.num_steps, self.num_features), torch.Generator()
+        return SeriesData.from_equal(torch.rand(shape, generator=generator.manual_seed(self.seed)))
 
 
 class LinearSeries(Series):
@@ -134,6 +126,7 @@ class LinearSeries(Series):
     def load(self) -> SeriesData:
         generator = torch.Generator().manual_seed(self.seed)
         uniform = torch.rand(2, self.num_series, 1, dtype=torch.float64, generator=generator)
-        start = self.min_start + (self.max_start - self.min_start) * uniform[0]
+        start = self.min_start + (self.max_start - self.min_start) * uniform[0]  # (series, 1)
         slope = self.min_slope + (self.max_slope - self.min_slope) * uniform[1]
-        return SeriesData.from_equal((start + slope * torch.arange(self.num_steps))[..., None])
+        values = start + slope * torch.arange(self.num_steps)  # (series, time)
+        return SeriesData.from_equal(values[..., None].float())

@@ -1,24 +1,34 @@
-"""Index arithmetic: the steps of each split, the starts of windows, the forecasts to make. No data."""
+"""From series to batches: the steps of each split, the starts of windows, what is cut there, and loaders."""
 
 import math
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from rnn_lightning.data.series import CHUNK_ROWS, SeriesData
 from rnn_lightning.errors import InputError
+from rnn_lightning.transforms import Traits, scale_of
+
+SCALE_STEPS = 1000
+"""Number of steps up to the origin whose standard deviation is the scale of the errors of a series."""
+
+MAX_PERMUTED = 2**22
+"""The most windows whose order is held in memory, 16 MB; of more, windows are drawn with replacement."""
 
 Split = Literal["train", "val", "test"]
 
 
 class Segments(NamedTuple):
-    """The steps of one split: one run for each of its series, as flat positions; a run may be empty.
+    """The steps of one split: one run of rows for each of its series; a run may be empty.
 
     Attributes:
-        series: ``(segment,)``, the series each run is of.
-        first: ``(segment,)``, the first step of that series: contexts do not reach further back.
-        start: ``(segment,)``, the first step of the run.
-        end: ``(segment,)``, one past its last step.
+        series: ``(segment,)``, the series of each run.
+        first: ``(segment,)``, the first row of that series: contexts do not reach further back.
+        start: ``(segment,)``, the first row of the run.
+        end: ``(segment,)``, one past its last row.
     """
 
     series: Tensor
@@ -26,101 +36,113 @@ class Segments(NamedTuple):
     start: Tensor
     end: Tensor
 
+    @property
+    def lengths(self) -> Tensor:
+        """Number of steps of each run, ``(segment,)``."""
+        return self.end - self.start
+
+
+class Chunks:
+    """The rows of segments, read a chunk at a time by ``read(rows)``; can be iterated repeatedly."""
+
+    def __init__(self, read: Callable[[Tensor], Tensor], segments: Segments) -> None:
+        self.read, self.segments = read, segments
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for start, end in zip(self.segments.start.tolist(), self.segments.end.tolist(), strict=True):
+            for first in range(start, end, CHUNK_ROWS):
+                yield self.read(torch.arange(first, min(first + CHUNK_ROWS, end)))
+
 
 def split_by_time(
-    first: Tensor, last: Tensor, val_fraction: float, test_fraction: float, max_val: float = math.inf
+    first: Tensor, end: Tensor, val_fraction: float, test_fraction: float, max_val: float = math.inf
 ) -> dict[Split, Segments]:
-    """Cut every series, from ``first (series,)`` to before ``last``, into train, val and test steps.
+    """Cut every series, from row ``first (series,)`` to before ``end``, into train, val and test steps.
 
     At most ``max_val`` steps of a series validate.
     """
-    lengths = (last - first).double()
-    test_start = last - (lengths * test_fraction).round().long()
+    lengths, series = (end - first).double(), torch.arange(len(first))
+    test_start = end - (lengths * test_fraction).round().long()
     val_start = test_start - (lengths * val_fraction).round().clamp_max(max_val).long()
-    series = torch.arange(len(first))
     return {
         "train": Segments(series, first, first, val_start),
         "val": Segments(series, first, val_start, test_start),
-        "test": Segments(series, first, test_start, last),
+        "test": Segments(series, first, test_start, end),
     }
 
 
 def split_by_series(
-    first: Tensor, last: Tensor, val_fraction: float, test_fraction: float
+    first: Tensor, end: Tensor, val_fraction: float, test_fraction: float
 ) -> dict[Split, Segments]:
-    """Give the first series to train on, then whole ones to validate on, the last ones to test on."""
+    """Train on the first series, validate on whole ones after them, and test on the last ones."""
     num_series = len(first)
     num_test, num_val = round(num_series * test_fraction), round(num_series * val_fraction)
-    bounds = [0, num_series - num_test - num_val, num_series - num_test, num_series]
-    splits: tuple[Split, ...] = ("train", "val", "test")
+    sizes = (num_series - num_test - num_val, num_val, num_test)
+    names: tuple[Split, ...] = ("train", "val", "test")
+    parts = zip(torch.arange(num_series).split(sizes), first.split(sizes), end.split(sizes), strict=True)
     return {
-        name: Segments(torch.arange(low, high), first[low:high], first[low:high], last[low:high])
-        for name, low, high in zip(splits, bounds[:-1], bounds[1:], strict=True)
+        name: Segments(series, low, low, high) for name, (series, low, high) in zip(names, parts, strict=True)
     }
 
 
 class Windows:
-    """Where windows of equal length start in the flat values: a closed form, nothing is listed.
-
-    Window ``j`` of segment ``i`` starts at ``first[i] + j * stride``.
+    """The starts of windows in closed form: window ``j`` of segment ``i`` starts at ``first[i] + j * stride``.
 
     Args:
-        first: ``(segment,)``, flat position of the first window of each segment.
+        first: ``(segment,)``, the row at which the first window of each segment starts.
         counts: ``(segment,)``, number of windows of each segment.
         stride: steps between two windows of a segment.
     """
 
     def __init__(self, first: Tensor, counts: Tensor, stride: int) -> None:
-        self.first, self.stride = first, stride
-        self.ends = counts.cumsum(0)
+        self.first, self.stride, self.ends = first, stride, counts.cumsum(0)
         self.begins = self.ends - counts
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def locate(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Segment and flat start position of the windows numbered ``index``, each ``(window,)``."""
+        """Return the segment and the first row of the windows numbered ``index``, each ``(window,)``."""
         segment = torch.searchsorted(self.ends, index, right=True)
         return segment, self.first[segment] + (index - self.begins[segment]) * self.stride
 
 
-def training_windows(
+def training_starts(
     segments: Segments,
     context_length: int,
     scored_length: int,
     stride: int,
     min_context_length: int | None = None,
 ) -> Windows:
-    """All windows, ``stride`` apart, inside the segments: ``(n - length) // stride + 1`` of ``n`` steps.
+    """Return the windows inside segments, ``stride`` apart: ``(n - length) // stride + 1`` of ``n`` steps.
 
     A shorter segment of at least two steps has one window that reaches beyond it on both sides, so that its
-    steps are divided into context and scored ones as those of a whole window are. With ``min_context_length``
+    steps are divided into context and scored ones like those of a whole window. With ``min_context_length``
     windows also start before their segment, as long as that many steps of their context, or half of the
     segment, lie within it.
     """
-    lengths, length = segments.end - segments.start, context_length + scored_length
+    lengths = segments.lengths
     if min_context_length is None:
-        own = _own_context(lengths, context_length, scored_length)
-        inside = torch.where(lengths >= length, context_length, own)
+        short = lengths < context_length + scored_length
+        inside = torch.where(short, _own_context(lengths, context_length, scored_length), context_length)
     else:
-        least = min(min_context_length, context_length)
-        inside = (lengths // 2).clamp(1, max(1, least))
+        inside = (lengths // 2).clamp(1, max(1, min(min_context_length, context_length)))
     counts = (lengths - inside - scored_length).clamp_min(0).div(stride, rounding_mode="floor") + 1
     return Windows(segments.start - context_length + inside, torch.where(lengths >= 2, counts, 0), stride)
 
 
-def scored_windows(
+def forecast_starts(
     segments: Segments,
     context_length: int,
     scored_length: int,
     stride: int | None = None,
     min_context_length: int | None = None,
 ) -> Windows:
-    """Windows that score every step of the segments once, ``ceil(n / scored_length)`` each.
+    """Return windows that score every step of the segments once, ``ceil(n / scored_length)`` each.
 
     Their contexts reach back before the segment, and before a series too short for a whole window, where
     there is nothing. The first steps of a series are context only. The last window of a segment may reach
-    past its end. With a ``stride``, they start so many steps apart instead, up to the last step. With
+    past its end. With a ``stride``, they start so many steps apart instead, up to the last step; with
     ``min_context_length`` so many steps of a context within the series are enough.
     """
     stride = stride or scored_length
@@ -131,13 +153,13 @@ def scored_windows(
     return Windows(start - context_length, counts, stride)
 
 
-def rolling_windows(
+def rolling_starts(
     segments: Segments, context_length: int, horizon: int, num_origins: int, origin_step: int
 ) -> Windows:
-    """Windows of the last origins of the segments, ``origin_step`` apart: one to ``num_origins`` of each.
+    """Return windows of the last origins of segments, ``origin_step`` apart: 1 to ``num_origins`` of each.
 
     The last one ends where its segment ends; one of a segment shorter than the horizon starts where the
-    segment starts, and reaches past its end. Contexts are those of ``scored_windows``.
+    segment starts, and reaches past its end. Contexts are those of ``forecast_starts``.
     """
     context = _own_context(segments.end - segments.first, context_length, horizon)
     start = torch.maximum(segments.start, segments.first + context)
@@ -149,18 +171,278 @@ def rolling_windows(
 
 
 def _own_context(lengths: Tensor, context_length: int, scored_length: int) -> Tensor:
-    """The context of series of these lengths: where shorter than a window, the same part as of a window."""
+    """Return the context of short series: the same part of their length as of a window."""
     part = (lengths * context_length).div(context_length + scored_length, rounding_mode="floor")
     return part.clamp(1, context_length)
 
 
-def require_fractions(val_fraction: float, test_fraction: float) -> None:
-    """Raise InputError unless both fractions and what they leave for training make sense."""
-    for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not 0 <= fraction < 1:
-            raise InputError(f"`{name}` must be at least 0 and below 1, got {fraction}.")
-    if val_fraction + test_fraction >= 1:
-        raise InputError(
-            f"`val_fraction` {val_fraction} and `test_fraction` {test_fraction} leave nothing to "
-            "train on: their sum must be below 1."
-        )
+class WindowBatch(NamedTuple):
+    """Windows to train on, in the units of the data.
+
+    Attributes:
+        values: ``(batch, time, feature)``, NaN where they are unknown.
+        context_length: number of first steps that warm the state up and are not scored.
+        covariates: ``(batch, time, covariate)``, those of the same steps, or None.
+        complete: whether all values are known; None if nobody has looked.
+        traits: traits of the series, ``(batch, ...)`` each.
+    """
+
+    values: Tensor
+    context_length: int
+    covariates: Tensor | None = None
+    complete: bool | None = None
+    traits: Traits = {}
+
+    def to(self, device: torch.device, **options: Any) -> "WindowBatch":
+        """Return the batch on a device."""
+        return moved(self, device, options)
+
+    def rows(self, start: int, end: int) -> "WindowBatch":
+        """Return the windows from ``start`` to before ``end``."""
+        covariates = None if self.covariates is None else self.covariates[start:end]
+        traits = {name: trait[start:end] for name, trait in self.traits.items()}
+        return self._replace(values=self.values[start:end], covariates=covariates, traits=traits)
+
+
+class ForecastBatch(NamedTuple):
+    """Forecasts to make, in the units of the data.
+
+    Attributes:
+        context: ``(batch, time, feature)``, the steps up to the origin, NaN where they are unknown.
+        horizon: number of steps to generate.
+        series_index: ``(batch,)``, the series of each forecast.
+        names: the id of that series.
+        origin: ``(batch,)``, the last known step, counted from the start of the series.
+        target: ``(batch, horizon, feature)``, what follows, NaN where it is unknown; ``(batch, 0, feature)``
+            where nothing follows.
+        scale: ``(batch, feature)``, the unit in which errors of different series are compared.
+        covariates: ``(batch, time + horizon, covariate)``, those of the context and of the horizon, or None.
+        num_samples: number of sampled paths wanted, or None.
+        seed: seed of the sampled paths.
+        traits: traits of the series, ``(batch, ...)`` each.
+    """
+
+    context: Tensor
+    horizon: int
+    series_index: Tensor
+    names: list[str]
+    origin: Tensor
+    target: Tensor
+    scale: Tensor
+    covariates: Tensor | None = None
+    num_samples: int | None = None
+    seed: int = 0
+    traits: Traits = {}
+
+    def to(self, device: torch.device, **options: Any) -> "ForecastBatch":
+        """Return the batch on a device."""
+        return moved(self, device, options)
+
+
+AnyBatch = TypeVar("AnyBatch", WindowBatch, ForecastBatch)
+
+
+def moved(batch: AnyBatch, device: torch.device, options: dict[str, Any]) -> AnyBatch:
+    """Return a batch with its tensors on a device; traits stay on the CPU, where networks look at them."""
+    parts: list[Any] = [part.to(device, **options) if isinstance(part, Tensor) else part for part in batch]
+    return type(batch)(*parts)
+
+
+def window_batch(
+    data: SeriesData, segments: Segments, windows: Windows, context_length: int, length: int, items: Tensor
+) -> WindowBatch:
+    """Cut the training windows numbered ``items``, of ``length`` steps; NaN outside their segment."""
+    segment, start = windows.locate(items)
+    steps = start[:, None] + torch.arange(length)  # (batch, time)
+    bounds = (segments.start[segment], segments.end[segment])
+    values = values_at(data, steps, *bounds)
+    complete = bool(values.sum().isfinite())  # a sum is NaN if any value is: the cheapest way to know
+    traits = {name: trait[segments.series[segment]] for name, trait in data.traits.items()}
+    return WindowBatch(values, context_length, covariates_at(data, steps, *bounds), complete, traits)
+
+
+def forecast_batch(
+    data: SeriesData,
+    segments: Segments,
+    windows: Windows,
+    context_length: int,
+    horizon: int,
+    num_samples: int | None,
+    seed: int,
+    items: Tensor,
+) -> ForecastBatch:
+    """Cut the forecasts numbered ``items`` with what follows them; beyond their segment that is NaN."""
+    segment, start = windows.locate(items)
+    series, first = segments.series[segment], segments.first[segment]
+    steps = start[:, None] + torch.arange(context_length + horizon)  # (batch, time + horizon)
+    values = values_at(data, steps, first, segments.end[segment])
+    context, target = values[:, :context_length], values[:, context_length:]
+    # Steps with nothing known before them are not scored; any number stands for their context.
+    unknown = context.isnan().all(1, keepdim=True)
+    target.masked_fill_(unknown, torch.nan)
+    context.masked_fill_(unknown, 1.0)
+    origin = start + context_length - 1
+    covariates = covariates_at(data, steps, first, data.offsets[series + 1])
+    known = (horizon, series, [data.ids[index] for index in series.tolist()], origin - first)
+    traits = {name: trait[series] for name, trait in data.traits.items()}
+    scale = error_scale(data, first, origin)
+    return ForecastBatch(context, *known, target, scale, covariates, num_samples, seed, traits)
+
+
+def future_batch(
+    data: SeriesData, context_length: int, horizon: int, num_samples: int | None, seed: int, series: Tensor
+) -> ForecastBatch:
+    """Cut the contexts of what follows the series numbered ``series``.
+
+    Raises:
+        InputError: if covariates of the horizon are unknown.
+    """
+    first, end = data.offsets[series], data.ends[series]
+    steps = end[:, None] + torch.arange(-context_length, 0)  # (batch, time)
+    context, names = values_at(data, steps, first, end), [data.ids[index] for index in series.tolist()]
+    covariates, future = covariates_at(data, steps, first, end), data.future_covariates(series, horizon)
+    if covariates is not None and future is not None:
+        if bool((unknown := future.isnan().any(-1).any(-1)).any()):
+            name = names[int(unknown.int().argmax())]
+            raise InputError(f"the covariates of series {name!r} are not known over `horizon` {horizon}.")
+        covariates = torch.cat([covariates, future], 1)
+    known, scale = (horizon, series, names, end - first - 1), error_scale(data, first, end - 1)
+    traits = {name: trait[series] for name, trait in data.traits.items()}
+    return ForecastBatch(context, *known, context[:, :0], scale, covariates, num_samples, seed, traits)
+
+
+def error_scale(data: SeriesData, first: Tensor, origin: Tensor) -> Tensor:
+    """Return the standard deviation ``(batch, feature)`` of the last steps up to each origin."""
+    num_steps = min(SCALE_STEPS, int((origin - first).max()) + 1 if len(origin) else 1)
+    history = values_at(data, origin[:, None] + torch.arange(1 - num_steps, 1), first, origin + 1)
+    mean = history.nanmean(1, keepdim=True)
+    return scale_of((history - mean).square().nanmean(1).sqrt(), mean[:, 0])
+
+
+def values_at(data: SeriesData, steps: Tensor, first: Tensor, end: Tensor) -> Tensor:
+    """Return the values of rows ``steps (batch, time)``, NaN outside of ``first`` to ``end (batch,)``."""
+    values = data.values[steps.clamp(0, len(data.values) - 1)].float()
+    return values.masked_fill_(_outside(steps, first, end), torch.nan)
+
+
+def covariates_at(data: SeriesData, steps: Tensor, first: Tensor, end: Tensor) -> Tensor | None:
+    """Return the covariates of rows ``steps (batch, time)``, NaN outside; None without covariates."""
+    covariates = data.covariates_at(steps.clamp(0, len(data.values) - 1))
+    return None if covariates is None else covariates.masked_fill(_outside(steps, first, end), torch.nan)
+
+
+def _outside(steps: Tensor, first: Tensor, end: Tensor) -> Tensor:
+    return ((steps < first[:, None]) | (steps >= end[:, None]))[..., None]  # (batch, time, 1)
+
+
+Batch = TypeVar("Batch")
+
+
+class BatchLoader(Generic[Batch]):
+    """Loads the items in order, a batch by one call: no work and no copy per item.
+
+    Every device takes every ``world_size``-th item, and nothing is repeated to make the shares equal. A
+    device without items gets one empty batch: it has to take part when the devices combine their results.
+
+    Args:
+        make_batch: maps item numbers ``(batch,)`` to a batch.
+        num_items: number of items.
+        batch_size: items of a batch on each device.
+        devices: the number of this device, and of all.
+    """
+
+    def __init__(
+        self,
+        make_batch: Callable[[Tensor], Batch],
+        num_items: int,
+        batch_size: int,
+        devices: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.make_batch, self.num_items, self.batch_size = make_batch, num_items, batch_size
+        self.rank, self.world_size = devices
+
+    def __len__(self) -> int:
+        return max(1, math.ceil(len(range(self.rank, self.num_items, self.world_size)) / self.batch_size))
+
+    def __iter__(self) -> Iterator[Batch]:
+        mine = range(self.rank, self.num_items, self.world_size)
+        for first in range(0, max(1, len(mine)), self.batch_size):
+            yield self.make_batch(torch.tensor(mine[first : first + self.batch_size], dtype=torch.long))
+
+
+class ShuffledLoader(BatchLoader[Any]):
+    """Loads random items in epochs of a given number of batches.
+
+    Each pass goes over all items in an order of its own; where there are more than ``MAX_PERMUTED``, the
+    items of each batch are drawn with replacement instead. The items of a batch depend on the seed and on
+    ``position``, the number of batches before it, alone. The devices share each batch equally; where the last
+    batch of a pass cannot be shared, it is cut down.
+
+    Args:
+        make_batch, num_items, batch_size, devices: see ``BatchLoader``.
+        num_batches: number of batches in an epoch; None for one pass.
+        seed: seed of the order.
+        batches_together: number of batches that one call makes, whose result is cut by ``rows(start, end)``:
+            small batches are all overhead.
+    """
+
+    position = 0
+
+    def __init__(
+        self,
+        make_batch: Callable[[Tensor], Any],
+        num_items: int,
+        batch_size: int,
+        devices: tuple[int, int] = (0, 1),
+        *,
+        num_batches: int | None,
+        seed: int,
+        batches_together: int = 1,
+    ) -> None:
+        super().__init__(make_batch, num_items, batch_size, devices)
+        if num_items < self.world_size:
+            raise InputError(
+                f"there are {num_items} training windows for {self.world_size} devices: lower `devices`, "
+                "`context_length` or `scored_length`."
+            )
+        self.num_each = num_items // self.world_size
+        self.batches_per_pass = math.ceil(self.num_each / batch_size)
+        self.num_batches = num_batches or self.batches_per_pass
+        self.seed, self.batches_together = seed, batches_together
+        self._order: tuple[int, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[Any]:
+        begin, block = -1, None
+        for _ in range(self.num_batches):
+            position, self.position = self.position, self.position + 1
+            place = position % self.batches_per_pass % self.batches_together
+            if block is None or begin != position - place:
+                begin = position - place
+                block = self.make_batch(self._items(begin))
+            start = place * self.batch_size
+            yield block if self.batches_together == 1 else block.rows(start, start + self.batch_size)
+
+    def _items(self, position: int) -> Tensor:
+        """Return the items of this device in the batches made together from ``position`` on."""
+        if self.num_items > MAX_PERMUTED:
+            size, positions = (
+                self.batch_size * self.world_size,
+                range(position, position + self.batches_together),
+            )
+            drawn = [self._random(each).integers(self.num_items, size=size) for each in positions]
+            return torch.from_numpy(np.concatenate(drawn)[self.rank :: self.world_size])
+        number, index = divmod(position, self.batches_per_pass)
+        if self._order is None or self._order[0] != number:
+            order = self._random(number).permutation(np.arange(self.num_items, dtype=np.int32))
+            self._order = number, torch.from_numpy(order)
+        first = index * self.batch_size
+        end = min(first + self.batches_together * self.batch_size, self.num_each)
+        return self._order[1][
+            first * self.world_size + self.rank : end * self.world_size : self.world_size
+        ].long()
+
+    def _random(self, number: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed % 2**64, number])

@@ -17,7 +17,8 @@ def export_onnx(network: nn.Module, path: str | Path) -> None:
         path: the file, such as ``model.onnx``.
 
     Raises:
-        InputError: if the package ``onnx`` is not installed, or the network or a transform has no form in it.
+        InputError: if the package ``onnx`` is not installed, the network was not fitted, or it or one of its
+            transforms has no form in ONNX.
     """
     try:
         from rnn_lightning.onnx.forecast import onnx_model
@@ -27,6 +28,8 @@ def export_onnx(network: nn.Module, path: str | Path) -> None:
         raise InputError("export needs the package onnx: pip install 'rnn-lightning[onnx]'.") from error
     if not isinstance(network, RecurrentNetwork):
         raise InputError(f"{type(network).__name__} has no form in ONNX: fit a plain recurrent network.")
+    if not bool(network.transforms.fitted):
+        raise InputError("the network has not been fitted: load a checkpoint, or fit it first.")
     model = onnx_model(network)
     with atomic_file(path) as file:
         file.write(model.SerializeToString())

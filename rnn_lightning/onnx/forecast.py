@@ -83,7 +83,7 @@ class _Forecast:
             coming = repeated.reshape(self.horizon, rows, network.num_covariates)
         hidden = network.recurrent.hidden_size
         state = [part.expand(samples, self.batch, hidden).reshape(rows, hidden) for part in self.state]
-        folds = network.cell in FOLDABLE and network.recurrent.num_layers == 1
+        folds = network.recurrent.mode in FOLDABLE and network.recurrent.num_layers == 1
         values = (self._folded if folds else self._stepped)(innovations, coming, state)
         transformed = values.reshape(self.horizon, samples, self.batch, features).transpose(1, 2, 0, 3)
         return self._end_at_nonfinite(self.chain.inverse(transformed))
@@ -138,7 +138,7 @@ class _Forecast:
 
     def _folded(self, innovations: Value, coming: Value | None, state: list[Value]) -> Value:
         """The closed loop as one node, see ``closed_loop.FoldedLoop``."""
-        weights = FoldedLoop(self.network).weights
+        weights = FoldedLoop(self.network.recurrent, self.network.readout).weights
         outputs, _ = fused(self.graph, self.network.cell, weights, self._joined(innovations, coming), state)
         before = self.graph.op("Unsqueeze", state[0], np.array([0]))
         outputs = self.graph.concat(before, outputs.slice(0, 0, -1), axis=0)

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import TensorProto
 from torch import Tensor
 
-from rnn_lightning import scales, transforms
+from rnn_lightning import transforms
 from rnn_lightning.errors import InputError
 from rnn_lightning.onnx.graph import Graph, Value, numbers
 
@@ -130,8 +130,8 @@ def doubles(tensor: Tensor) -> np.ndarray:
 TWINS: dict[type[transforms.Transform], type[Twin]] = {
     transforms.Log: Log,
     transforms.Difference: Difference,
-    scales.Standardize: Standardize,
-    scales.StandardizeContext: StandardizeContext,
+    transforms.Standardize: Standardize,
+    transforms.StandardizeContext: StandardizeContext,
 }
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning in two stages: how much of it helps is found by validation, then all data are trained on."""
+"""Fine-tuning in two stages: validation finds how much of it helps, then all data are trained on."""
 
 import math
 from collections.abc import Sequence
@@ -8,159 +8,153 @@ import lightning.pytorch as L
 import torch
 from torch import Tensor
 
-from rnn_lightning.data.batches import ForecastBatch
 from rnn_lightning.data.datamodule import SequenceDataModule
-from rnn_lightning.forecaster import Forecaster
-from rnn_lightning.losses import scored, teacher_forced
-from rnn_lightning.pretrained.bundled import pretrained_network
+from rnn_lightning.data.windows import ForecastBatch
+from rnn_lightning.losses import teacher_forced
+from rnn_lightning.pretrained.bundled import bundled_network
+from rnn_lightning.pretrained.forecaster import PretrainedForecaster, without_end
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
+from rnn_lightning.pretrained.seasonal_loss import by_season
 
-PARTS = (0.0, 0.5, 1.0)
+TUNING_WEIGHTS = (0.0, 0.5, 1.0)
 """How far the weights may go from the pretrained to the fine-tuned ones."""
 
-RIDGE, MOST_ERROR = 1e-3, 10.0
-"""Of the effect of covariates: the penalty, as a part of the largest variance, and the largest error."""
+RIDGE, MAX_RESIDUAL = 1e-3, 10.0
+"""For the effect of covariates: the penalty, as a part of the largest variance, and the largest error."""
 
 MARGIN, MARGIN_OF_ONE = 0.03, 0.1
 """Fine-tuning counts as better from an error lower by ``MARGIN + MARGIN_OF_ONE / sqrt(forecasts)`` on."""
 
 
 class FineTuning(L.Callback):
-    """Fine-tunes the network of the package in two stages of half of the epochs each.
+    """Fine-tunes the bundled network in two stages of half of the epochs each.
 
     The first stage trains on what comes before the validation split. Its forecasts there, and those of the
     pretrained network and of the network halfway between the two (Wortsman et al. 2022, "Robust fine-tuning
     of zero-shot models"), are compared by the geometric mean of their absolute errors. Unless fine-tuning is
     clearly better, the pretrained network is kept and the fit ends. Else the second stage starts anew and
     trains on everything, and its weights are taken as far as was best. Each stage begins with the linear
-    effect of covariates, of which the pretrained network knows nothing.
+    effect of covariates, about which the pretrained network knows nothing.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.part: float | None = None
-        self.said = ""
+        self.weight: float | None = None
+        self.verdict = ""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"part": self.part, "said": self.said}
+        return {"weight": self.weight, "verdict": self.verdict}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.part, self.said = state_dict["part"], state_dict["said"]
+        self.weight, self.verdict = state_dict["weight"], state_dict["verdict"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        forecaster_of(pl_module).num_stages = 2
+        _forecaster(pl_module).num_stages = 2
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A fit that is resumed in its second stage goes on in it."""
-        data_of(trainer).trains_on_all = self.part is not None
+        """Go on in the second stage if the fit was interrupted there."""
+        _data(trainer).trains_on_all = self.weight is not None
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """At the beginning of each stage covariates have no effect yet."""
-        network = forecaster_of(pl_module).network
-        if (
-            isinstance(network, SeasonalNetwork)
-            and network.effect is not None
-            and not bool(network.effect.any())
-        ):
+        """Begin each stage with the linear effect of covariates."""
+        network = _forecaster(pl_module).network
+        if network.effect is not None and not bool(network.effect.any()):
             with torch.no_grad():
                 network.effect.copy_(linear_effect(trainer, network))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """At the end of the first stage, choose: what is validated and calibrated then is what was chosen."""
-        if self.part is None and trainer.current_epoch + 1 == stage_epochs(trainer):
-            forecaster = forecaster_of(pl_module)
-            tuned = weights_of(forecaster)
+        """Choose at the end of the first stage; what is validated and calibrated then is what was chosen."""
+        if self.weight is None and trainer.current_epoch + 1 == stage_epochs(trainer):
+            forecaster = _forecaster(pl_module)
+            tuned = copy_weights(forecaster)
             errors = []
-            for part in PARTS:
-                move(forecaster, tuned, part)
+            for weight in TUNING_WEIGHTS:
+                interpolate_weights(forecaster, tuned, weight)
                 errors.append(forecast_errors(trainer, forecaster))
-            self._choose([error for error, _ in errors], [count for _, count in errors])
-            move(forecaster, tuned, self.part or 0.0)
+            self._choose([error for error, _ in errors], errors[0][1])
+            interpolate_weights(forecaster, tuned, self.weight or 0.0)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        forecaster, epoch = forecaster_of(pl_module), trainer.current_epoch + 1
-        if epoch == stage_epochs(trainer) and self.part is not None:
-            move(forecaster, weights_of(forecaster), 0.0)
-            if self.part == 0.0:
+        forecaster, epoch = _forecaster(pl_module), trainer.current_epoch + 1
+        if epoch == stage_epochs(trainer) and self.weight is not None:
+            interpolate_weights(forecaster, copy_weights(forecaster), 0.0)
+            if self.weight == 0.0:
                 trainer.should_stop = True
                 return
             for optimizer in trainer.optimizers:
                 optimizer.state.clear()
-            data_of(trainer).trains_on_all = True
-        elif epoch == trainer.max_epochs and self.part is not None:
-            move(forecaster, weights_of(forecaster), self.part)
+            _data(trainer).trains_on_all = True
+        elif epoch == trainer.max_epochs and self.weight is not None:
+            interpolate_weights(forecaster, copy_weights(forecaster), self.weight)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            print(self.said or "Stopped before the validation: the network has not been trained on all data.")
+            stopped = "Stopped before the validation: the network has not been trained on all data."
+            print(self.verdict or stopped)
 
-    def _choose(self, errors: Sequence[float], counts: Sequence[int]) -> None:
-        margin = MARGIN + MARGIN_OF_ONE / math.sqrt(max(counts[0], 1))
-        best = min(range(len(PARTS)), key=lambda index: errors[index])
-        clear = errors[best] < errors[0] - margin
-        self.part = PARTS[best] if clear else 0.0
+    def _choose(self, errors: Sequence[float], num_forecasts: int) -> None:
+        """Set the weight of the fine-tuned network by the errors with each of ``TUNING_WEIGHTS``."""
+        margin = MARGIN + MARGIN_OF_ONE / math.sqrt(max(num_forecasts, 1))
+        best = min(range(len(TUNING_WEIGHTS)), key=lambda index: errors[index])
+        self.weight = TUNING_WEIGHTS[best] if errors[best] < errors[0] - margin else 0.0
         change = 100 * (math.exp(errors[best if best else -1] - errors[0]) - 1)
-        measured = f"{change:+.0f} % error in {counts[0]} validation forecasts"
-        if not self.part:
-            self.said = (
-                f"Network: pretrained, kept as it is; fine-tuning was not clearly better ({measured})."
-            )
+        measured = f"{change:+.0f} % error in {num_forecasts} validation forecasts"
+        if not self.weight:
+            rejected = f"fine-tuning was not clearly better ({measured})"
+            self.verdict = f"Network: pretrained, kept as it is; {rejected}."
         else:
-            how = "fine-tuned" if self.part == 1.0 else "halfway between pretrained and fine-tuned"
-            self.said = f"Network: {how} ({measured}), then trained on all data."
+            how = "fine-tuned" if self.weight == 1.0 else "halfway between pretrained and fine-tuned"
+            self.verdict = f"Network: {how} ({measured}), then trained on all data."
 
 
 def stage_epochs(trainer: L.Trainer) -> int:
-    """Epochs of each stage."""
+    """Return the number of epochs of each stage."""
     return max(1, (trainer.max_epochs or 0) // 2)
 
 
-def forecaster_of(module: L.LightningModule) -> Forecaster:
-    """The module, which must be a ``Forecaster``."""
-    assert isinstance(module, Forecaster)
+def _forecaster(module: L.LightningModule) -> PretrainedForecaster:
+    assert isinstance(module, PretrainedForecaster)
     return module
 
 
-def data_of(trainer: L.Trainer) -> SequenceDataModule:
-    """The data module, which must be a ``SequenceDataModule``."""
+def _data(trainer: L.Trainer) -> SequenceDataModule:
     datamodule: Any = getattr(trainer, "datamodule", None)
     assert isinstance(datamodule, SequenceDataModule)
     return datamodule
 
 
-def weights_of(forecaster: Forecaster) -> list[Tensor]:
-    """Copies of the weights."""
+def copy_weights(forecaster: PretrainedForecaster) -> list[Tensor]:
+    """Return copies of the weights."""
     return [parameter.detach().clone() for parameter in forecaster.network.parameters()]
 
 
 @torch.no_grad()
-def move(forecaster: Forecaster, tuned: list[Tensor], part: float) -> None:
-    """Set the weights ``part`` of the way from the pretrained to the tuned ones."""
+def interpolate_weights(forecaster: PretrainedForecaster, tuned: list[Tensor], weight: float) -> None:
+    """Set the weights to a mean of the pretrained and the tuned ones, in which the tuned have ``weight``."""
     network = forecaster.network
-    pretrained = pretrained_network(network.num_features, network.num_covariates).parameters()
+    pretrained = bundled_network(network.num_features, network.num_covariates).parameters()
     for own, start, end in zip(network.parameters(), pretrained, tuned, strict=True):
-        own.copy_(torch.lerp(start.to(own), end, part))
+        own.copy_(torch.lerp(start.to(own), end, weight))
 
 
 @torch.inference_mode()
 def linear_effect(trainer: L.Trainer, network: SeasonalNetwork) -> Tensor:
-    """The effect ``(covariate,)`` of covariates on what the network does not foresee of the next step.
+    """Return the effect ``(covariate,)`` of covariates on the next-step errors of the network.
 
-    Least squares over the windows of an epoch, together with the covariates of the step before, whose effect
-    the network has taken for one of the level.
+    By least squares over the windows of an epoch, together with the covariates of the step before, whose
+    effect the network has taken for one of the level.
     """
     size, features = 2 * network.num_covariates, network.num_features
     sums = torch.zeros(size, size + 1, dtype=torch.float64, device=network.readout.weight.device)
-    for cpu_batch in data_of(trainer).train_dataloader():
-        batch = trainer.strategy.batch_to_device(cpu_batch)
-        windows = scored(network, batch.values, batch.context_length, batch.covariates, batch.complete)
-        errors = windows.target - teacher_forced(network, windows)
-        coming, first = windows.inputs[..., features:], windows.context_length - 1
-        both = torch.cat([coming[:, first:-1], coming[:, first - 1 : -2]], -1).double()
-        for error in errors.double().unbind(-1):
-            known = ~(error.isnan() | both.isnan().any(-1))
-            inputs, rest = both[known], error[known].clamp(-MOST_ERROR, MOST_ERROR)
-            sums += inputs.T @ torch.cat([inputs, rest[:, None]], 1)
+    for batch in _data(trainer).train_dataloader():
+        for windows, _ in by_season(batch):
+            errors = windows.target - teacher_forced(network, without_end(windows, features))
+            covariates, first = windows.inputs[..., features:], windows.context_length - 1
+            both = torch.cat([covariates[:, first:-1], covariates[:, first - 1 : -2]], -1).double()
+            for error in errors.double().unbind(-1):  # (batch, scored)
+                known = ~(error.isnan() | both.isnan().any(-1))
+                inputs, rest = both[known], error[known].clamp(-MAX_RESIDUAL, MAX_RESIDUAL)
+                sums += inputs.T @ torch.cat([inputs, rest[:, None]], 1)
     total = trainer.strategy.reduce(sums, reduce_op="sum")
     assert isinstance(total, Tensor)
     ridge = RIDGE * total.diagonal().amax().clamp_min(1e-9) * torch.eye(size).to(total)
@@ -168,10 +162,10 @@ def linear_effect(trainer: L.Trainer, network: SeasonalNetwork) -> Tensor:
 
 
 @torch.inference_mode()
-def forecast_errors(trainer: L.Trainer, forecaster: Forecaster) -> tuple[float, int]:
-    """The logarithm of the geometric mean absolute error of the validation forecasts, and their number."""
+def forecast_errors(trainer: L.Trainer, forecaster: PretrainedForecaster) -> tuple[float, int]:
+    """Return the logarithm of the geometric mean absolute error of the validation forecasts, their number."""
     sums = torch.zeros(2, dtype=torch.float64, device=forecaster.device)
-    for batch in data_of(trainer).val_dataloader():
+    for batch in _data(trainer).val_dataloader():
         if len(batch.context):
             sums += summed_logarithms(forecaster, trainer.strategy.batch_to_device(batch))
     total = trainer.strategy.reduce(sums, reduce_op="sum")
@@ -179,10 +173,9 @@ def forecast_errors(trainer: L.Trainer, forecaster: Forecaster) -> tuple[float, 
     return float(total[0] / total[1].clamp_min(1)), int(total[1])
 
 
-def summed_logarithms(forecaster: Forecaster, batch: ForecastBatch) -> Tensor:
-    """The sum of the logarithms of the mean absolute errors of a batch, and their number."""
-    assert batch.scale is not None
-    generated = forecaster(batch.context, batch.horizon, batch.covariates)
+def summed_logarithms(forecaster: PretrainedForecaster, batch: ForecastBatch) -> Tensor:
+    """Return the sum of the logarithms of the mean absolute errors of a batch, and their number."""
+    generated = forecaster.predict_step(batch, 0).point  # (batch, horizon, feature)
     errors = ((generated - batch.target) / batch.scale[:, None]).abs().double().nanmean(1)
     known = ~errors.isnan()
     logarithms = torch.log(errors[known] + 1e-3)

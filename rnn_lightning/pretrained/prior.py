@@ -9,14 +9,15 @@ and lines are corners of it.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
-from rnn_lightning.data.batches import WindowBatch
 from rnn_lightning.data.series import Series, SeriesData
 from rnn_lightning.data.synthetic import require_positive
+from rnn_lightning.data.windows import WindowBatch
 from rnn_lightning.errors import InputError
 from rnn_lightning.pretrained.prior_parts import (
     Array,
@@ -187,19 +188,62 @@ class PriorSeries(Series):
     def load(self) -> SeriesData:
         rng = np.random.default_rng(self.seed)
         values = draw_series(rng, self.num_series, self.length, self.season)
-        return SeriesData.from_equal(torch.from_numpy(values)[..., None])
+        return SeriesData.from_equal(values[..., None])
 
-    def draw_batch(self, batch_size: int, shared: Generator, own: Generator) -> WindowBatch:
-        """Windows of one random shape: fewer where they are long, so that batches cost about the same.
+    def training_loader(
+        self,
+        batch_size: int,
+        num_batches: int | None,
+        devices: tuple[int, int],
+        seed: int,
+        prepare: Callable[[WindowBatch], Any],
+    ) -> "FreshLoader | None":
+        """Return a loader that draws new series for every batch; None unless ``fresh``."""
+        return FreshLoader(batch_size, num_batches or 1, devices[0], seed, prepare) if self.fresh else None
 
-        Args:
-            batch_size: the most windows.
-            shared: decides the shape.
-            own: decides the series.
-        """
-        season, context_length, horizon = draw_shape(shared)
-        horizon = min(horizon, MAX_FREE_RUN)
-        part = USUAL_STEPS / (context_length + FREE_RUN_COST * horizon)
-        size = max(min(batch_size, MIN_BATCH), min(batch_size, int(batch_size * part)))
-        values = torch.from_numpy(draw_series(own, size, context_length + horizon, season))
-        return WindowBatch(values[..., None], context_length, complete=True, season=season)
+
+def draw_batch(batch_size: int, shared: Generator, own: Generator) -> WindowBatch:
+    """Draw windows of one random shape: fewer where they are long, so that batches cost about the same.
+
+    Args:
+        batch_size: the most windows.
+        shared: decides the shape.
+        own: decides the series.
+    """
+    season, context_length, horizon = draw_shape(shared)
+    horizon = min(horizon, MAX_FREE_RUN)
+    part = USUAL_STEPS / (context_length + FREE_RUN_COST * horizon)
+    size = max(min(batch_size, MIN_BATCH), min(batch_size, int(batch_size * part)))
+    values = torch.from_numpy(draw_series(own, size, context_length + horizon, season))
+    traits = {"season": torch.full((size,), season)}
+    return WindowBatch(values[..., None], context_length, complete=True, traits=traits)
+
+
+class FreshLoader:
+    """Loads batches that are drawn afresh, by random numbers that depend on the seed and the position alone.
+
+    Args:
+        batch_size: the most windows of a batch.
+        num_batches: number of batches in an epoch.
+        rank: number of this device; all devices draw windows of the same shape.
+        seed: seed of all batches.
+        prepare: transforms a batch.
+    """
+
+    position = 0
+
+    def __init__(
+        self, batch_size: int, num_batches: int, rank: int, seed: int, prepare: Callable[[WindowBatch], Any]
+    ) -> None:
+        self.batch_size, self.num_batches, self.rank = batch_size, num_batches, rank
+        self.seed, self.prepare = seed % 2**64, prepare
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[Any]:
+        for _ in range(self.num_batches):
+            self.position += 1
+            key = [self.seed, self.position]
+            generators = np.random.default_rng(key), np.random.default_rng([*key, self.rank])
+            yield self.prepare(draw_batch(self.batch_size, *generators))

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rnn_lightning.chain import Transforms
-from rnn_lightning.errors import InputError
-from rnn_lightning.network import RecurrentNetwork, join
+from rnn_lightning.network import Encoded, join
 from rnn_lightning.pretrained.season_clock import clock
 from rnn_lightning.pretrained.season_features import NUM_GATES, NUM_INPUTS, Ingredients
+from rnn_lightning.pretrained.season_scale import SeasonScale, season_of
 from rnn_lightning.pretrained.season_track import Track, Tracker, describe, initial_track, smooth
 from rnn_lightning.recurrent import RecurrentState, recur
-from rnn_lightning.scales import SeasonScale, Standardize
+from rnn_lightning.transforms import Standardize, Traits, Transforms
 
 HEAD_SIZE = 64
 
@@ -44,7 +43,7 @@ class SeasonalNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.num_features, self.num_covariates, self.hidden_size = num_features, num_covariates, hidden_size
-        self.transforms = Transforms(["season_scale"], num_features)
+        self.transforms = Transforms([SeasonScale()])
         self.covariate_scale = Standardize(num_covariates)
         self.recurrent = nn.LSTM(NUM_INPUTS + num_covariates, hidden_size, batch_first=True)
         self.inner, self.readout = (
@@ -62,95 +61,92 @@ class SeasonalNetwork(nn.Module):
             self.readout.bias.zero_()
 
     @property
-    def season(self) -> int:
-        """The steps of a season, 1 for none; they belong to the scale of a context, and are saved with it."""
-        return int(self._scale.season)
-
-    def set_season(self, season: int) -> None:
-        """Set the steps of a season of all that follows."""
-        if season < 1:
-            raise InputError(f"`season` must be at least 1, got {season}.")
-        self._scale.season.fill_(season)
-
-    @property
-    def _scale(self) -> SeasonScale:
-        (scale,) = self.transforms.parts
-        assert isinstance(scale, SeasonScale)
-        return scale
-
-    @property
     def ignores_covariates(self) -> bool:
         """Whether no covariate has found its way in yet."""
         return not bool(self.recurrent.all_weights[0][0][:, NUM_INPUTS:].any())
 
-    def initial_state(self, batch_size: int) -> RecurrentState:
-        """The state of series that have not begun."""
+    def initial_state(self, batch_size: int, traits: Traits) -> RecurrentState:
+        """Return the state of series that have not started."""
         rows = self.num_features * batch_size
         zeros = self.readout.weight.new_zeros(rows, self.hidden_size)
-        track, mirrored = initial_track(zeros, rows, self.season), torch.cat([zeros, zeros])
+        track, mirrored = initial_track(zeros, rows, season_of(traits)), torch.cat([zeros, zeros])
         prediction, nothing = zeros[:, 0] + torch.nan, zeros[:, 0]
         return self._packed(mirrored, mirrored, prediction, nothing, nothing, track)
 
-    def join(self, values: Tensor, following: Tensor | None) -> Tensor:
-        """The inputs ``(batch, time, feature + covariate)``, see ``RecurrentNetwork.join``."""
-        return join(values, following, self.covariate_scale)
+    def join(self, values: Tensor, next_covariates: Tensor | None) -> Tensor:
+        """Return the inputs ``(batch, time, feature + covariate)``, see ``network.join``."""
+        return join(values, next_covariates, self.covariate_scale)
 
     def encode(
-        self, inputs: Tensor, state: RecurrentState | None = None
-    ) -> tuple[Tensor, Tensor, RecurrentState]:
-        """Read inputs, in which NaN is a value that is not known.
+        self,
+        inputs: Tensor,
+        state: RecurrentState | None,
+        traits: Traits,
+        first_output_step: int = 0,
+        complete: bool = False,
+    ) -> Encoded:
+        """Read inputs, in which NaN is an unknown value, and predict one step ahead of each.
 
         Args:
             inputs: ``(batch, time, feature + covariate)``, see ``join``.
-            state: the state before the first input, None for a series that begins.
-
-        Returns:
-            The predictions of the step after each input ``(batch, time, feature)``, the values with the
-            network's own where they are not known, and the state after the last input.
+            state: the state before the first input; None for a series that starts with its first known value.
+            traits: ``season (batch,)``, the steps of a season, 1 for none; the same for all series.
+            first_output_step: the first input whose next values are wanted.
+            complete: not needed here.
         """
-        values, covariates = self._as_rows(inputs)
+        season = season_of(traits)
+        values, covariates = self._as_rows(inputs)  # (row, time)
         known = ~values.isnan()
         if state is not None:
-            return self._step_by_step(values.nan_to_num(0.0), known, covariates, state)
+            encoded = self._step_by_step(values.nan_to_num(0.0), known, covariates, state, season)
+            return encoded._replace(predictions=encoded.predictions[:, first_output_step:])
         begin = known.long().argmax(1).masked_fill(~known.any(1), values.shape[1])
         started = torch.arange(values.shape[1], device=values.device) >= begin[:, None]
         if bool((started & ~known).any()):
             with torch.no_grad():
-                state = self.initial_state(len(inputs))
-                filled = self._step_by_step(values.nan_to_num(0.0), known, covariates, state)[1]
+                state = self.initial_state(len(inputs), traits)
+                filled = self._step_by_step(values.nan_to_num(0.0), known, covariates, state, season).values
                 values = filled.permute(2, 0, 1).reshape(values.shape)
         effect = self._effect(covariates, values)
         before = functional.pad(effect[:, :-1], (1, 0)).detach()
-        steps, track, now = describe((values - before).nan_to_num(0.0), known, self.season)
-        ingredients = Ingredients(self.season, values)
+        steps, track, now = describe((values - before).nan_to_num(0.0), known, season)
+        ingredients = Ingredients(season, values)
         features = ingredients.with_mirrored(ingredients.inputs(steps))
         inputs = self._with_covariates(features, covariates)
-        outputs, (hidden, cell) = recur(self.recurrent, inputs, begin=begin.repeat(2))
+        outputs, (hidden, cell) = recur(self.recurrent, inputs, start_step=begin.repeat(2))
         predictions = ingredients.mix_mirrored(steps, self._gates(outputs, features))
         last, predictions = predictions[:, -1], predictions + effect
         errors = functional.pad((values[:, 1:] - predictions[:, :-1]).abs().nan_to_num(0.0), (1, 0))
         spread = smooth(errors[..., None].detach(), now.error_rate[..., None])[:, -1, 0]
         state = self._packed(hidden[0], cell[0], last, effect[:, -1], spread, track)
-        return self._as_batch(predictions), self._as_batch(torch.where(started, values, torch.nan)), state
+        values = torch.where(started, values, torch.nan)
+        return Encoded(self._as_batch(predictions)[:, first_output_step:], self._as_batch(values), state)
 
-    def spread(self, state: RecurrentState) -> Tensor:
-        """The scale of the noise ``(batch, 1, feature)``: smoothed absolute one-step errors."""
+    def noise_scale(self, state: RecurrentState) -> Tensor:
+        """Return the scale of the noise ``(batch, 1, feature)``: smoothed absolute one-step errors."""
         return state[3].permute(1, 2, 0) + LEAST_SPREAD
 
-    def free_run(self, inputs: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        """The closed loop, see ``closed_loop.py``; its innovations are in units of ``spread``."""
+    def free_run(
+        self, inputs: Tensor, state: RecurrentState, traits: Traits
+    ) -> tuple[Tensor, RecurrentState]:
+        """Generate from a state, see ``closed_loop.py``; the innovations are in units of ``noise_scale``."""
         innovations, covariates = self._as_rows(inputs)
         nothing = torch.zeros_like(innovations, dtype=torch.bool)
-        _, values, state = self._step_by_step(innovations, nothing, covariates, state)
+        _, values, state = self._step_by_step(innovations, nothing, covariates, state, season_of(traits))
         return values, state
 
     def _step_by_step(
-        self, values: Tensor, known: Tensor, covariates: Tensor | None, state: RecurrentState
-    ) -> tuple[Tensor, Tensor, RecurrentState]:
+        self,
+        values: Tensor,
+        known: Tensor,
+        covariates: Tensor | None,
+        state: RecurrentState,
+        season: int,
+    ) -> Encoded:
         """Go on step by step: known ``values (row, time)`` count, others are innovations."""
-        hidden, cell, prediction, effect, spread, track = self._unpacked(state)
-        tracker, weights = Tracker(track, self.season), self.recurrent.all_weights[0]
-        now = clock(known, values, self.season, track.age, track.free)
+        hidden, cell, prediction, effect, spread, track = self._unpacked(state, season)
+        tracker, weights = Tracker(track, season), self.recurrent.all_weights[0]
+        now = clock(known, values, season, track.age, track.free)
         any_known, all_begun = known.any(0).tolist(), bool((now.age[:, 0] >= 0).all())
         effects = self._effect(covariates, values)
         predictions, taken = [], []
@@ -175,7 +171,9 @@ class SeasonalNetwork(nn.Module):
             effect = effects[:, index]
             predictions.append(prediction + effect)
         state = self._packed(hidden, cell, prediction, effect, spread, tracker.track())
-        return self._as_batch(torch.stack(predictions, 1)), self._as_batch(torch.stack(taken, 1)), state
+        return Encoded(
+            self._as_batch(torch.stack(predictions, 1)), self._as_batch(torch.stack(taken, 1)), state
+        )
 
     def _gates(self, hidden: Tensor, features: Tensor) -> Tensor:
         return self.readout(functional.silu(self.inner(torch.cat([hidden, features], -1))))
@@ -223,14 +221,12 @@ class SeasonalNetwork(nn.Module):
         parts = (hidden, cell, prediction, spread[:, None], effect[:, None], *track)
         return tuple(part.flatten(1).unflatten(0, (self.num_features, -1)) for part in parts)
 
-    def _unpacked(self, state: RecurrentState) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Track]:
+    def _unpacked(
+        self, state: RecurrentState, season: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Track]:
         hidden, cell, prediction, spread, effect, *parts = (part.flatten(0, 1) for part in state)
         track = Track(*parts)
-        profiles = track.profiles.unflatten(1, (self.season, -1))
+        profiles = track.profiles.unflatten(1, (season, -1))
         hidden, cell = (torch.cat(part.chunk(2, 1)) for part in (hidden, cell))
         track = track._replace(profiles=profiles)
         return hidden, cell, prediction[:, 0], effect[:, 0], spread[:, 0], track
-
-
-Network = RecurrentNetwork | SeasonalNetwork
-"""What is trained, rolled out and saved."""

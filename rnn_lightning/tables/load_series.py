@@ -1,46 +1,25 @@
-"""The values of a series: loaded once on each machine, validated, and read in pieces."""
+"""Loading series once on each machine, where several processes need them."""
 
 import contextlib
-import fcntl
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from rnn_lightning.data.series import PIECE_ROWS, Series, SeriesData
-from rnn_lightning.data.windows import Segments
+from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.calendar import CALENDAR
-from rnn_lightning.tables.storage import PREFIX, remove_stale_files
+from rnn_lightning.tables.storage import PREFIX, FileArray, hold, remove_stale_files
 
 
-def load(series: Series) -> SeriesData:
-    """The values of a series; a scratch file of values that are refused is removed.
-
-    Raises:
-        InputError: see ``SeriesData.validate``, or if there are other numbers of features and covariates than
-            the series says.
-    """
-    data = series.load()
-    try:
-        data.validate()
-        _require_sizes(series, data)
-    except InputError:
-        data.unlink()
-        raise
-    return data
-
-
-def load_once(series: Series, trainer: Any) -> SeriesData:
-    """The same where several processes of a machine need them: one loads them into a file, which all map.
+def load_shared(load: Callable[[], SeriesData], trainer: Any) -> SeriesData:
+    """Load series in one process of a machine into a file, which all processes map.
 
     Args:
-        series: what to load.
-        trainer: the Trainer of this process, which has a strategy to meet the others by.
+        load: loads the series.
+        trainer: the Trainer of this process, whose strategy meets the others.
     """
     path = Path(tempfile.gettempdir(), trainer.strategy.broadcast(f"{PREFIX}{uuid.uuid4().hex}.pt"))
     try:
@@ -49,8 +28,8 @@ def load_once(series: Series, trainer: Any) -> SeriesData:
                 if trainer.local_rank == 0:
                     remove_stale_files(path.parent)
                     file = held.enter_context(path.open("xb"))
-                    fcntl.flock(file, fcntl.LOCK_SH)  # no file of a run that was killed
-                    torch.save(load(series), file)
+                    hold(file)  # not a file of a run that was killed
+                    torch.save(load(), file)
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
@@ -68,28 +47,8 @@ def load_once(series: Series, trainer: Any) -> SeriesData:
             path.unlink(missing_ok=True)
 
 
-class Pieces:
-    """Tensors read one after another, no more than a million rows at a time; can be iterated repeatedly.
-
-    Args:
-        read: from a slice of rows to a tensor.
-        segments: the runs of rows to read.
-    """
-
-    def __init__(self, read: Callable[[slice], Any], segments: Segments) -> None:
-        self.read, self.segments = read, segments
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for start, end in zip(self.segments.start.tolist(), self.segments.end.tolist(), strict=True):
-            for first in range(start, end, PIECE_ROWS):
-                yield self.read(slice(first, min(first + PIECE_ROWS, end)))
-
-
-def _require_sizes(series: Series, data: SeriesData) -> None:
-    num_covariates = len(data.covariate_names) + sum(CALENDAR[name] for name in data.calendar_names)
-    for name, given in (("num_features", data.values.shape[1]), ("num_covariates", num_covariates)):
-        if given != getattr(series, name):
-            raise InputError(
-                f"{type(series).__name__}.load() gives {given} {name.removeprefix('num_')}, and "
-                f"its {name} says {getattr(series, name)}: correct one of them."
-            )
+def unlink_scratch(data: SeriesData) -> None:
+    """Remove the scratch files behind the arrays of a table, once they are mapped."""
+    for array in (data.values, data.covariates, getattr(data, "calendar", None)):
+        if isinstance(array, FileArray):
+            array.unlink()

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from rnn_lightning import Forecaster
-from rnn_lightning.pretrained.bundled import pretrained_network
+from rnn_lightning.pretrained.bundled import bundled_network
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "pretrain")
@@ -53,7 +53,7 @@ def test_pretraining_learns_from_series_of_any_season(rnn_lightning: Callable[..
     assert len(losses) == 2
     assert losses.is_finite().all()
     network = Forecaster.load_from_checkpoint("runs/pretrain/fit_0/checkpoints/last.ckpt").network
-    assert network.state_dict().keys() == pretrained_network().state_dict().keys()
+    assert network.state_dict().keys() == bundled_network().state_dict().keys()
 
 
 def test_linear_goes_on_six_seven_eight(rnn_lightning: Callable[..., None]) -> None:

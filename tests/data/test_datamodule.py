@@ -1,7 +1,5 @@
 import re
 from dataclasses import replace
-from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +9,6 @@ from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.series import Series, SeriesData
 from rnn_lightning.data.synthetic import SineSeries
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.calendar import TimeIndex
-from rnn_lightning.tables.storage import FileArray
 
 
 class Counting(Series):
@@ -30,9 +26,9 @@ class Counting(Series):
 
 
 class Accompanied(Counting):
-    """The same with two covariates: the negative value, known for two more steps, and the weekday."""
+    """The same with two covariates, known for two more steps: the negative value, and the step modulo 7."""
 
-    num_covariates = 1 + 7
+    num_covariates = 2
 
     def load(self) -> SeriesData:
         rows = Counting(*[length + 2 for length in self.lengths]).load()
@@ -43,11 +39,9 @@ class Accompanied(Counting):
             rows,
             values=values,
             lengths=torch.tensor(self.lengths),
-            times=TimeIndex([date(2024, 1, 1)] * len(self.lengths), ["1d"] * len(self.lengths)),
-            covariates=-rows.values,
-            covariate_names=["minus"],
-            calendar=(rows.values % 1000 % 7).byte(),
-            calendar_names=["weekday"],
+            covariates=torch.cat([-rows.values, rows.values % 1000 % 7], 1),
+            covariate_names=["minus", "weekday"],
+            traits={"season": torch.arange(len(self.lengths)) + 1},
         )
 
 
@@ -110,28 +104,14 @@ def test_held_out_targets_follow_their_contexts_and_end_in_nan() -> None:
     assert target[4, 3:].isnan().all()
 
 
-def test_a_test_forecasts_from_the_last_origins_beside_baselines() -> None:
-    options = {"context_length": 6, "horizon": 4, "test_fraction": 0.3, "val_fraction": 0}
-
-    def origins(*lengths: int, **settings: Any) -> list[int]:
-        (case,) = made("test", *lengths, **options, **settings).test_dataloader()
-        assert case.scale is not None
-        assert case.baselines is not None
-        naive, seasonal, drift = case.baselines[..., 0]
-        steps = case.context[:, -1] + torch.arange(1, 5)
-        assert torch.equal(naive, case.context[:, -1].expand(-1, 4))
-        torch.testing.assert_close(drift, steps)
-        if settings.get("season") == 3:
-            torch.testing.assert_close(seasonal, steps - torch.tensor([3, 3, 3, 6]))
-        else:
-            assert torch.equal(seasonal, naive)
-        return case.origin.tolist()
-
-    assert origins(50) == [37, 41, 45]
-    assert origins(50, num_origins=2, origin_step=1) == [44, 45]
-    assert origins(20) == [15]  # no two horizons are held out, and no season is known
-    assert origins(20, season=3) == [15]
-    assert origins(24, season=3) == [16, 19]
+def test_a_test_forecasts_every_held_out_step_once_with_the_scale_of_what_came_before() -> None:
+    datamodule = made("test", 50, context_length=6, horizon=4, test_fraction=0.3, num_samples=2)
+    (case,) = datamodule.test_dataloader()
+    assert case.origin.tolist() == [34, 38, 42, 46]
+    assert case.target[~case.target.isnan()].tolist() == list(range(35, 50))
+    assert case.num_samples == 2
+    expected = [torch.arange(float(origin + 1)).std(correction=0) for origin in case.origin]
+    torch.testing.assert_close(case.scale[:, 0], torch.stack(expected))
 
 
 def test_whole_series_are_held_out_by_series() -> None:
@@ -182,14 +162,12 @@ def test_a_context_does_not_reach_beyond_its_series_and_predictions_start_from_w
     ((case, row),) = short
     assert case.context[row, :, 0].nan_to_num(-1).tolist() == [-1, -1, -1, 1000, 1001]
     assert case.target[row, :, 0].nan_to_num(-1).tolist() == [1002, -1]
-    assert case.scale is not None
     assert case.scale[row].tolist() == [0.5]
 
 
 def test_errors_are_scaled_by_the_deviation_of_the_thousand_values_up_to_the_origin() -> None:
     datamodule = made("test", 1500, 600, context_length=5, horizon=300, test_fraction=0.2, val_fraction=0)
     for case in datamodule.test_dataloader():
-        assert case.scale is not None
         known = torch.where(case.series_index == 0, 1000.0, case.origin + 1.0)
         # n consecutive integers have the variance (n^2 - 1) / 12
         torch.testing.assert_close(case.scale[:, 0], ((known**2 - 1) / 12).sqrt())
@@ -201,32 +179,44 @@ def test_covariates_are_those_of_the_same_steps_and_go_on_over_the_horizon() -> 
     datamodule.setup("predict")
     (case,) = datamodule.predict_dataloader()
     assert case.covariates is not None
-    assert case.covariates.shape == (2, 7, 8)
+    assert case.covariates.shape == (2, 7, 2)
     assert case.covariates[0, :, 0].tolist() == [-25, -26, -27, -28, -29, -30, -31]
     assert case.covariates[1, :, 0].nan_to_num(9).tolist() == [9, -1000, -1001, -1002, -1003, -1004, -1005]
-    assert case.covariates[0, :, 1:].argmax(-1).tolist() == [step % 7 for step in range(25, 32)]
+    assert case.covariates[0, :, 1].tolist() == [step % 7 for step in range(25, 32)]
     batch = next(iter(datamodule.train_dataloader()))
     assert batch.covariates is not None
     torch.testing.assert_close(batch.covariates[..., :1], -batch.values, equal_nan=True)
-    codes = batch.covariates[..., 1:].argmax(-1)
-    known = ~batch.values[..., 0].isnan()
-    assert torch.equal(codes[known], (batch.values[..., 0] % 1000 % 7).long()[known])
+    torch.testing.assert_close(batch.covariates[..., 1:], batch.values % 1000 % 7, equal_nan=True)
     test = next(iter(datamodule.test_dataloader()))
     assert test.covariates is not None
     assert test.covariates[0, :, 0].tolist() == [-19, -20, -21, -22, -23, -24, -25]
-    pieces = list(datamodule.train_covariates())
-    assert [len(piece) for piece in pieces] == [24, 3]
+    chunks = list(datamodule.train_covariates())
+    assert [len(chunk) for chunk in chunks] == [24, 3]
+    torch.testing.assert_close(chunks[1], torch.tensor([[-1000.0, 0.0], [-1001.0, 1.0], [-1002.0, 2.0]]))
 
 
-def test_a_horizon_beyond_the_known_covariates_is_refused_with_ids_and_steps() -> None:
-    message = (
-        "the covariates minus are not known over `horizon` 4 after the last value of '0' (2 steps, ds "
-        "= 2024-02-02 to 2024-02-03), '1' (2 steps, ds = 2024-01-12 to 2024-01-13)"
-    )
+def test_traits_are_those_of_the_series_of_each_window_and_forecast() -> None:
+    options: dict[str, Any] = {"context_length": 5, "scored_length": 4, "horizon": 2, "batch_size": 7}
+    datamodule = SequenceDataModule(Accompanied(30, 4, 60), **options)
+    datamodule.setup("fit")
+    for batch in datamodule.train_dataloader():
+        series = batch.values.nan_to_num(0.0).amax(1).flatten() // 1000
+        assert batch.traits["season"].tolist() == (series + 1).tolist()
+        assert batch.rows(2, 4).traits["season"].tolist() == (series + 1)[2:4].tolist()
+    loaders = datamodule.val_dataloader(), datamodule.test_dataloader(), datamodule.predict_dataloader()
+    for loader in loaders:
+        for case in loader:
+            assert case.traits["season"].tolist() == (case.series_index + 1).tolist()
+    moved = case.to(torch.device("meta"))
+    assert moved.context.is_meta
+    assert not moved.traits["season"].is_meta  # networks look at them
+
+
+def test_a_horizon_beyond_the_known_covariates_is_refused_with_the_series() -> None:
     datamodule = SequenceDataModule(Accompanied(30, 9), horizon=4)
     datamodule.setup("predict")
-    with pytest.raises(InputError, match=re.escape(message)):
-        datamodule.predict_dataloader()
+    with pytest.raises(InputError, match="covariates of series '0' are not known over `horizon` 4"):
+        list(datamodule.predict_dataloader())
 
 
 def test_what_nothing_is_known_of_before_is_not_scored() -> None:
@@ -244,16 +234,26 @@ def test_training_steps_come_before_the_held_out_ones() -> None:
     assert [series[:, 0].tolist() for series in datamodule.train_series()] == [list(range(70))]
 
 
-def test_the_training_values_are_no_copy_of_the_values() -> None:
-    datamodule = made("fit", 1_000_000, context_length=100, scored_length=100)
-    values = datamodule.data.values
-    assert values.untyped_storage().nbytes() == 4_000_000
-    (piece,) = datamodule.train_series()
-    assert piece.untyped_storage().data_ptr() == values.untyped_storage().data_ptr()
+def test_training_values_are_read_in_chunks_as_often_as_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnn_lightning.data.windows.CHUNK_ROWS", 30)
+    datamodule = made("fit", 100, 20, val_fraction=0.1, test_fraction=0.1, context_length=5, scored_length=5)
+    series = datamodule.train_series()
+    for _ in range(2):
+        chunks = [chunk[:, 0].tolist() for chunk in series]
+        assert chunks == [[*range(30)], [*range(30, 60)], [*range(60, 80)], [*range(1000, 1016)]]
 
 
 @pytest.mark.parametrize(
-    "name", ["context_length", "scored_length", "stride", "horizon", "batch_size", "num_samples"]
+    "name",
+    [
+        "context_length",
+        "scored_length",
+        "stride",
+        "horizon",
+        "batch_size",
+        "num_batches_per_epoch",
+        "num_samples",
+    ],
 )
 def test_counts_below_one_are_refused_by_name(name: str) -> None:
     with pytest.raises(InputError, match=f"`{name}` must be at least 1, got 0"):
@@ -263,15 +263,15 @@ def test_counts_below_one_are_refused_by_name(name: str) -> None:
 @pytest.mark.parametrize(
     ("stage", "lengths", "options", "message"),
     [
-        ("fit", (1, 1), {}, "no series has two steps to train on: the longest, '0', has 1 in all"),
+        ("fit", (1, 1), {}, "no series has two steps to train on"),
         (
             "fit",
             (60, 60),
             {"split_by": "series", "test_fraction": 0.5, "val_fraction": 0.4},
-            "leave none of the 2 series",
+            "no series has two steps to train on: lower `val_fraction` and `test_fraction`",
         ),
         ("fit", (60,), {"val_fraction": 0.001}, "`val_fraction` 0.001 leaves no step to forecast"),
-        ("test", (60,), {"test_fraction": 0.0}, "a test needs values that were held out"),
+        ("test", (60,), {"test_fraction": 0.0}, "`test_fraction` 0.0 leaves no step to forecast"),
     ],
 )
 def test_series_that_are_too_short_are_named(
@@ -281,37 +281,14 @@ def test_series_that_are_too_short_are_named(
         made(stage, *lengths, **options)
 
 
-def test_a_scratch_file_is_removed_where_its_series_is_refused(tmp_path: Path) -> None:
-    class Scratch(Counting):
-        def load(self) -> SeriesData:
-            data = super().load()
-            (tmp_path / "values").write_bytes(data.values.numpy().tobytes())
-            values: Any = FileArray(tmp_path / "values", "float32", (len(data.values), 1), scratch=True)
-            return replace(data, values=values)
-
-    source = Scratch(100)
-    source.num_features = 2
-    with pytest.raises(InputError, match="load\\(\\) gives 1 features"):
-        SequenceDataModule(source).setup("fit")
-    assert not (tmp_path / "values").exists()
-
-
-def test_a_series_that_lies_about_its_features_is_refused() -> None:
+def test_a_series_that_lies_about_its_features_or_covariates_is_refused() -> None:
     source = Counting(100)
     source.num_features = 2
     with pytest.raises(
         InputError, match=re.escape("Counting.load() gives 1 features, and its num_features says 2")
     ):
         SequenceDataModule(source).setup("fit")
-
-
-@pytest.mark.parametrize(("num_series", "sizes"), [(1, (12, 20)), (25, (25, 25)), (100, (32, 60))])
-def test_many_series_are_trained_on_in_larger_batches_for_longer(
-    num_series: int, sizes: tuple[int, int]
-) -> None:
-    counting = Counting(*[100] * num_series)
-    data = SequenceDataModule(counting, batch_size="auto", num_batches_per_epoch="auto", val_fraction=0.2)
-    data.setup("fit")
-    loader = data.train_dataloader()
-    assert (len(next(iter(loader)).values), len(loader)) == sizes
-    assert (data.hparams["batch_size"], data.hparams["num_batches_per_epoch"]) == sizes
+    accompanied = Accompanied(100)
+    accompanied.num_covariates = 1
+    with pytest.raises(InputError, match=r"load\(\) gives 2 covariates, and its num_covariates says 1"):
+        SequenceDataModule(accompanied).setup("fit")

@@ -1,23 +1,22 @@
-"""Generated tables with gaps, short series and several shops: training sees nothing that is held out."""
+"""Generated series with gaps, short and long ones: training sees nothing that is held out."""
 
 from collections.abc import Iterable
-from itertools import islice
+from typing import Any
 
-import polars as pl
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rnn_lightning import SequenceDataModule, TableSeries
-from rnn_lightning.chain import Transforms
-from rnn_lightning.data.batches import ForecastBatch
-from rnn_lightning.data.windows import Split
+from rnn_lightning.data.datamodule import SequenceDataModule
+from rnn_lightning.data.series import Series, SeriesData, TimeIndex
+from rnn_lightning.data.windows import ForecastBatch, Split
+from rnn_lightning.transforms import named_transforms
 
 Step = tuple[int, int]
 """The number of a series and a step of it."""
 
-tables = st.lists(
+sources = st.lists(
     st.lists(st.one_of(st.none(), st.just(1)), min_size=3, max_size=40).filter(
         lambda steps: sum(map(bool, steps)) > 1
     ),
@@ -36,17 +35,30 @@ options = {
 }
 
 
-def made(steps: list[list[int | None]], changed: set[Step], given: dict[str, object]) -> SequenceDataModule:
+class Generated(Series):
     """The value of step ``k`` of series ``i`` is ``1000 i + k``, and ``-1`` where it is changed."""
-    rows = []
-    for i, of_series in enumerate(steps):
-        first = next(k for k, is_known in enumerate(of_series) if is_known)
-        for k, is_known in islice(enumerate(of_series), first, None):
-            if is_known:
-                rows.append((f"s{i}", k, -1.0 if (i, k - first) in changed else 1000.0 * i + k - first))
-    table = pl.DataFrame(rows, schema=["unique_id", "ds", "y"], orient="row")
-    series = TableSeries(table, frequency=1)
-    datamodule = SequenceDataModule(series, num_batches_per_epoch=None, **given)  # type: ignore[arg-type]
+
+    def __init__(self, steps: list[list[int | None]], changed: set[Step]) -> None:
+        self.steps, self.changed = steps, changed
+
+    def load(self) -> SeriesData:
+        values, lengths = [], []
+        for i, is_known in enumerate(self.steps):
+            known = [k for k, step in enumerate(is_known) if step]
+            lengths.append(known[-1] + 1 - known[0])
+            values += [
+                (-1.0 if (i, k) in self.changed else 1000.0 * i + k) if step else torch.nan
+                for k, step in enumerate(is_known[known[0] : known[-1] + 1])
+            ]
+        count = len(lengths)
+        offsets, times = torch.tensor([0, *lengths]).cumsum(0), TimeIndex([0] * count, [1] * count)
+        return SeriesData(
+            torch.tensor(values)[:, None], offsets, [str(i) for i in range(count)], ["y"], times
+        )
+
+
+def made(steps: list[list[int | None]], changed: set[Step], given: dict[str, Any]) -> SequenceDataModule:
+    datamodule = SequenceDataModule(Generated(steps, changed), num_batches_per_epoch=None, **given)
     datamodule.setup("predict")
     return datamodule
 
@@ -65,17 +77,17 @@ def held_out(datamodule: SequenceDataModule, split: Split) -> set[Step]:
 def training(datamodule: SequenceDataModule) -> tuple[list[Tensor], list[Tensor]]:
     """All windows, and the statistics that transforms take from the training split."""
     windows = []
-    if datamodule.summary()["splits"]["train"]["windows"]:
+    if len(datamodule.training_starts()):
         windows = [batch.values for batch in datamodule.train_dataloader()]
-    transforms = Transforms(["difference", "standardize"], 1)
+    transforms = named_transforms(["difference", "standardize"], 1)
     transforms.fit(datamodule.train_series())
     return windows, list(transforms.buffers())
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)
-@given(tables, st.fixed_dictionaries(options))
+@given(sources, st.fixed_dictionaries(options))
 def test_no_split_scores_what_another_scores_and_training_sees_nothing_held_out(
-    steps: list[list[int | None]], given: dict[str, object]
+    steps: list[list[int | None]], given: dict[str, Any]
 ) -> None:
     datamodule = made(steps, set(), given)
     known = steps_of(datamodule.data.values)

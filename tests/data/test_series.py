@@ -1,13 +1,15 @@
 import math
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from rnn_lightning.data.series import Series, SeriesData
+from rnn_lightning.data.datamodule import SequenceDataModule
+from rnn_lightning.data.series import Series, SeriesData, TimeIndex
 from rnn_lightning.data.synthetic import LinearSeries, RandomSeries, SineSeries
 from rnn_lightning.errors import InputError, quoted
-from rnn_lightning.tables.calendar import TimeIndex
 
 
 def test_sine_is_the_sine_of_time_with_bounded_uniform_noise() -> None:
@@ -15,7 +17,7 @@ def test_sine_is_the_sine_of_time_with_bounded_uniform_noise() -> None:
     clean = torch.sin(0.2 * torch.arange(400, dtype=torch.float64))[:, None]
     noise = data.values.double() - clean
     assert data.values.shape == (400, 1)
-    assert data.times.stamps(0, 399, 2) == [79.8, 80.0]
+    assert data.times.stamps_at(np.array([0, 0]), np.array([399, 400])).tolist() == [79.8, 80.0]
     assert float(noise.abs().max()) <= 0.1 + 1e-6
     assert float(noise.abs().max()) > 0.09
     assert float(noise.std()) == pytest.approx(0.1 / math.sqrt(3), rel=0.1)
@@ -90,11 +92,54 @@ def test_values_that_are_not_finite_are_named_with_series_and_step() -> None:
     values = torch.zeros(2, 5, 1)
     values[1, 3] = torch.inf
     data = SeriesData.from_equal(values, start=10)
-    with pytest.raises(InputError, match=r"series '1' has the value inf in 'y' at step 3 \(ds = 13\)"):
+    with pytest.raises(InputError, match=r"series '1' has the value inf in 'y' at 13: every value must be"):
         data.validate()
     empty = SeriesData(torch.zeros(0, 1), torch.tensor([0, 0]), ["a"], ["y"], TimeIndex([0], [1]))
     with pytest.raises(InputError, match="series 'a' has no values"):
         empty.validate()
+
+
+def test_values_outside_of_the_range_of_float32_are_refused() -> None:
+    with pytest.raises(InputError, match=r"has the value -2e\+30 in 'y' at 1"):
+        SeriesData.from_equal(torch.tensor([[[0.0], [-2e30], [torch.nan]]])).validate()
+    with pytest.raises(InputError, match=r"no value of 'y' is above 1e-31, too small for numbers of 32 bits"):
+        SeriesData.from_equal(torch.tensor([[[0.0], [1e-31], [torch.nan]]])).validate()
+    SeriesData.from_equal(torch.tensor([[[0.0, 2.0], [0.0, -1e30]]])).validate()
+
+
+def test_time_stamps_go_on_without_rounding_errors() -> None:
+    times = TimeIndex([0, 0.1, 1e6], [2, 0.1, 1e-9])
+    series, steps = np.array([1, 1, 0, 2]), np.array([1, 2, 5, 3])
+    assert times.stamps_at(series, steps).tolist() == [0.2, 0.3, 10, 1_000_000.000000003]
+    whole = TimeIndex([5, 0], [2, 3]).stamps_at(np.array([0, 1]), np.array([1, 4]))
+    assert whole.dtype.kind == "i"
+    assert whole.tolist() == [7, 12]
+
+
+def test_series_know_their_values_ends_and_future_covariates() -> None:
+    values = torch.arange(12.0).view(2, 6, 1)
+    values[0, 4:] = torch.nan
+    covariates = torch.arange(12.0)[:, None]
+    data = replace(SeriesData.from_equal(values, torch.tensor([4, 6])), covariates=covariates)
+    assert data.ends.tolist() == [4, 12]
+    assert data.series(0)[:, 0].tolist() == [0, 1, 2, 3]
+    future = data.future_covariates(torch.tensor([1, 0]), 3)
+    assert future is not None
+    assert future[..., 0].nan_to_num(-1).tolist() == [[-1, -1, -1], [4, 5, -1]]
+    assert SeriesData.from_equal(values).future_covariates(torch.tensor([0]), 3) is None
+
+
+def test_reprs_say_in_a_line_or_two_what_things_are() -> None:
+    data = SequenceDataModule(SineSeries(num_series=3, noise=0.2), horizon=7)
+    data.setup("fit")
+    assert repr(data.data) == "SeriesData: 3 series, 1,200 steps, features y"
+    first, second = repr(data.series).splitlines()
+    assert first == "SineSeries: 1 feature, 0 covariates"
+    assert "num_series=3" in second
+    assert "noise=0.2" in second
+    first, second = repr(data).splitlines()
+    assert first == "SequenceDataModule: horizon 7, context 24 steps, batches of 32"
+    assert second.strip() == repr(data.data)
 
 
 def test_messages_show_control_characters_as_escapes() -> None:

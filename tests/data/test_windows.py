@@ -5,14 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rnn_lightning.data.datamodule import require_fractions
 from rnn_lightning.data.windows import (
     Split,
-    require_fractions,
-    rolling_windows,
-    scored_windows,
+    forecast_starts,
+    rolling_starts,
     split_by_series,
     split_by_time,
-    training_windows,
+    training_starts,
 )
 from rnn_lightning.errors import InputError
 
@@ -35,13 +35,13 @@ def test_every_step_is_scored_in_one_split_at_most_and_held_out_ones_once(
     first, last = bounds_of(lengths)
     segments = split_by_time(first, last, val, test)
     times_scored = {name: torch.zeros(sum(lengths), dtype=torch.int64) for name in segments}
-    windows = training_windows(segments["train"], context, scored, stride)
+    windows = training_starts(segments["train"], context, scored, stride)
     for segment, start in zip(*windows.locate(torch.arange(len(windows))), strict=True):
         end = min(int(start) + context + scored, int(segments["train"].end[segment]))
         assert segments["train"].start[segment] < start + context < end
         times_scored["train"][start + context : end] += 1
     for name in HELD_OUT:
-        windows = scored_windows(segments[name], context, scored)
+        windows = forecast_starts(segments[name], context, scored)
         for segment, start in zip(*windows.locate(torch.arange(len(windows))), strict=True):
             end = min(int(start) + context + scored, int(segments[name].end[segment]))
             assert start + context > first[segment]
@@ -62,7 +62,7 @@ def test_training_windows_are_all_those_inside_the_series(
     lengths: list[int], context: int, scored: int, stride: int
 ) -> None:
     bounds = bounds_of(lengths)
-    windows = training_windows(split_by_time(*bounds, 0, 0)["train"], context, scored, stride)
+    windows = training_starts(split_by_time(*bounds, 0, 0)["train"], context, scored, stride)
     listed = []
     for series, (first, end) in enumerate(zip(*bounds, strict=True)):
         starts = list(range(int(first), int(end) - context - scored + 1, stride))
@@ -111,7 +111,7 @@ def test_the_last_origins_of_a_part_end_with_it(
     lengths: list[int], test: float, context: int, horizon: int, num_origins: int, step: int
 ) -> None:
     segments = split_by_time(*bounds_of(lengths), 0.1, test)["test"]
-    windows = rolling_windows(segments, context, horizon, num_origins, step)
+    windows = rolling_starts(segments, context, horizon, num_origins, step)
     segment, start = windows.locate(torch.arange(len(windows)))
     for number, (_, first, begin, end) in enumerate(zip(*segments, strict=True)):
         origins = (start[segment == number] + context).tolist()

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from rnn_lightning.native import library
+from rnn_lightning.native.layers import MAX_HIDDEN, kernel_weights, runs
 from rnn_lightning.native.operator import Recurred, recurrence
-from rnn_lightning.recurrent import MAX_NATIVE_HIDDEN, is_native, recur, weights_of
+from rnn_lightning.recurrent import recur
 
 KERNEL = library.find() if os.environ.get(library.SWITCH) != "0" else None
 pytestmark = pytest.mark.skipif(KERNEL is None, reason="the native kernel was not built, or is switched off")
@@ -99,7 +100,7 @@ def test_values_and_gradients_are_those_of_the_definition(
         num_outputs, num_covariates = 1 + case % 2, case // 3 % 3
         recurrent = layers(cell, num_outputs + num_covariates, units, num_layers, dtype)
         readout = nn.Linear(units, num_outputs).to(dtype) if feedback != "given" or case % 2 else None
-        weights = weights_of(recurrent, readout)
+        weights = kernel_weights(recurrent, readout)
         inputs = torch.randn(rows, num_steps, num_outputs + num_covariates, generator=generator).to(dtype)
         if feedback == "fill":
             gaps = torch.rand(rows, num_steps, num_outputs, generator=generator) < 0.3
@@ -175,7 +176,7 @@ def test_gradcheck(cell: str, feedback: Any) -> None:
         recurred = recurrence(cell, inputs, of_state, weights, feedback=feedback)
         return recurred.outputs, *recurred.state
 
-    assert torch.autograd.gradcheck(function, (inputs, *state, *weights_of(recurrent, readout)))
+    assert torch.autograd.gradcheck(function, (inputs, *state, *kernel_weights(recurrent, readout)))
 
 
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
@@ -255,7 +256,7 @@ def test_tanh_and_sigmoid_are_within_their_errors() -> None:
 
 def test_the_operator_is_an_ordinary_one() -> None:
     recurrent, readout = layers("lstm", 2, 4, 2, torch.float32), nn.Linear(4, 1)
-    weights = [weight.detach() for weight in weights_of(recurrent, readout)]
+    weights = [weight.detach() for weight in kernel_weights(recurrent, readout)]
     inputs, state = torch.randn(3, 5, 2), torch.randn(2, 3, 4)
     operators = torch.ops.rnn_lightning
     tests = ("test_schema", "test_faketensor")
@@ -270,7 +271,7 @@ def test_the_operator_is_an_ordinary_one() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_it_compiles_into_one_graph() -> None:
     recurrent, inputs = layers("gru", 2, 8, 1, torch.float32), torch.randn(3, 6, 2)
-    weights = weights_of(recurrent)
+    weights = kernel_weights(recurrent)
 
     def loss(inputs: Tensor) -> Tensor:
         return recurrence("gru", inputs * 2, None, weights).outputs.square().sum()
@@ -318,7 +319,7 @@ def test_weights_that_changed_since_are_refused() -> None:
     ],
 )
 def test_bad_input_is_an_error(changed: dict[str, Any], error: type[Exception], message: str) -> None:
-    weights = weights_of(layers("lstm", 2, 4, 2, torch.float32), nn.Linear(4, 1))
+    weights = kernel_weights(layers("lstm", 2, 4, 2, torch.float32), nn.Linear(4, 1))
     good = {"cell": "lstm", "inputs": torch.zeros(3, 5, 2), "state": None, "weights": weights}
     recurrence(**good)  # type: ignore[arg-type]
     if "weights" in changed:
@@ -330,14 +331,14 @@ def test_bad_input_is_an_error(changed: dict[str, Any], error: type[Exception], 
 def test_what_the_kernel_cannot_do_runs_in_torch() -> None:
     recurrent = nn.GRU(1, 4, 2, dropout=0.5, batch_first=True)
     inputs = torch.randn(2, 3, 1)
-    assert not is_native(recurrent, inputs)  # dropout between layers
+    assert not runs(recurrent, inputs)  # dropout between layers
     recurrent.eval()
-    assert is_native(recurrent, inputs)
-    assert not is_native(recurrent, inputs.half())
-    assert not is_native(nn.GRU(1, MAX_NATIVE_HIDDEN + 1), inputs)
-    assert not is_native(recurrent, inputs.to("meta"))
+    assert runs(recurrent, inputs)
+    assert not runs(recurrent, inputs.half())
+    assert not runs(nn.GRU(1, MAX_HIDDEN + 1), inputs)
+    assert not runs(recurrent, inputs.to("meta"))
     with torch.autocast("cpu", torch.bfloat16):
-        assert not is_native(recurrent, inputs)
+        assert not runs(recurrent, inputs)
 
 
 def test_the_environment_variable_chooses_torch() -> None:
@@ -356,7 +357,7 @@ def test_without_a_kernel_one_warning_says_what_to_install(monkeypatch: pytest.M
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            assert [is_native(nn.GRU(1, 2), torch.zeros(1, 1, 1)) for _ in range(3)] == [False] * 3
+            assert [runs(nn.GRU(1, 2), torch.zeros(1, 1, 1)) for _ in range(3)] == [False] * 3
         (warning,) = caught
         assert "Install a C compiler (such as gcc)" in str(warning.message)
         assert "not built" in library.describe()

@@ -14,9 +14,10 @@ import torch
 from rnn_lightning import Forecaster, RecurrentNetwork
 from rnn_lightning.errors import InputError
 from rnn_lightning.network import Cell
-from rnn_lightning.noise import Innovations
 from rnn_lightning.onnx.export import export_onnx
-from rnn_lightning.rollout import rollout
+from rnn_lightning.pretrained.bundled import bundled_network
+from rnn_lightning.rollout import Innovations, rollout
+from rnn_lightning.transforms import Transform
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -120,7 +121,7 @@ def test_a_forecast_ends_where_it_leaves_the_finite_numbers(tmp_path: Path) -> N
 def test_without_a_covariance_there_is_no_noise(tmp_path: Path) -> None:
     forecaster = Forecaster(hidden_size=4)
     with pytest.raises(InputError, match="has not been fitted"):
-        forecaster.export_onnx(tmp_path / "model.onnx")
+        export_onnx(forecaster.network, tmp_path / "model.onnx")
     forecaster.network.transforms.fit([torch.rand(9, 1)])
     history = np.random.default_rng(0).random(20)
     forecast = run(
@@ -130,6 +131,16 @@ def test_without_a_covariance_there_is_no_noise(tmp_path: Path) -> None:
         horizon=np.array([5]),
     )
     np.testing.assert_allclose(forecast[0, 0, :, 0], forecaster.forecast(history, 5), atol=1e-6)
+
+
+def test_what_has_no_form_in_onnx_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="SeasonalNetwork has no form in ONNX"):
+        export_onnx(bundled_network(), tmp_path / "model.onnx")
+    network = network_of("lstm", 1, ["standardize"], 0)
+    network.transforms.parts.append(type("Root", (Transform,), {})())
+    with pytest.raises(InputError, match="the transform Root cannot be exported to ONNX"):
+        export_onnx(network, tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

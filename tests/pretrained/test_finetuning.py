@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from rnn_lightning import Forecaster
 from rnn_lightning.cli.exit_messages import Stopped
 from rnn_lightning.errors import InputError
-from rnn_lightning.pretrained.bundled import pretrained_network
+from rnn_lightning.pretrained.bundled import bundled_network
 from rnn_lightning.pretrained.finetuning import FineTuning, weights_of
 
 Call = Callable[..., None]
@@ -42,7 +42,7 @@ def sales(rnn_lightning: Call) -> str:  # noqa: ARG001 - it changes the folder
 
 
 def pretrained_weights() -> list[torch.Tensor]:
-    return [parameter.detach() for parameter in pretrained_network().parameters()]
+    return [parameter.detach() for parameter in bundled_network().parameters()]
 
 
 def fitted() -> Forecaster:

@@ -1,13 +1,13 @@
-"""Where a value is not known, the network goes on with its own prediction."""
+"""Where a value is unknown, recurrent layers go on with the prediction of the network."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
-from rnn_lightning.gaps import first_known, recur_over_gaps
 from rnn_lightning.network import Cell, RecurrentNetwork
+from rnn_lightning.recurrent import RecurrentState, first_known, recur, recur_over_gaps, zero_state
 
 pytestmark = pytest.mark.usefixtures("path")
 CELLS: list[Cell] = ["rnn_tanh", "rnn_relu", "gru", "lstm"]
@@ -21,14 +21,25 @@ def make(
     return RecurrentNetwork(num_features, cell, 5, **sizes).double()  # type: ignore[arg-type]
 
 
-def step_by_step(network: RecurrentNetwork, inputs: Tensor, begin: int) -> tuple[Tensor, Tensor]:
-    """The definition, for one row: the outputs and the inputs from ``begin`` on, without gaps."""
-    state, outputs, filled = network.initial_state(1), [], []
-    for step in inputs[begin:]:
+def layers(network: RecurrentNetwork) -> tuple[nn.RNNBase, nn.Linear]:
+    return network.recurrent, network.readout
+
+
+def read(
+    network: RecurrentNetwork, inputs: Tensor, state: RecurrentState | None = None
+) -> tuple[Tensor, RecurrentState]:
+    """Inputs without gaps: the predictions and the state."""
+    return recur(network.recurrent, inputs, state, network.readout)
+
+
+def step_by_step(network: RecurrentNetwork, inputs: Tensor, start: int) -> tuple[Tensor, Tensor]:
+    """The definition, for one row: the outputs and the inputs from ``start`` on, without gaps."""
+    state, outputs, filled = zero_state(network.recurrent, 1), [], []
+    for step in inputs[start:]:
         predicted = network.readout(state[0][-1])[0]
         values = torch.where(step[: network.num_features].isnan(), predicted, step[: network.num_features])
         step = torch.cat([values, step[network.num_features :]])
-        output, state = network(step[None, None], state)
+        output, state = read(network, step[None, None], state)
         outputs.append(output[0])
         filled.append(step)
     return torch.cat(outputs), torch.stack(filled)
@@ -45,10 +56,10 @@ def test_gaps_are_imputed_as_by_the_definition(
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(3, num_steps, 2 + num_covariates, generator=generator).double()
     inputs[..., :2][torch.rand(3, num_steps, 2, generator=generator) < missing] = torch.nan
-    begin = first_known(inputs[..., :2])
+    start_step = first_known(inputs[..., :2])
     with torch.no_grad():
-        outputs, filled, state = recur_over_gaps(network, inputs, begin=begin)
-        for row, first in enumerate(begin.tolist()):
+        outputs, filled, state = recur_over_gaps(*layers(network), inputs, start_step=start_step)
+        for row, first in enumerate(start_step.tolist()):
             if first == num_steps:
                 assert all(float(part[:, row].abs().max()) == 0 for part in state)
                 continue
@@ -62,9 +73,9 @@ def test_a_state_goes_on_over_a_gap() -> None:
     network, inputs = make(), torch.randn(3, 20, 3).double()
     inputs[1, 7, 0] = inputs[2, 9:13, :2] = torch.nan
     with torch.no_grad():
-        _, whole, state = recur_over_gaps(network, inputs)
-        _, first, between = recur_over_gaps(network, inputs[:, :11])
-        predictions, rest, after = recur_over_gaps(network, inputs[:, 11:], between, first=5)
+        _, whole, state = recur_over_gaps(*layers(network), inputs)
+        _, first, between = recur_over_gaps(*layers(network), inputs[:, :11])
+        predictions, rest, after = recur_over_gaps(*layers(network), inputs[:, 11:], between, 5)
     assert predictions.shape == (3, 4, 2)
     torch.testing.assert_close(torch.cat([first, rest], 1), whole)
     torch.testing.assert_close(after, state)
@@ -74,17 +85,17 @@ def test_a_state_goes_on_over_a_gap() -> None:
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("cell", CELLS)
 def test_an_imputed_value_is_a_constant_for_the_gradient(cell: Cell, num_layers: int) -> None:
-    """The gradient is that over the same inputs without gaps, also where rows begin late."""
+    """The gradient is that over the same inputs without gaps, also where rows start late."""
     network, inputs = make(cell, num_layers=num_layers), torch.randn(3, 9, 3).double()
     inputs[0, 3:5, :2] = inputs[1, 6, 1] = inputs[1, :2, :2] = inputs[2, :, :2] = torch.nan
-    begin = first_known(inputs[..., :2])
-    predictions, filled, state = recur_over_gaps(network, inputs, begin=begin)
+    start_step = first_known(inputs[..., :2])
+    predictions, filled, state = recur_over_gaps(*layers(network), inputs, start_step=start_step)
     assert not filled.requires_grad
     weights = list(network.parameters())
     loss = predictions[:2, 2:].square().sum() + sum(part.square().sum() for part in state)
     gradients = torch.autograd.grad(loss, weights)
     complete = torch.cat([filled, inputs[..., 2:]], -1)
-    alone, late = network(complete[:1]), network(complete[1:2, 2:])
+    alone, late = read(network, complete[:1]), read(network, complete[1:2, 2:])
     loss = torch.cat([alone[0][:, 2:], late[0]]).square().sum()
     loss = loss + sum(part.square().sum() for part in (*alone[1], *late[1]))
     torch.testing.assert_close(gradients, torch.autograd.grad(loss, weights))

@@ -1,0 +1,71 @@
+"""Series whose covariates are unknown over the horizon: which they are, and the others."""
+
+from itertools import zip_longest
+
+import torch
+from torch import Tensor
+
+from rnn_lightning.data.series import SeriesData
+from rnn_lightning.errors import InputError, counted, quoted
+
+
+def incomplete_series(data: SeriesData, horizon: int) -> Tensor:
+    """The numbers of the series whose covariates are not all known over the horizon."""
+    if data.covariates is None:
+        return torch.zeros(0, dtype=torch.long)
+    is_missing = data.offsets.diff() - data.lengths < horizon
+    long_enough = (~is_missing).nonzero()[:, 0]
+    rows = data.ends[long_enough][:, None] + torch.arange(horizon)
+    is_missing[long_enough] = data.covariates[rows].isnan().any(-1).any(-1)
+    return is_missing.nonzero()[:, 0]
+
+
+def without_incomplete(data: SeriesData, horizon: int) -> SeriesData:
+    """The series whose covariates are known over the horizon, with a note on the others; all if none are."""
+    short = incomplete_series(data, horizon)
+    if len(short) in (0, data.num_series):
+        return data
+    is_kept = torch.ones(data.num_series, dtype=torch.bool)
+    is_kept[short] = False
+    note = (
+        f"{len(short):,} of {data.num_series:,} series are not forecast: {_unknown(data, short, horizon)}. "
+        "Add rows with them after the last value, or lower the horizon."
+    )
+    return data.keep(is_kept.nonzero()[:, 0].tolist(), note)
+
+
+def _unknown(data: SeriesData, short: Tensor, horizon: int) -> str:
+    """Which covariates of which series are not known over the horizon."""
+    found = [
+        f"{quoted(data.ids[index])} ({_unknown_steps(data, index, horizon)})" for index in short[:3].tolist()
+    ]
+    more = f" and {len(short) - 3:,} more series" if len(short) > 3 else ""
+    return (
+        f"the covariates {', '.join(data.covariate_names)} are not known over `horizon` {horizon} "
+        f"after the last value of {', '.join(found)}{more}"
+    )
+
+
+def _unknown_steps(data: SeriesData, index: int, horizon: int) -> str:
+    """How many steps of the horizon lack covariates of a series, and which."""
+    assert data.covariates is not None
+    stamps = data.times.stamps(index, int(data.lengths[index]), horizon)
+    ahead = data.covariates[int(data.ends[index]) : int(data.offsets[index + 1])][:horizon]
+    known = (~ahead.isnan()).all(-1).tolist()
+    unknown = [str(stamp) for stamp, is_known in zip_longest(stamps, known, fillvalue=False) if not is_known]
+    span = unknown[0] if len(unknown) == 1 else f"{unknown[0]} to {unknown[-1]}"
+    return f"{counted(len(unknown), 'step')}, {data.time_column} = {span}"
+
+
+def require_future(data: SeriesData, horizon: int) -> None:
+    """Refuse to forecast where covariates of the horizon are not known.
+
+    Raises:
+        InputError: names the series and the steps.
+    """
+    short = incomplete_series(data, horizon)
+    if len(short):
+        raise InputError(
+            f"{_unknown(data, short, horizon)}: add rows with them after the last value, or lower the "
+            "horizon."
+        )

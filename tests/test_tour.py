@@ -1,0 +1,31 @@
+"""The tour names files and definitions that exist, and all files of the core in their order."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "rnn_lightning"
+TOUR = (ROOT / "docs/tour.md").read_text()
+SECTIONS = re.findall(r"^## \d+\. `([\w/]+\.py)`.*?$(.*?)(?=^## )", TOUR, re.DOTALL | re.MULTILINE)
+NOT_NAMES = {"torch.nn", "rnn_lightning", "RecurrentNetwork", "rollout", "load"}
+
+
+def test_the_tour_leads_through_every_file_of_the_core() -> None:
+    named = [path for path, _ in SECTIONS]
+    core = {str(path.relative_to(PACKAGE)) for path in (*PACKAGE.glob("*.py"), *PACKAGE.glob("data/*.py"))}
+    assert len(named) == 14
+    assert set(named) == core - {"__init__.py", "__main__.py", "files.py", "data/__init__.py"}
+
+
+def test_every_name_of_the_tour_is_defined_in_its_file() -> None:
+    for path, text in SECTIONS:
+        source = (PACKAGE / path).read_text()
+        for name in re.findall(r"`(\w+)`", text):
+            if name not in NOT_NAMES and not name.startswith("(batch"):
+                assert re.search(rf"(def|class) {name}\b|^{name}\b", source, re.MULTILINE), (path, name)
+
+
+def test_the_folders_beside_the_core_exist() -> None:
+    folders = re.findall(r"^\| `(\w+)/`", TOUR, re.MULTILINE)
+    on_disk = {path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    assert set(folders) == on_disk - {"data"}
