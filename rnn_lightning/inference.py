@@ -1,9 +1,9 @@
 """What scripts call: forecasts of arrays and tensors, and the parts of a stream."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -14,10 +14,6 @@ from rnn_lightning.evaluation.intervals import Intervals
 from rnn_lightning.noise import generators
 from rnn_lightning.pretrained.seasonal import Network, SeasonalNetwork
 from rnn_lightning.rollout import State, generate, observe, rollout, warm_up
-
-if TYPE_CHECKING:
-    from rnn_lightning.forecaster import Forecaster
-    from rnn_lightning.tables.panels import Frame
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -93,47 +89,6 @@ class Inference:
         if isinstance(context, Tensor):
             return values.to(context if context.is_floating_point() else context.device)
         return values.cpu().numpy().astype(context.dtype if context.dtype.kind == "f" else np.float32)
-
-    def forecast_frame(
-        self,
-        frame: "Frame",
-        horizon: int | None = None,
-        *,
-        num_samples: int | None = None,
-        levels: Sequence[int] = (80,),
-        num_paths: int = 0,
-        seed: int = 0,
-        skip_incomplete: bool = True,
-        **options: Any,
-    ) -> "Frame":
-        """Forecast what follows the series of a table in memory.
-
-        Args:
-            frame: a polars or pandas table in the columns that the network was fitted on, with the covariates
-                of the horizon after the last known values.
-            horizon: number of steps to generate; that of the fit if None.
-            num_samples: number of sampled paths, which give the intervals; None for the point forecast.
-            levels: levels of the intervals in percent.
-            num_paths: sampled paths to return, ``<feature>-path-1``, ...
-            seed: seed of the sampled paths.
-            skip_incomplete: leave out, with a warning, the series whose covariates are not known over the
-                horizon; refuse to forecast if False.
-            options: how the table is read, where it is not as in the fit: ``id_column``, ``time_column``,
-                ``target_columns`` and the other options of ``TableSeries``.
-
-        Returns:
-            A table of the kind of ``frame`` in the columns of the forecast file: those of the input, and
-            ``<feature>-lo-80``, ``<feature>-hi-80`` where paths were sampled.
-
-        Raises:
-            InputError: if a column is missing or the table cannot be read, the network was not fitted, or
-                covariates of the horizon are not known.
-        """
-        from rnn_lightning.tables.forecast_frame import forecast_frame
-
-        self.require_fitted()
-        settings = (horizon, num_samples, levels, num_paths, seed, skip_incomplete, options)
-        return forecast_frame(cast("Forecaster", self), frame, *settings)
 
     def warm_up(self, history: np.ndarray | Tensor, covariates: np.ndarray | Tensor | None = None) -> State:
         """The state after a history, with axes as for ``forecast``; see ``rollout.warm_up``."""
