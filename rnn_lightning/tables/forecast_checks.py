@@ -1,6 +1,5 @@
 """Checks of a forecast before it starts, and of its values."""
 
-from collections.abc import Sequence
 from datetime import MAXYEAR
 
 import numpy as np
@@ -10,6 +9,8 @@ from rnn_lightning.data.batches import values_at
 from rnn_lightning.data.series import SeriesData, counted
 from rnn_lightning.errors import InputError
 from rnn_lightning.tables.forecast_file import ForecastTable
+from rnn_lightning.tables.forecast_options import ForecastColumns
+from rnn_lightning.tables.summary import remarks
 
 RECENT_STEPS = 1000
 """Number of steps at the end of a series that its forecast is compared with."""
@@ -18,17 +19,15 @@ MAX_EXCESS = 10.0
 """A forecast may leave the range of the recent steps by this multiple of the range; by more if it is long."""
 
 
-def require_distinct(columns: Sequence[str | None]) -> None:
-    """Raise InputError if two columns of a forecast have the same name."""
-    duplicates = [name for name in columns if columns.count(name) > 1]
-    if duplicates:
+def check_forecast(
+    data: SeriesData, columns: ForecastColumns, horizon: int, validated_horizon: int
+) -> list[str]:
+    """Return notes on a forecast to be made; raise InputError if its table would be invalid."""
+    names = [data.id_column, data.time_column, *columns.names(data.features)]
+    if duplicates := [name for name in names if names.count(name) > 1]:
         raise InputError(
             f"the forecast would have two columns {duplicates[0]!r}: rename that column of your table."
         )
-
-
-def require_valid_dates(data: SeriesData, horizon: int) -> None:
-    """Raise InputError if a forecast goes past the last year that a date can have."""
     last = data.times.stamp_series(range(data.num_series), (data.lengths + horizon - 1).tolist(), 1)
     if last.dtype.is_temporal():
         years = last.dt.year()
@@ -37,6 +36,7 @@ def require_valid_dates(data: SeriesData, horizon: int) -> None:
             raise InputError(
                 f"`horizon` {horizon} takes series {data.ids[index]!r} past the year {MAXYEAR}: lower it."
             )
+    return [*remarks(data), *note_if_horizon_not_validated(validated_horizon, horizon)]
 
 
 def note_if_horizon_not_validated(validated_horizon: int, horizon: int) -> list[str]:
@@ -50,10 +50,7 @@ def note_if_horizon_not_validated(validated_horizon: int, horizon: int) -> list[
 
 
 def find_diverged(data: SeriesData, table: ForecastTable) -> list[str]:
-    """Return a description of each series whose point forecast leaves its recent range by far.
-
-    A network that has diverged, or that was never trained for such series, gives such forecasts.
-    """
+    """Return a description of each series whose point forecast leaves its recent range by far."""
     found = []
     for chunk in table.chunks(max(RECENT_STEPS, table.horizon)):
         items = torch.arange(chunk.start, chunk.stop)

@@ -36,7 +36,7 @@ class ForecastTable:
         self.num_series, self.horizon = sum(len(share) for share in self.shares), self.shares[0].shape[1]
 
     def chunks(self, rows_per_series: int | None = None) -> Iterator[range]:
-        """Yield ranges of series that together have at most ``CHUNK_ROWS`` rows, by default of forecasts."""
+        """Yield ranges of series with at most ``CHUNK_ROWS`` rows, by default of their forecasts."""
         size = max(1, CHUNK_ROWS // (rows_per_series or self.horizon))
         for first in range(0, self.num_series, size):
             yield range(first, min(first + size, self.num_series))
@@ -54,22 +54,33 @@ class ForecastTable:
 
 
 def make_table(
-    data: SeriesData, series: Sequence[int], values: np.ndarray, columns: ForecastColumns
+    data: SeriesData,
+    series: Sequence[int],
+    values: np.ndarray,
+    columns: ForecastColumns,
+    first_steps: Sequence[int] | None = None,
 ) -> "pl.DataFrame":
-    """Return forecasts as a table: the columns of the input, with the others of each feature after it.
+    """Return a table with the columns of the input, and after each feature the others that belong to it.
 
     Args:
         data: the known series.
-        series: the indices of the forecast series.
-        values: ``(series, horizon, feature, column)``.
+        series: the indices of the series in the table.
+        values: ``(series, step, feature, column)``.
         columns: the last axis of ``values``.
+        first_steps: the first step of each series; by default the one after its last known step.
     """
     import polars as pl
 
-    chosen, horizon = np.asarray(series, dtype=np.int64), values.shape[1]
-    parts = _index_columns(data, chosen, data.lengths[chosen].tolist(), horizon)
+    chosen, num_steps = np.asarray(series, dtype=np.int64), values.shape[1]
+    first_steps = data.lengths[chosen].tolist() if first_steps is None else first_steps
+    parts = {}
+    if data.id_column is not None:
+        ids = pl.Series(data.id_column, [data.ids[index] for index in chosen.tolist()], dtype=pl.String)
+        parts[data.id_column] = [ids.gather(np.arange(len(chosen)).repeat(num_steps))]
+    stamps = data.times.stamp_series(chosen, first_steps, num_steps)  # type: ignore[arg-type]
+    parts[data.time_column] = [stamps.alias(data.time_column)]
     for index, feature in enumerate(data.features):
-        by_column = np.ascontiguousarray(values[:, :, index].reshape(len(chosen) * horizon, -1).T)
+        by_column = np.ascontiguousarray(values[:, :, index].reshape(len(chosen) * num_steps, -1).T)
         named = zip(columns.names([feature]), by_column, strict=True)
         parts[feature] = [pl.Series(name, column, nan_to_null=True) for name, column in named]
     input_order = [name for name in data.table_format.column_types if name in parts]
@@ -82,28 +93,10 @@ def history_table(data: SeriesData, series: Sequence[int], num_steps: int) -> "p
 
     frames = []
     for index in series:
-        length, end = int(data.lengths[index]), int(data.ends[index])
-        shown = min(length, num_steps)
-        parts = _index_columns(data, np.array([index]), [length - shown], shown)
-        values = data.values[end - shown : end].numpy()
-        parts |= {name: [pl.Series(name, values[:, i])] for i, name in enumerate(data.features)}
-        frames.append(pl.DataFrame([column for part in parts.values() for column in part]))
+        known = data.series(index)[-num_steps:].numpy()  # (time, feature)
+        first_step = int(data.lengths[index]) - len(known)
+        frames.append(make_table(data, [index], known[None, ..., None], ForecastColumns(), [first_step]))
     return pl.concat(frames, how="vertical_relaxed")
-
-
-def _index_columns(
-    data: SeriesData, series: np.ndarray, first_steps: Sequence[int], num_steps: int
-) -> dict[str, list["pl.Series"]]:
-    """Return the columns of ids and time stamps of ``num_steps`` steps of each series."""
-    import polars as pl
-
-    columns = {}
-    if data.id_column is not None:
-        ids = pl.Series(data.id_column, [data.ids[index] for index in series.tolist()], dtype=pl.String)
-        columns[data.id_column] = [ids.gather(np.arange(len(series)).repeat(num_steps))]
-    stamps = data.times.stamp_series(series, first_steps, num_steps)  # type: ignore[arg-type]
-    columns[data.time_column] = [stamps.alias(data.time_column)]
-    return columns
 
 
 def write_table(path: Path, data: SeriesData, table: ForecastTable, columns: ForecastColumns) -> None:

@@ -58,29 +58,24 @@ class ForecastOptions:
             raise InputError(f"`plot_ids` must name at most {MAX_PLOT_IDS} series, got {len(self.plot_ids)}.")
         if self.num_paths < 0:
             raise InputError(f"`num_paths` must not be negative, got {self.num_paths}.")
-        if self.output is not None:
-            self._require_writable(Path(self.output))
+        if self.output not in (None, "-"):
+            path = Path(str(self.output))
+            if path.suffix not in (".csv", ".parquet"):
+                raise InputError(f"`output` must end in .csv or .parquet, or be -, got {path}.")
+            if not path.parent.is_dir():
+                raise InputError(f"`output` {path}: the folder {path.parent} does not exist.")
 
     def path_in(self, folder: Path) -> Path:
         """Return the path of the forecast file, in the run folder unless ``output`` names a file."""
         return Path(self.output) if self.output not in (None, "-") else folder / f"forecast.{self.format}"
 
-    def _require_writable(self, path: Path) -> None:
-        if self.output != "-" and path.suffix not in (".csv", ".parquet"):
-            raise InputError(f"`output` must end in .csv or .parquet, or be -, got {path}.")
-        if not path.parent.is_dir():
-            raise InputError(f"`output` {path}: the folder {path.parent} does not exist.")
-
 
 class IntervalSource(Protocol):
-    """Calibrated prediction intervals: any callback of the Trainer that has these two members.
-
-    Attributes:
-        validated_horizon: number of steps ahead for which forecasts were validated.
-    """
+    """Calibrated prediction intervals: any callback of the Trainer that has these two members."""
 
     @property
-    def validated_horizon(self) -> int: ...
+    def validated_horizon(self) -> int:
+        """Number of steps ahead for which forecasts were validated; 0 if there are no intervals."""
 
     def interval_bounds(self, forecast: "Forecast", batch: "ForecastBatch", levels: Sequence[int]) -> Tensor:
         """Return ``(2 * level, batch, horizon, feature)``: low and high bound of each level in percent."""
@@ -112,10 +107,7 @@ def find_intervals(trainer: Any, forecaster: Any) -> IntervalSource | None:
 class ForecastColumns:
     """The value columns of each feature: point forecast, bounds of prediction intervals, sampled paths.
 
-    Attributes:
-        levels: levels of the prediction intervals in percent, ascending.
-        num_paths: number of sampled paths.
-        intervals: source of the bounds; None to take them from the sampled paths.
+    The bounds of the ``levels`` in percent come from ``intervals``, or else from the sampled paths.
     """
 
     levels: Sequence[int] = ()
@@ -145,11 +137,7 @@ class ForecastColumns:
 def choose_columns(
     options: ForecastOptions, num_samples: int | None, intervals: IntervalSource | None
 ) -> ForecastColumns:
-    """Return the columns of a forecast.
-
-    Raises:
-        InputError: if intervals or paths are asked for that the forecaster cannot give.
-    """
+    """Return the columns of a forecast; raise InputError if intervals or paths are not available."""
     levels = options.levels
     if levels is None:
         levels = [*DEFAULT_LEVELS] if intervals is not None or num_samples is not None else []
@@ -158,25 +146,20 @@ def choose_columns(
             f"`levels` {levels}: the network was fitted without validation and has no prediction intervals; "
             "set `num_samples` to take them from sampled paths."
         )
-    if levels and intervals is None and num_samples == 1:
+    if levels and num_samples == 1:
         raise InputError("`num_samples` 1: a prediction interval needs at least two sampled paths.")
     if options.num_paths > (num_samples or 0):
         raise InputError(
-            f"`num_paths` {options.num_paths} exceeds the number of sampled paths, {num_samples or 0}: raise "
+            f"`num_paths` {options.num_paths} is above the number of sampled paths, {num_samples or 0}: raise "
             "`num_samples`."
         )
     return ForecastColumns(sorted(set(levels)), options.num_paths, intervals)
 
 
 def sample_quantiles(samples: Tensor, levels: Sequence[int]) -> Tensor:
-    """Return the bounds of prediction intervals as quantiles of sampled paths.
+    """Return the bounds of intervals by the paths ``(sample, batch, horizon, feature)`` as their quantiles.
 
-    Args:
-        samples: ``(sample, batch, horizon, feature)``.
-        levels: levels in percent.
-
-    Returns:
-        ``(2 * level, batch, horizon, feature)``: low and high bound of each level.
+    The result is ``(2 * level, batch, horizon, feature)``: low and high bound of each level in percent.
     """
     quantiles = [0.5 + sign * level / 200 for level in levels for sign in (-1, 1)]
     # Not torch.quantile, which accepts at most 16 million numbers.

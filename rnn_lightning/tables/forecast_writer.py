@@ -16,12 +16,7 @@ from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import InputError
 from rnn_lightning.files import SCRATCH, ScratchArray
 from rnn_lightning.forecaster import Forecast
-from rnn_lightning.tables.forecast_checks import (
-    find_diverged,
-    note_if_horizon_not_validated,
-    require_distinct,
-    require_valid_dates,
-)
+from rnn_lightning.tables.forecast_checks import check_forecast, find_diverged
 from rnn_lightning.tables.forecast_file import ForecastTable, history_table, make_table, write_table
 from rnn_lightning.tables.forecast_options import (
     ForecastColumns,
@@ -30,7 +25,6 @@ from rnn_lightning.tables.forecast_options import (
     find_intervals,
 )
 from rnn_lightning.tables.panels import find_series, num_history_steps, representative_series
-from rnn_lightning.tables.summary import remarks
 
 
 class ForecastWriter(L.Callback):
@@ -59,12 +53,10 @@ class ForecastWriter(L.Callback):
         self.columns = choose_columns(self.options, datamodule.num_samples, intervals)
         plot_ids = [str(name) for name in self.options.plot_ids] if self.plot else []
         self.plotted = dict.fromkeys(find_series(data.ids, plot_ids, "`plot_ids`"), "")
-        require_valid_dates(data, horizon)
-        require_distinct([data.id_column, data.time_column, *self.columns.names(data.features)])
-        if trainer.is_global_zero:
-            validated = intervals.validated_horizon if intervals is not None else 0
-            for note in [*remarks(data), *note_if_horizon_not_validated(validated, horizon)]:
-                print(note)
+        validated = intervals.validated_horizon if intervals is not None else 0
+        notes = check_forecast(data, self.columns, horizon, validated)
+        if trainer.is_global_zero and notes:
+            print("\n".join(notes))
         self.folder = Path(trainer.log_dir or trainer.default_root_dir)
         self.folder.mkdir(parents=True, exist_ok=True)
         # One file for each device: machines that write to the same block of a file on a network disk lose

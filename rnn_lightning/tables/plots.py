@@ -15,13 +15,14 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from rnn_lightning.files import atomic_file
-from rnn_lightning.tables.panels import Panel, feature_columns, read_panels, read_table
+from rnn_lightning.tables.panels import Panel, derived_numbers, feature_columns, read_table, split_panels
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from rnn_lightning.tables.panels import Frame
 
 MAX_FEATURES = 8
-"""Largest number of features in a picture."""
 
 INK = "#333333"
 """Colour of the history, the axes and the text."""
@@ -68,7 +69,7 @@ def plot_forecast(
     features = list(features or feature_columns(names, id_column, time_column))[:MAX_FEATURES]
     known = read_table(history, features, time_column, "history")
     future = read_table(forecast, features, time_column, "forecast")
-    panels = read_panels(known, future, ids, features, id_column, time_column, num_steps)
+    panels = split_panels(known, future, ids, features[0], (id_column, time_column), num_steps)
     return _draw_panels(panels, features, time_column)
 
 
@@ -90,61 +91,80 @@ def _draw_panels(panels: Sequence[Panel], features: Sequence[str], time_column: 
     height = 2.6 if len(features) == 1 else 0.3 + 1.8 * len(features)
     figure = Figure(figsize=(width * num_columns, 0.8 + height * num_rows), dpi=120, layout="constrained")
     axes = figure.subplots(num_rows * len(features), num_columns, squeeze=False)
-    end_together = len({panel.future[-1] for panel in panels}) == 1
-    begin = min(panel.past[0] for panel in panels)
+    first = [panel.history[time_column][0] for panel in panels]
+    last = [panel.forecast[time_column][-1] for panel in panels]
+    end_together = len(set(last)) == 1
     for number, panel in enumerate(panels):
         row, column = divmod(number, num_columns)
         stack = axes[row * len(features) : (row + 1) * len(features), column]
-        _draw_series(stack, panel, features, width)
-        _set_limits(stack[0], begin if end_together else panel.past[0], panel.future[-1])
+        _draw_series(stack, panel, features, time_column, width)
+        _set_limits(stack[0], min(first) if end_together else first[number], last[number])
         if not end_together or number >= len(panels) - num_columns:
             stack[-1].set_xlabel(shortened(time_column, 60), parse_math=False)
         else:
             stack[-1].tick_params(labelbottom=False)
     for empty in axes[-len(features) :, 1:].ravel() if len(panels) % num_columns else []:
         empty.remove()
-    add_legend(figure, axes[0, 0])
+    figure.align_ylabels()
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper left", frameon=False, fontsize=9, ncols=6, labelcolor=INK)
     return figure
 
 
-def _draw_series(axes: np.ndarray, panel: Panel, features: Sequence[str], width: float) -> None:
-    """Draw the features of one series, one below the other."""
-    for number, (axis, feature) in enumerate(zip(axes, features, strict=True)):
-        if number > 0:
+def _draw_series(
+    axes: np.ndarray, panel: Panel, features: Sequence[str], time_column: str, width: float
+) -> None:
+    """Draw the features of one series below each other."""
+    first = panel.history[time_column][0]
+    for axis, feature in zip(axes, features, strict=True):
+        if axis is not axes[0]:
             axis.sharex(axes[0])
-        style_axis(axis)
-        _draw_feature(axis, panel, number)
-        axis.set_ylabel(shortened(feature, 30), parse_math=False)
-        axis.tick_params(labelbottom=axis is axes[-1])
-        if isinstance(panel.past[0], date):
-            show_dates(axis, getattr(panel.past[0], "tzinfo", None), width)
-    set_title(axes[0], panel.title)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.spines[["bottom", "left"]].set_color(INK)
+        axis.tick_params(colors=INK, labelbottom=axis is axes[-1])
+        axis.xaxis.label.set_color(INK)
+        _draw_feature(axis, panel, feature, time_column)
+        axis.set_ylabel(shortened(feature, 30), color=INK, parse_math=False)
+        if isinstance(first, date):
+            show_dates(axis, getattr(first, "tzinfo", None), width)
+    axes[0].set_title(shortened(panel.title, 60), fontsize=10, loc="right", color=INK, parse_math=False)
 
 
-def _draw_feature(axis: Axes, panel: Panel, number: int) -> None:
+def _draw_feature(axis: Axes, panel: Panel, feature: str, time_column: str) -> None:
     """Draw one feature of one series."""
-    draw_line(axis, panel.past, panel.history[:, number], color=INK, lw=1.2, label="history")
-    values, origin = panel.forecast[:, number], panel.num_known - 1
-    is_missing = bool(np.isnan(values).all())
-    # Lines start at the last known value, so that the forecast of a single step is a line as well.
-    stamps = [panel.past[origin], *panel.future]
-    last = np.nan if is_missing else panel.history[origin, number]
+
+    def forecast_column(name: str) -> np.ndarray:
+        # From the last known value on, so that the forecast of a single step is a line as well.
+        return np.array([last, *_values(panel.forecast, name)])
+
+    past, known = panel.history[time_column].to_list(), _values(panel.history, feature)
+    draw_line(axis, past, known, color=INK, lw=1.2, label="history")
+    origin, stamps = past[panel.origin], [past[panel.origin], *panel.forecast[time_column].to_list()]
+    is_missing = bool(np.isnan(_values(panel.forecast, feature)).all())
+    last = np.nan if is_missing else known[panel.origin]
     style: dict[str, Any] = {"color": FORECAST_COLOUR, "lw": 1.8, "zorder": 3}
-    draw_line(axis, stamps, np.array([last, *values]), label="forecast", **style)
-    levels = sorted(panel.bands)
+    draw_line(axis, stamps, forecast_column(feature), label="forecast", **style)
+    levels = derived_numbers(panel.forecast.columns, feature, "lo", "hi")
     for order, (level, shade) in enumerate(zip(levels, interval_shades(len(levels)), strict=True)):
         style = {"color": shade, "zorder": 1 - 0.001 * order}
-        low, high = (np.array([last, *bound]) for bound in panel.bands[level][:, :, number])
+        low, high = (forecast_column(f"{feature}-{bound}-{level}") for bound in ("lo", "hi"))
         axis.fill_between(stamps, low, high, lw=0, label=f"{level}% interval", **style)
         for step in isolated_steps(low):
             axis.vlines(stamps[step], low[step], high[step], lw=6, **style)
-    for count, path in enumerate(panel.paths):
+    for count, number in enumerate(derived_numbers(panel.forecast.columns, feature, "path")):
         style = {"color": FORECAST_COLOUR, "lw": 0.6, "alpha": 0.7, "zorder": 2}
-        style["label"] = "_" if count else "sampled paths"
-        draw_line(axis, stamps, np.array([last, *path[:, number]]), **style)
+        label = "_" if count else "sampled paths"
+        draw_line(axis, stamps, forecast_column(f"{feature}-path-{number}"), label=label, **style)
     if is_missing:
         axis.text(0.98, 0.5, "no forecast", transform=axis.transAxes, ha="right", color=FORECAST_COLOUR)
-    axis.axvline(panel.past[origin], color=INK, alpha=0.3, lw=0.8, zorder=0)
+    axis.axvline(origin, color=INK, alpha=0.3, lw=0.8, zorder=0)
+
+
+def _values(table: "pl.DataFrame", name: str) -> np.ndarray:
+    """Return a column as float64, NaN where it is empty."""
+    import polars as pl
+
+    return table[name].cast(pl.Float64).to_numpy()
 
 
 def _set_limits(axis: Axes, first: Any, last: Any) -> None:
@@ -161,26 +181,6 @@ def interval_shades(number: int) -> list[np.ndarray]:
     """Return opaque mixtures of the forecast's colour with white, from dark to light."""
     opacities = np.linspace(DARKEST_SHADE, LIGHTEST_SHADE, number) if number != 1 else [0.3]
     return [1 - opacity * (1 - np.array(to_rgb(FORECAST_COLOUR))) for opacity in opacities]
-
-
-def style_axis(axis: Axes) -> None:
-    """Draw an axis without a box around it, in the colour of the ink."""
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.spines[["bottom", "left"]].set_color(INK)
-    axis.tick_params(colors=INK)
-    for label in (axis.xaxis.label, axis.yaxis.label):
-        label.set_color(INK)
-
-
-def set_title(axis: Axes, title: str) -> None:
-    """Write the name of a series above its axis, on the right."""
-    axis.set_title(shortened(title, 60), fontsize=10, loc="right", color=INK, parse_math=False)
-
-
-def add_legend(figure: Figure, axis: Axes) -> None:
-    """Write what is drawn on an axis above the picture."""
-    handles = axis.get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper left", frameon=False, fontsize=9, ncols=6, labelcolor=INK)
 
 
 def show_dates(axis: Axes, zone: tzinfo | None, width: float) -> None:

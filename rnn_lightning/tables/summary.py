@@ -32,13 +32,13 @@ def summarize(
     summary: dict[str, Any] = {
         "series": data.num_series,
         "steps": int(data.lengths.sum()),
-        "length": _lengths(data),
+        "length": _summarize_lengths(data),
         "features": list(data.features),
         "covariates": list(data.covariate_names),
         "calendar": list(data.calendar_names),
-        "time": _times(data),
+        "time": _summarize_times(data),
         "seasons": list(seasons),
-        "missing": _missing(data),
+        "missing": _summarize_missing(data),
         "splits": {name: dict(numbers) for name, numbers in splits.items()},
         "left_out": dict(data.left_out),
         "notes": list(data.notes),
@@ -55,17 +55,16 @@ def summarize(
 
 def as_text(summary: Mapping[str, Any]) -> str:
     """Return a data summary as a block of short lines."""
+    seasons = " and ".join(f"{season:,}" for season in summary["seasons"])
     lines = [
         ("data", _size_text(summary)),
         ("columns", _columns_text(summary)),
         ("time", _time_text(summary["time"])),
-        ("season", _season_text(summary["seasons"])),
+        ("season", f"{seasons} steps" if seasons else "none"),
         ("missing", _missing_text(summary["missing"])),
     ]
     for name, numbers in summary["splits"].items():
-        is_training = name == "train"
-        text = _train_text(numbers) if is_training else _held_out_text(name, numbers, summary.get("horizon"))
-        lines.append((name, text))
+        lines.append((name, _split_text(name, numbers, summary.get("horizon"))))
     if summary["left_out"]:
         lines.append(("left out", _left_out_text(summary["left_out"])))
     lines += [("note", note) for note in summary["notes"]]
@@ -80,7 +79,7 @@ def remarks(data: SeriesData) -> list[str]:
     return left_out + [f"Note: {note}" for note in data.notes]
 
 
-def _lengths(data: SeriesData) -> dict[str, Any]:
+def _summarize_lengths(data: SeriesData) -> dict[str, Any]:
     lengths = data.lengths.numpy()
     shortest = np.flatnonzero(lengths == lengths.min())
     return {
@@ -92,38 +91,33 @@ def _lengths(data: SeriesData) -> dict[str, Any]:
     }
 
 
-def _times(data: SeriesData) -> dict[str, Any]:
-    frequencies = Counter(
-        float(f"{each:.9g}") if isinstance(each, float) else each for each in data.times.intervals
-    )
-    indices = range(data.num_series)
-    first = data.times.stamp_series(indices, [0] * data.num_series, 1).min()
-    last = data.times.stamp_series(indices, (data.lengths - 1).tolist(), 1).max()
+def _summarize_times(data: SeriesData) -> dict[str, Any]:
+    rounded = (float(f"{each:.9g}") if isinstance(each, float) else each for each in data.times.intervals)
+    indices, last_steps = range(data.num_series), (data.lengths - 1).tolist()
+    first: Any = data.times.stamp_series(indices, [0] * data.num_series, 1).min()
+    last: Any = data.times.stamp_series(indices, last_steps, 1).max()
     return {
         "column": data.time_column,
-        "frequencies": [{"frequency": each, "series": count} for each, count in frequencies.most_common()],
-        **{
-            name: stamp.isoformat() if isinstance(stamp, date) else stamp
-            for name, stamp in (("first", first), ("last", last))
-        },
+        "frequencies": [
+            {"frequency": each, "series": count} for each, count in Counter(rounded).most_common()
+        ],
+        "first": first.isoformat() if isinstance(first, date) else first,
+        "last": last.isoformat() if isinstance(last, date) else last,
     }
 
 
-def _missing(data: SeriesData) -> dict[str, Any]:
+def _summarize_missing(data: SeriesData) -> dict[str, Any]:
     by_series, by_feature = count_unknown(data.values, data.offsets, data.ends)
     num_steps, num_values = int(data.lengths.sum()), data.lengths.numpy() * len(data.features)
-    worst = np.argsort(-by_series / num_values, kind="stable")[:MAX_NAMED].tolist()
+    order = np.argsort(-by_series / num_values, kind="stable")[:MAX_NAMED].tolist()
+    worst = [index for index in order if by_series[index]]
     return {
         **_share(by_series.sum(), num_values.sum()),
         "series": int((by_series > 0).sum()),
-        "by_feature": {
-            name: _share(count, num_steps) for name, count in zip(data.features, by_feature, strict=True)
-        },
-        "worst": [
-            {"id": data.ids[index], **_share(by_series[index], num_values[index])}
-            for index in worst
-            if by_series[index]
-        ],
+        "by_feature": dict(
+            zip(data.features, (_share(count, num_steps) for count in by_feature), strict=True)
+        ),
+        "worst": [{"id": data.ids[index], **_share(by_series[index], num_values[index])} for index in worst],
     }
 
 
@@ -133,13 +127,9 @@ def _share(part: Any, whole: Any) -> dict[str, Any]:
     return {"values": int(part), "percent": float(f"{percent if part == whole else min(percent, 99.9):.3g}")}
 
 
-def _share_text(share: Mapping[str, Any]) -> str:
-    return f"{share['values']:,} ({share['percent']:g}%)"
-
-
 def _size_text(summary: Mapping[str, Any]) -> str:
     length = summary["length"]
-    text = f"{_count_series(summary['series'])}, {counted(summary['steps'], 'step')}"
+    text = f"{_series_text(summary['series'])}, {counted(summary['steps'], 'step')}"
     if summary["series"] == 1:
         return text
     if length["shortest"] == length["longest"]:
@@ -162,41 +152,34 @@ def _columns_text(summary: Mapping[str, Any]) -> str:
 def _time_text(times: Mapping[str, Any]) -> str:
     every = [str(each["frequency"]) for each in times["frequencies"]]
     if len(every) > 1:
-        every = [f"{each['frequency']} ({_count_series(each['series'])})" for each in times["frequencies"]]
+        every = [f"{each['frequency']} ({_series_text(each['series'])})" for each in times["frequencies"]]
     text = f"{times['column']} from {times['first']} to {times['last']}"
     return f"{text}, every {_names_text(every, len(every))}"
 
 
-def _season_text(seasons: Sequence[int]) -> str:
-    return f"{' and '.join(f'{season:,}' for season in seasons)} steps" if seasons else "none"
-
-
 def _missing_text(missing: Mapping[str, Any]) -> str:
+    def share_text(name: str, share: Mapping[str, Any]) -> str:
+        return f"{name} {share['values']:,} ({share['percent']:g}%)"
+
     if missing["values"] == 0:
         return "no values"
     text = f"{counted(missing['values'], 'value')} ({missing['percent']:g}%) in {missing['series']:,} series"
     if len(missing["by_feature"]) > 1:
         by_count = sorted(missing["by_feature"].items(), key=lambda item: -item[1]["values"])
-        gaps = [f"{name} {_share_text(share)}" for name, share in by_count if share["values"]]
+        gaps = [share_text(name, share) for name, share in by_count if share["values"]]
         text += f"; by feature {_names_text(gaps, len(gaps))}"
-    worst = [f"{share['id']!r} {_share_text(share)}" for share in missing["worst"][:3]]
-    return f"{text}; most in {', '.join(worst)}"
+    return f"{text}; most in {', '.join(share_text(repr(each['id']), each) for each in missing['worst'][:3])}"
 
 
-def _train_text(numbers: Mapping[str, int]) -> str:
-    text = f"{_count_series(numbers['series'])}, {counted(numbers['steps'], 'step')}, "
-    text += f"{counted(numbers['windows'], 'window')} of {numbers['window_length']:,} steps"
-    if numbers["padded_series"]:
-        text += f"; {_count_series(numbers['padded_series'])} shorter than a window, padded"
-    if numbers["unused_series"]:
-        text += f"; {_count_series(numbers['unused_series'])} unused"
-    return text
-
-
-def _held_out_text(name: str, numbers: Mapping[str, int], horizon: int | None) -> str:
+def _split_text(name: str, numbers: Mapping[str, int], horizon: int | None) -> str:
     if numbers["steps"] == 0:
         return f"empty: raise `{name}_fraction` to hold values out"
-    text = f"{_count_series(numbers['series'])}, {counted(numbers['steps'], 'step')}, "
+    text = f"{_series_text(numbers['series'])}, {counted(numbers['steps'], 'step')}, "
+    if name == "train":
+        text += f"{counted(numbers['windows'], 'window')} of {numbers['window_length']:,} steps"
+        for key, what in (("padded_series", "shorter than a window, padded"), ("unused_series", "unused")):
+            text += f"; {_series_text(numbers[key])} {what}" if numbers[key] else ""
+        return text
     if numbers["forecasts"] == 0:
         return f"{text}too few for a forecast after a context"
     text += f"{counted(numbers['forecasts'], 'forecast')} of {counted(numbers['horizon'], 'step')}"
@@ -211,7 +194,7 @@ def _incomplete_text(summary: Mapping[str, Any]) -> str:
     ahead = counted(summary["horizon"], "step")
     if count == summary["series"]:
         return f"predict needs covariates {ahead} ahead, in rows after the last value; no series has them yet"
-    which = f"{_count_series(count)}, {_names_text([*map(repr, ids)], count)}"
+    which = f"{_series_text(count)}, {_names_text([*map(repr, ids)], count)}"
     return f"predict will leave out {which}, unless rows after their last value give covariates {ahead} ahead"
 
 
@@ -222,10 +205,10 @@ def _left_out_text(left_out: Mapping[str, str]) -> str:
         by_reason.setdefault(reason, []).append(repr(name))
     groups = [f"{', '.join(names)} ({reason.rstrip('.')})" for reason, names in by_reason.items()]
     others = f" and {len(left_out) - MAX_NAMED:,} others" if len(left_out) > MAX_NAMED else ""
-    return f"{len(left_out):,} series: {', '.join(groups)}{others}"
+    return f"{_series_text(len(left_out))}: {', '.join(groups)}{others}"
 
 
-def _count_series(number: int) -> str:
+def _series_text(number: int) -> str:
     return counted(number, "series", "series")
 
 

@@ -268,7 +268,7 @@ def test_one_closed_series_does_not_keep_the_others_from_a_forecast(
     write("others.csv", others, others)
     covariates = "--data.series.covariate_columns=promo"
     rnn_lightning("fit", "sales.csv", covariates, "--data.horizon=6", *SHORT)
-    note = f"predict leaves out 1 series, '{closed}', unless covariates 6 steps ahead follow"
+    note = f"predict will leave out 1 series, '{closed}', unless rows after their last value give covariates"
     assert note in capsys.readouterr().out
     rnn_lightning("predict", "sales.csv", "--forecast.num_paths=1", "--data.num_samples=2")
     said = capsys.readouterr().out
@@ -483,7 +483,7 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         ),
         (
             ["predict", "--ckpt_path=ok.ckpt", "--data.num_samples=1"],
-            ["--data.num_samples 1: an interval needs two"],
+            ["--data.num_samples 1: a prediction interval needs at least two"],
         ),
         (["fit", "--seed_everything=-1"], ["--seed_everything must be from 0 to 4294967295, got -1"]),
         (
@@ -495,7 +495,7 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
             ["fit", "--data.context_length=1000000000000"],
             ["32 windows of 1,000,000,000,024 steps take", "lower --data.context_length, --data.horizon or"],
         ),
-        (["predict", "--ckpt_path=ok.ckpt", "--output=no/x.csv"], ["no/x.csv: there is no folder no."]),
+        (["predict", "--ckpt_path=ok.ckpt", "--output=no/x.csv"], ["no/x.csv: the folder no does not exist"]),
         (
             ["fit", "--data.series=TableSeries", "--data.series.frequency", "-1d"],
             ["expected one argument", "begins with a dash follows an equals sign: --option=-1"],

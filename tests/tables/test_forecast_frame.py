@@ -149,7 +149,7 @@ def test_other_columns_can_be_named(shops: pl.DataFrame, checkpoint: Path) -> No
     with pytest.raises(InputError, match="there is no option 'ids'; there are id_column, time_column"):
         forecast_frame(forecaster, shops, 3, ids="id")
     with pytest.raises(
-        InputError, match="`num_paths` 3 exceeds the number of sampled paths, 2: raise `num_samples`"
+        InputError, match="`num_paths` 3 is above the number of sampled paths, 2: raise `num_samples`"
     ):
         forecast_frame(forecaster, shops, 3, num_samples=2, num_paths=3)
     with pytest.raises(InputError, match="has no column 'shop'"):
