@@ -6,11 +6,11 @@ import numpy as np
 
 from rnn_lightning.data.series import SeriesData
 
-MIN_CONTEXT, CONTEXT_SEASONS = 100, 5
+CONTEXT_SEASONS, MIN_CONTEXT = 5, 100
 """A context has five seasons, and at least 100 steps."""
 
 HORIZON, SHORT_SEASON, MAX_SCORED = 24, 12, 48
-"""Horizon without a season; longest season of which a horizon has two; most scored steps of a window."""
+"""Horizon without a season; longest season of which a horizon has two; largest scored length."""
 
 VAL_FRACTION = 0.25
 
@@ -37,10 +37,7 @@ def auto_sizes(
         names: the sizes that are ``auto``.
         data: the series.
         season: season in steps, 1 for none.
-        given: all ``SIZES``; the values of ``names`` are ignored.
-
-    Returns:
-        All ``SIZES``.
+        given: all ``SIZES``, of which those in ``names`` are replaced.
     """
     sizes = dict(given)
     if "horizon" in names:

@@ -49,8 +49,8 @@ def note_if_horizon_not_validated(validated_horizon: int, horizon: int) -> list[
     ]
 
 
-def find_diverged(data: SeriesData, table: ForecastTable) -> list[str]:
-    """Return a description of each series whose point forecast leaves its recent range by far."""
+def warn_if_diverged(data: SeriesData, table: ForecastTable) -> list[str]:
+    """Return a warning if the point forecast of a series leaves the range of its recent steps by far."""
     found = []
     for chunk in table.chunks(max(RECENT_STEPS, table.horizon)):
         items = torch.arange(chunk.start, chunk.stop)
@@ -70,4 +70,10 @@ def find_diverged(data: SeriesData, table: ForecastTable) -> list[str]:
             forecast = f"{low[row, feature]:.3g} to {high[row, feature]:.3g}"
             name, column = data.ids[chunk[row]], data.features[feature]
             found.append(f"{name!r} ({column}: history {history}, forecast {forecast})")
-    return found
+    if not found:
+        return []
+    others = f" and {len(found) - 3:,} others" if len(found) > 3 else ""
+    return [
+        f"Warning: the forecast leaves the range of the history by far: {', '.join(found[:3])}{others}. The "
+        "network has diverged or was not trained for such series: lower `learning_rate` or train longer."
+    ]

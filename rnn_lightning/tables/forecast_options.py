@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rnn_lightning.forecaster import Forecast
 
 DEFAULT_LEVELS = (80,)
-"""Levels in percent of the prediction intervals of a forecast, where no levels are given."""
+"""Levels in percent of the prediction intervals, if none are given."""
 
 MAX_PLOT_IDS = 20
 """Largest number of series in one picture."""
@@ -150,16 +150,17 @@ def choose_columns(
         raise InputError("`num_samples` 1: a prediction interval needs at least two sampled paths.")
     if options.num_paths > (num_samples or 0):
         raise InputError(
-            f"`num_paths` {options.num_paths} is above the number of sampled paths, {num_samples or 0}: raise "
-            "`num_samples`."
+            f"`num_paths` {options.num_paths} is above the number of sampled paths, {num_samples or 0}: raise"
+            " `num_samples`."
         )
     return ForecastColumns(sorted(set(levels)), options.num_paths, intervals)
 
 
 def sample_quantiles(samples: Tensor, levels: Sequence[int]) -> Tensor:
-    """Return the bounds of intervals by the paths ``(sample, batch, horizon, feature)`` as their quantiles.
+    """Return the bounds of prediction intervals as quantiles of sampled paths.
 
-    The result is ``(2 * level, batch, horizon, feature)``: low and high bound of each level in percent.
+    From ``(sample, batch, horizon, feature)`` to ``(2 * level, batch, horizon, feature)``: low and high bound
+    of each level in percent.
     """
     quantiles = [0.5 + sign * level / 200 for level in levels for sign in (-1, 1)]
     # Not torch.quantile, which accepts at most 16 million numbers.

@@ -16,7 +16,7 @@ from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import InputError
 from rnn_lightning.files import SCRATCH, ScratchArray
 from rnn_lightning.forecaster import Forecast
-from rnn_lightning.tables.forecast_checks import check_forecast, find_diverged
+from rnn_lightning.tables.forecast_checks import check_forecast, warn_if_diverged
 from rnn_lightning.tables.forecast_file import ForecastTable, history_table, make_table, write_table
 from rnn_lightning.tables.forecast_options import (
     ForecastColumns,
@@ -55,8 +55,8 @@ class ForecastWriter(L.Callback):
         self.plotted = dict.fromkeys(find_series(data.ids, plot_ids, "`plot_ids`"), "")
         validated = intervals.validated_horizon if intervals is not None else 0
         notes = check_forecast(data, self.columns, horizon, validated)
-        if trainer.is_global_zero and notes:
-            print("\n".join(notes))
+        for note in notes if trainer.is_global_zero else []:
+            print(note)
         self.folder = Path(trainer.log_dir or trainer.default_root_dir)
         self.folder.mkdir(parents=True, exist_ok=True)
         # One file for each device: machines that write to the same block of a file on a network disk lose
@@ -103,8 +103,8 @@ class ForecastWriter(L.Callback):
         write_table(path, data, table, self.columns)
         for scratch in self.scratch:
             scratch.unlink()  # the table keeps them open
-        if diverged := find_diverged(data, table):
-            print(_divergence_warning(diverged))
+        for warning in warn_if_diverged(data, table):
+            print(warning)
         written = str(path)
         if self.plot:
             plotted = self.plotted or _representative(table, self.columns)
@@ -125,14 +125,6 @@ def _datamodule(trainer: L.Trainer) -> SequenceDataModule:
     if not isinstance(datamodule, SequenceDataModule):
         raise InputError("ForecastWriter needs a SequenceDataModule: pass one to predict.")
     return datamodule
-
-
-def _divergence_warning(diverged: list[str]) -> str:
-    others = f" and {len(diverged) - 3:,} others" if len(diverged) > 3 else ""
-    return (
-        f"Warning: the forecast leaves the range of the history by far: {', '.join(diverged[:3])}{others}. "
-        "The network has diverged or was not trained for such series: lower `learning_rate` or train longer."
-    )
 
 
 def _representative(table: ForecastTable, columns: ForecastColumns) -> dict[int, str]:

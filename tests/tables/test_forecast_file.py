@@ -20,6 +20,7 @@ from rnn_lightning.data.series import TableFormat
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecast
 from rnn_lightning.tables.calendar import TimeIndex
+from rnn_lightning.tables.forecast_checks import warn_if_diverged
 from rnn_lightning.tables.forecast_file import ForecastTable, write_table
 from rnn_lightning.tables.forecast_options import ForecastColumns, ForecastOptions
 from rnn_lightning.tables.forecast_writer import ForecastWriter
@@ -248,6 +249,22 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(suffix: str, tmp_path: P
         write_table(path, SeriesData.from_equal(torch.zeros(100_000, 1, 1)), table, POINT)
     assert path.read_text() == "old"
     assert {file.name for file in tmp_path.iterdir()} == {".forecast-0.npy", path.name}
+
+
+def test_forecasts_far_outside_the_recent_history_get_a_warning(tmp_path: Path) -> None:
+    history = torch.rand(5, 50, 1, generator=torch.Generator().manual_seed(0))
+    data, values = SeriesData.from_equal(history), random_values(5)
+    assert warn_if_diverged(data, shares(tmp_path, values)) == []
+    values[1, 2] = 500
+    (warning,) = warn_if_diverged(data, shares(tmp_path, values))
+    assert "leaves the range of the history by far: '1' (y: history 0.0" in warning
+    assert "to 500)" in warning
+    values[:] = -500
+    (warning,) = warn_if_diverged(data, shares(tmp_path, values, 2))
+    assert "'0' (y" in warning
+    assert "and 2 others. The network has diverged" in warning
+    values[:] = np.nan
+    assert warn_if_diverged(data, shares(tmp_path, values)) == []
 
 
 class Given(Series):
