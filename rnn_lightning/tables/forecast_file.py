@@ -93,9 +93,9 @@ def history_table(data: SeriesData, series: Sequence[int], num_steps: int) -> "p
 
     frames = []
     for index in series:
-        known = data.series(index)[-num_steps:].numpy()  # (time, feature)
-        first_step = int(data.lengths[index]) - len(known)
-        frames.append(make_table(data, [index], known[None, ..., None], ForecastColumns(), [first_step]))
+        length, end = int(data.lengths[index]), int(data.ends[index])
+        values = data.values[end - min(length, num_steps) : end].numpy()[None, ..., None]
+        frames.append(make_table(data, [index], values, ForecastColumns(), [length - values.shape[1]]))
     return pl.concat(frames, how="vertical_relaxed")
 
 

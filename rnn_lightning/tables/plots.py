@@ -33,7 +33,7 @@ FORECAST_COLOUR = "#0072b2"
 DARKEST_SHADE, LIGHTEST_SHADE = 0.5, 0.15
 """Opacity of the narrowest and the widest prediction interval."""
 
-INCHES_PER_DATE = 1.1
+INCHES_PER_DATE = 0.8
 """Room for a date label such as 12:00, and some space around it."""
 
 
@@ -132,16 +132,16 @@ def _draw_series(
 
 def _draw_feature(axis: Axes, panel: Panel, feature: str, time_column: str) -> None:
     """Draw one feature of one series."""
-
-    def forecast_column(name: str) -> np.ndarray:
-        # From the last known value on, so that the forecast of a single step is a line as well.
-        return np.array([last, *_values(panel.forecast, name)])
-
     past, known = panel.history[time_column].to_list(), _values(panel.history, feature)
     draw_line(axis, past, known, color=INK, lw=1.2, label="history")
     origin, stamps = past[panel.origin], [past[panel.origin], *panel.forecast[time_column].to_list()]
     is_missing = bool(np.isnan(_values(panel.forecast, feature)).all())
     last = np.nan if is_missing else known[panel.origin]
+
+    def forecast_column(name: str) -> np.ndarray:
+        # From the last known value on, so that the forecast of a single step is a line as well.
+        return np.array([last, *_values(panel.forecast, name)])
+
     style: dict[str, Any] = {"color": FORECAST_COLOUR, "lw": 1.8, "zorder": 3}
     draw_line(axis, stamps, forecast_column(feature), label="forecast", **style)
     levels = derived_numbers(panel.forecast.columns, feature, "lo", "hi")

@@ -80,7 +80,7 @@ def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
     """
     if season in ("auto", "none"):
         return () if season == "none" else None
-    parts = season.split(",") if isinstance(season, str) else np.atleast_1d(season).tolist()  # type: ignore[arg-type]
+    parts = season.split(",") if isinstance(season, str) else np.atleast_1d(season).tolist()
     try:
         seasons = sorted({int(part) for part in parts})
     except (TypeError, ValueError):

@@ -182,7 +182,7 @@ def test_time_axes_show_the_clock_of_the_time_zone() -> None:
     [
         (timedelta(hours=2), ["30", "31", "01/Jan", "02", "Jan 2024"]),
         (timedelta(days=4), ["Jan/2024", "Feb", "Mar", "Apr", "May", "Jun", "Jul", ""]),
-        (timedelta(days=366), ["2030", "2040", "2050", "2060", "2070", ""]),
+        (timedelta(days=366), [*map(str, range(2025, 2071, 5)), ""]),
     ],
 )
 def test_year_and_month_are_on_every_axis_of_dates(step: timedelta, expected: list[str]) -> None:
