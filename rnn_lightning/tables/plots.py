@@ -195,7 +195,7 @@ def show_dates(axis: Axes, zone: tzinfo | None, width: float) -> None:
         tz=zone,
         # By unit of the ticks, year to second: any tick, the first one of a larger unit, the axis end.
         formats=["%Y", "%b", "%d", "%H:%M", "%H:%M", "%S.%f"],
-        zero_formats=["", "%b\n%Y", "%d\n%b", "%H:%M\n%d %b", "%H:%M", "%H:%M"],
+        zero_formats=["", "%Y", "%b", "%d %b", "%H:%M", "%H:%M"],
         offset_formats=["", "%Y", "%b %Y", "%d %b %Y", "%d %b %Y", "%d %b %Y %H:%M"],
     )
     axis.xaxis.set_major_formatter(formatter)

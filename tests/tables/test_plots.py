@@ -29,11 +29,11 @@ def drawn(history: pl.DataFrame, forecast: pl.DataFrame, **settings: Any) -> Axe
 
 
 def labels(axis: Axes) -> list[str]:
-    """The labels of the ticks in the picture, lines separated by a slash, and that at the end of the axis."""
+    """The labels of the ticks in the picture, and that at the end of the axis."""
     axis.figure.draw_without_rendering()  # type: ignore[union-attr]
     begin, end = axis.get_xlim()
     ticks = zip(axis.get_xticks(), axis.get_xticklabels(), strict=True)
-    shown = [label.get_text().replace("\n", "/") for tick, label in ticks if begin <= tick <= end]
+    shown = [label.get_text() for tick, label in ticks if begin <= tick <= end]
     return [*shown, axis.xaxis.get_offset_text().get_text()]
 
 
@@ -72,7 +72,7 @@ def test_pandas_frames_and_dates_as_text_can_be_drawn() -> None:
     of_pandas = drawn(history, forecast).get_lines()[1].get_xydata()
     of_polars = drawn(pl.DataFrame(history.to_dict("list")), pl.DataFrame(forecast.to_dict("list")))
     np.testing.assert_array_equal(of_pandas, of_polars.get_lines()[1].get_xydata())
-    assert labels(of_polars) == ["01/Jan", "02", "03", "Jan 2024"]
+    assert labels(of_polars) == ["Jan", "02", "03", "Jan 2024"]
 
 
 def test_what_really_happened_is_drawn_over_the_forecast() -> None:
@@ -180,8 +180,8 @@ def test_time_axes_show_the_clock_of_the_time_zone() -> None:
 @pytest.mark.parametrize(
     ("step", "expected"),
     [
-        (timedelta(hours=2), ["30", "31", "01/Jan", "02", "Jan 2024"]),
-        (timedelta(days=4), ["Jan/2024", "Feb", "Mar", "Apr", "May", "Jun", "Jul", ""]),
+        (timedelta(hours=2), ["30", "31", "Jan", "02", "Jan 2024"]),
+        (timedelta(days=4), ["2024", "Feb", "Mar", "Apr", "May", "Jun", "Jul", ""]),
         (timedelta(days=366), [*map(str, range(2025, 2071, 5)), ""]),
     ],
 )
