@@ -1,5 +1,7 @@
 """The forecast file and the callback that writes it."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -314,6 +316,28 @@ def test_the_format_chooses_the_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     np.testing.assert_allclose(table["y"].to_numpy(), written["y"].to_numpy(), rtol=1e-6)
     with pytest.raises(InputError, match=r"`format` must be csv or parquet, got 'xlsx'"):
         ForecastOptions(format="xlsx")  # type: ignore[arg-type]
+
+
+def test_options_need_no_lightning() -> None:
+    code = (
+        "import sys; from rnn_lightning.tables.forecast_options import ForecastOptions; ForecastOptions(); "
+        "heavy = {'lightning', 'polars', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_output_names_a_table_in_a_folder_that_exists(tmp_path: Path) -> None:
+    run = Path("runs/predict_0")
+    assert ForecastOptions(format="parquet").path_in(run) == run / "forecast.parquet"
+    assert ForecastOptions(output="-").path_in(run) == run / "forecast.csv"
+    output = tmp_path / "sales.parquet"
+    predict(SeriesData.from_equal(torch.rand(2, 6, 1)), tmp_path / "run", output=str(output))
+    assert len(pl.read_parquet(output)) == 6
+    assert not list((tmp_path / "run").iterdir())
+    with pytest.raises(InputError, match=r"`output` must end in .csv or .parquet, or be -, got sales.xlsx"):
+        ForecastOptions(output="sales.xlsx")
+    with pytest.raises(InputError, match=r"`output` nowhere/sales.csv: the folder nowhere does not exist"):
+        ForecastOptions(output="nowhere/sales.csv")
 
 
 def test_equal_levels_are_one(tmp_path: Path) -> None:

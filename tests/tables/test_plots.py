@@ -119,6 +119,9 @@ def test_series_that_end_together_share_the_axis_of_time() -> None:
     first, second = plot_forecast(history, later).axes
     assert (first.get_xlim()[1], second.get_xlim()[1]) == pytest.approx((2.02, 3.02))
     assert first.get_xlabel() == second.get_xlabel() == "ds"
+    assert [axis.get_title(loc="right") for axis in (first, second)] == ["a", "b"]
+    titles = [axis.get_title(loc="right") for axis in plot_forecast(history, later[::-1]).axes]
+    assert titles == ["b", "a"]  # in the order of the forecast, not of time
 
 
 def test_missing_columns_are_named() -> None:
