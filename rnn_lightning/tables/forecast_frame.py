@@ -3,7 +3,7 @@
 import inspect
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,15 +75,9 @@ def forecast_frame(
     if not isinstance(forecaster, Forecaster):
         forecaster = _load(Path(forecaster))
     forecaster.require_fitted()
-    unknown = [name for name in options if name not in READING_OPTIONS]
-    if unknown:
-        raise InputError(f"there is no option {unknown[0]!r}; there are {', '.join(READING_OPTIONS)}.")
-    fitted = forecaster.table_options
-    reading = {name: value for name, value in fitted.items() if name in READING_OPTIONS}
-    sizes = {name: fitted.get(name, "auto") for name in ("context_length", "season", "horizon")}
-    sizes |= {} if horizon is None else {"horizon": horizon}
-    source = TableSeries(frame, **{**reading, **options})
-    datamodule = SequenceDataModule(source, num_samples=num_samples, seed=seed, **sizes)
+    settings: dict[str, Any] = {"num_samples": num_samples, "seed": seed}
+    settings |= {} if horizon is None else {"horizon": horizon}
+    datamodule = _read_as_in_fit(forecaster.table_options, frame, options, settings)
     chosen = None if levels is None else [*levels]
     collector = _Collector(ForecastOptions(chosen, num_paths=num_paths, skip_incomplete=skip_incomplete))
     callbacks: list[Any] = [collector] if intervals is None else [intervals, collector]
@@ -92,6 +86,17 @@ def forecast_frame(
     table = make_table(data, range(data.num_series), values, collector.columns)
     table = with_input_types(data, table, collector.columns)
     return table if isinstance(frame, pl.DataFrame) else _to_pandas(table, frame)
+
+
+def _read_as_in_fit(
+    fitted: Mapping[str, Any], frame: "Frame", options: Mapping[str, Any], settings: Mapping[str, Any]
+) -> SequenceDataModule:
+    """Return the data module of a frame, with the options and settings of the fit where none are given."""
+    if unknown := [name for name in options if name not in READING_OPTIONS]:
+        raise InputError(f"there is no option {unknown[0]!r}; there are {', '.join(READING_OPTIONS)}.")
+    reading = {name: value for name, value in fitted.items() if name in READING_OPTIONS}
+    sizes = {name: fitted.get(name, "auto") for name in ("context_length", "season", "horizon")}
+    return SequenceDataModule(TableSeries(frame, **{**reading, **options}), **{**sizes, **settings})
 
 
 class _Collector(L.Callback):
