@@ -73,11 +73,7 @@ def find_seasons(data: SeriesData, ends: Tensor | None = None) -> tuple[int, ...
 
 
 def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
-    """Return the seasons that a user gave, shortest first; None if they are to be found.
-
-    Raises:
-        InputError: if ``season`` is not ``auto``, ``none``, or whole numbers above 1.
-    """
+    """Return the seasons that a user gave, shortest first; None if they are to be found."""
     if season in ("auto", "none"):
         return () if season == "none" else None
     parts = season.split(",") if isinstance(season, str) else np.atleast_1d(season).tolist()
@@ -93,10 +89,7 @@ def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
 
 
 def calendar_seasons(frequency: int | float | str) -> tuple[int, ...]:
-    """Return the seasons in steps, shortest first, that a frequency such as ``1h`` suggests.
-
-    A frequency that is a number suggests none.
-    """
+    """Return the seasons in steps, shortest first, that a frequency suggests; none for a number."""
     size, unit = Interval.parse(frequency)
     year_of_days = {1: 365, 7: 52, 14: 26, 28: 13}.get(int(size), 0)
     suggested = {
