@@ -10,6 +10,7 @@ from .evaluation.backtest import backtest as backtest
 from .forecaster import Forecaster as Forecaster
 from .network import RecurrentNetwork as RecurrentNetwork
 from .pretrained.prior import PriorSeries as PriorSeries
+from .tables.forecast_frame import forecast_frame as forecast_frame
 from .tables.plots import plot_forecast as plot_forecast
 from .tables.table import TableSeries as TableSeries
 

@@ -30,6 +30,7 @@ from rnn_lightning import Forecaster, RandomSeries, SequenceDataModule, SeriesDa
 from rnn_lightning.cli.command_line import run
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.backtest_writer import BacktestWriter
+from rnn_lightning.tables.forecast_options import ForecastOptions
 from rnn_lightning.tables.forecast_writer import ForecastWriter
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -155,7 +156,9 @@ def predict_cases(folder: Path) -> None:
                 batch_size=batch_size,
                 num_samples=20,
             )
-            predict = trainer(folder / f"{num_series}-{batch_size}", callbacks=[ForecastWriter(plot=False)])
+            predict = trainer(
+                folder / f"{num_series}-{batch_size}", callbacks=[ForecastWriter(ForecastOptions(plot=False))]
+            )
             predict.predict(forecaster(), datamodule, return_predictions=False)
 
 

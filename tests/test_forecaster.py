@@ -23,6 +23,7 @@ from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecast
 from rnn_lightning.losses import scored, teacher_forced, training_loss
 from rnn_lightning.rollout import generate, rollout, warm_up
+from rnn_lightning.tables.forecast_options import ForecastOptions
 from rnn_lightning.tables.forecast_writer import ForecastWriter
 
 SMALL: dict[str, Any] = {"context_length": 10, "scored_length": 10, "horizon": 8, "num_batches_per_epoch": 10}
@@ -419,9 +420,7 @@ def test_what_does_not_fit_together_is_refused(
         trainer(tmp_path, max_epochs=1).fit(Forecaster(transforms=["difference", "difference"]), short)
     with pytest.raises(InputError, match="the network has not been fitted"):
         trainer(tmp_path).predict(Forecaster(), SequenceDataModule(SineSeries()))
-    with pytest.raises(
-        InputError, match=r"`hidden_size` is 9, and the checkpoint holds a network with 8"
-    ):
+    with pytest.raises(InputError, match=r"`hidden_size` is 9, and the checkpoint holds a network with 8"):
         trainer(tmp_path).predict(
             Forecaster(hidden_size=9, transforms=["difference", "standardize"]),
             fitted[1],
@@ -436,7 +435,7 @@ def test_a_network_of_the_package_has_intervals_from_the_series_that_it_is_given
         torch.manual_seed(0)
         walks = scale * torch.randn(20, 60, 1).cumsum(1)
         datamodule = SequenceDataModule(ArraySeries(walks.numpy()), context_length=40, horizon=6)
-        predict = trainer(tmp_path, callbacks=[ForecastWriter(plot=False)])
+        predict = trainer(tmp_path, callbacks=[ForecastWriter(ForecastOptions(plot=False))])
         forecaster = Forecaster(pretrained=True)
         forecasts: Any = predict.predict(forecaster, datamodule)
         assert forecaster.prepare_intervals()
@@ -449,7 +448,7 @@ def test_a_network_of_the_package_has_intervals_from_the_series_that_it_is_given
     torch.testing.assert_close(10 * widths(1), widths(10), rtol=0.05, atol=0)
     trained = Forecaster()
     trained.network.transforms.fitted.fill_(True)
-    predict = trainer(tmp_path, callbacks=[ForecastWriter(plot=False)])
+    predict = trainer(tmp_path, callbacks=[ForecastWriter(ForecastOptions(plot=False))])
     predict.predict(trained, SequenceDataModule(SineSeries()))
     assert not trained.intervals.calibrated
 

@@ -46,6 +46,7 @@ from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.backtest_writer import BacktestWriter, ValidationScores
 from rnn_lightning.pretrained.finetuning import FineTuning
+from rnn_lightning.tables.forecast_options import ForecastOptions
 from rnn_lightning.tables.forecast_writer import ForecastWriter
 
 
@@ -82,7 +83,7 @@ class CommandLine(LightningCLI):
             action="store_true",
             help="Say only where the results are: no summary of the data, no progress.",
         )
-        parser.add_class_arguments(ForecastWriter, "forecast")
+        parser.add_class_arguments(ForecastOptions, "forecast")
         parser.add_class_arguments(BacktestWriter, "backtest")
         for name in ("num_features", "num_covariates"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
@@ -196,8 +197,10 @@ class CommandLine(LightningCLI):
         callbacks = config.trainer.callbacks or []
         callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
         callbacks.append(StopAtSignal())
-        if self.subcommand in ("predict", "test"):
-            callbacks.append(config.forecast if self.subcommand == "predict" else config.backtest)
+        if self.subcommand == "predict":
+            callbacks.append(ForecastWriter(config.forecast))
+        if self.subcommand == "test":
+            callbacks.append(config.backtest)
         if self.subcommand == "fit":
             callbacks.append(DataSummary(config.quiet))
         if self.is_unfitted:

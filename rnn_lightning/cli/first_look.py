@@ -21,7 +21,7 @@ OWN = {
 CLASSES = {
     "model": ("forecaster.py", "Forecaster"),
     "data": ("data/datamodule.py", "SequenceDataModule"),
-    "forecast": ("tables/forecast_writer.py", "ForecastWriter"),
+    "forecast": ("tables/forecast_options.py", "ForecastOptions"),
     "backtest": ("evaluation/backtest_writer.py", "BacktestWriter"),
 }
 

@@ -76,7 +76,7 @@ Generate what follows the series, by the newest best checkpoint; rnn-lightning p
   --data.num_samples N       sampled paths
   --forecast.levels "[50, 80, 95]"
   --forecast.num_paths N     sampled paths to write and draw
-  --forecast.plot_ids "[a, b]"    series in the picture; --forecast.phase true, --forecast.theme dark
+  --forecast.plot_ids "[a, b]"    series in the picture
   --quiet                    say only where the results are
 
 examples:

@@ -22,7 +22,7 @@ def option_names() -> dict[str, str]:
     from rnn_lightning.data.series import Series
     from rnn_lightning.evaluation.backtest_writer import BacktestWriter
     from rnn_lightning.forecaster import Forecaster
-    from rnn_lightning.tables.forecast_writer import ForecastWriter
+    from rnn_lightning.tables.forecast_options import ForecastOptions
 
     public = [getattr(rnn_lightning, name) for name in rnn_lightning.__all__]
     series = [kind for kind in public if isinstance(kind, type) and issubclass(kind, Series)]
@@ -30,7 +30,7 @@ def option_names() -> dict[str, str]:
         ("trainer", Trainer),
         *(("data.series", kind) for kind in series),
         ("backtest", BacktestWriter),
-        ("forecast", ForecastWriter),
+        ("forecast", ForecastOptions),
         ("model", Forecaster),
         ("data", SequenceDataModule),
     ]

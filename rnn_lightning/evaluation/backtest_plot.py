@@ -8,11 +8,16 @@ from matplotlib.figure import Figure
 
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.evaluation.scores import Scores
-from rnn_lightning.tables.dates import show_dates
-from rnn_lightning.tables.style import COLOURS, draw_line, shades, shortened
+from rnn_lightning.tables.plots import (
+    FORECAST_COLOUR,
+    INK,
+    draw_line,
+    interval_shades,
+    shortened,
+    show_dates,
+)
 
-PAPER = COLOURS["light"]
-COLOUR_OF = {"rnn": PAPER.forecast, "naive": "#999999", "seasonal_naive": "#d55e00", "drift": "#e69f00"}
+COLOUR_OF = {"rnn": FORECAST_COLOUR, "naive": "#999999", "seasonal_naive": "#d55e00", "drift": "#e69f00"}
 WIDTH = 10.0
 
 
@@ -88,15 +93,15 @@ def _draw_forecast(
     values = scores.values[forecast, :, 0]
     first = int(data.offsets[series]) + last + 1 - shown
     history = data.values[first : first + shown].numpy()[:, 0]
-    draw_line(axis, stamps, np.array([*history, *values[:, 0]]), color=PAPER.history, lw=1.2, zorder=3)
+    draw_line(axis, stamps, np.array([*history, *values[:, 0]]), color=INK, lw=1.2, zorder=3)
     future = stamps[shown:]
     marker = "." if horizon == 1 else None
     if "seasonal_naive" in scores.forecasters:
         axis.plot(future, values[:, 3], color=COLOUR_OF["seasonal_naive"], lw=1, marker=marker)
-    axis.plot(future, values[:, 1], color=PAPER.forecast, lw=1.6, marker=marker)
+    axis.plot(future, values[:, 1], color=FORECAST_COLOUR, lw=1.6, marker=marker)
     if scores.levels:
         low, high = (end[forecast, :, 0] for end in scores.interval(0))
-        axis.fill_between(future, low, high, color=shades(PAPER, 1)[0], lw=0)
+        axis.fill_between(future, low, high, color=interval_shades(1)[0], lw=0)
     axis.axvline(stamps[shown - 1], color="0.75", lw=0.8, zorder=0)
     name = data.ids[series] if data.num_series > 1 else ""
     title = ": ".join(part for part in (why, shortened(name, 40)) if part)

@@ -1,4 +1,4 @@
-"""What ``auto`` stands for in the options of the data module."""
+"""The sizes that ``auto`` stands for in the data module."""
 
 from collections.abc import Collection, Mapping
 
@@ -6,13 +6,16 @@ import numpy as np
 
 from rnn_lightning.data.series import SeriesData
 
-MIN_CONTEXT, SEASONS_OF_CONTEXT = 100, 5
-MAX_SCORED, HORIZON, SHORT_SEASON = 48, 24, 12
+CONTEXT_SEASONS, MIN_CONTEXT = 5, 100
+"""A context has five seasons, and at least 100 steps."""
+
+HORIZON, SHORT_SEASON, MAX_SCORED = 24, 12, 48
+"""Horizon without a season; longest season of which a horizon has two; largest scored length."""
 
 VAL_FRACTION = 0.25
 
 BATCH_SIZES, NUM_BATCHES = (12, 32), (20, 60)
-"""The least and the most: many series bear a longer training."""
+"""Smallest and largest value: with more series, a longer training does not overfit."""
 
 SIZES = (
     "horizon",
@@ -22,34 +25,33 @@ SIZES = (
     "batch_size",
     "num_batches_per_epoch",
 )
-"""The arguments of the data module that ``auto_sizes`` is about."""
+"""The arguments of the data module that ``auto_sizes`` returns."""
 
 
 def auto_sizes(
     names: Collection[str], data: SeriesData, season: int, given: Mapping[str, int | None]
 ) -> dict[str, int | None]:
-    """All ``SIZES``, of which those with ``names`` follow the season, the lengths and the number of series.
+    """Choose the sizes that are ``auto`` by the season and by the lengths and number of the series.
 
     Args:
-        names: those that are ``auto``.
+        names: the sizes that are ``auto``.
         data: the series.
-        season: steps of their season, 1 for none.
-        given: all ``SIZES``, where those of ``names`` do not count.
+        season: season in steps, 1 for none.
+        given: all ``SIZES``, of which those in ``names`` are replaced.
     """
     sizes = dict(given)
     if "horizon" in names:
-        wanted = HORIZON if season == 1 else 2 * season if season <= SHORT_SEASON else season
-        if data.covariates is not None:
-            wanted = min(wanted, int((data.offsets.diff() - data.lengths).max()))
-        sizes["horizon"] = max(1, min(wanted, int(data.lengths.max()) // 4))
+        horizon = HORIZON if season == 1 else 2 * season if season <= SHORT_SEASON else season
+        if data.covariates is not None:  # at most the steps ahead for which they are known
+            horizon = min(horizon, int((data.offsets.diff() - data.lengths).max()))
+        sizes["horizon"] = max(1, min(horizon, int(data.lengths.max()) // 4))
     if "scored_length" in names:
         sizes["scored_length"] = min(sizes["horizon"] or 1, MAX_SCORED)
     if "context_length" in names:
-        sizes["context_length"] = max(SEASONS_OF_CONTEXT * season, MIN_CONTEXT)
+        sizes["context_length"] = max(CONTEXT_SEASONS * season, MIN_CONTEXT)
         least = max(2 * season, (sizes["scored_length"] or 1) // 2)
         sizes["min_context_length"] = sizes["min_context_length"] or least
-    if "batch_size" in names:
-        sizes["batch_size"] = int(np.clip(data.num_series, *BATCH_SIZES))
-    if "num_batches_per_epoch" in names:
-        sizes["num_batches_per_epoch"] = int(np.clip(data.num_series, *NUM_BATCHES))
+    for name, (smallest, largest) in (("batch_size", BATCH_SIZES), ("num_batches_per_epoch", NUM_BATCHES)):
+        if name in names:
+            sizes[name] = int(np.clip(data.num_series, smallest, largest))
     return sizes

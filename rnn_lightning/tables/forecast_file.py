@@ -1,6 +1,6 @@
-"""The forecast file: from what the devices wrote to one table in the order of the series."""
+"""The forecast file: one table, in the order of the series, of the forecasts that all devices made."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -9,174 +9,138 @@ import numpy as np
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import InputError
 from rnn_lightning.files import atomic_file
+from rnn_lightning.tables.forecast_options import ForecastColumns
 
 if TYPE_CHECKING:
     import polars as pl
 
-PIECE_ROWS = 2**18
-"""Rows of the table that are in memory together."""
+CHUNK_ROWS = 2**18
+"""Number of table rows that are in memory at a time."""
 
 
 class ForecastTable:
-    """Forecasts in the order of the series, read as needed from the shares that the devices wrote.
+    """Forecasts in the order of the series, read in chunks from the files that the devices wrote.
 
     Args:
-        paths: the shares in the order of the devices; series ``i`` is row ``i // n`` of share ``i % n``.
+        paths: one file for each device, in the order of the devices. Series ``i`` is row ``i // n`` of file
+            ``i % n``.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         for path in paths:
             if not path.exists():
                 raise InputError(
-                    f"{path} is missing: predict on several machines needs a disk for runs that all share."
+                    f"{path} is missing: predict on several machines needs a run folder on a shared disk."
                 )
         self.shares = [np.lib.format.open_memmap(path, "r") for path in paths]
         self.num_series, self.horizon = sum(len(share) for share in self.shares), self.shares[0].shape[1]
 
-    def rows(self, first: int, end: int) -> np.ndarray:
-        """The forecasts of series ``first`` to before ``end``, ``(series, horizon, feature, column)``."""
-        num = len(self.shares)
-        rows = np.empty((end - first, *self.shares[0].shape[1:]), np.float32)
+    def chunks(self, rows_per_series: int | None = None) -> Iterator[range]:
+        """Yield ranges of series with at most ``CHUNK_ROWS`` rows, by default of their forecasts."""
+        size = max(1, CHUNK_ROWS // (rows_per_series or self.horizon))
+        for first in range(0, self.num_series, size):
+            yield range(first, min(first + size, self.num_series))
+
+    def rows(self, series: range) -> np.ndarray:
+        """Return the forecasts of consecutive series, ``(series, horizon, feature, column)``."""
+        num_shares = len(self.shares)
+        rows = np.empty((len(series), *self.shares[0].shape[1:]), np.float32)
         for number, share in enumerate(self.shares):
-            skipped = (number - first) % num  # so many of the rows come before the first one of this share
-            mine = rows[skipped::num]
-            begin = (first + skipped) // num
-            mine[:] = share[begin : begin + len(mine)]
+            skipped = (number - series.start) % num_shares  # rows before the first one of this device
+            target = rows[skipped::num_shares]
+            begin = (series.start + skipped) // num_shares
+            target[:] = share[begin : begin + len(target)]
         return rows
 
 
-def value_columns(features: Sequence[str], levels: Sequence[int], num_paths: int = 0) -> list[str]:
-    """The columns of values: each feature, then the ends of its intervals, and sampled paths.
-
-    ``<feature>-lo-80``, ``<feature>-hi-80``, ..., ``<feature>-path-1``, ...
-    """
-    bounds = [f"-{end}-{level}" for level in levels for end in ("lo", "hi")]
-    paths = [f"-path-{number + 1}" for number in range(num_paths)]
-    return [feature + suffix for feature in features for suffix in ["", *bounds, *paths]]
-
-
-def forecast_frame(
-    data: SeriesData, series: Sequence[int], values: np.ndarray, levels: Sequence[int], num_paths: int = 0
+def make_table(
+    data: SeriesData,
+    series: Sequence[int],
+    values: np.ndarray,
+    columns: ForecastColumns,
+    first_steps: Sequence[int] | None = None,
 ) -> "pl.DataFrame":
-    """A table of forecasts: the columns of the input, and after each feature its intervals and paths.
+    """Return a table with the columns of the input, and after each feature the others that belong to it.
 
     Args:
-        data: what the forecasts are of.
-        series: the number of each series.
-        values: ``(series, horizon, feature, column)``, the columns as ``value_columns`` names them.
-        levels: the levels of the intervals in percent.
-        num_paths: the number of sampled paths.
+        data: the known series.
+        series: the indices of the series in the table.
+        values: ``(series, step, feature, column)``.
+        columns: the last axis of ``values``.
+        first_steps: the first step of each series; by default the one after its last known step.
     """
     import polars as pl
 
-    chosen, horizon = np.asarray(series, dtype=np.int64), values.shape[1]
-    parts = _index_columns(data, chosen, data.lengths[chosen].tolist(), horizon)
-    for number, feature in enumerate(data.features):
-        columns = np.ascontiguousarray(values[:, :, number].reshape(len(chosen) * horizon, -1).T)
-        names = value_columns([feature], levels, num_paths)
-        parts[feature] = [
-            pl.Series(name, column, nan_to_null=True) for name, column in zip(names, columns, strict=True)
-        ]
-    order = [name for name in data.table_format.column_types if name in parts]
-    order += [name for name in parts if name not in data.table_format.column_types]
-    return pl.DataFrame([column for name in order for column in parts[name]])
+    chosen, num_steps = np.asarray(series, dtype=np.int64), values.shape[1]
+    first_steps = data.lengths[chosen].tolist() if first_steps is None else first_steps
+    parts = {}
+    if data.id_column is not None:
+        ids = pl.Series(data.id_column, [data.ids[index] for index in chosen.tolist()], dtype=pl.String)
+        parts[data.id_column] = [ids.gather(np.arange(len(chosen)).repeat(num_steps))]
+    stamps = data.times.stamp_series(chosen, first_steps, num_steps)  # type: ignore[arg-type]
+    parts[data.time_column] = [stamps.alias(data.time_column)]
+    for index, feature in enumerate(data.features):
+        by_column = np.ascontiguousarray(values[:, :, index].reshape(len(chosen) * num_steps, -1).T)
+        named = zip(columns.names([feature]), by_column, strict=True)
+        parts[feature] = [pl.Series(name, column, nan_to_null=True) for name, column in named]
+    input_order = [name for name in data.table_format.column_types if name in parts]
+    return pl.DataFrame([column for name in dict.fromkeys([*input_order, *parts]) for column in parts[name]])
 
 
-def history_frame(data: SeriesData, series: Sequence[int], num_steps: int) -> "pl.DataFrame":
-    """A table of the last ``num_steps`` known steps of some series, or of as many as there are."""
+def history_table(data: SeriesData, series: Sequence[int], num_steps: int) -> "pl.DataFrame":
+    """Return a table of the last ``num_steps`` known steps of some series, fewer of shorter ones."""
     import polars as pl
 
     frames = []
     for index in series:
         length, end = int(data.lengths[index]), int(data.ends[index])
-        shown = min(length, num_steps)
-        parts = _index_columns(data, np.array([index]), [length - shown], shown)
-        columns = [column for part in parts.values() for column in part]
-        values = data.values[end - shown : end].numpy()
-        columns += [pl.Series(name, values[:, i], nan_to_null=True) for i, name in enumerate(data.features)]
-        frames.append(pl.DataFrame(columns))
+        values = data.values[end - min(length, num_steps) : end].numpy()[None, ..., None]
+        frames.append(make_table(data, [index], values, ForecastColumns(), [length - values.shape[1]]))
     return pl.concat(frames, how="vertical_relaxed")
 
 
-def _index_columns(
-    data: SeriesData, series: np.ndarray, first_steps: Sequence[int], num_steps: int
-) -> dict[str, list["pl.Series"]]:
-    """The columns of ids and of time stamps, ``num_steps`` rows a series from its first step on."""
-    import polars as pl
+def write_table(path: Path, data: SeriesData, table: ForecastTable, columns: ForecastColumns) -> None:
+    """Write the forecasts in chunks as CSV, or as Parquet if ``path`` ends in .parquet.
 
-    columns = {}
-    if data.id_column is not None:
-        ids = pl.Series([data.ids[index] for index in series.tolist()], dtype=pl.String)
-        columns[data.id_column] = [ids.gather(np.arange(len(series)).repeat(num_steps)).alias(data.id_column)]
-    stamps = data.times.stamp_series(series, first_steps, num_steps)  # type: ignore[arg-type]
-    columns[data.time_column] = [stamps.alias(data.time_column)]
-    return columns
+    The file appears when it is complete, or not at all. Unknown values are empty. A Parquet file has the
+    column types of the input, see ``with_input_types``.
+    """
+    frames = (make_table(data, chunk, table.rows(chunk), columns) for chunk in table.chunks())
+    with atomic_file(path) as file:
+        if path.suffix == ".parquet":
+            _write_parquet(Path(file.name), (with_input_types(data, frame, columns) for frame in frames))
+        else:
+            _write_csv(
+                file, (_with_text_stamps(data, frame) for frame in frames), data.table_format.separator
+            )
 
 
-def write_table(
-    path: Path, data: SeriesData, table: ForecastTable, levels: Sequence[int], num_paths: int = 0
-) -> None:
-    """Write the forecasts as CSV or, where ``path`` ends so, as Parquet: in pieces, whole or not at all.
+def with_input_types(data: SeriesData, frame: "pl.DataFrame", columns: ForecastColumns) -> "pl.DataFrame":
+    """Return a table of forecasts with the column types of the input.
 
-    The columns are those of the input in its order, and after each feature its intervals. Values that are not
-    known are empty. A Parquet file has the types of the input as well, but for values of whole numbers, which
-    become Float64, and for ids that are neither text, categories nor numbers, which stay text.
+    Columns of whole numbers become Float64. Ids stay text unless they were categories or numbers.
     """
     import polars as pl
 
-    parquet = path.suffix == ".parquet"
-    written_stamps = {data.time_column: pl.String()} if data.table_format.time_format is not None else {}
-    types = _types(data, levels, num_paths) if parquet else written_stamps
-    at_once = max(1, PIECE_ROWS // table.horizon)
-    pieces = (
-        range(first, min(first + at_once, table.num_series)) for first in range(0, table.num_series, at_once)
-    )
-    frames = (
-        _cast(data, frame, types)
-        for piece in pieces
-        for frame in [forecast_frame(data, piece, table.rows(piece.start, piece.stop), levels, num_paths)]
-    )
-    with atomic_file(path) as file:
-        if parquet:
-            _write_parquet(Path(file.name), frames)
-        else:
-            _write_csv(file, frames, data.table_format.separator)
+    types: dict[str, Any] = {}
+    for name, kind in data.table_format.column_types.items():
+        if name in data.features:
+            types |= dict.fromkeys(columns.names([name]), kind if kind.is_float() else pl.Float64())
+        elif name == data.time_column or kind.is_numeric() or kind in (pl.Categorical, pl.Enum):
+            types[name] = kind
+    if types.get(data.time_column) == pl.String:
+        frame = _with_text_stamps(data, frame)
+    return frame.cast({name: types[name] for name in frame.columns if name in types})
 
 
-def with_types(
-    data: SeriesData, frame: "pl.DataFrame", levels: Sequence[int], num_paths: int = 0
-) -> "pl.DataFrame":
-    """A table of forecasts with the types that the input has, as far as it says them."""
-    return _cast(data, frame, _types(data, levels, num_paths))
-
-
-def _types(data: SeriesData, levels: Sequence[int], num_paths: int) -> dict[Any, Any]:
-    """The types of columns in a Parquet file, where the input says them."""
+def _with_text_stamps(data: SeriesData, frame: "pl.DataFrame") -> "pl.DataFrame":
+    """Return the table with dates as text in the format of the input, if it had one of its own."""
     import polars as pl
 
-    types: dict[Any, Any] = dict(data.table_format.column_types)
-    name = data.id_column
-    if name in types and not (types[name].is_numeric() or types[name] in (pl.Categorical, pl.Enum)):
-        types[name] = pl.String()
-    for feature in data.features:
-        if feature in types:
-            kind = types[feature] if types[feature].is_float() else pl.Float64()
-            types |= dict.fromkeys(value_columns([feature], levels, num_paths), kind)
-    return types
-
-
-def _cast(data: SeriesData, frame: "pl.DataFrame", types: Mapping[str, Any]) -> "pl.DataFrame":
-    """The columns in the types that they are to have; time stamps as text are written as in the input."""
-    import polars as pl
-
-    columns, time_format = [], data.table_format.time_format
-    for column in frame.iter_columns():
-        wanted = types.get(column.name, column.dtype)
-        if column.dtype.is_temporal() and wanted == pl.String and time_format is not None:
-            columns.append(column.dt.strftime(time_format))
-        else:
-            columns.append(column.cast(wanted))
-    return pl.DataFrame(columns)
+    form, name = data.table_format.time_format, data.time_column
+    if form is None or not frame.schema[name].is_temporal():
+        return frame
+    return frame.with_columns(pl.col(name).dt.strftime(form))
 
 
 def _write_csv(file: BinaryIO, frames: Iterator["pl.DataFrame"], separator: str) -> None:
@@ -185,7 +149,7 @@ def _write_csv(file: BinaryIO, frames: Iterator["pl.DataFrame"], separator: str)
 
 
 def _write_parquet(path: Path, frames: Iterator["pl.DataFrame"]) -> None:
-    """By the streaming sink of polars, which asks for one frame after another."""
+    """Write the frames one after another by the streaming sink of polars."""
     from polars.io.plugins import register_io_source
 
     first = next(frames)

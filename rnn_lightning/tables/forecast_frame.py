@@ -1,130 +1,160 @@
-"""From a frame to a frame: what follows the series of a table in memory."""
+"""Forecasts of tables in memory: from a frame to a frame."""
 
 import inspect
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as L
 import numpy as np
-import torch
 
+from rnn_lightning.data.batches import ForecastBatch
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.forecast_file import forecast_frame as frame_of
-from rnn_lightning.tables.forecast_file import with_types
+from rnn_lightning.forecaster import Forecast, Forecaster
+from rnn_lightning.tables.forecast_file import make_table, with_input_types
+from rnn_lightning.tables.forecast_options import (
+    ForecastOptions,
+    IntervalSource,
+    choose_columns,
+    find_intervals,
+)
 from rnn_lightning.tables.table import TableSeries
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from rnn_lightning.forecaster import Forecaster
     from rnn_lightning.tables.panels import Frame
 
-READING = (*inspect.signature(TableSeries.__init__).parameters,)[2:]
-"""How a table is read: the options of ``TableSeries`` but its path."""
+READING_OPTIONS = (*inspect.signature(TableSeries.__init__).parameters,)[2:]
+"""The arguments of ``TableSeries`` that say how to read a table: all but its path."""
 
 
 def forecast_frame(
-    forecaster: "Forecaster",
+    forecaster: Forecaster | str | Path,
     frame: "Frame",
-    horizon: int | None,
-    num_samples: int | None,
-    levels: Sequence[int],
-    num_paths: int,
-    seed: int,
-    skip_incomplete: bool,
-    options: Mapping[str, Any],
+    horizon: int | None = None,
+    *,
+    levels: Sequence[int] | None = None,
+    num_samples: int | None = None,
+    num_paths: int = 0,
+    seed: int = 0,
+    skip_incomplete: bool = True,
+    intervals: IntervalSource | None = None,
+    **options: Any,
 ) -> "Frame":
-    """See ``Forecaster.forecast_frame``."""
-    import polars as pl
-
-    unknown = set(options) - set(READING)
-    if unknown:
-        raise InputError(f"there is no option {unknown.pop()!r}; there are {', '.join(READING)}.")
-    trained = forecaster.table_options
-    reading = {name: value for name, value in trained.items() if name in READING}
-    settings: dict[str, Any] = {"num_samples": num_samples, "seed": seed}
-    settings |= {name: trained.get(name, "auto") for name in ("context_length", "season", "horizon")}
-    if horizon is not None:
-        settings["horizon"] = horizon
-    if num_paths > (num_samples or 0):
-        raise InputError(f"num_paths {num_paths}: raise num_samples, which is {num_samples or 0}.")
-    data = SequenceDataModule(TableSeries(frame, **{**reading, **options}), **settings)
-    preparation = Preparation(skip_incomplete)
-    forecasts: Any = quiet_trainer(forecaster, preparation).predict(forecaster, data)
-    bounds = sorted(set(levels)) if preparation.has_intervals or num_samples is not None else []
-    values = []
-    for forecast in forecasts:
-        parts = [forecast.point[None]]
-        if bounds:
-            parts.append(forecaster.interval_ends(forecast, bounds))
-        if num_paths:
-            parts.append(forecast.samples[:num_paths])
-        values.append(torch.cat(parts).movedim(0, -1).cpu().numpy())
-    series = range(data.data.num_series)
-    table = frame_of(data.data, series, np.concatenate(values), bounds, num_paths)
-    table = with_types(data.data, table, bounds, num_paths)
-    return table if isinstance(frame, pl.DataFrame) else to_pandas(table, frame)
-
-
-class Preparation(L.Callback):
-    """Sees to the intervals of a network that was never trained, and to series that cannot be forecast.
+    """Forecast the series of a table in memory.
 
     Args:
-        skip_incomplete: leave out, with a warning, series whose covariates are not known over the horizon.
+        forecaster: a fitted ``Forecaster``, or the path of a checkpoint.
+        frame: a polars or pandas frame with the columns of the table that the network was fitted on. The
+            covariates of the horizon follow the last known values.
+        horizon: number of steps to forecast; by default the horizon of the fit.
+        levels: levels of the prediction intervals in percent, ``[]`` for no intervals. By default 80 where
+            intervals are available: from validation, or from sampled paths.
+        num_samples: number of sampled paths of each series; by default only a point forecast.
+        num_paths: number of sampled paths to return, as ``<feature>-path-1`` and so on.
+        seed: seed of the sampled paths.
+        skip_incomplete: leave out series whose covariates are not known over the whole horizon, with a
+            warning. If False, raise InputError.
+        intervals: calibrated prediction intervals; by default those of the forecaster.
+        options: arguments of ``TableSeries`` that differ from those of the fit, such as ``id_column``.
 
-    Attributes:
-        has_intervals: whether forecasts have intervals without sampled paths.
+    Returns:
+        A frame of the kind of ``frame``, with the columns of the forecast file: those of the input, and after
+        each feature ``<feature>-lo-80``, ``<feature>-hi-80`` and so on.
+
+    Raises:
+        InputError: if the network was not fitted, the table cannot be read, covariates of the horizon are not
+            known, or intervals are asked for and not available.
     """
+    import polars as pl
 
-    has_intervals = False
+    if not isinstance(forecaster, Forecaster):
+        forecaster = _load(Path(forecaster))
+    forecaster.require_fitted()
+    settings: dict[str, Any] = {"num_samples": num_samples, "seed": seed}
+    settings |= {} if horizon is None else {"horizon": horizon}
+    datamodule = _read_as_in_fit(forecaster.table_options, frame, options, settings)
+    chosen = None if levels is None else [*levels]
+    collector = _Collector(ForecastOptions(chosen, num_paths=num_paths, skip_incomplete=skip_incomplete))
+    callbacks: list[Any] = [collector] if intervals is None else [intervals, collector]
+    _quiet_trainer(forecaster, callbacks).predict(forecaster, datamodule, return_predictions=False)
+    data, values = datamodule.data, np.concatenate(collector.values)
+    table = make_table(data, range(data.num_series), values, collector.columns)
+    table = with_input_types(data, table, collector.columns)
+    return table if isinstance(frame, pl.DataFrame) else _to_pandas(table, frame)
 
-    def __init__(self, skip_incomplete: bool) -> None:
-        self.skip_incomplete = skip_incomplete
+
+def _read_as_in_fit(
+    fitted: Mapping[str, Any], frame: "Frame", options: Mapping[str, Any], settings: Mapping[str, Any]
+) -> SequenceDataModule:
+    """Return the data module of a frame, with the options and settings of the fit where none are given."""
+    if unknown := [name for name in options if name not in READING_OPTIONS]:
+        raise InputError(f"there is no option {unknown[0]!r}; there are {', '.join(READING_OPTIONS)}.")
+    reading = {name: value for name, value in fitted.items() if name in READING_OPTIONS}
+    sizes = {name: fitted.get(name, "auto") for name in ("context_length", "season", "horizon")}
+    return SequenceDataModule(TableSeries(frame, **{**reading, **options}), **{**sizes, **settings})
+
+
+class _Collector(L.Callback):
+    """Collects the values of all forecasts in memory, as ``ForecastWriter`` does in a file."""
+
+    def __init__(self, options: ForecastOptions) -> None:
+        self.options, self.values = options, list[np.ndarray]()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if self.skip_incomplete and (note := datamodule.leave_out_incomplete()):
+        if self.options.skip_incomplete and (note := datamodule.leave_out_incomplete()):
             warnings.warn(note, stacklevel=2)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.has_intervals = pl_module.prepare_intervals()  # type: ignore[operator]
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        intervals = find_intervals(trainer, pl_module)
+        self.columns = choose_columns(self.options, datamodule.num_samples, intervals)
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Forecast,
+        batch: ForecastBatch,
+        *_: int,
+    ) -> None:
+        self.values.append(self.columns.values(outputs, batch))
 
 
-def quiet_trainer(forecaster: "Forecaster", callback: L.Callback) -> L.Trainer:
-    """A Trainer on the device of the network, which writes and says nothing."""
-    said = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    level = said.level
-    said.setLevel(logging.ERROR)
+def _load(path: Path) -> Forecaster:
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}.")
+    return Forecaster.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+
+
+def _quiet_trainer(forecaster: Forecaster, callbacks: list[Any]) -> L.Trainer:
+    """Return a Trainer on the device of the network that writes no files and prints nothing."""
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    device = "cpu" if forecaster.device.type == "cpu" else "auto"
+    quiet: dict[str, Any] = dict.fromkeys(names, False)
     try:
-        quiet: dict[str, Any] = dict.fromkeys(names, False)
-        return L.Trainer(accelerator=device, devices=1, callbacks=[callback], **quiet)
+        accelerator = "cpu" if forecaster.device.type == "cpu" else "auto"
+        return L.Trainer(accelerator=accelerator, devices=1, callbacks=callbacks, **quiet)
     finally:
-        said.setLevel(level)
+        logger.setLevel(level)
 
 
-def to_pandas(table: "pl.DataFrame", frame: Any) -> Any:
-    """A pandas frame, made without pyarrow; its ids and stamps have the types of those in ``frame``."""
+def _to_pandas(table: "pl.DataFrame", frame: Any) -> Any:
+    """Return a table as a pandas frame, without pyarrow, with the types of ids and stamps in ``frame``."""
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     given = frame.reset_index() if any(name is not None for name in frame.index.names) else frame
     columns = {}
     for column in table.iter_columns():
-        wanted = given[column.name].dtype if column.name in given.columns else None
-        zone = getattr(column.dtype, "time_zone", None)
         if column.dtype.is_float():
-            cells = pd.Series(column.to_numpy())
-        elif not column.dtype.is_temporal() or str(wanted) == "object":
-            cells = pd.Series(column.to_list(), dtype=wanted)
-        elif zone is None:
-            cells = pd.Series(column.to_numpy()).astype(wanted)
+            columns[column.name] = pd.Series(column.to_numpy())
         else:
-            cells = pd.Series(column.dt.convert_time_zone("UTC").dt.replace_time_zone(None).to_numpy())
-            cells = cells.dt.tz_localize("UTC").dt.tz_convert(zone)
-            cells = cells.astype(wanted) if hasattr(wanted, "tz") else cells
-        columns[column.name] = cells
+            columns[column.name] = pd.Series(column.to_list(), dtype=given[column.name].dtype)
     return pd.DataFrame(columns)

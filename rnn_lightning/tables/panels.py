@@ -1,11 +1,10 @@
-"""What a forecast picture shows: series of two tables with history, forecast, intervals and paths."""
+"""The content of a forecast picture: which series it shows, and the rows of each."""
 
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -18,210 +17,171 @@ if TYPE_CHECKING:
 
     Frame: TypeAlias = pl.DataFrame | pd.DataFrame
 
-NUM_SERIES = 4
-"""Number of series in a picture, where none are named."""
+NUM_PANELS = 4
+"""Number of series in a picture if none are named."""
 
-BOUND = re.compile(r"(.+)-(lo-(\d+)|hi-(\d+)|path-(\d+))")
-"""A column that belongs to another: ``sold-lo-80``, ``sold-hi-80``, ``sold-path-1``."""
+DERIVED_COLUMN = re.compile(r"(.+)-(lo|hi|path)-(\d+)")
+"""A column that belongs to a feature: ``sold-lo-80``, ``sold-hi-80``, ``sold-path-1``."""
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """One series of a picture.
 
     Attributes:
-        title: the name of the series.
-        past: time stamps of ``history``.
-        history: ``(time, feature)``, the known values, NaN where one is not known; those after the origin
-            are what really happened.
-        future: time stamps of ``forecast``.
-        forecast: ``(horizon, feature)``, NaN where there is none.
-        bands: from the level in percent to ``(2, horizon, feature)``, lower and upper end of the interval.
-        paths: sampled paths, each ``(horizon, feature)``.
-        num_known: number of steps in ``past`` up to the origin.
+        title: name of the series.
+        history: rows of the known values to draw; those after the origin are the actual values.
+        forecast: rows of the forecast.
+        origin: row of ``history`` that the forecast starts from.
     """
 
     title: str
-    past: Sequence[Any]
-    history: np.ndarray
-    future: Sequence[Any]
-    forecast: np.ndarray
-    bands: Mapping[int, np.ndarray]
-    paths: Sequence[np.ndarray]
-    num_known: int
+    history: "pl.DataFrame"
+    forecast: "pl.DataFrame"
+    origin: int
 
 
-def num_shown(horizon: int) -> int:
-    """Steps of the history beside a forecast."""
+def num_history_steps(horizon: int) -> int:
+    """Return the number of history steps to draw beside a forecast."""
     return max(2 * horizon, 100)
 
 
-def as_polars(frame: "Frame") -> "pl.DataFrame":
-    """The frame, or a polars frame of a pandas one."""
-    import polars as pl
-
-    return frame if isinstance(frame, pl.DataFrame) else from_pandas(frame, [*map(str, frame.columns)])
-
-
-def with_stamps(frame: "pl.DataFrame", time_column: str, what: str) -> "pl.DataFrame":
-    """The frame with time stamps that were read as text as dates."""
-    import polars as pl
-
-    if frame[time_column].dtype != pl.String:
-        return frame
-    try:
-        return frame.with_columns(frame[time_column].str.to_datetime())
-    except pl.exceptions.PolarsError as error:
-        raise InputError(
-            f"the {what} has text in {time_column!r} that is no ISO date: make dates of it."
-        ) from error
+def feature_columns(columns: Sequence[str], id_column: str, time_column: str) -> list[str]:
+    """Return the predicted columns of a forecast: not its ids, time stamps, interval bounds and paths."""
+    names = [name for name in columns if name not in (id_column, time_column)]
+    matches = {name: DERIVED_COLUMN.fullmatch(name) for name in names}
+    return [name for name, match in matches.items() if match is None or match[1] not in names]
 
 
-def features_of(forecast: "pl.DataFrame", id_column: str, time_column: str) -> list[str]:
-    """The columns of a forecast that are predicted: not its ids, stamps, intervals and paths."""
-    names = [name for name in forecast.columns if name not in (id_column, time_column)]
-    return [name for name in names if not ((bound := BOUND.fullmatch(name)) and bound[1] in names)]
+def derived_numbers(columns: Sequence[str], feature: str, *kinds: str) -> list[int]:
+    """Return the levels, or numbers of paths, that have ``<feature>-<kind>-<number>`` for all kinds."""
+    matches = [match for name in columns if (match := DERIVED_COLUMN.fullmatch(name)) and match[1] == feature]
+    numbers = [{int(match[3]) for match in matches if match[2] == kind} for kind in kinds]
+    return sorted(set.intersection(*numbers))
 
 
-def telling_series(sizes: np.ndarray, doubts: np.ndarray | None, doubt: str) -> dict[int, str]:
-    """The series that show most, and what each is: largest, typical, smallest, of most ``doubt``.
+def representative_series(sizes: np.ndarray, widths: np.ndarray | None) -> dict[int, str]:
+    """Choose the largest, a typical, the smallest and the least certain of many series.
 
     Args:
-        sizes: ``(series,)``, NaN where there is no forecast.
-        doubts: ``(series,)``, such as a score or the width of an interval, or None.
-        doubt: a name for it.
+        sizes: ``(series,)``, mean magnitude of each forecast, NaN where there is none.
+        widths: ``(series,)``, mean width of the prediction interval of each forecast, or None.
+
+    Returns:
+        A remark for each chosen series, empty if there are so few that all are chosen.
     """
-    if len(sizes) <= NUM_SERIES:
+    if len(sizes) <= NUM_PANELS:
         return dict.fromkeys(range(len(sizes)), "")
     order = np.argsort(sizes, kind="stable")
-    order = order[~np.isnan(sizes[order])]
-    if len(order) == 0:
-        return dict.fromkeys(range(NUM_SERIES), "")
-    chosen = {int(order[-1]): "largest", int(order[len(order) // 2]): "typical", int(order[0]): "smallest"}
-    if doubts is None:
-        return chosen
-    for index in np.argsort(-np.nan_to_num(doubts, nan=-np.inf), kind="stable").tolist():
-        if index not in chosen:
-            return {**chosen, index: doubt}
+    order = order[~np.isnan(sizes[order])].tolist()
+    if not order:
+        return dict.fromkeys(range(NUM_PANELS), "")
+    chosen = {order[-1]: "largest", order[len(order) // 2]: "typical", order[0]: "smallest"}
+    if widths is not None:
+        uncertainty = np.nan_to_num(widths / np.maximum(sizes, 1e-30), nan=-np.inf)
+        by_uncertainty = np.argsort(-uncertainty, kind="stable").tolist()
+        chosen[next(index for index in by_uncertainty if index not in chosen)] = "least certain"
     return chosen
 
 
-def named_series(ids: Sequence[str], wanted: Sequence[str], option: str = "ids") -> list[int]:
-    """The numbers of the series of these names.
+def find_series(ids: Sequence[str], wanted: Sequence[str], argument: str = "ids") -> list[int]:
+    """Return the indices of the series with the wanted ids.
 
     Raises:
-        InputError: if there is no series of a name; says which there are.
+        InputError: if an id does not exist; the message suggests similar ones.
     """
     names = dict.fromkeys(map(str, wanted))
     found = {name: index for index, name in enumerate(ids) if name in names}
     unknown = [name for name in names if name not in found]
     if unknown:
-        there = list(islice(ids, 100_000))  # to compare with more takes seconds
-        close = [other for name in unknown for other in difflib.get_close_matches(name, there, 2)]
-        shown = ", ".join(map(repr, list(dict.fromkeys([*close, *there[:3]]))[: max(3, len(close))]))
+        existing = list(islice(ids, 100_000))  # comparing more takes seconds
+        close = [other for name in unknown for other in difflib.get_close_matches(name, existing, 2)]
+        suggested = list(dict.fromkeys([*close, *existing[:3]]))[: max(3, len(close))]
         raise InputError(
-            f"{option}: there is no series {', '.join(map(repr, unknown))}; there are {len(ids)}, such as "
-            f"{shown}."
+            f"{argument}: there is no series {', '.join(map(repr, unknown))}; there are {len(ids)}, such as "
+            f"{', '.join(map(repr, suggested))}."
         )
     return [found[name] for name in names]
 
 
-def read_panels(
+def read_table(frame: "Frame", features: Sequence[str], time_column: str, what: str) -> "pl.DataFrame":
+    """Return a table as a polars frame, with ISO dates that are text as dates.
+
+    Raises:
+        InputError: if a column is missing, or text in the time column is not an ISO date.
+    """
+    import polars as pl
+
+    table = frame if isinstance(frame, pl.DataFrame) else from_pandas(frame, [*map(str, frame.columns)])
+    missing = ", ".join(repr(name) for name in (time_column, *features) if name not in table.columns)
+    if missing:
+        raise InputError(f"the {what} has no column {missing}; it has {', '.join(table.columns)}.")
+    try:
+        if table[time_column].dtype == pl.String:
+            table = table.with_columns(table[time_column].str.to_datetime())
+    except pl.exceptions.PolarsError as error:
+        raise InputError(
+            f"the column {time_column!r} of the {what} has text that is not an ISO date: convert it to dates."
+        ) from error
+    return table
+
+
+def split_panels(
     history: "pl.DataFrame",
     forecast: "pl.DataFrame",
     ids: Sequence[str] | Mapping[str, str] | None,
-    features: Sequence[str],
+    feature: str,
     columns: tuple[str, str],
     num_steps: int | None,
 ) -> list[Panel]:
-    """The panels of a picture, see ``plot_forecast``; ``columns`` are those of ids and of stamps."""
+    """Return the panels of a picture, see ``plot_forecast``.
+
+    Without ``ids``, representative series are chosen by ``feature``. ``columns`` are ids and time stamps.
+    """
     import polars as pl
 
     id_column, time_column = columns
     if id_column not in forecast.columns:
-        return [
-            _panel("", history.sort(time_column), forecast.sort(time_column), features, columns[1], num_steps)
-        ]
-    grouped = {
-        str(key[0]): part
-        for key, part in forecast.partition_by(id_column, as_dict=True, maintain_order=True).items()
-    }
-    names = list(grouped)
+        return [_panel("", history, forecast, time_column, num_steps)]
+    history, forecast = (table.cast({id_column: pl.String}) for table in (history, forecast))
+    names = forecast[id_column].unique(maintain_order=True).to_list()
     if ids is None:
-        ids = {names[index]: why for index, why in _telling(list(grouped.values()), features[0]).items()}
-    chosen = [names[index] for index in named_series(names, list(ids))]
-    remarks = ids if isinstance(ids, Mapping) else {}
-    texts = history[id_column].cast(pl.String)
+        ids = {
+            names[index]: remark for index, remark in _representative(forecast, feature, columns[0]).items()
+        }
+    remarks = ids if isinstance(ids, Mapping) else dict.fromkeys(ids, "")
     panels = []
-    for name in chosen:
-        title = f"{name} ({remarks[name]})" if remarks.get(name) else name
-        of_series = history.filter(texts == name).sort(time_column)
-        if len(of_series) == 0:
+    for name in [names[index] for index in find_series(names, list(ids))]:
+        known, future = (table.filter(pl.col(id_column) == name) for table in (history, forecast))
+        if len(known) == 0:
             raise InputError(f"the history has no rows of {id_column} {name!r}.")
-        future = grouped[name].sort(time_column)
-        panels.append(_panel(title, of_series, future, features, time_column, num_steps))
+        title = f"{name} ({remark})" if (remark := remarks.get(name)) else name
+        panels.append(_panel(title, known, future, time_column, num_steps))
     return panels
 
 
-def _telling(parts: Sequence["pl.DataFrame"], feature: str) -> dict[int, str]:
-    """The most telling of the series whose forecasts are ``parts``."""
-    sizes = np.array([_mean(np.abs(_columns(part, [feature]))) for part in parts])
-    bounds = [(_belonging(part, [feature], "lo"), _belonging(part, [feature], "hi")) for part in parts]
-    if not bounds[0][1]:
-        return telling_series(sizes, None, "")
-    widest = max(bounds[0][1])
-    widths = np.array([_mean(high[widest] - low[widest]) for low, high in bounds])
-    return telling_series(sizes, widths / np.maximum(sizes, 1e-30), "least certain")
+def _representative(forecast: "pl.DataFrame", feature: str, id_column: str) -> dict[int, str]:
+    """Return the representative series by one feature and its widest prediction interval."""
+    import polars as pl
+
+    point = pl.col(feature).cast(pl.Float64).fill_nan(None)
+    means = [point.abs().mean().alias("size")]
+    if levels := derived_numbers(forecast.columns, feature, "lo", "hi"):
+        low, high = (pl.col(f"{feature}-{bound}-{levels[-1]}").cast(pl.Float64) for bound in ("lo", "hi"))
+        means.append((high - low).fill_nan(None).mean().alias("width"))
+    sizes, *widths = (
+        forecast.group_by(id_column, maintain_order=True).agg(means).drop(id_column).iter_columns()
+    )
+    return representative_series(sizes.to_numpy(), widths[0].to_numpy() if widths else None)
 
 
 def _panel(
-    title: str,
-    history: "pl.DataFrame",
-    forecast: "pl.DataFrame",
-    features: Sequence[str],
-    time_column: str,
-    num_steps: int | None,
+    title: str, history: "pl.DataFrame", forecast: "pl.DataFrame", time_column: str, num_steps: int | None
 ) -> Panel:
-    past, future = history[time_column].to_list(), forecast[time_column].to_list()
-    num_past = sum(stamp < future[0] for stamp in past)
+    history, forecast = history.sort(time_column), forecast.sort(time_column)
+    stamps, future = history[time_column].to_list(), forecast[time_column].to_list()
+    num_past = sum(stamp < future[0] for stamp in stamps)
     if num_past == 0:
         raise InputError(f"the history of {title or 'the series'} has no step before its forecast.")
-    shown = slice(
-        max(0, num_past - (num_shown(len(future)) if num_steps is None else num_steps)),
-        num_past + sum(stamp <= future[-1] for stamp in past[num_past:]),
-    )
-    low, high, paths = (_belonging(forecast, features, kind) for kind in ("lo", "hi", "path"))
-    return Panel(
-        title=title,
-        past=past[shown],
-        history=_columns(history, features)[shown],
-        future=future,
-        forecast=_columns(forecast, features),
-        bands={level: np.stack([low[level], high[level]]) for level in high if level in low},
-        paths=list(paths.values()),
-        num_known=num_past - shown.start,
-    )
-
-
-def _belonging(forecast: "pl.DataFrame", features: Sequence[str], kind: str) -> dict[int, np.ndarray]:
-    """The columns of one kind by level or number, each ``(horizon, feature)``."""
-    numbers = [
-        int(match[1])
-        for name in forecast.columns
-        if (match := re.fullmatch(rf"{re.escape(features[0])}-{kind}-(\d+)", name))
-    ]
-    return {
-        number: _columns(forecast, [f"{name}-{kind}-{number}" for name in features])
-        for number in sorted(numbers)
-    }
-
-
-def _columns(frame: "pl.DataFrame", names: Sequence[str]) -> np.ndarray:
-    """Columns as float64, ``(step, column)``, NaN where one is empty."""
-    import polars as pl
-
-    return np.stack([frame[name].cast(pl.Float64).to_numpy() for name in names], -1)
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.mean(values[~np.isnan(values)])) if not np.isnan(values).all() else float("nan")
+    num_known = sum(stamp <= future[-1] for stamp in stamps)
+    start = max(0, num_past - (num_history_steps(len(future)) if num_steps is None else num_steps))
+    return Panel(title, history[start:num_known], forecast, num_past - 1 - start)

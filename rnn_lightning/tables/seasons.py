@@ -1,4 +1,4 @@
-"""Seasons of a table: those that its calendar suggests, or else the values, if the values repeat so."""
+"""Seasons of a table: those its calendar suggests and its values confirm, or else a cycle of the values."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,79 +10,73 @@ from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import InputError
 from rnn_lightning.tables.calendar import DAY, Interval
 
-NUM_LOOKED_AT = 100
-"""Series that are looked at where there are more: evenly spread ones."""
+MAX_SERIES = 100
+"""Number of series to examine; of more, evenly spaced ones."""
 
-NUM_SEASONS = 20
-"""The last seasons of a series that are looked at: earlier ones may have been others."""
+MAX_REPEATS = 20
+"""Number of repeats at the end of a series to examine: earlier seasons may have differed."""
 
 MIN_STRENGTH = 0.3
-"""The share of the variance, without the trend, that a season has to explain."""
+"""Share of the detrended variance that a season must explain."""
 
 OUTLIER = 5.0
-"""Deviations from the trend from which a value is an outlier."""
+"""Distance from the trend, in robust standard deviations, beyond which a value is an outlier."""
 
 CYCLES = (60 * 10**9, 3600 * 10**9, DAY, 7 * DAY)
 """A minute, an hour, a day and a week in nanoseconds."""
 
 MAX_CYCLE = 400
-"""The longest cycle in steps that is looked for without a calendar."""
+"""Longest cycle in steps to look for without a calendar."""
 
 MIN_SWINGS = 8
-"""As many cycles that differ in length are accepted, though their phases explain little."""
+"""Number of cycles from which a cycle of varying length is accepted, though its phases explain little."""
 
-NEAR, NUM_TRIED = 0.06, 20
-"""How far from a peak of the autocorrelation, relatively, a cycle is looked for, and in how many series."""
+CYCLE_TOLERANCE, MAX_TRIED = 0.06, 20
+"""Relative distance from a peak of the autocorrelation to search for a cycle, and number of series to try."""
 
 
 def find_seasons(data: SeriesData, ends: Tensor | None = None) -> tuple[int, ...]:
-    """The seasons of a table in steps, shortest first; none for values that do not repeat.
+    """Find the seasons of a table in steps, shortest first; none if its values do not repeat.
 
-    The calendar of the time stamps suggests seasons, such as 24 and 168 for hours. One is accepted if, in
-    the median over the series, the means of its phases explain enough of the variance that is left without
-    the trend and the shorter seasons, or of that which is left without outliers too. Where it has none, the
-    first clear peak of the autocorrelation is tested alike.
+    The most common frequency of the series suggests seasons, such as 24 and 168 for hours. A season is
+    accepted if its phase means explain enough of the variance without trend and shorter seasons, in the
+    median over the series, with or without outliers. If none is accepted, the first clear peak of the
+    autocorrelation is tested in the same way.
 
     Args:
-        data: the series; gaps are left out.
-        ends: ``(series,)``, one past the last row of each series to look at, such as that of its training
-            part; by default all known ones.
+        data: the series, of which unknown values are ignored.
+        ends: ``(series,)``, one past the last row of each series to examine, such as the end of its training
+            part; by default all known rows.
     """
-    interval, count = Counter(data.times.intervals).most_common(1)[0]
-    chosen = [index for index, of_series in enumerate(data.times.intervals) if of_series == interval]
-    chosen = [chosen[int(place)] for place in np.linspace(0, count - 1, min(count, NUM_LOOKED_AT))]
-    candidates = calendar_seasons(interval)
-    longest = NUM_SEASONS * max((*candidates, MAX_CYCLE))
-    columns = []
-    for index in chosen:
+    frequency, count = Counter(data.times.intervals).most_common(1)[0]
+    alike = [index for index, each in enumerate(data.times.intervals) if each == frequency]
+    candidates = calendar_seasons(frequency)
+    max_steps = MAX_REPEATS * max((*candidates, MAX_CYCLE))
+    columns: list[np.ndarray] = []  # each feature of each series, (time,)
+    for place in np.linspace(0, count - 1, min(count, MAX_SERIES)):
+        index = alike[int(place)]
         end = int((data.ends if ends is None else ends)[index])
-        start = max(int(data.offsets[index]), end - longest)
+        start = max(int(data.offsets[index]), end - max_steps)
         columns += list(data.values[start:end].numpy().astype(np.float64).T)
     found, rest = [], columns
     for season in candidates:
         tried = rest
-        if not _accepted([strength(column, season) for column in tried]):
+        if not _is_accepted(tried, season):
             tried = [_without_outliers(column, season) for column in rest]
-            if not _accepted([strength(column, season) for column in tried]):
+            if not _is_accepted(tried, season):
                 continue
         found.append(season)
-        rest = [_without(column, season) for column in tried]
-    if not found and (cycle := _cycle(columns)):
+        rest = [_without_season(column, season) for column in tried]
+    if not found and (cycle := _find_cycle(columns)):
         found.append(cycle)
     return tuple(found)
 
 
 def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
-    """The seasons that ``season`` gives, shortest first; None for those to be found.
-
-    Raises:
-        InputError: if it is neither ``auto`` nor ``none`` nor whole numbers from 2 on.
-    """
+    """Return the seasons that a user gave, shortest first; None if they are to be found."""
     if season in ("auto", "none"):
         return () if season == "none" else None
-    parts = (
-        season.split(",") if isinstance(season, str) else season if isinstance(season, Sequence) else [season]
-    )
+    parts = season.split(",") if isinstance(season, str) else np.atleast_1d(season).tolist()
     try:
         seasons = sorted({int(part) for part in parts})
     except (TypeError, ValueError):
@@ -94,42 +88,33 @@ def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
     return tuple(seasons)
 
 
-def calendar_seasons(interval: int | float | str) -> tuple[int, ...]:
-    """The seasons in steps, shortest first, that the calendar suggests for an interval such as ``1h``.
-
-    Steps of numbers have none.
-    """
-    size, unit = Interval.parse(interval)
-    if unit in ("mo", "me"):
-        seasons = [12 / size]
-    elif unit == "bd":
-        seasons = [5 / size]
-    elif unit == "d":
-        year = {1: 365, 7: 52, 14: 26, 28: 13}
-        seasons = [7 / size, year.get(int(size), 0)]
-    elif unit == "ns":
-        seasons = [cycle / size for cycle in CYCLES]
-    else:
-        seasons = []
-    return tuple(int(season) for season in seasons if season >= 2 and season == int(season))
+def calendar_seasons(frequency: int | float | str) -> tuple[int, ...]:
+    """Return the seasons in steps, shortest first, that a frequency suggests; none for a number."""
+    size, unit = Interval.parse(frequency)
+    year_of_days = {1: 365, 7: 52, 14: 26, 28: 13}.get(int(size), 0)
+    suggested = {
+        "mo": [12 / size],
+        "me": [12 / size],
+        "bd": [5 / size],
+        "d": [7 / size, year_of_days],
+        "ns": [cycle / size for cycle in CYCLES],
+    }
+    return tuple(int(season) for season in suggested.get(unit, []) if season >= 2 and season == int(season))
 
 
 def strength(values: np.ndarray, season: int) -> tuple[float, float]:
-    """The share of the variance of detrended ``values (time,)`` that a season explains, and its threshold.
+    """Return the share of the detrended variance of ``(time,)`` that a season explains, and its threshold.
 
-    The intraclass correlation of the phases (Fisher 1925): 0 on average for noise, however few the
-    seasons. NaN for less than two seasons and for constants.
+    The share is the intraclass correlation of the phases (Fisher 1925), which is 0 on average for noise,
+    however few the repeats. Both are NaN for less than two repeats and for constant values.
     """
-    values = values[-NUM_SEASONS * season :]
+    values = values[-MAX_REPEATS * season :]
     if len(values) < 2 * season:
         return np.nan, np.nan
-    rest = values - _trend(values, season)
-    known = ~np.isnan(rest)
-    rest, phase = rest[known], np.flatnonzero(known) % season
+    rest, phase = _detrended(values, season)
     counts = np.bincount(phase, minlength=season)
-    num_phases = int((counts > 0).sum())
-    between, within = num_phases - 1, len(rest) - num_phases
-    if between < 1 or within < 1 or num_phases < season:
+    between, within = season - 1, len(rest) - season  # degrees of freedom
+    if within < 1 or not counts.all():
         return np.nan, np.nan
     means = np.bincount(phase, rest) / counts
     inner = np.square(rest - means[phase]).sum() / within
@@ -137,91 +122,92 @@ def strength(values: np.ndarray, season: int) -> tuple[float, float]:
     if not outer + inner > 1e-12 * np.nanvar(values):
         return np.nan, np.nan
     repeats = len(rest) / season
-    noise = 2 * np.sqrt(2 / between + 2 / within) / repeats
-    # A random walk may look like two seasons, hardly ever like five.
-    least = max(noise, MIN_STRENGTH * repeats / (repeats - 1))
-    return float((outer - inner) / (outer + (repeats - 1) * inner)), float(least)
+    noise = 2 * np.sqrt(2 / between + 2 / within) / repeats  # two standard deviations of the share
+    # A random walk may look like two repeats of a season, but hardly ever like five.
+    threshold = max(noise, MIN_STRENGTH * repeats / (repeats - 1))
+    return float((outer - inner) / (outer + (repeats - 1) * inner)), float(threshold)
 
 
-def _accepted(strengths: list[tuple[float, float]]) -> bool:
-    """Whether the median strength is that of a season, not of noise, and most series are long enough."""
-    found = np.array(strengths).reshape(-1, 2)
-    measured = found[~np.isnan(found[:, 0])]
-    if len(measured) == 0:
-        return False
-    explained, least = np.median(measured, 0)
-    return bool(explained > least)
+def _is_accepted(columns: Sequence[np.ndarray], season: int) -> bool:
+    """Return True if the median strength exceeds the median threshold, of the columns long enough."""
+    strengths = np.array([strength(column, season) for column in columns]).reshape(-1, 2)
+    measured = strengths[~np.isnan(strengths[:, 0])]
+    return len(measured) > 0 and bool(np.greater(*np.median(measured, 0)))
+
+
+def _detrended(values: np.ndarray, season: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the known values without their trend, ``(known,)``, and the phase of each."""
+    rest = values - _trend(values, season)
+    known = np.flatnonzero(~np.isnan(rest))
+    return rest[known], known % season
 
 
 def _trend(values: np.ndarray, season: int) -> np.ndarray:
-    """The moving average over one season, centred, or a straight line for fewer than three seasons."""
-    known = ~np.isnan(values)
+    """Return the centred moving average over one season, or a line for less than three seasons."""
     if len(values) < 3 * season:
-        steps = np.arange(len(values))
-        return np.polyval(np.polyfit(steps[known], values[known], 1), steps) if known.sum() > 2 else values
+        return _line(values)
+    known = ~np.isnan(values)
     level = values[known].mean() if known.any() else 0.0
-    sums, counts = _sums(np.where(known, values - level, 0.0), season), _sums(known.astype(float), season)
+    sums = _moving_sums(np.where(known, values - level, 0.0), season)
+    counts = _moving_sums(known.astype(float), season)
     means = np.full(len(values), np.nan)
-    half = season // 2
-    means[half : half + len(sums)] = np.where(
-        counts > season / 2, level + sums / np.maximum(counts, 1), np.nan
-    )
+    middle = slice(season // 2, season // 2 + len(sums))
+    means[middle] = np.where(counts > season / 2, level + sums / np.maximum(counts, 1), np.nan)
     return means
 
 
-def _sums(values: np.ndarray, season: int) -> np.ndarray:
-    """The sums over a season around each step; an even season counts its two outermost steps half."""
+def _line(values: np.ndarray) -> np.ndarray:
+    """Return the least-squares line through the known values, or the values if at most two are known."""
+    steps, known = np.arange(len(values)), ~np.isnan(values)
+    return np.polyval(np.polyfit(steps[known], values[known], 1), steps) if known.sum() > 2 else values
+
+
+def _moving_sums(values: np.ndarray, season: int) -> np.ndarray:
+    """Return the sums over a season around each step; the outermost steps of an even one count half."""
     total = np.r_[0.0, values.cumsum()]
     sums = total[season:] - total[:-season]
     return sums if season % 2 else (sums[1:] + sums[:-1]) / 2
 
 
 def _without_outliers(values: np.ndarray, season: int) -> np.ndarray:
-    """The values but for those far from the trend: a few large ones hide a season. They become NaN."""
+    """Replace values far from the trend by NaN: a few large ones hide a season."""
     rest = values - _trend(values, season)
-    known = ~np.isnan(rest)
-    if not known.any():
+    if np.isnan(rest).all():
         return values
-    distance = np.abs(rest - np.median(rest[known]))
-    limit = OUTLIER * 1.4826 * np.median(distance[known])  # of a normal distribution, in deviations
-    return np.where(known & (distance > limit), np.nan, values) if limit > 0 else values
+    distance = np.abs(rest - np.nanmedian(rest))
+    limit = OUTLIER * 1.4826 * np.nanmedian(distance)  # 1.4826: from median to standard deviation
+    return np.where(distance > limit, np.nan, values) if limit > 0 else values
 
 
-def _without(values: np.ndarray, season: int) -> np.ndarray:
-    """The values without the mean of each phase of the season."""
-    rest = values - _trend(values, season)
-    known = ~np.isnan(rest)
-    phase = np.arange(len(values)) % season
-    counts = np.bincount(phase[known], minlength=season)
-    means = np.bincount(phase[known], rest[known], minlength=season) / np.maximum(counts, 1)
-    return values - means[phase]
+def _without_season(values: np.ndarray, season: int) -> np.ndarray:
+    """Subtract the mean of each phase of the season."""
+    rest, phase = _detrended(values, season)
+    means = np.bincount(phase, rest, minlength=season) / np.bincount(phase, minlength=season).clip(1)
+    return values - means[np.arange(len(values)) % season]
 
 
-def _cycle(columns: list[np.ndarray]) -> int | None:
-    """About the lag of the first clear peak of the autocorrelation of most series, if it passes for a season.
+def _find_cycle(columns: list[np.ndarray]) -> int | None:
+    """Return the cycle near the first clear peak of the autocorrelation of most series, or None.
 
-    Of a cycle that wanders, such as that of the sunspots, the peak is ragged: the lag near it whose season is
-    the strongest counts.
+    The peak of a cycle of varying length, such as that of the sunspots, is ragged. So of the lags near it the
+    strongest season is taken.
     """
     peaks = [peak for column in columns if (peak := _first_peak(column))]
     if 2 * len(peaks) <= len(columns):
         return None
     middle = float(np.median(peaks))
-    long_enough = [column for column in columns if len(column) >= 4 * middle][:NUM_TRIED]
-    strengths = {
-        lag: [strength(column, lag) for column in long_enough]
-        for lag in range(max(2, round((1 - NEAR) * middle)), round((1 + NEAR) * middle) + 1)
-    }
-    best = max(strengths, key=lambda lag: np.median(np.nan_to_num([found for found, _ in strengths[lag]])))
-    swings = sum(_swings(column, best) for column in columns)
-    return best if _accepted(strengths[best]) or 2 * swings > len(columns) else None
+    tried = [column for column in columns if len(column) >= 4 * middle][:MAX_TRIED]
+    lags = range(max(2, round((1 - CYCLE_TOLERANCE) * middle)), round((1 + CYCLE_TOLERANCE) * middle) + 1)
+    best = max(lags, key=lambda lag: np.median(np.nan_to_num([strength(column, lag)[0] for column in tried])))
+    num_swinging = sum(_swings(column, best) for column in columns)
+    return best if _is_accepted(tried, best) or 2 * num_swinging > len(columns) else None
 
 
 def _swings(values: np.ndarray, cycle: int) -> bool:
-    """Whether values swing that often about so long, where the phases of the cycles drift apart.
+    """Return True if values are opposite half a cycle apart and alike a whole one apart, for many cycles.
 
-    Half a cycle apart they are opposite, and a whole one apart alike; random walks and autoregressive series
-    of many times that length are not.
+    So are cycles of varying length, whose phases drift apart, but neither random walks nor autoregressive
+    series of that length.
     """
     correlation = _autocorrelation(values, cycle)
     opposite = len(correlation) > 0 and correlation.min() < -MIN_STRENGTH
@@ -229,7 +215,7 @@ def _swings(values: np.ndarray, cycle: int) -> bool:
 
 
 def _first_peak(values: np.ndarray) -> int | None:
-    """The lag of the first high peak of the autocorrelation, once negative."""
+    """Return the lag of the first high peak of the autocorrelation after it was negative."""
     last = min(len(values) // 4, MAX_CYCLE)
     correlation = _autocorrelation(values, last + 1)
     negative = np.flatnonzero(correlation < 0)
@@ -240,22 +226,20 @@ def _first_peak(values: np.ndarray) -> int | None:
     if highest < MIN_STRENGTH:
         return None
     first = start + int(np.argmax(correlation[start : last + 1] >= 0.8 * highest))
-    # The whole of the first hill: it may be ragged.
+    # The peak may be ragged: take the highest lag up to where the correlation is negative again.
     end = next((lag for lag in range(first, last + 1) if correlation[lag] < 0), last + 1)
     peak = first + int(np.argmax(correlation[first:end]))
     return peak if correlation[peak + 1] < correlation[peak] else None
 
 
-def _autocorrelation(values: np.ndarray, last: int) -> np.ndarray:
-    """That without a straight line at the lags from 0 to ``last``; empty for too few values and constants."""
+def _autocorrelation(values: np.ndarray, max_lag: int) -> np.ndarray:
+    """Return the autocorrelation without a line, ``(max_lag + 1,)``; empty for few or constant values."""
     known = ~np.isnan(values)
     if known.sum() < 12:
         return np.zeros(0)
-    steps = np.arange(len(values))
-    line = np.polyval(np.polyfit(steps[known], values[known], 1), steps)
-    rest = np.where(known, values - line, 0.0)
+    rest = np.where(known, values - _line(values), 0.0)
     width = 2 * len(values)
     products = np.fft.irfft(np.abs(np.fft.rfft(rest, width)) ** 2, width)
     pairs = np.fft.irfft(np.abs(np.fft.rfft(known.astype(float), width)) ** 2, width)
-    correlation = products[: last + 1] / np.maximum(pairs[: last + 1], 1)
+    correlation = products[: max_lag + 1] / np.maximum(pairs[: max_lag + 1], 1)
     return correlation / correlation[0] if correlation[0] > 0 else np.zeros(0)

@@ -128,7 +128,10 @@ def test_without_validation_intervals_are_those_of_paths_or_none(
     assert pl.read_csv("runs/default/predict_0/forecast.csv").columns == ["unique_id", "ds", "y"]
     with pytest.raises(SystemExit):
         rnn_lightning("predict", "--forecast.levels=[50]")
-    assert "[50]: the network was fitted without validation, and has no intervals" in capsys.readouterr().err
+    assert (
+        "[50]: the network was fitted without validation and has no prediction intervals"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_table_needs_no_config(rnn_lightning: Call) -> None:
@@ -218,7 +221,7 @@ def test_a_calendar_ends_with_the_year_9999(rnn_lightning: Call, capsys: pytest.
     )
     rnn_lightning("fit", "years.csv", *SHORT)
     error = error_of(rnn_lightning, capsys, "predict", "years.csv", "--data.horizon=9000")
-    assert "--data.horizon 9000 leads series 'years' beyond the year 9999" in error
+    assert "--data.horizon 9000 takes series 'years' past the year 9999" in error
     assert not list(Path("runs/years/predict_0").glob("forecast*"))
 
 
@@ -265,7 +268,7 @@ def test_one_closed_series_does_not_keep_the_others_from_a_forecast(
     write("others.csv", others, others)
     covariates = "--data.series.covariate_columns=promo"
     rnn_lightning("fit", "sales.csv", covariates, "--data.horizon=6", *SHORT)
-    note = f"predict leaves out 1 series, '{closed}', unless covariates 6 steps ahead follow"
+    note = f"predict will leave out 1 series, '{closed}', unless rows after their last value give covariates"
     assert note in capsys.readouterr().out
     rnn_lightning("predict", "sales.csv", "--forecast.num_paths=1", "--data.num_samples=2")
     said = capsys.readouterr().out
@@ -480,16 +483,19 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         ),
         (
             ["predict", "--ckpt_path=ok.ckpt", "--data.num_samples=1"],
-            ["--data.num_samples 1: an interval needs two"],
+            ["--data.num_samples 1: a prediction interval needs at least two"],
         ),
         (["fit", "--seed_everything=-1"], ["--seed_everything must be from 0 to 4294967295, got -1"]),
-        (["fit", "--trainer.devices=-3"], ["--trainer: --trainer.devices selected with", "should be an int > 0"]),
+        (
+            ["fit", "--trainer.devices=-3"],
+            ["--trainer: --trainer.devices selected with", "should be an int > 0"],
+        ),
         (["fit", "--trainer.accumulate_grad_batches=0"], ["--trainer.accumulate_grad_batches must be at"]),
         (
             ["fit", "--data.context_length=1000000000000"],
             ["32 windows of 1,000,000,000,024 steps take", "lower --data.context_length, --data.horizon or"],
         ),
-        (["predict", "--ckpt_path=ok.ckpt", "--output=no/x.csv"], ["no/x.csv: there is no folder no."]),
+        (["predict", "--ckpt_path=ok.ckpt", "--output=no/x.csv"], ["no/x.csv: the folder no does not exist"]),
         (
             ["fit", "--data.series=TableSeries", "--data.series.frequency", "-1d"],
             ["expected one argument", "begins with a dash follows an equals sign: --option=-1"],

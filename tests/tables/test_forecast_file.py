@@ -1,5 +1,7 @@
 """The forecast file and the callback that writes it."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -15,13 +17,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rnn_lightning import Forecaster, SequenceDataModule, Series, SeriesData, TableSeries
+from rnn_lightning.data.batches import ForecastBatch
 from rnn_lightning.data.series import TableFormat
 from rnn_lightning.errors import InputError
+from rnn_lightning.forecaster import Forecast
 from rnn_lightning.tables.calendar import TimeIndex
+from rnn_lightning.tables.forecast_checks import warn_if_diverged
 from rnn_lightning.tables.forecast_file import ForecastTable, write_table
+from rnn_lightning.tables.forecast_options import ForecastColumns, ForecastOptions
 from rnn_lightning.tables.forecast_writer import ForecastWriter
-from rnn_lightning.tables.panels import named_series
+from rnn_lightning.tables.panels import find_series
 
+POINT, WITH_INTERVAL = ForecastColumns(), ForecastColumns([80])
 ODD_IDS = ["plain", "a,b", 'say "hi"', "two\nlines", "🦆 é", "007", " ", "", "=1+1"]
 Format = Literal["csv", "parquet"]
 
@@ -79,11 +86,13 @@ def test_the_shares_of_devices_give_the_series_in_order(num: int, tmp_path: Path
     assert (table.num_series, table.horizon) == (7, 3)
     for first in range(7):
         for end in range(first + 1, 8):
-            np.testing.assert_array_equal(table.rows(first, end), values[first:end])
+            np.testing.assert_array_equal(table.rows(range(first, end)), values[first:end])
 
 
 def test_a_missing_share_says_which_disk_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"share\.npy is missing: predict on several machines needs a disk"):
+    with pytest.raises(
+        InputError, match=r"share\.npy is missing: predict on several machines needs a run folder"
+    ):
         ForecastTable([tmp_path / "share.npy"])
 
 
@@ -120,7 +129,7 @@ KINDS: dict[str, tuple[pl.DataFrame, Any, list[Any]]] = {
 def test_parquet_appends_to_the_history_with_its_types(kind: str, tmp_path: Path) -> None:
     history, interval, stamps = KINDS[kind]
     data, values = series_of(history, interval), random_values(2, num_columns=3)
-    write_table(tmp_path / "forecast.parquet", data, shares(tmp_path, values), [80])
+    write_table(tmp_path / "forecast.parquet", data, shares(tmp_path, values), WITH_INTERVAL)
     table = pl.read_parquet(tmp_path / "forecast.parquet")
     assert table.columns == ["unique_id", "ds", "y", "y-lo-80", "y-hi-80"]
     assert table.schema["y-lo-80"] == table.schema["y-hi-80"] == history.schema["y"]
@@ -160,7 +169,7 @@ def test_csv_lines_append_to_the_history_file(
     kind = pl.Datetime if "H" in form else pl.Date
     history = written.with_columns(pl.col("ds").str.strptime(kind, form))
     path = tmp_path / "forecast.csv"
-    write_table(path, series_of(history, interval, time_format), shares(tmp_path, random_values(2)), [])
+    write_table(path, series_of(history, interval, time_format), shares(tmp_path, random_values(2)), POINT)
     header, lines = path.read_text().split("\n", 1)
     assert header == "unique_id,ds,y"
     whole = pl.read_csv(f"{written.write_csv()}{lines}".encode())
@@ -172,7 +181,7 @@ def test_csv_lines_append_to_the_history_file(
 def test_ids_come_back_as_they_are(suffix: str, tmp_path: Path) -> None:
     history = pl.DataFrame({"unique_id": np.repeat(ODD_IDS, 2), "ds": [1, 2] * len(ODD_IDS), "y": 0.5})
     path = tmp_path / f"forecast.{suffix}"
-    write_table(path, series_of(history, 1), shares(tmp_path, random_values(len(ODD_IDS))), [])
+    write_table(path, series_of(history, 1), shares(tmp_path, random_values(len(ODD_IDS))), POINT)
     table = (
         pl.read_parquet(path)
         if suffix == "parquet"
@@ -193,7 +202,7 @@ def test_columns_keep_the_order_of_the_table_and_unknown_forecasts_are_empty(
     values = random_values(1, num_features=2, num_columns=3)
     values[0, 1] = np.nan
     path = tmp_path / f"forecast.{suffix}"
-    write_table(path, data, shares(tmp_path, values), [80])
+    write_table(path, data, shares(tmp_path, values), WITH_INTERVAL)
     table = pl.read_parquet(path) if suffix == "parquet" else pl.read_csv(path)
     assert table.columns == ["z", "z-lo-80", "z-hi-80", "ds", "unique_id", "y", "y-lo-80", "y-hi-80"]
     assert table.schema["z"] == pl.Float64
@@ -206,18 +215,20 @@ def test_columns_keep_the_order_of_the_table_and_unknown_forecasts_are_empty(
 def test_without_ids_and_types_the_columns_are_those_of_the_data(tmp_path: Path) -> None:
     data = SeriesData.from_equal(torch.zeros(1, 4, 2))
     data = SeriesData(**{**vars(data), "id_column": None})
-    write_table(tmp_path / "forecast.parquet", data, shares(tmp_path, random_values(1, num_features=2)), [])
+    write_table(
+        tmp_path / "forecast.parquet", data, shares(tmp_path, random_values(1, num_features=2)), POINT
+    )
     table = pl.read_parquet(tmp_path / "forecast.parquet")
     assert table.columns == ["ds", "y0", "y1"]
     assert table["ds"].to_list() == [4, 5, 6]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_file_of_several_pieces_has_all_series_in_order(suffix: str, tmp_path: Path) -> None:
-    """A piece has a quarter of a million rows."""
+def test_a_file_of_several_chunks_has_all_series_in_order(suffix: str, tmp_path: Path) -> None:
+    """A chunk has a quarter of a million rows."""
     values = random_values(100_000)
     data = SeriesData.from_equal(torch.zeros(len(values), 1, 1))
-    write_table(tmp_path / f"forecast.{suffix}", data, shares(tmp_path, values, 3), [])
+    write_table(tmp_path / f"forecast.{suffix}", data, shares(tmp_path, values, 3), POINT)
     table = (pl.read_parquet if suffix == "parquet" else pl.read_csv)(tmp_path / f"forecast.{suffix}")
     assert table["unique_id"].cast(pl.Int64).to_list() == [i for i in range(len(values)) for _ in range(3)]
     assert table["ds"].to_list() == [1, 2, 3] * len(values)
@@ -225,10 +236,10 @@ def test_a_file_of_several_pieces_has_all_series_in_order(suffix: str, tmp_path:
 
 
 class Failing(ForecastTable):
-    """Cannot be read behind its first piece."""
+    """Cannot be read after its first chunk."""
 
-    def rows(self, first: int, end: int) -> np.ndarray:
-        return super().rows(first, end) if first == 0 else 1 / 0  # type: ignore[return-value]
+    def rows(self, series: range) -> np.ndarray:
+        return super().rows(series) if series.start == 0 else 1 / 0  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -237,9 +248,25 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(suffix: str, tmp_path: P
     path, table = tmp_path / f"forecast.{suffix}", Failing([tmp_path / ".forecast-0.npy"])
     path.write_text("old")
     with pytest.raises((ZeroDivisionError, pl.exceptions.ComputeError), match="division by zero"):
-        write_table(path, SeriesData.from_equal(torch.zeros(100_000, 1, 1)), table, [])
+        write_table(path, SeriesData.from_equal(torch.zeros(100_000, 1, 1)), table, POINT)
     assert path.read_text() == "old"
     assert {file.name for file in tmp_path.iterdir()} == {".forecast-0.npy", path.name}
+
+
+def test_forecasts_far_outside_the_recent_history_get_a_warning(tmp_path: Path) -> None:
+    history = torch.rand(5, 50, 1, generator=torch.Generator().manual_seed(0))
+    data, values = SeriesData.from_equal(history), random_values(5)
+    assert warn_if_diverged(data, shares(tmp_path, values)) == []
+    values[1, 2] = 500
+    (warning,) = warn_if_diverged(data, shares(tmp_path, values))
+    assert "leaves the range of the history by far: '1' (y: history 0.0" in warning
+    assert "to 500)" in warning
+    values[:] = -500
+    (warning,) = warn_if_diverged(data, shares(tmp_path, values, 2))
+    assert "'0' (y" in warning
+    assert "and 2 others. The network has diverged" in warning
+    values[:] = np.nan
+    assert warn_if_diverged(data, shares(tmp_path, values)) == []
 
 
 class Given(Series):
@@ -252,7 +279,13 @@ class Given(Series):
         return self.data
 
 
-def predict(data: SeriesData, folder: Path, num_samples: int | None = None, **options: Any) -> Path:
+def predict(
+    data: SeriesData,
+    folder: Path,
+    num_samples: int | None = None,
+    intervals: L.Callback | None = None,
+    **options: Any,
+) -> Path:
     """Forecast three steps with random weights; returns the folder that was written."""
     torch.manual_seed(0)
     forecaster = Forecaster(num_features=len(data.features), hidden_size=4)
@@ -263,7 +296,7 @@ def predict(data: SeriesData, folder: Path, num_samples: int | None = None, **op
         logger=False,
         enable_progress_bar=False,
         default_root_dir=folder,
-        callbacks=[ForecastWriter(**options)],
+        callbacks=[*filter(None, [intervals]), ForecastWriter(ForecastOptions(**options))],
     )
     datamodule = SequenceDataModule(Given(data), context_length=4, horizon=3, num_samples=num_samples)
     trainer.predict(forecaster, datamodule, return_predictions=False)
@@ -282,7 +315,29 @@ def test_the_format_chooses_the_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     written = pl.read_csv(tmp_path / "csv/forecast.csv")
     np.testing.assert_allclose(table["y"].to_numpy(), written["y"].to_numpy(), rtol=1e-6)
     with pytest.raises(InputError, match=r"`format` must be csv or parquet, got 'xlsx'"):
-        ForecastWriter(format="xlsx")  # type: ignore[arg-type]
+        ForecastOptions(format="xlsx")  # type: ignore[arg-type]
+
+
+def test_options_need_no_lightning() -> None:
+    code = (
+        "import sys; from rnn_lightning.tables.forecast_options import ForecastOptions; ForecastOptions(); "
+        "heavy = {'lightning', 'polars', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_output_names_a_table_in_a_folder_that_exists(tmp_path: Path) -> None:
+    run = Path("runs/predict_0")
+    assert ForecastOptions(format="parquet").path_in(run) == run / "forecast.parquet"
+    assert ForecastOptions(output="-").path_in(run) == run / "forecast.csv"
+    output = tmp_path / "sales.parquet"
+    predict(SeriesData.from_equal(torch.rand(2, 6, 1)), tmp_path / "run", output=str(output))
+    assert len(pl.read_parquet(output)) == 6
+    assert not list((tmp_path / "run").iterdir())
+    with pytest.raises(InputError, match=r"`output` must end in .csv or .parquet, or be -, got sales.xlsx"):
+        ForecastOptions(output="sales.xlsx")
+    with pytest.raises(InputError, match=r"`output` nowhere/sales.csv: the folder nowhere does not exist"):
+        ForecastOptions(output="nowhere/sales.csv")
 
 
 def test_equal_levels_are_one(tmp_path: Path) -> None:
@@ -296,7 +351,7 @@ def test_a_feature_named_as_an_interval_is_refused(tmp_path: Path) -> None:
     data = SeriesData.from_equal(torch.rand(1, 6, 2))
     data = SeriesData(**{**vars(data), "features": ["y", "y-lo-80"]})
     predict(data, tmp_path, plot=False)
-    with pytest.raises(InputError, match=r"two columns 'y-lo-80': rename the one of the table"):
+    with pytest.raises(InputError, match=r"two columns 'y-lo-80': rename that column of your table"):
         predict(data, tmp_path, num_samples=5, plot=False)
 
 
@@ -314,7 +369,7 @@ def drawings(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return figures
 
 
-def test_the_picture_has_the_series_that_are_named_or_show_most(
+def test_the_picture_has_the_named_or_the_representative_series(
     tmp_path: Path, drawings: list[Figure], capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = SeriesData.from_equal(torch.arange(30.0)[:, None, None].expand(30, 7, 1))
@@ -323,8 +378,8 @@ def test_the_picture_has_the_series_that_are_named_or_show_most(
     values[:, 5:] = torch.nan
     data = SeriesData(**{**vars(data), "values": values.view(-1, 1), "lengths": torch.full((30,), 5)})
     predict(data, tmp_path, num_samples=9, num_paths=2)
-    assert "forecast.png (4 of 30 series; others by `plot_ids`)" in capsys.readouterr().out
-    predict(data, tmp_path, plot_ids=["29", 7], theme="dark")
+    assert "forecast.png (4 of 30 series; choose others by `plot_ids`)" in capsys.readouterr().out
+    predict(data, tmp_path, plot_ids=["29", 7])
     titles = [[axis.get_title(loc="right") for axis in figure.axes] for figure in drawings]
     assert [title.split("(")[-1] for title in titles[0]] == [
         "largest)",
@@ -350,22 +405,50 @@ def test_paths_are_written_drawn_and_no_more_than_there_are(tmp_path: Path, draw
     path = drawings[0].axes[1].get_lines()[3].get_ydata()
     np.testing.assert_allclose(np.asarray(path)[1:], table.filter(unique_id=1)["y-path-2"].to_numpy())
     with pytest.raises(
-        InputError, match=r"`num_paths` 2: there are 0 sampled paths; raise `num_samples`"
+        InputError, match=r"`num_paths` 2 is above the number of sampled paths, 0: raise `num_samples`"
     ):
         predict(data, tmp_path, num_paths=2)
 
 
-def test_of_many_features_the_first_are_drawn_and_their_planes(
-    tmp_path: Path, drawings: list[Figure]
-) -> None:
-    predict(SeriesData.from_equal(torch.rand(1, 6, 12)), tmp_path, num_samples=5, phase=True)
-    names, phase = ([axis.get_ylabel() for axis in figure.axes] for figure in drawings)
-    assert names == [f"y{i}" for i in range(8)]
-    assert phase == ["y1", "y2", "y2"]
-    assert (tmp_path / "phase.png").stat().st_size > 5000
+def test_of_many_features_the_first_are_drawn(tmp_path: Path, drawings: list[Figure]) -> None:
+    predict(SeriesData.from_equal(torch.rand(1, 6, 12)), tmp_path, num_samples=5)
+    assert [axis.get_ylabel() for axis in drawings[0].axes] == [f"y{i}" for i in range(8)]
     assert len(pl.read_csv(tmp_path / "forecast.csv").columns) == 2 + 3 * 12
-    with pytest.raises(InputError, match=r"`phase` needs two features at least, and there is one"):
-        predict(SeriesData.from_equal(torch.rand(1, 6, 1)), tmp_path, phase=True)
+
+
+def test_intervals_that_are_not_available_are_refused(tmp_path: Path) -> None:
+    data = SeriesData.from_equal(torch.rand(1, 6, 1))
+    with pytest.raises(InputError, match=r"`levels` \[80\]: the network was fitted without validation"):
+        predict(data, tmp_path, levels=[80], plot=False)
+    with pytest.raises(InputError, match="`num_samples` 1: a prediction interval needs at least two"):
+        predict(data, tmp_path, num_samples=1, plot=False)
+    predict(data, tmp_path, num_samples=1, levels=[], plot=False)
+    assert pl.read_csv(tmp_path / "forecast.csv").columns == ["unique_id", "ds", "y"]
+
+
+class KnownIntervals(L.Callback):
+    """Prediction intervals whose half-width is their level."""
+
+    def __init__(self, validated_horizon: int = 2) -> None:
+        self.validated_horizon = validated_horizon
+
+    def interval_bounds(
+        self, forecast: Forecast, batch: ForecastBatch, levels: Sequence[int]
+    ) -> torch.Tensor:
+        assert batch.context.shape[0] == len(forecast.point)
+        return torch.stack([forecast.point + sign * level for level in levels for sign in (-1, 1)])
+
+
+def test_a_callback_gives_the_bounds_of_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = SeriesData.from_equal(torch.rand(2, 6, 1))
+    predict(data, tmp_path, levels=[90, 50], plot=False, intervals=KnownIntervals())
+    table = pl.read_csv(tmp_path / "forecast.csv")
+    assert table.columns[2:] == ["y", "y-lo-50", "y-hi-50", "y-lo-90", "y-hi-90"]
+    np.testing.assert_allclose(table["y-lo-50"], table["y"] - 50, rtol=1e-6)
+    np.testing.assert_allclose(table["y-hi-90"], table["y"] + 90, rtol=1e-6)
+    assert "forecasts were validated up to 2 steps ahead, and `horizon` is 3" in capsys.readouterr().out
+    with pytest.raises(InputError, match="has no prediction intervals"):
+        predict(data, tmp_path, levels=[50], plot=False, intervals=KnownIntervals(0))
 
 
 def test_unknown_ids_are_named_with_close_ones_before_the_forecast(tmp_path: Path) -> None:
@@ -379,23 +462,23 @@ def test_unknown_ids_are_named_with_close_ones_before_the_forecast(tmp_path: Pat
         predict(data, tmp_path / "run", plot_ids=["x", "depott", "nowhere"])
     assert not (tmp_path / "run").exists()
     predict(data, tmp_path / "run", plot_ids=["depott"], plot=False)
-    assert named_series(data.ids, ["x", "depot", "x"]) == [3, 2]
+    assert find_series(data.ids, ["x", "depot", "x"]) == [3, 2]
     with pytest.raises(InputError, match="such as 'store-1', 'store-2', 'depot'"):
-        named_series(data.ids, ["nowhere"])
-    with pytest.raises(InputError, match=r"`plot_ids` may name 20 series at most, got 21"):
-        ForecastWriter(plot_ids=[*range(21)])
+        find_series(data.ids, ["nowhere"])
+    with pytest.raises(InputError, match=r"`plot_ids` must name at most 20 series, got 21"):
+        ForecastOptions(plot_ids=[*range(21)])
 
 
-def test_notes_and_series_left_out_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_notes_and_series_left_out_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = SeriesData.from_equal(torch.rand(1, 6, 1))
     notes = {
         "notes": ["Hours were summed to days."],
         "left_out": {"a": "no known value", "b": "no known value"},
     }
     predict(SeriesData(**{**vars(data), **notes}), tmp_path, plot=False)
-    said = capsys.readouterr().out.splitlines()
-    assert "Note: Hours were summed to days." in said
-    assert "Left out: 2 series: 'a', 'b' (no known value)" in said
+    lines = capsys.readouterr().out.splitlines()
+    assert "Note: Hours were summed to days." in lines
+    assert "Left out: 2 series: 'a', 'b' (no known value)" in lines
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -411,7 +494,7 @@ def test_a_table_with_its_columns_in_another_order_can_be_continued(suffix: str,
     else:
         history.write_parquet(path)
     data = TableSeries(str(path), target_columns=["y", "z"]).load()
-    write_table(forecast, data, shares(tmp_path, random_values(2, num_features=2)), [])
+    write_table(forecast, data, shares(tmp_path, random_values(2, num_features=2)), POINT)
     if suffix == "csv":
         lines = written + forecast.read_text().split("\n", 1)[1]
         whole = pl.read_csv(lines.encode(), schema_overrides={"unique_id": pl.String})
@@ -429,7 +512,7 @@ def test_a_table_with_its_columns_in_another_order_can_be_continued(suffix: str,
 def test_a_forecast_is_separated_as_its_table_was(tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text("unique_id;ds;y\na,b;1;2\na,b;2;3\nc;1;4\nc;2;5\n")
     data = TableSeries(str(tmp_path / "history.csv"), separator=";").load()
-    write_table(tmp_path / "forecast.csv", data, shares(tmp_path, random_values(2)), [])
+    write_table(tmp_path / "forecast.csv", data, shares(tmp_path, random_values(2)), POINT)
     header, first, *_ = (tmp_path / "forecast.csv").read_text().splitlines()
     assert header == "unique_id;ds;y"
     assert first.startswith("a,b;3;")

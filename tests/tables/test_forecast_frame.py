@@ -1,5 +1,6 @@
 """From a frame to a frame, with the columns that a checkpoint knows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import lightning.pytorch as L
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
-from rnn_lightning import Forecaster, SequenceDataModule, TableSeries
+from rnn_lightning import Forecaster, SequenceDataModule, TableSeries, forecast_frame
 from rnn_lightning.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +49,7 @@ def test_a_loaded_forecaster_takes_a_frame_and_returns_what_predict_gives(
     shops: pl.DataFrame, checkpoint: Path
 ) -> None:
     forecaster = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
-    table = forecaster.forecast_frame(shops, num_samples=20, levels=(50, 80), num_paths=1)
+    table = forecast_frame(forecaster, shops, num_samples=20, levels=(50, 80), num_paths=1)
     names = ["sold", "sold-lo-50", "sold-hi-50", "sold-lo-80", "sold-hi-80", "sold-path-1"]
     assert table.columns == ["shop", "day", *names]
     data = SequenceDataModule(TableSeries(shops, **READING), horizon=7, num_samples=20)
@@ -64,19 +66,52 @@ def test_a_loaded_forecaster_takes_a_frame_and_returns_what_predict_gives(
     known = shops.filter(pl.col("sold").is_not_null()).cast({"sold": pl.Float64})
     appended = pl.concat([known.select(*types), table.select(*types)])
     assert appended.group_by("shop").agg(pl.col("day").is_duplicated().any())["day"].sum() == 0
-    assert len(forecaster.forecast_frame(shops, horizon=2)) == 2 * data.data.num_series
+    assert len(forecast_frame(forecaster, shops, horizon=2)) == 2 * data.data.num_series
+
+
+def test_a_checkpoint_forecasts_as_the_network_in_it(shops: pl.DataFrame, checkpoint: Path) -> None:
+    forecaster = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
+    assert forecast_frame(checkpoint, shops).equals(forecast_frame(forecaster, shops))
+    assert forecast_frame(str(checkpoint), shops, 3).equals(forecast_frame(forecaster, shops, 3))
+    with pytest.raises(InputError, match=r"there is no checkpoint nowhere\.ckpt"):
+        forecast_frame("nowhere.ckpt", shops)
+
+
+class UnitIntervals(L.Callback):
+    """Prediction intervals from one below the forecast to one above it."""
+
+    validated_horizon = 7
+
+    def interval_bounds(self, forecast: Any, batch: Any, levels: Sequence[int]) -> torch.Tensor:
+        return torch.stack([forecast.point - 1, forecast.point + 1] * len(levels))
+
+
+def test_intervals_are_those_available_and_never_missing(shops: pl.DataFrame) -> None:
+    without = Forecaster(hidden_size=4)
+    data = SequenceDataModule(TableSeries(shops, **READING), horizon=7, val_fraction=0)
+    trainer().fit(without, data)
+    assert forecast_frame(without, shops).columns == ["shop", "day", "sold"]
+    with pytest.raises(InputError, match=r"`levels` \[80\]: the network was fitted without validation"):
+        forecast_frame(without, shops, levels=[80])
+    without.network.residual_covariance.fill_(0.1)
+    sampled = ["shop", "day", "sold", "sold-lo-80", "sold-hi-80"]
+    assert forecast_frame(without, shops, num_samples=3).columns == sampled
+    assert forecast_frame(without, shops, num_samples=3, levels=[]).columns == sampled[:3]
+    table = forecast_frame(without, shops, intervals=UnitIntervals())
+    assert table.columns == sampled
+    np.testing.assert_allclose(table["sold-hi-80"] - table["sold-lo-80"], 2, atol=1e-3)
 
 
 def test_a_shop_without_known_covariates_is_left_out(shops: pl.DataFrame, checkpoint: Path) -> None:
     forecaster = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
-    expected, names = forecaster.forecast_frame(shops), shops["shop"].unique(maintain_order=True)
+    expected, names = forecast_frame(forecaster, shops), shops["shop"].unique(maintain_order=True)
     is_future = pl.col("sold").is_null() & (pl.col("shop") == names[1])
     closed = shops.filter(~is_future)
     with pytest.warns(UserWarning, match=f"1 of {len(names)} series are not forecast.*{names[1]!r}"):
-        table = forecaster.forecast_frame(closed)
+        table = forecast_frame(forecaster, closed)
     assert table.equals(expected.filter(pl.col("shop") != names[1]))
     with pytest.raises(InputError, match="the covariates promo are not known"):
-        forecaster.forecast_frame(closed, skip_incomplete=False)
+        forecast_frame(forecaster, closed, skip_incomplete=False)
     data = SequenceDataModule(TableSeries(closed, **READING), horizon=7)
     with pytest.raises(InputError, match="the covariates promo are not known"):
         trainer().predict(forecaster, data)
@@ -90,37 +125,39 @@ def test_a_shop_without_known_covariates_is_left_out(shops: pl.DataFrame, checkp
 def test_a_pandas_frame_comes_back_as_one_with_its_types(shops: pl.DataFrame, checkpoint: Path) -> None:
     pd = pytest.importorskip("pandas")
     forecaster = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
-    expected = forecaster.forecast_frame(shops, 3)
+    expected = forecast_frame(forecaster, shops, 3)
     frame = pd.DataFrame(shops.to_dict(as_series=False))
     for zone in (None, "Europe/Prague"):
         stamps = pd.to_datetime(frame["day"])
         given = frame.assign(day=stamps if zone is None else stamps.dt.tz_localize(zone))
         given["shop"] = given["shop"].astype("category")
-        table = forecaster.forecast_frame(given, 3)
+        table = forecast_frame(forecaster, given, 3)
         assert isinstance(table, pd.DataFrame)
         assert table.dtypes["day"] == given.dtypes["day"]
         assert table.dtypes["shop"] == given.dtypes["shop"]
         assert table["day"].dt.date.tolist() == expected["day"].to_list()
         np.testing.assert_allclose(table["sold"], expected["sold"], rtol=1e-6)
-    objects = forecaster.forecast_frame(frame, 3)
+    objects = forecast_frame(forecaster, frame, 3)
     assert list(objects["day"]) == expected["day"].to_list()
 
 
 def test_other_columns_can_be_named(shops: pl.DataFrame, checkpoint: Path) -> None:
     forecaster = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
-    expected = forecaster.forecast_frame(shops, 3)
-    table = forecaster.forecast_frame(shops.rename({"shop": "id"}), 3, id_column="id")
+    expected = forecast_frame(forecaster, shops, 3)
+    table = forecast_frame(forecaster, shops.rename({"shop": "id"}), 3, id_column="id")
     assert table.rename({"id": "shop"}).equals(expected)
     with pytest.raises(InputError, match="there is no option 'ids'; there are id_column, time_column"):
-        forecaster.forecast_frame(shops, 3, ids="id")
-    with pytest.raises(InputError, match="num_paths 3: raise num_samples, which is 2"):
-        forecaster.forecast_frame(shops, 3, num_samples=2, num_paths=3)
+        forecast_frame(forecaster, shops, 3, ids="id")
+    with pytest.raises(
+        InputError, match="`num_paths` 3 is above the number of sampled paths, 2: raise `num_samples`"
+    ):
+        forecast_frame(forecaster, shops, 3, num_samples=2, num_paths=3)
     with pytest.raises(InputError, match="has no column 'shop'"):
-        forecaster.forecast_frame(shops.rename({"shop": "id"}), 3)
+        forecast_frame(forecaster, shops.rename({"shop": "id"}), 3)
     with pytest.raises(InputError, match="the covariates promo are not known over"):
-        forecaster.forecast_frame(shops, 300)
+        forecast_frame(forecaster, shops, 300)
     with pytest.raises(InputError, match="has not been fitted"):
-        Forecaster().forecast_frame(shops)
+        forecast_frame(Forecaster(), shops)
     with pytest.raises(InputError, match="forecast takes numbers: call forecast_frame with a table"):
         forecaster.forecast(shops, 3)  # type: ignore[type-var]
 

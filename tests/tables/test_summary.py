@@ -64,15 +64,15 @@ def test_the_numbers() -> None:
     assert numbers["known_ahead"] == {"shortest": 2, "longest": 2}
     assert numbers["time"] == {
         "column": "ds",
-        "intervals": [{"interval": "1me", "series": 2}, {"interval": "1d", "series": 1}],
+        "frequencies": [{"frequency": "1me", "series": 2}, {"frequency": "1d", "series": 1}],
         "first": "2023-12-31",
         "last": "2024-04-30",
     }
     assert numbers["missing"] == {
         "values": 5,
-        "percent": 20.83,
+        "percent": 20.8,
         "series": 3,
-        "by_feature": {"y": {"values": 1, "percent": 8.333}, "z": {"values": 4, "percent": 33.33}},
+        "by_feature": {"y": {"values": 1, "percent": 8.33}, "z": {"values": 4, "percent": 33.3}},
         "worst": [
             {"id": "b", "values": 1, "percent": 25.0},
             {"id": "long", "values": 3, "percent": 25.0},
@@ -88,31 +88,30 @@ def test_the_text() -> None:
     train = {**TRAIN, "padded_series": 1, "unused_series": 2}
     splits = {"train": train, "val": {**HELD_OUT, "forecasts": 1}, "test": {**HELD_OUT, "horizon": 24}}
     expected = [
-        "data      3 series, 12 steps: 2 ('b') to 6, median 4",
+        "data      3 series, 12 steps; lengths 2 ('b') to 6, median 4",
         "columns   features y, z; covariates price (known 2 steps ahead); calendar month",
         "time      ds from 2023-12-31 to 2024-04-30, every 1me (2 series), 1d (1 series)",
-        "season    7 steps and 365 steps",
-        "missing   5 values (21 %) in 3 series: z 4 (33 %), y 1 (8.3 %); "
-        "most in 'b' 1 (25 %), 'long' 3 (25 %), 'a' 1 (12 %)",
+        "season    7 and 365 steps",
+        "missing   5 values (20.8%) in 3 series; by feature z 4 (33.3%), y 1 (8.33%); "
+        "most in 'b' 1 (25%), 'long' 3 (25%), 'a' 1 (12.5%)",
         "train     3 series, 9 steps, 4 windows of 3 steps; 1 series shorter than a window, padded; "
         "2 series unused",
-        "val       3 series, 3 steps, 1 forecast of 1 step, fewer than `horizon` 24: "
-        "no held-out part is longer",
+        "val       3 series, 3 steps, 1 forecast of 1 step; no held-out part is as long as `horizon` 24",
         "test      3 series, 3 steps, 3 forecasts of 24 steps",
         "left out  2 series: 'c' (no known value), 'd' (one step)",
         "note      Days were summed to months.",
-        "note      predict needs covariates 24 steps ahead, in rows after the last value: no series has them "
+        "note      predict needs covariates 24 steps ahead, in rows after the last value; no series has them "
         "yet",
     ]
     text = as_text(summarize(example(), splits, horizon=24, seasons=(7, 365)))
     assert text.splitlines() == expected
 
 
-def test_a_split_without_a_step_is_said_plainly() -> None:
+def test_an_empty_split_has_a_plain_line() -> None:
     data = example(covariates=None, covariate_names=())
     nothing = {"series": 0, "steps": 0, "forecasts": 0, "horizon": 1}
     assert as_text(summarize(data, {"test": nothing}, horizon=1)).splitlines()[5] == (
-        "test      nothing: raise `test_fraction` to hold values out"
+        "test      empty: raise `test_fraction` to hold values out"
     )
     too_short = {"series": 1, "steps": 3, "forecasts": 0, "horizon": 1}
     assert as_text(summarize(data, {"test": too_short}, horizon=1)).splitlines()[5] == (
@@ -128,18 +127,18 @@ data      1 series, 400 steps
 columns   features y
 time      ds from 0.0 to 79.8, every 0.2
 season    none
-missing   nothing
+missing   no values
 train     3 series, 9 steps, 4 windows of 3 steps"""
     )
     text = as_text(summarize(SeriesData.from_equal(torch.zeros(1200, 4, 30)), {}))
-    assert "1,200 series, 4,800 steps: 4 each" in text
+    assert "1,200 series, 4,800 steps; 4 steps each" in text
     assert "features y0, y1, y2, y3, y4, y5, y6, y7 and 22 others" in text
     assert max(map(len, text.splitlines())) < 125
 
 
 @pytest.mark.parametrize(
     ("known", "percent"),
-    [(0, "100 %"), (1, "99.95 %"), (10, "99.5 %"), (40, "98 %"), (1999, "0.05 %"), (1750, "12 %")],
+    [(0, "100%"), (1, "99.9%"), (10, "99.5%"), (40, "98%"), (1999, "0.05%"), (1750, "12.5%")],
 )
 def test_percents_are_plain_and_100_is_all(known: int, percent: str) -> None:
     values = torch.full((1, 2000, 2), torch.nan)
@@ -152,14 +151,17 @@ def test_all_but_one_of_many_is_not_100_percent() -> None:
     values = torch.full((1, 100_000, 1), torch.nan)
     values[0, -1] = 1
     numbers = summarize(SeriesData.from_equal(values), {})
-    assert numbers["missing"]["percent"] == 99.99
-    assert "99,999 values (99.99 %)" in as_text(numbers)
+    assert numbers["missing"]["percent"] == 99.9
+    assert "99,999 values (99.9%)" in as_text(numbers)
 
 
-def test_intervals_that_differ_by_rounding_are_one() -> None:
+def test_frequencies_that_differ_by_rounding_are_one() -> None:
     times = TimeIndex([0.0] * 3, [0.2, 0.1 + 0.1 + 1e-16, 5])
     numbers = summarize(example(times=times), {})
-    assert numbers["time"]["intervals"] == [{"interval": 0.2, "series": 2}, {"interval": 5, "series": 1}]
+    assert numbers["time"]["frequencies"] == [
+        {"frequency": 0.2, "series": 2},
+        {"frequency": 5, "series": 1},
+    ]
     assert numbers["time"]["last"] == 25.0
 
 
@@ -174,7 +176,7 @@ def test_many_series_are_counted_and_a_few_are_named() -> None:
         left_out={f"t{i}": "too short." for i in range(300)},
     )
     text = as_text(summarize(data, {}))
-    assert "1 ('s0', 's1', 's2', 's3', 's4' and 994 others) to 6, median 1" in text
+    assert "lengths 1 ('s0', 's1', 's2', 's3', 's4' and 994 others) to 6, median 1" in text
     assert "left out  300 series: 't0', 't1', 't2', 't3', 't4' (too short) and 295 others" in text
     assert len(summarize(data, {})["left_out"]) == 300
     assert remarks(data) == ["Left out: 300 series: 't0', 't1', 't2', 't3', 't4' (too short) and 295 others"]
@@ -218,7 +220,7 @@ def test_ten_million_values_take_less_than_a_second() -> None:
 
 
 def fit(folder: Path, **options: Any) -> dict[str, Any]:
-    """Fit for a step; returns the numbers that should have been said."""
+    """Fit for a step; returns the numbers that should have been printed."""
     trainer = L.Trainer(
         accelerator="cpu",
         max_steps=1,
@@ -249,11 +251,11 @@ def test_without_a_logger_the_summary_is_only_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit(tmp_path, logger=False)
-    assert "data      2 series, 120 steps: 60 each" in capsys.readouterr().out
+    assert "data      2 series, 120 steps; 60 steps each" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
 
-def test_other_processes_than_the_first_say_nothing(
+def test_only_the_first_process_prints(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(L.Trainer, "is_global_zero", property(lambda _: False))

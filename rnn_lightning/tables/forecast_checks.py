@@ -1,0 +1,79 @@
+"""Checks of a forecast before it starts, and of its values."""
+
+from datetime import MAXYEAR
+
+import numpy as np
+import torch
+
+from rnn_lightning.data.batches import values_at
+from rnn_lightning.data.series import SeriesData, counted
+from rnn_lightning.errors import InputError
+from rnn_lightning.tables.forecast_file import ForecastTable
+from rnn_lightning.tables.forecast_options import ForecastColumns
+from rnn_lightning.tables.summary import remarks
+
+RECENT_STEPS = 1000
+"""Number of steps at the end of a series that its forecast is compared with."""
+
+MAX_EXCESS = 10.0
+"""A forecast may leave the range of the recent steps by this multiple of the range; by more if it is long."""
+
+
+def check_forecast(
+    data: SeriesData, columns: ForecastColumns, horizon: int, validated_horizon: int
+) -> list[str]:
+    """Return notes on a forecast to be made; raise InputError if its table would be invalid."""
+    names = [data.id_column, data.time_column, *columns.names(data.features)]
+    if duplicates := [name for name in names if names.count(name) > 1]:
+        raise InputError(
+            f"the forecast would have two columns {duplicates[0]!r}: rename that column of your table."
+        )
+    last = data.times.stamp_series(range(data.num_series), (data.lengths + horizon - 1).tolist(), 1)
+    if last.dtype.is_temporal():
+        years = last.dt.year()
+        index = int(years.arg_max() or 0)
+        if years[index] > MAXYEAR:
+            raise InputError(
+                f"`horizon` {horizon} takes series {data.ids[index]!r} past the year {MAXYEAR}: lower it."
+            )
+    return [*remarks(data), *note_if_horizon_not_validated(validated_horizon, horizon)]
+
+
+def note_if_horizon_not_validated(validated_horizon: int, horizon: int) -> list[str]:
+    """Return a note if the horizon is longer than any validated forecast."""
+    if not 0 < validated_horizon < horizon:
+        return []
+    return [
+        f"Note: forecasts were validated up to {counted(validated_horizon, 'step')} ahead, and `horizon` is "
+        f"{horizon}: the accuracy beyond that is unknown."
+    ]
+
+
+def warn_if_diverged(data: SeriesData, table: ForecastTable) -> list[str]:
+    """Return a warning if the point forecast of a series leaves the range of its recent steps by far."""
+    found = []
+    for chunk in table.chunks(max(RECENT_STEPS, table.horizon)):
+        items = torch.arange(chunk.start, chunk.stop)
+        begin, end = data.offsets[items], data.ends[items]
+        num_steps = min(RECENT_STEPS, int((end - begin).max()))
+        rows = end[:, None] + torch.arange(-num_steps, 0)  # (series, time)
+        recent = values_at(data, rows, (begin, end)).double().numpy()  # (series, time, feature)
+        lowest, highest = np.fmin.reduce(recent, 1), np.fmax.reduce(recent, 1)  # (series, feature)
+        magnitude = np.fmax(np.abs(highest), np.nanmax(highest - lowest))  # for constant series
+        spread = np.where(highest > lowest, highest - lowest, magnitude)
+        length = (end - begin).clamp_max(num_steps).double().numpy()[:, None]
+        allowed = MAX_EXCESS * spread * (1 + table.horizon / length)
+        point = table.rows(chunk)[..., 0].astype(np.float64)  # (series, horizon, feature)
+        low, high = np.fmin.reduce(point, 1), np.fmax.reduce(point, 1)
+        for row, feature in np.argwhere((low < lowest - allowed) | (high > highest + allowed)):
+            history = f"{lowest[row, feature]:.3g} to {highest[row, feature]:.3g}"
+            forecast = f"{low[row, feature]:.3g} to {high[row, feature]:.3g}"
+            name, column = data.ids[chunk[row]], data.features[feature]
+            found.append(f"{name!r} ({column}: history {history}, forecast {forecast})")
+    if not found:
+        return []
+    others = f" and {len(found) - 3:,} others" if len(found) > 3 else ""
+    return [
+        f"Warning: the forecast leaves the range of the history by far: {', '.join(found[:3])}{others}. The "
+        "network has diverged or was not trained for such series: lower `learning_rate` or train longer."
+    ]

@@ -1,0 +1,168 @@
+"""Options of a forecast, and the value columns that follow from them. No Lightning."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rnn_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from rnn_lightning.data.batches import ForecastBatch
+    from rnn_lightning.forecaster import Forecast
+
+DEFAULT_LEVELS = (80,)
+"""Levels in percent of the prediction intervals, if none are given."""
+
+MAX_PLOT_IDS = 20
+"""Largest number of series in one picture."""
+
+
+@dataclass
+class ForecastOptions:
+    """Options of the forecast file and its picture.
+
+    Args:
+        levels: levels of the prediction intervals in percent, ``[]`` for no intervals. By default 80 where
+            intervals are available: from validation, or from sampled paths (``num_samples``).
+        plot: draw ``forecast.png``, with at most eight features.
+        format: format of the forecast file. Parquet preserves the column types.
+        plot_ids: ids of the series to draw. By default all of up to four series, and of more the largest, a
+            typical one, the smallest, and the least certain one: that with the widest interval for its size.
+        num_paths: number of sampled paths to write, as ``<feature>-path-1`` and so on, and to draw.
+        skip_incomplete: leave out series whose covariates are not known over the whole horizon, and print
+            a note. If false, refuse to forecast.
+        output: write only the table, to this .csv or .parquet file or with - to standard output, and create
+            no run folder. ``--output`` is short for it.
+    """
+
+    levels: list[int] | None = None
+    plot: bool = True
+    format: Literal["csv", "parquet"] = "csv"
+    plot_ids: list[str | int] = field(default_factory=list)
+    num_paths: int = 0
+    skip_incomplete: bool = True
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        for level in self.levels or []:
+            if not 0 < level < 100:
+                raise InputError(f"`levels` must be between 0 and 100 percent, got {level}.")
+        if self.format not in ("csv", "parquet"):
+            raise InputError(f"`format` must be csv or parquet, got {self.format!r}.")
+        if len(self.plot_ids) > MAX_PLOT_IDS:
+            raise InputError(f"`plot_ids` must name at most {MAX_PLOT_IDS} series, got {len(self.plot_ids)}.")
+        if self.num_paths < 0:
+            raise InputError(f"`num_paths` must not be negative, got {self.num_paths}.")
+        if self.output not in (None, "-"):
+            path = Path(str(self.output))
+            if path.suffix not in (".csv", ".parquet"):
+                raise InputError(f"`output` must end in .csv or .parquet, or be -, got {path}.")
+            if not path.parent.is_dir():
+                raise InputError(f"`output` {path}: the folder {path.parent} does not exist.")
+
+    def path_in(self, folder: Path) -> Path:
+        """Return the path of the forecast file, in the run folder unless ``output`` names a file."""
+        return Path(self.output) if self.output not in (None, "-") else folder / f"forecast.{self.format}"
+
+
+class IntervalSource(Protocol):
+    """Calibrated prediction intervals: any callback of the Trainer that has these two members."""
+
+    @property
+    def validated_horizon(self) -> int:
+        """Number of steps ahead for which forecasts were validated; 0 if there are no intervals."""
+
+    def interval_bounds(self, forecast: "Forecast", batch: "ForecastBatch", levels: Sequence[int]) -> Tensor:
+        """Return ``(2 * level, batch, horizon, feature)``: low and high bound of each level in percent."""
+
+
+class ModuleIntervals:
+    """The prediction intervals that a ``Forecaster`` has calibrated itself."""
+
+    def __init__(self, forecaster: Any) -> None:
+        self.forecaster = forecaster
+
+    @property
+    def validated_horizon(self) -> int:
+        return int(self.forecaster.intervals.horizon)
+
+    def interval_bounds(self, forecast: "Forecast", batch: "ForecastBatch", levels: Sequence[int]) -> Tensor:
+        return self.forecaster.interval_ends(forecast, levels)
+
+
+def find_intervals(trainer: Any, forecaster: Any) -> IntervalSource | None:
+    """Return the calibrated prediction intervals of a run, or None if there are none."""
+    for callback in trainer.callbacks:
+        if hasattr(callback, "interval_bounds"):
+            return callback if callback.validated_horizon > 0 else None
+    return ModuleIntervals(forecaster) if forecaster.prepare_intervals() else None
+
+
+@dataclass(frozen=True)
+class ForecastColumns:
+    """The value columns of each feature: point forecast, bounds of prediction intervals, sampled paths.
+
+    The bounds of the ``levels`` in percent come from ``intervals``, or else from the sampled paths.
+    """
+
+    levels: Sequence[int] = ()
+    num_paths: int = 0
+    intervals: IntervalSource | None = None
+
+    def names(self, features: Sequence[str]) -> list[str]:
+        """Return ``<feature>``, ``<feature>-lo-80``, ``<feature>-hi-80``, ..., ``<feature>-path-1``, ..."""
+        bounds = [f"-{bound}-{level}" for level in self.levels for bound in ("lo", "hi")]
+        paths = [f"-path-{number + 1}" for number in range(self.num_paths)]
+        return [feature + suffix for feature in features for suffix in ["", *bounds, *paths]]
+
+    def values(self, forecast: "Forecast", batch: "ForecastBatch") -> np.ndarray:
+        """Return the values of all columns, ``(batch, horizon, feature, column)``."""
+        if len(forecast.point) == 0:  # a device without series in this batch
+            return np.empty((*forecast.point.shape, len(self.names([""]))), np.float32)
+        columns = [forecast.point[None]]
+        if self.levels and self.intervals is not None:
+            columns.append(self.intervals.interval_bounds(forecast, batch, self.levels))
+        elif self.levels and forecast.samples is not None:
+            columns.append(sample_quantiles(forecast.samples, self.levels))
+        if self.num_paths and forecast.samples is not None:
+            columns.append(forecast.samples[: self.num_paths])
+        return np.moveaxis(torch.cat(columns).cpu().numpy(), 0, -1)
+
+
+def choose_columns(
+    options: ForecastOptions, num_samples: int | None, intervals: IntervalSource | None
+) -> ForecastColumns:
+    """Return the columns of a forecast; raise InputError if intervals or paths are not available."""
+    levels = options.levels
+    if levels is None:
+        levels = [*DEFAULT_LEVELS] if intervals is not None or num_samples is not None else []
+    if levels and intervals is None and num_samples is None:
+        raise InputError(
+            f"`levels` {levels}: the network was fitted without validation and has no prediction intervals; "
+            "set `num_samples` to take them from sampled paths."
+        )
+    if levels and num_samples == 1:
+        raise InputError("`num_samples` 1: a prediction interval needs at least two sampled paths.")
+    if options.num_paths > (num_samples or 0):
+        raise InputError(
+            f"`num_paths` {options.num_paths} is above the number of sampled paths, {num_samples or 0}: raise"
+            " `num_samples`."
+        )
+    return ForecastColumns(sorted(set(levels)), options.num_paths, intervals)
+
+
+def sample_quantiles(samples: Tensor, levels: Sequence[int]) -> Tensor:
+    """Return the bounds of prediction intervals as quantiles of sampled paths.
+
+    From ``(sample, batch, horizon, feature)`` to ``(2 * level, batch, horizon, feature)``: low and high bound
+    of each level in percent.
+    """
+    quantiles = [0.5 + sign * level / 200 for level in levels for sign in (-1, 1)]
+    # Not torch.quantile, which accepts at most 16 million numbers.
+    bounds = np.quantile(samples.cpu().numpy(), quantiles, axis=0)
+    return torch.from_numpy(bounds).to(samples)
