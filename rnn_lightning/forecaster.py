@@ -308,10 +308,9 @@ class Forecaster(L.LightningModule):
     def _evaluate(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function with arrays as batches, without dropout and gradients; threads may do so at once."""
         self.require_fitted()
-        args, known = (
-            tuple(map(self._as_batch, args)),
-            {name: self._as_batch(kwargs[name]) for name in kwargs},
-        )
+        args = tuple(map(self._as_batch, args))
+        if "covariates" in kwargs:
+            kwargs["covariates"] = self._as_batch(kwargs["covariates"])
         with _LOCK:
             if self._num_evaluations == 0:
                 self._mode = self.network.training
@@ -319,7 +318,7 @@ class Forecaster(L.LightningModule):
             self.network.eval()
         try:
             with torch.no_grad():
-                return function(*args, **known)
+                return function(*args, **kwargs)
         finally:
             with _LOCK:
                 self._num_evaluations -= 1
@@ -330,7 +329,7 @@ class Forecaster(L.LightningModule):
         """Return an array as ``(batch, time, feature)`` in the precision of the network, others as they are."""
         if hasattr(values, "columns"):
             raise InputError("forecast takes numbers: call forecast_frame with a table.")
-        if not isinstance(values, np.ndarray | Tensor):
+        if not isinstance(values, np.ndarray | Tensor | list):
             return values
         tensor = torch.as_tensor(values if isinstance(values, Tensor) else np.array(values, np.float64))
         tensor = tensor.to(self.network.readout.weight)

@@ -1,30 +1,29 @@
 import math
 import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from rnn_lightning import (
-    ArraySeries,
     Forecaster,
     LinearSeries,
     RandomSeries,
-    RecurrentNetwork,
     SequenceDataModule,
     SineSeries,
 )
-from rnn_lightning.data.batches import WindowBatch
 from rnn_lightning.errors import InputError
-from rnn_lightning.forecaster import Forecast
-from rnn_lightning.losses import scored, teacher_forced, training_loss
-from rnn_lightning.rollout import generate, rollout, warm_up
-from rnn_lightning.tables.forecast_options import ForecastOptions
-from rnn_lightning.tables.forecast_writer import ForecastWriter
+from rnn_lightning.losses import TrainingWindows, teacher_forced, training_windows
+from rnn_lightning.rollout import generate, generators, warm_up
 
 SMALL: dict[str, Any] = {"context_length": 10, "scored_length": 10, "horizon": 8, "num_batches_per_epoch": 10}
 
@@ -46,47 +45,6 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Forecaster, Sequen
     fit.fit(forecaster, datamodule)
     fit.save_checkpoint(folder / "fitted.ckpt")
     return forecaster, datamodule, folder / "fitted.ckpt"
-
-
-def test_the_loss_counts_the_scored_steps_of_the_next_step_prediction() -> None:
-    """On a ramp, a network that repeats its input is wrong by the slope at every step."""
-    network = RecurrentNetwork(cell="rnn_relu", hidden_size=1, transforms=[])
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.zero_()
-        network.recurrent.weight_ih_l0.fill_(1.0)  # type: ignore[operator]
-        network.readout.weight.fill_(1.0)
-    ramp = torch.arange(12.0).mul(3).view(1, 12, 1)
-    assert training_loss(network, scored(network, ramp, 4)).item() == pytest.approx(9.0)
-    ramp[:, :3] = 100.0  # context: not scored, and a repeating network forgets it
-    assert training_loss(network, scored(network, ramp, 4)).item() == pytest.approx(9.0)
-    ramp[:, -1] = 100.0
-    assert training_loss(network, scored(network, ramp, 4)).item() == pytest.approx((7 * 9 + 70**2) / 8)
-
-
-@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "gru", "lstm"])
-@pytest.mark.parametrize("transforms", [["standardize"], ["difference", "standardize_context"]])
-def test_a_future_value_changes_no_earlier_prediction(cell: Any, transforms: Any) -> None:
-    network = RecurrentNetwork(2, cell, hidden_size=5, num_layers=2, transforms=transforms)
-    values = torch.randn(3, 20, 2)
-    before = teacher_forced(network, scored(network, values, 8))
-    values[:, 14] += 1
-    after = teacher_forced(network, scored(network, values, 8))
-    assert torch.equal(before[:, :7], after[:, :7])
-    assert not torch.equal(before[:, 7], after[:, 7])
-
-
-def test_the_free_run_loss_is_the_error_of_the_rollout() -> None:
-    torch.manual_seed(0)
-    network = RecurrentNetwork(hidden_size=6, transforms=["standardize"])
-    values = torch.randn(4, 25, 1)
-    generated = rollout(network, values[:, :10], 15)
-    loss = training_loss(network, scored(network, values, 10), free_run_weight=1.0)
-    assert float(loss.detach()) == pytest.approx(
-        float((generated - values[:, 10:]).square().mean().detach()), rel=1e-4
-    )
-    loss.backward()
-    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 def test_statistics_are_those_of_the_training_split(
@@ -111,7 +69,7 @@ def test_logged_validation_metrics_are_those_of_the_definition(
         for case in datamodule.val_dataloader():
             error = loaded(case.context, case.target.shape[1]) - case.target
             squares, count = squares + float(error.square().nansum()), count + int((~error.isnan()).sum())
-            windows = scored(loaded.network, torch.cat([case.context, case.target], 1), 10)
+            windows = training_windows(loaded.network, torch.cat([case.context, case.target], 1), 10)
             losses += float((teacher_forced(loaded.network, windows) - windows.target).square().nansum())
             known += int((~windows.target.isnan()).sum())
     assert count == known == 3 * 40
@@ -132,9 +90,8 @@ def test_the_training_loss_is_logged_in_fits_of_any_length(tmp_path: Path) -> No
 
     single = logged(1)
     assert len(single) == 20
-    pieces = [single[:4], single[4:8], single[8:10], single[10:12], single[12:16], single[16:]]
-    assert logged(4) == pytest.approx([np.mean(piece) for piece in pieces], rel=1e-5)
-    assert logged(10, max_steps=3) == pytest.approx([np.mean(single[:3])], rel=1e-5)
+    assert logged(4) == pytest.approx([single[step - 1] for step in (4, 8, 12, 16, 20)], rel=1e-5)
+    assert logged(10, max_steps=3) == pytest.approx([single[2]], rel=1e-5)
 
 
 def test_test_metrics_are_in_the_units_of_the_data(
@@ -150,7 +107,7 @@ def test_test_metrics_are_in_the_units_of_the_data(
             ]
         )
     known = errors[~errors.isnan()]
-    assert len(known) == 3 * 3 * 8
+    assert len(known) == 3 * 40
     assert logged["test_rmse"] == pytest.approx(float(known.square().mean().sqrt()), rel=1e-5)
     assert logged["test_mae"] == pytest.approx(float(known.abs().mean()), rel=1e-5)
 
@@ -165,6 +122,7 @@ def test_checkpoint_is_safe_to_load_and_forecasts_the_same(
     np.testing.assert_array_equal(loaded.forecast(context, 8), forecaster.forecast(context, 8))
     predictions: Any = trainer(tmp_path).predict(loaded, datamodule)
     np.testing.assert_allclose(predictions[0].point[1], forecaster.forecast(context, 8), rtol=1e-5, atol=1e-6)
+    assert predictions[0].samples is None
 
 
 def test_forecast_returns_what_it_is_given(fitted: tuple[Forecaster, SequenceDataModule, Path]) -> None:
@@ -186,6 +144,31 @@ def test_forecast_returns_what_it_is_given(fitted: tuple[Forecaster, SequenceDat
     assert not np.allclose(first, forecaster.forecast(series[0].numpy(), 5, num_samples=7, seed=4))
 
 
+def test_lists_of_numbers_are_forecast_as_arrays() -> None:
+    forecaster = Forecaster(hidden_size=4, num_covariates=1)
+    forecaster.network.transforms.fitted.fill_(True)
+    history, covariates = np.random.default_rng(0).random(9), np.random.default_rng(1).random((14, 1))
+    listed, expected = history.tolist(), forecaster.forecast(history, 5, covariates=covariates)
+    forecast = forecaster.forecast(listed, 5, covariates=covariates.tolist())
+    np.testing.assert_allclose(forecast, expected, rtol=1e-5)
+    state = forecaster.warm_up(listed[:8], covariates[1:9].tolist())
+    state = forecaster.observe(state, listed[8], covariates[9].tolist())
+    generated = forecaster.generate(state, 5, covariates=covariates[10:].tolist())
+    np.testing.assert_allclose(generated.flatten(), expected, rtol=1e-4)
+
+
+def test_a_table_is_refused_with_what_to_call() -> None:
+    with pytest.raises(InputError, match="forecast takes numbers: call forecast_frame with a table"):
+        Forecaster().forecast(pl.DataFrame({"y": [1.0, 2.0]}), 5)
+
+
+def test_the_noise_of_paths_may_be_given(fitted: tuple[Forecaster, SequenceDataModule, Path]) -> None:
+    forecaster, datamodule, _ = fitted
+    context = datamodule.data.series(0)[-10:]
+    paths = forecaster.forecast(context, 5, num_samples=3, noise=torch.zeros(1, 1))
+    torch.testing.assert_close(paths, forecaster.forecast(context, 5).expand(3, -1, -1))
+
+
 def test_forecast_is_without_dropout_and_leaves_the_mode() -> None:
     forecaster = Forecaster(num_layers=2, dropout=0.5, transforms=[])
     assert forecaster.training
@@ -194,10 +177,6 @@ def test_forecast_is_without_dropout_and_leaves_the_mode() -> None:
         forecaster.forecast(context, 5)
     forecaster.network.transforms.fit([context[0]])
     assert torch.equal(forecaster.forecast(context, 5), forecaster.forecast(context, 5))
-    listed: Any = context[0, :, 0].tolist()
-    np.testing.assert_allclose(
-        forecaster.forecast(listed, 5), forecaster.forecast(context, 5)[0, :, 0], rtol=1e-5
-    )
     assert forecaster.network.training
 
 
@@ -264,28 +243,32 @@ def test_a_script_forecasts_with_covariates_that_are_known() -> None:
         forecaster.forecast(history, 5, covariates=covariates)
 
 
-def test_one_series_of_a_batch_without_known_covariates_is_nan_and_the_others_are_not() -> None:
-    forecaster = Forecaster(hidden_size=4, num_covariates=1)
-    forecaster.network.transforms.fitted.fill_(True)
-    forecaster.network.residual_covariance.fill_(0.1)
-    rng = np.random.default_rng(0)
-    history, covariates = rng.random((3, 20, 1)), rng.random((3, 25, 1))
-    expected = forecaster.forecast(history, 5, covariates=covariates)
-    covariates[1, 22] = np.nan
-    with pytest.warns(UserWarning, match="of series 1 some are NaN"):
-        forecast = forecaster.forecast(history, 5, covariates=covariates)
-    np.testing.assert_array_equal(forecast[[0, 2]], expected[[0, 2]])
-    assert np.isnan(forecast[1]).all()
-    with pytest.warns(UserWarning, match="their forecast is NaN"):
-        samples = forecaster.forecast(history, 5, covariates=covariates, num_samples=2)
-    assert np.isnan(samples).any((0, 2, 3)).tolist() == [False, True, False]
+def test_predicted_paths_depend_on_the_seed_and_on_the_number_of_their_series(
+    fitted: tuple[Forecaster, SequenceDataModule, Path], tmp_path: Path
+) -> None:
+    forecaster, datamodule, _ = fitted
+    values = datamodule.data.series(1).numpy()[None].repeat(3, 0)
+
+    def paths(seed: int) -> torch.Tensor:
+        data = SequenceDataModule(values, context_length=10, horizon=6, num_samples=4, seed=seed)
+        (forecast,) = trainer(tmp_path).predict(forecaster, data)  # type: ignore[misc]
+        assert forecast.samples.shape == (4, 3, 6, 1)
+        return forecast.samples
+
+    given = paths(5)
+    context = torch.from_numpy(values[:, -10:])
+    with torch.no_grad():
+        expected = forecaster(context, 6, num_samples=4, generator=generators(5, range(3)))
+    torch.testing.assert_close(given, expected)
+    assert not torch.allclose(given[:, 0], given[:, 1])
+    assert not torch.allclose(given, paths(6))
 
 
 def test_batches_made_together_are_trained_on_as_those_made_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def weights(most: int) -> list[torch.Tensor]:
-        monkeypatch.setattr("rnn_lightning.data.datamodule.MAX_TOGETHER", most)
+        monkeypatch.setattr("rnn_lightning.data.datamodule.MAX_BATCHES_TOGETHER", most)
         torch.manual_seed(0)
         forecaster = Forecaster(hidden_size=4)
         data = SequenceDataModule(
@@ -297,43 +280,33 @@ def test_batches_made_together_are_trained_on_as_those_made_alone(
     torch.testing.assert_close(weights(16), weights(1))
 
 
-@pytest.mark.parametrize("in_place", [False, True])
-def test_a_hook_may_change_what_is_trained_on(
-    in_place: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Doubled(Forecaster):
-        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-            if in_place:
-                batch.values.mul_(2)
+def test_a_subclass_trains_by_a_loss_of_its_own_on_transformed_windows(tmp_path: Path) -> None:
+    class Absolute(Forecaster):
+        def loss(self, windows: TrainingWindows) -> torch.Tensor:
+            kinds.add(type(windows))
+            return (teacher_forced(self.network, windows) - windows.target).abs().mean()
 
-        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-            return super().training_step(
-                batch if in_place else batch._replace(values=2 * batch.values), batch_idx
-            )
-
-    def weights(kind: type[Forecaster], most: int) -> list[torch.Tensor]:
-        monkeypatch.setattr("rnn_lightning.data.datamodule.MAX_TOGETHER", most)
+    def weights(kind: type[Forecaster]) -> list[torch.Tensor]:
         torch.manual_seed(0)
         forecaster = kind(hidden_size=4, transforms=["standardize"])
         data = SequenceDataModule(RandomSeries(num_steps=150), **SMALL)
         trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(forecaster, data)
         return list(forecaster.parameters())
 
-    changed = weights(Doubled, 16)
-    torch.testing.assert_close(changed, weights(Doubled, 1))
-    assert not torch.allclose(changed[0], weights(Forecaster, 16)[0])
+    kinds: set[type] = set()
+    assert not torch.allclose(weights(Absolute)[0], weights(Forecaster)[0])
+    assert kinds == {TrainingWindows}
 
 
-def test_a_batch_on_another_device_stands_alone() -> None:
-    block = WindowBatch(torch.zeros(6, 5, 1), 2, torch.zeros(6, 5, 2), complete=True)
-    batch = block.rows(2, 4)
-    assert batch.whole() == (block, 2)
-    assert batch.to(torch.device("cpu")) is batch
-    moved = batch.to(torch.device("meta"))
-    assert moved.values.is_meta
-    assert moved.covariates is not None
-    assert moved.covariates.shape == (2, 5, 2)
-    assert moved.whole() == (moved, 0)
+def test_a_loss_that_is_no_number_ends_the_fit_before_the_weights(tmp_path: Path) -> None:
+    class Diverging(Forecaster):
+        def loss(self, windows: TrainingWindows) -> torch.Tensor:
+            return super().loss(windows) * (torch.nan if self.global_step == 2 else 1)
+
+    forecaster = Diverging(hidden_size=4)
+    with pytest.raises(InputError, match="the loss is nan at step 2: training has diverged. Lower"):
+        trainer(tmp_path, max_steps=5).fit(forecaster, SequenceDataModule(SineSeries(), **SMALL))
+    assert all(bool(parameter.isfinite().all()) for parameter in forecaster.parameters())
 
 
 def test_resumed_in_the_middle_of_an_epoch_equals_uninterrupted(tmp_path: Path) -> None:
@@ -372,6 +345,7 @@ def test_resumed_in_the_middle_of_an_epoch_equals_uninterrupted(tmp_path: Path) 
         ({"learning_rate": 0.02}, {}),
         ({"schedule": "constant"}, {}),
         ({"free_run_weight": 0.5}, {}),
+        ({"warmup_steps": 2}, {}),
     ],
 )
 def test_every_argument_changes_the_fit(
@@ -402,6 +376,8 @@ def test_every_argument_changes_the_fit(
         ({"learning_rate": 0.0}, "`learning_rate` must be above 0"),
         ({"schedule": "step"}, "`schedule`: unknown schedule 'step'"),
         ({"free_run_weight": 1.5}, "`free_run_weight` must be from 0 to 1"),
+        ({"warmup_steps": -1}, "`warmup_steps` must not be negative, got -1"),
+        ({"num_covariates": -1}, "`num_covariates` must not be negative, got -1"),
     ],
 )
 def test_wrong_arguments_name_the_option(options: dict[str, Any], message: str) -> None:
@@ -420,37 +396,15 @@ def test_what_does_not_fit_together_is_refused(
         trainer(tmp_path, max_epochs=1).fit(Forecaster(transforms=["difference", "difference"]), short)
     with pytest.raises(InputError, match="the network has not been fitted"):
         trainer(tmp_path).predict(Forecaster(), SequenceDataModule(SineSeries()))
-    with pytest.raises(InputError, match=r"`hidden_size` is 9, and the checkpoint holds a network with 8"):
-        trainer(tmp_path).predict(
-            Forecaster(hidden_size=9, transforms=["difference", "standardize"]),
-            fitted[1],
-            ckpt_path=fitted[2],
-        )
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        other = Forecaster(hidden_size=9, transforms=["difference", "standardize"])
+        trainer(tmp_path).predict(other, fitted[1], ckpt_path=fitted[2], weights_only=True)
+    with pytest.raises(InputError, match="the data have 2 features and the network 1"):
+        trainer(tmp_path, max_epochs=1).fit(Forecaster.load_from_checkpoint(fitted[2]), two)
+    with pytest.raises(InputError, match="`precision` bf16-true would round the data"):
+        trainer(tmp_path, max_epochs=1, precision="bf16-true").fit(Forecaster(), fitted[1])
     with pytest.raises(InputError, match=r"`schedule` cosine needs to know the end"):
         trainer(tmp_path, max_epochs=-1).fit(Forecaster(), SequenceDataModule(SineSeries()))
-
-
-def test_a_network_of_the_package_has_intervals_from_the_series_that_it_is_given(tmp_path: Path) -> None:
-    def widths(scale: float) -> torch.Tensor:
-        torch.manual_seed(0)
-        walks = scale * torch.randn(20, 60, 1).cumsum(1)
-        datamodule = SequenceDataModule(ArraySeries(walks.numpy()), context_length=40, horizon=6)
-        predict = trainer(tmp_path, callbacks=[ForecastWriter(ForecastOptions(plot=False))])
-        forecaster = Forecaster(pretrained=True)
-        forecasts: Any = predict.predict(forecaster, datamodule)
-        assert forecaster.prepare_intervals()
-        ends = forecaster.interval_ends(forecasts[0], [80])
-        assert ends is not None
-        low, high = ends
-        return (high - low).mean((0, 2))
-
-    assert bool((widths(1).diff() >= 0).all())
-    torch.testing.assert_close(10 * widths(1), widths(10), rtol=0.05, atol=0)
-    trained = Forecaster()
-    trained.network.transforms.fitted.fill_(True)
-    predict = trainer(tmp_path, callbacks=[ForecastWriter(ForecastOptions(plot=False))])
-    predict.predict(trained, SequenceDataModule(SineSeries()))
-    assert not trained.intervals.calibrated
 
 
 def test_sizes_that_are_not_given_are_those_of_the_data(tmp_path: Path) -> None:
@@ -471,12 +425,97 @@ def test_one_vector_of_several_features_is_one_step() -> None:
     assert torch.equal(forecaster.generate(one, 5), forecaster.generate(whole, 5))
 
 
-def test_reprs_say_in_two_lines_what_things_are() -> None:
-    data = SequenceDataModule(SineSeries())
-    data.setup("fit")
-    forecast = Forecast(torch.arange(2), torch.zeros(2, 5, 1), None)
-    for thing in (Forecaster(), data, data.series, data.data, forecast):
-        first, _ = repr(thing).splitlines()
-        assert first.startswith(f"{type(thing).__name__}: ")
-    assert "32 units" in repr(Forecaster())
-    assert "noise=0.1" in repr(SineSeries(noise=0.1))
+class Scaled(Forecaster):
+    """A forecaster with an argument of its own."""
+
+    def __init__(self, factor: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.factor = factor
+
+    def loss(self, windows: TrainingWindows) -> torch.Tensor:
+        return self.factor * super().loss(windows)
+
+
+def test_a_checkpoint_is_loaded_by_its_own_class_alone(
+    fitted: tuple[Forecaster, SequenceDataModule, Path], tmp_path: Path
+) -> None:
+    _, datamodule, path = fitted
+    forecaster, fit = Scaled(3.0, hidden_size=4), trainer(tmp_path, max_steps=2)
+    fit.fit(forecaster, datamodule)
+    own = tmp_path / "own.ckpt"
+    fit.save_checkpoint(own)
+    loaded = Scaled.load_from_checkpoint(own, weights_only=True)
+    assert loaded.factor == 3.0
+    context = datamodule.data.series(0)[-10:]
+    assert torch.equal(loaded.forecast(context, 5), forecaster.forecast(context, 5))
+    of_other = (
+        r"the checkpoint is of the class test_forecaster\.Scaled, and this is .*\.Forecaster: load it by"
+    )
+    with pytest.raises(InputError, match=of_other):
+        Forecaster.load_from_checkpoint(own)
+    with pytest.raises(
+        InputError, match=r"is of the class rnn_lightning\.forecaster\.Forecaster, and this is"
+    ):
+        Scaled.load_from_checkpoint(path)
+    with pytest.raises(InputError, match=of_other):
+        trainer(tmp_path).predict(Forecaster(hidden_size=4), datamodule, ckpt_path=own, weights_only=True)
+
+
+def run_in_threads(calls: list[Callable[[], Any]]) -> list[Any]:
+    """The results of calls that begin at once, each in a thread of its own."""
+    begin = threading.Barrier(len(calls))
+
+    def called(call: Callable[[], Any]) -> Any:
+        begin.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result() for future in [pool.submit(called, call) for call in calls]]
+
+
+def test_eight_threads_forecast_as_one_in_training_mode_with_dropout() -> None:
+    torch.manual_seed(0)
+    forecaster = Forecaster(cell="gru", num_layers=2, hidden_size=8, dropout=0.5).train()
+    forecaster.network.transforms.fit([torch.rand(30, 1)])
+    forecaster.network.residual_covariance.fill_(0.1)
+    contexts = torch.rand(8, 40, 1).numpy()
+
+    def forecast(index: int) -> list[np.ndarray]:
+        state = forecaster.warm_up(contexts[index][:30])
+        state = forecaster.observe(state, contexts[index][30:])
+        return [
+            forecaster.forecast(contexts[index], 20),
+            forecaster.forecast(contexts[index], 20, num_samples=3, seed=index),
+            forecaster.generate(state, 20).numpy(),
+        ]
+
+    expected = [forecast(index) for index in range(8)]
+    for _ in range(5):
+        given = run_in_threads([partial(forecast, index) for index in range(8)])
+        for one, other in zip(given, expected, strict=True):
+            for part, expected_part in zip(one, other, strict=True):
+                np.testing.assert_allclose(part, expected_part, rtol=1e-5, atol=1e-6)
+    assert forecaster.network.training
+
+
+def test_a_thread_that_ends_does_not_switch_dropout_on_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    forecaster = Forecaster(num_layers=2, dropout=0.5).train()
+    forecaster.network.transforms.fit([torch.rand(30, 1)])
+    context, free_run = torch.rand(1, 9, 1), forecaster.network.free_run
+    expected = forecaster.forecast(context, 5)
+    is_running, others_have_ended = threading.Event(), threading.Event()
+
+    def slow(*args: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            is_running.set()
+            assert others_have_ended.wait(60)
+        return free_run(*args)
+
+    monkeypatch.setattr(forecaster.network, "free_run", slow)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(forecaster.forecast, context, 5)
+        assert is_running.wait(60)
+        assert torch.equal(forecaster.forecast(context, 5), expected)
+        others_have_ended.set()
+        assert torch.equal(future.result(), expected)
+    assert forecaster.network.training
