@@ -2,7 +2,6 @@ from .data.array import ArraySeries as ArraySeries
 from .data.datamodule import SequenceDataModule as SequenceDataModule
 from .data.series import Series as Series
 from .data.series import SeriesData as SeriesData
-from .data.series import calendar_covariates as calendar_covariates
 from .data.synthetic import LinearSeries as LinearSeries
 from .data.synthetic import RandomSeries as RandomSeries
 from .data.synthetic import SineSeries as SineSeries
@@ -12,6 +11,7 @@ from .network import RecurrentNetwork as RecurrentNetwork
 from .pretrained.prior import PriorSeries as PriorSeries
 from .tables.plots import plot_forecast as plot_forecast
 from .tables.table import TableSeries as TableSeries
+from .tables.table_data import calendar_covariates as calendar_covariates
 
 __version__: str
 __all__: list[str]

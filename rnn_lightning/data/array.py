@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnn_lightning.data.series import PIECE_ROWS, Series, SeriesData
+from rnn_lightning.data.series import CHUNK_ROWS, Series, SeriesData, TimeIndex
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.calendar import TimeIndex
-from rnn_lightning.tables.precision import Precision
+from rnn_lightning.tables.float32_check import Float32Check
 from rnn_lightning.tables.storage import FileArray
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class ArraySeries(Series):
                 "feature), and not empty."
             )
         shape = (1, -1, 1) if array.ndim == 1 else (1, *array.shape) if array.ndim == 2 else array.shape
-        require_digits(array.reshape(shape)[0, :PIECE_ROWS], name)
+        require_digits(array.reshape(shape)[0, :CHUNK_ROWS], name)
         num_series, length, num_features = array.reshape(shape).shape
         values = rows_of(array, num_series * length, num_features)
         data = SeriesData(
@@ -73,7 +72,6 @@ class ArraySeries(Series):
             ids=[str(index) for index in range(num_series)],
             features=["y"] if num_features == 1 else [f"y{index}" for index in range(num_features)],
             times=TimeIndex([0] * num_series, [1] * num_series),
-            id_column="unique_id" if array.ndim == 3 else None,
             lengths=known_lengths(values, num_series, length, name),
         )
         if isinstance(values, Tensor):  # those of a file are looked at before they are used
@@ -102,7 +100,7 @@ def known_lengths(values: Any, num_series: int, length: int, name: str) -> Tenso
     for index in range(num_series):
         end = (index + 1) * length
         while lengths[index] > 0:
-            first = max(index * length, end - PIECE_ROWS if end < (index + 1) * length else end - 1)
+            first = max(index * length, end - CHUNK_ROWS if end < (index + 1) * length else end - 1)
             known = (~values[first:end].isnan()).any(dim=1).nonzero()
             if len(known):
                 lengths[index] = first + int(known[-1]) + 1 - index * length
@@ -117,7 +115,7 @@ def known_lengths(values: Any, num_series: int, length: int, name: str) -> Tenso
 def require_digits(rows: np.ndarray, name: str) -> None:
     """Refuse numbers that float32 cannot hold, by the first ones."""
     for feature in range(rows.shape[1]):
-        precision = Precision(str(feature))
+        check = Float32Check(str(feature))
         values = rows[:, feature]
-        precision.add(values if values.dtype == np.float32 else values.astype(np.float64), name)
-        precision.require()
+        check.observe(values if values.dtype == np.float32 else values.astype(np.float64), name)
+        check.raise_if_lossy()

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from rnn_lightning.data.series import SeriesData, counted, encode_calendar
+from rnn_lightning.data.series import SeriesData, counted
 from rnn_lightning.data.windows import Segments, Windows
 from rnn_lightning.errors import InputError, quoted
 from rnn_lightning.evaluation.baselines import baseline_forecasts
+from rnn_lightning.tables.table_data import as_table_data
 
 SCALE_STEPS = 1000
 """The steps up to the origin whose standard deviation is the scale of a series' errors."""
@@ -180,7 +181,8 @@ def future_batch(
     context = values_at(data, steps, (first, end))
     covariates = covariates_at(data, steps, (first, end))
     if covariates is not None:
-        covariates = torch.cat([covariates, _future(data, horizon, items)], 1)
+        future: Tensor = data.future_covariates(items, horizon)  # type: ignore[assignment]
+        covariates = torch.cat([covariates, future], 1)
     names = [data.ids[index] for index in items.tolist()]
     target, origin = context[:, :0], end - first - 1
     return ForecastBatch(context, horizon, items, names, origin, target, None, covariates, num_samples, seed)
@@ -202,7 +204,7 @@ def values_at(data: SeriesData, steps: Tensor, bounds: Bounds | None) -> Tensor:
 
 def covariates_at(data: SeriesData, steps: Tensor, bounds: Bounds | None) -> Tensor | None:
     """The covariates of rows ``steps (batch, time)``, NaN outside of the bounds; None without covariates."""
-    covariates = data.encoded(steps if bounds is None else steps.clamp(0, len(data.values) - 1))
+    covariates = data.covariates_at(steps if bounds is None else steps.clamp(0, len(data.values) - 1))
     if covariates is None or bounds is None:
         return covariates
     return covariates.masked_fill_(_outside(steps, bounds), torch.nan)
@@ -210,16 +212,6 @@ def covariates_at(data: SeriesData, steps: Tensor, bounds: Bounds | None) -> Ten
 
 def _outside(steps: Tensor, bounds: Bounds) -> Tensor:
     return ((steps < bounds[0][:, None]) | (steps >= bounds[1][:, None]))[..., None]
-
-
-def _future(data: SeriesData, horizon: int, items: Tensor) -> Tensor:
-    """The covariates ``(batch, horizon, covariate)`` of the steps after the last known one of each series."""
-    parts = []
-    if data.covariates is not None:
-        parts.append(data.covariates[data.ends[items][:, None] + torch.arange(horizon)])
-    if data.calendar is not None:
-        parts.append(encode_calendar(data.future_calendar(items.tolist(), horizon), data.calendar_names))
-    return torch.cat(parts, -1)
 
 
 def incomplete_series(data: SeriesData, horizon: int) -> Tensor:
@@ -244,7 +236,7 @@ def without_incomplete(data: SeriesData, horizon: int) -> SeriesData:
         f"{len(short):,} of {data.num_series:,} series are not forecast: {_unknown(data, short, horizon)}. "
         "Add rows with them after the last value, or lower the horizon."
     )
-    return data.keep(is_kept.nonzero()[:, 0].tolist(), note)
+    return as_table_data(data).keep(is_kept.nonzero()[:, 0].tolist(), note)
 
 
 def _unknown(data: SeriesData, short: Tensor, horizon: int) -> str:
@@ -267,7 +259,7 @@ def _unknown_steps(data: SeriesData, index: int, horizon: int) -> str:
     known = (~ahead.isnan()).all(-1).tolist()
     unknown = [str(stamp) for stamp, is_known in zip_longest(stamps, known, fillvalue=False) if not is_known]
     span = unknown[0] if len(unknown) == 1 else f"{unknown[0]} to {unknown[-1]}"
-    return f"{counted(len(unknown), 'step')}, {data.time_column} = {span}"
+    return f"{counted(len(unknown), 'step')}, {as_table_data(data).time_column} = {span}"
 
 
 def require_future(data: SeriesData, horizon: int) -> None:

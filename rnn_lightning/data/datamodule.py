@@ -34,10 +34,11 @@ from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.calibration import Calibration, last_steps, never_negative
 from rnn_lightning.pretrained.prior import PriorSeries
 from rnn_lightning.tables.default_sizes import BATCH_SIZES, HORIZON, SIZES, VAL_FRACTION, auto_sizes
-from rnn_lightning.tables.load_series import Pieces, load, load_once
+from rnn_lightning.tables.load_series import RowChunks, load, load_once
 from rnn_lightning.tables.seasons import find_seasons, given_seasons
 from rnn_lightning.tables.storage import require_memory
 from rnn_lightning.tables.table import TableSeries
+from rnn_lightning.tables.table_data import as_table_data
 
 if TYPE_CHECKING:
     from rnn_lightning.tables.table import Table
@@ -253,14 +254,14 @@ class SequenceDataModule(L.LightningDataModule):
         """Whether the validation split has anything to forecast, after ``setup``."""
         return self.val_fraction > 0 and len(self.splits.forecast_windows("val")) > 0
 
-    def train_series(self) -> Pieces:
-        """The training part of every series, in pieces ``(time, feature)``."""
-        return Pieces(lambda rows: self.data.values[rows], self.segments["train"])
+    def train_series(self) -> RowChunks:
+        """The training part of every series, in chunks ``(time, feature)``."""
+        return RowChunks(lambda rows: self.data.values[rows], self.segments["train"])
 
-    def train_covariates(self) -> Pieces:
-        """The covariates of the training part of every series, in pieces ``(time, covariate)``."""
+    def train_covariates(self) -> RowChunks:
+        """The covariates of the training part of every series, in chunks ``(time, covariate)``."""
         segments = self.segments["train"] if self.num_covariates else Segments(*[torch.zeros(0)] * 4)
-        return Pieces(lambda rows: self.data.encoded(torch.arange(rows.start, rows.stop)), segments)
+        return RowChunks(lambda rows: self.data.covariates_at(torch.arange(rows.start, rows.stop)), segments)
 
     def train_dataloader(self) -> ShuffledLoader[WindowBatch] | EndlessLoader[WindowBatch]:
         rank, world_size = self._devices()
@@ -309,7 +310,7 @@ class SequenceDataModule(L.LightningDataModule):
             return ""
         self._data = complete
         self.segments = self._split()
-        return complete.notes[-1]
+        return as_table_data(complete).notes[-1]
 
     def predict_dataloader(self) -> BatchLoader[ForecastBatch]:
         """Forecasts of what follows each series.
@@ -372,7 +373,7 @@ class SequenceDataModule(L.LightningDataModule):
 
     def _intervals(self) -> list[str]:
         """What steps the series have: those of a calendar, or of numbers."""
-        return sorted({step if isinstance(step, str) else "numbers" for step in self.data.times.intervals})
+        return sorted({step if isinstance(step, str) else "numbers" for step in self.data.times.frequencies})
 
     def summary(self) -> dict[str, Any]:
         """What there is to train and to score on, see ``summary.py``."""

@@ -2,43 +2,55 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.calendar import CALENDAR, TimeIndex, calendar_codes
-from rnn_lightning.tables.precision import LARGEST, SMALLEST
+from rnn_lightning.tables.float32_check import LARGEST_VALUE, SMALLEST_VALUE
 from rnn_lightning.tables.storage import FileArray
-
-if TYPE_CHECKING:
-    import polars as pl
 
 PLAIN = (str, int, float, bool, list, tuple, type(None))
 """The kinds of arguments that the ``repr`` of a series shows."""
 
-PIECE_ROWS = 2**20
+CHUNK_ROWS = 2**20
 """Rows that are looked at together, so that values larger than memory can be."""
 
 
-@dataclass(frozen=True)
-class TableFormat:
-    """How a table is written.
+class TimeIndex:
+    """Regular time stamps: step ``k`` of series ``i`` is at ``starts[i] + k * frequencies[i]``.
 
-    Attributes:
-        column_types: the polars types of its columns, in their order.
-        time_format: how time stamps are written in a CSV file, in the notation of ``strftime``; None for ISO.
-        separator: the character between two columns of a CSV file.
+    Args:
+        starts: the first stamp of each series.
+        frequencies: the distance between two steps of each series.
     """
 
-    column_types: Mapping[str, Any] = field(default_factory=dict)
-    time_format: str | None = None
-    separator: str = ","
+    def __init__(self, starts: Sequence[float], frequencies: Sequence[float]) -> None:
+        self.starts, self.frequencies = starts, frequencies
+
+    def stamps_at(self, series: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Return the stamp of each of ``steps (row,)`` of the series numbered ``series (row,)``.
+
+        Whole numbers stay whole. Others keep a billionth of the frequency, which hides rounding errors such
+        as that of 0.1 + 2 * 0.1.
+        """
+        frequencies = np.asarray(self.frequencies)[series]  # (row,)
+        stamps = np.asarray(self.starts)[series] + steps * frequencies
+        if stamps.dtype.kind in "iu":
+            return stamps
+        places = np.clip(9 - np.floor(np.log10(frequencies)), 9, 300).astype(int)
+        for number in np.unique(places):
+            stamps[places == number] = np.round(stamps[places == number], number)
+        return stamps
+
+    def stamps(self, series_index: int, first_step: int, num_steps: int) -> list[Any]:
+        """Return the stamps of ``num_steps`` steps from ``first_step`` on, also past the end of the series."""
+        steps = np.arange(first_step, first_step + num_steps)
+        return self.stamps_at(np.full(num_steps, series_index), steps).tolist()
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,16 +67,9 @@ class SeriesData:
         ids: a name for each series, unique.
         features: a name for each feature.
         times: the time stamps.
-        id_column: the name of the column of ids, None if there is none because there is one series.
-        time_column: the name of the column of time stamps.
         lengths: ``(series,)``, the number of steps up to the last known one; all rows if not given.
         covariates: ``(row, covariate)``, float32, known inputs that are not predicted.
         covariate_names: a name for each covariate.
-        calendar: ``(row, calendar feature)``, uint8, such as the month, counted from 0.
-        calendar_names: which calendar features, keys of ``CALENDAR``.
-        notes: what a user should know of how the values were made, a sentence each.
-        left_out: ids of series that could not be used, and why.
-        table_format: how the table was written that they were read from, and its forecast will be.
     """
 
     values: Tensor  # or a FileArray, which is indexed alike
@@ -72,23 +77,16 @@ class SeriesData:
     ids: Sequence[str]
     features: Sequence[str]
     times: TimeIndex
-    id_column: str | None = "unique_id"
-    time_column: str = "ds"
     lengths: Tensor = None  # type: ignore[assignment]
     covariates: Tensor | None = None
     covariate_names: Sequence[str] = ()
-    calendar: Tensor | None = None
-    calendar_names: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    left_out: Mapping[str, str] = field(default_factory=dict)
-    table_format: TableFormat = field(default_factory=TableFormat)
 
     def __post_init__(self) -> None:
         if self.lengths is None:
             object.__setattr__(self, "lengths", self.offsets.diff())
 
     @classmethod
-    def from_equal(cls, values: Tensor, *, start: float = 0, interval: float = 1) -> "SeriesData":
+    def from_equal(cls, values: Tensor, *, start: float = 0, frequency: float = 1) -> "SeriesData":
         """Series of equal length, ``(series, time, feature)``, on a numeric time axis, with ids from 0."""
         num_series, length, num_features = values.shape
         return cls(
@@ -96,17 +94,16 @@ class SeriesData:
             offsets=torch.arange(num_series + 1) * length,
             ids=[str(i) for i in range(num_series)],
             features=["y"] if num_features == 1 else [f"y{i}" for i in range(num_features)],
-            times=TimeIndex([start] * num_series, [interval] * num_series),
+            times=TimeIndex([start] * num_series, [frequency] * num_series),
         )
 
     def __repr__(self) -> str:
         size = f"{counted(self.num_series, 'series', 'series')}, {counted(int(self.lengths.sum()), 'step')}"
-        inputs = [*self.covariate_names, *self.calendar_names]
-        known = f"; covariates {', '.join(inputs)}" if inputs else ""
+        known = f"; covariates {', '.join(self.covariate_names)}" if self.covariate_names else ""
         first = self.times.stamps(0, 0, 1)[0]
         return (
-            f"SeriesData: {size}, features {', '.join(self.features)}{known}\n"
-            f"  {self.ids[0]!r} from {self.time_column} = {first} in steps of {self.times.intervals[0]}"
+            f"{type(self).__name__}: {size}, features {', '.join(self.features)}{known}\n"
+            f"  {self.ids[0]!r} from {first} in steps of {self.times.frequencies[0]}"
         )
 
     @property
@@ -122,44 +119,24 @@ class SeriesData:
         """The values of one series up to its last known step, ``(time, feature)``."""
         return self.values[int(self.offsets[index]) : int(self.ends[index])]
 
-    def keep(self, kept: list[int], note: str) -> "SeriesData":
-        """Some of the series, in their order, and a note on the others.
+    def covariates_at(self, rows: Tensor) -> Tensor | None:
+        """Return the covariates ``(..., covariate)`` of ``rows (...)``, or None if there are none."""
+        return None if self.covariates is None else self.covariates[rows]
 
-        Nothing is copied: the rows of the others stay, after those of the series before, and no step of a
-        series is in them.
-        """
-        starts = self.times.starts
-        return replace(
-            self,
-            offsets=torch.cat([self.offsets[torch.as_tensor(kept)], self.offsets[-1:]]),
-            lengths=self.lengths[torch.as_tensor(kept)],
-            ids=[self.ids[index] for index in kept],
-            times=TimeIndex(
-                [starts[index] for index in kept] if isinstance(starts, Sequence) else starts.gather(kept),
-                [self.times.intervals[index] for index in kept],
-            ),
-            notes=[*self.notes, note],
-        )
-
-    def encoded(self, rows: Tensor) -> Tensor | None:
-        """The covariates ``(..., covariate)`` of ``rows (...)``, calendar features one-hot, or None."""
-        parts = [self.covariates[rows]] if self.covariates is not None else []
-        if self.calendar is not None:
-            parts.append(encode_calendar(self.calendar[rows], self.calendar_names))
-        return torch.cat(parts, -1) if parts else None
-
-    def future_calendar(self, series_indices: Sequence[int], horizon: int) -> Tensor:
-        """The calendar of the steps after each series, ``(series, horizon, calendar feature)``, uint8."""
-        chosen = torch.as_tensor(series_indices)
-        stamps = self.times.stamp_series(chosen.tolist(), self.lengths[chosen].tolist(), horizon)
-        codes = calendar_codes(stamps, self.calendar_names)
-        return torch.from_numpy(codes).view(len(chosen), horizon, len(self.calendar_names))
+    def future_covariates(self, series_indices: Tensor, horizon: int) -> Tensor | None:
+        """Return the covariates ``(batch, horizon, covariate)`` of the steps after each of the series."""
+        if self.covariates is None:
+            return None
+        return self.covariates[self.ends[series_indices][:, None] + torch.arange(horizon)]
 
     def unlink(self) -> None:
         """Remove the scratch files behind the arrays, once all processes have mapped them."""
-        for array in (self.values, self.covariates, self.calendar):
+        for array in self._arrays():
             if isinstance(array, FileArray):
                 array.unlink()
+
+    def _arrays(self) -> list[Any]:
+        return [self.values, self.covariates]
 
     def validate(self) -> None:
         """Refuse what no later part can work with.
@@ -174,76 +151,26 @@ class SeriesData:
             )
             raise InputError(f"{empty} has no values: give at least one step for every series.")
         largest = torch.zeros(len(self.features))
-        for first in range(0, len(self.values), PIECE_ROWS):
-            magnitude = self.values[first : first + PIECE_ROWS].abs().nan_to_num(0.0, posinf=torch.inf)
+        for first in range(0, len(self.values), CHUNK_ROWS):
+            magnitude = self.values[first : first + CHUNK_ROWS].abs().nan_to_num(0.0, posinf=torch.inf)
             largest = torch.maximum(largest, magnitude.amax(0))
-            extreme = magnitude > LARGEST
+            extreme = magnitude > LARGEST_VALUE
             if bool(extreme.any()):
                 row, feature = (int(i) for i in extreme.nonzero()[0])
                 index = int(torch.searchsorted(self.offsets, first + row, right=True)) - 1
                 step = first + row - int(self.offsets[index])
                 raise InputError(
                     f"series {self.ids[index]!r} has the value {float(self.values[first + row][feature]):g} "
-                    f"in {self.features[feature]!r} at step {step} ({self.time_column} = "
+                    f"in {self.features[feature]!r} at step {step} (time "
                     f"{self.times.stamps(index, step, 1)[0]}): every value must be a finite number of at "
-                    f"most {LARGEST:g}; leave it empty if it is not known, or give it in a larger unit."
+                    f"most {LARGEST_VALUE:g}; leave it empty if it is not known, or give it in a larger unit."
                 )
         for name, value in zip(self.features, largest.tolist(), strict=True):
-            if 0 < value < SMALLEST:
+            if 0 < value < SMALLEST_VALUE:
                 raise InputError(
                     f"no value of {name!r} is above {value:g}, too small for numbers of 32 bits (at least "
-                    f"{SMALLEST:g}): give the column in a smaller unit."
+                    f"{SMALLEST_VALUE:g}): give the column in a smaller unit."
                 )
-
-
-def encode_calendar(codes: Tensor, names: Sequence[str]) -> Tensor:
-    """Calendar features ``(..., calendar feature)`` as one-hot covariates ``(..., covariate)``, float32."""
-    columns = [one_hot(codes[..., i].long(), CALENDAR[name]) for i, name in enumerate(names)]
-    return torch.cat(columns, -1).float()
-
-
-def calendar_covariates(stamps: "Sequence[Any] | pl.Series", names: Sequence[str]) -> Tensor:
-    """The covariates ``(step, covariate)`` of time stamps, as a fit with calendar features has them.
-
-    Args:
-        stamps: dates or datetimes, as a list or a polars Series; those with a time zone are read as its
-        clocks show.
-        names: the calendar features in the order of the fit: month, weekday, hour.
-
-    Raises:
-        InputError: if the stamps are numbers, or a name is none of these.
-    """
-    import polars as pl
-
-    for name in names:
-        if name not in CALENDAR:
-            raise InputError(f"{name!r} is no calendar feature: give some of {', '.join(CALENDAR)}.")
-    column = stamps if isinstance(stamps, pl.Series) else pl.Series(stamps)
-    return encode_calendar(torch.from_numpy(calendar_codes(column, names)), names)
-
-
-def count_unknown(rows: Any, offsets: Tensor, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """How many of the ``rows (row, column)`` of each series, from its offset to before its end, are NaN.
-
-    Returns:
-        Counts of each series ``(series,)`` and of each column ``(column,)``.
-    """
-    num_columns = rows.shape[1]
-    by_series, by_column = (
-        torch.zeros(len(ends), dtype=torch.long),
-        torch.zeros(num_columns, dtype=torch.long),
-    )
-    at_once = max(1, PIECE_ROWS // num_columns)
-    for first in range(0, len(rows), at_once):
-        piece = rows[first : first + at_once]
-        before = torch.nn.functional.pad(piece.isnan().cumsum(0), (0, 0, 1, 0))  # of the rows before each one
-        low = max(0, int(torch.searchsorted(offsets, first, right=True)) - 1)
-        high = int(torch.searchsorted(offsets[:-1], first + len(piece)))
-        start, end = (bounds[low:high].clamp(first, first + len(piece)) - first for bounds in (offsets, ends))
-        counts = before[end] - before[start]
-        by_series[low:high] += counts.sum(1)
-        by_column += counts.sum(0)
-    return by_series.numpy(), by_column.numpy()
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

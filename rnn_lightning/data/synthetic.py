@@ -69,7 +69,7 @@ class SineSeries(Series):
         uniform = torch.rand(
             clean.shape, generator=torch.Generator().manual_seed(self.seed), dtype=torch.float64
         )
-        return SeriesData.from_equal(clean + self.noise * (2 * uniform - 1), interval=self.time_step)
+        return SeriesData.from_equal(clean + self.noise * (2 * uniform - 1), frequency=self.time_step)
 
 
 class RandomSeries(Series):

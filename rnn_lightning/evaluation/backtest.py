@@ -20,7 +20,7 @@ from rnn_lightning.evaluation.scores import NUM_NAMED, Scores
 from rnn_lightning.files import atomic_file
 from rnn_lightning.metrics import ForecastRecords, crps
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
-from rnn_lightning.tables.load_series import Pieces
+from rnn_lightning.tables.load_series import RowChunks
 from rnn_lightning.tables.seasons import find_seasons
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ def _before(
         context_length,
         horizon,
         season,
-        never_negative(Pieces(lambda rows: data.values[rows], known)),
+        never_negative(RowChunks(lambda rows: data.values[rows], known)),
         max(2 * season, horizon // 2),
         batch_size,
     )

@@ -9,6 +9,7 @@ import numpy as np
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import InputError
 from rnn_lightning.files import atomic_file
+from rnn_lightning.tables.table_data import TableData, as_table_data
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,6 +70,7 @@ def forecast_frame(
     """
     import polars as pl
 
+    data = as_table_data(data)
     chosen, horizon = np.asarray(series, dtype=np.int64), values.shape[1]
     parts = _index_columns(data, chosen, data.lengths[chosen].tolist(), horizon)
     for number, feature in enumerate(data.features):
@@ -86,7 +88,7 @@ def history_frame(data: SeriesData, series: Sequence[int], num_steps: int) -> "p
     """A table of the last ``num_steps`` known steps of some series, or of as many as there are."""
     import polars as pl
 
-    frames = []
+    data, frames = as_table_data(data), []
     for index in series:
         length, end = int(data.lengths[index]), int(data.ends[index])
         shown = min(length, num_steps)
@@ -99,16 +101,18 @@ def history_frame(data: SeriesData, series: Sequence[int], num_steps: int) -> "p
 
 
 def _index_columns(
-    data: SeriesData, series: np.ndarray, first_steps: Sequence[int], num_steps: int
+    data: TableData, series: np.ndarray, first_steps: Sequence[int], num_steps: int
 ) -> dict[str, list["pl.Series"]]:
     """The columns of ids and of time stamps, ``num_steps`` rows a series from its first step on."""
     import polars as pl
+
+    from rnn_lightning.tables.calendar import stamp_series
 
     columns = {}
     if data.id_column is not None:
         ids = pl.Series([data.ids[index] for index in series.tolist()], dtype=pl.String)
         columns[data.id_column] = [ids.gather(np.arange(len(series)).repeat(num_steps)).alias(data.id_column)]
-    stamps = data.times.stamp_series(series, first_steps, num_steps)  # type: ignore[arg-type]
+    stamps = stamp_series(data.times, series, first_steps, num_steps)
     columns[data.time_column] = [stamps.alias(data.time_column)]
     return columns
 
@@ -124,6 +128,7 @@ def write_table(
     """
     import polars as pl
 
+    data = as_table_data(data)
     parquet = path.suffix == ".parquet"
     written_stamps = {data.time_column: pl.String()} if data.table_format.time_format is not None else {}
     types = _types(data, levels, num_paths) if parquet else written_stamps
@@ -147,10 +152,11 @@ def with_types(
     data: SeriesData, frame: "pl.DataFrame", levels: Sequence[int], num_paths: int = 0
 ) -> "pl.DataFrame":
     """A table of forecasts with the types that the input has, as far as it says them."""
+    data = as_table_data(data)
     return _cast(data, frame, _types(data, levels, num_paths))
 
 
-def _types(data: SeriesData, levels: Sequence[int], num_paths: int) -> dict[Any, Any]:
+def _types(data: TableData, levels: Sequence[int], num_paths: int) -> dict[Any, Any]:
     """The types of columns in a Parquet file, where the input says them."""
     import polars as pl
 
@@ -165,7 +171,7 @@ def _types(data: SeriesData, levels: Sequence[int], num_paths: int) -> dict[Any,
     return types
 
 
-def _cast(data: SeriesData, frame: "pl.DataFrame", types: Mapping[str, Any]) -> "pl.DataFrame":
+def _cast(data: TableData, frame: "pl.DataFrame", types: Mapping[str, Any]) -> "pl.DataFrame":
     """The columns in the types that they are to have; time stamps as text are written as in the input."""
     import polars as pl
 

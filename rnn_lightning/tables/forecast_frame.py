@@ -1,9 +1,9 @@
 """From a frame to a frame: what follows the series of a table in memory."""
 
-import inspect
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as L
@@ -14,6 +14,7 @@ from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
 from rnn_lightning.tables.forecast_file import forecast_frame as frame_of
 from rnn_lightning.tables.forecast_file import with_types
+from rnn_lightning.tables.options import TableOptions
 from rnn_lightning.tables.table import TableSeries
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from rnn_lightning.forecaster import Forecaster
     from rnn_lightning.tables.panels import Frame
 
-READING = (*inspect.signature(TableSeries.__init__).parameters,)[2:]
-"""How a table is read: the options of ``TableSeries`` but its path."""
+READING = tuple(each.name for each in fields(TableOptions))
+"""The options by which a table is read."""
 
 
 def forecast_frame(

@@ -28,6 +28,7 @@ from rnn_lightning.tables.forecast_file import (
 from rnn_lightning.tables.panels import named_series, num_shown, telling_series
 from rnn_lightning.tables.plausibility import far_outside
 from rnn_lightning.tables.summary import remarks
+from rnn_lightning.tables.table_data import TableData, as_table_data
 
 MAX_SERIES = 20
 """The most series that a picture can have."""
@@ -101,7 +102,7 @@ class ForecastWriter(L.Callback):
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule = _sequence_datamodule(trainer)
-        data, num_samples = datamodule.data, datamodule.num_samples
+        data, num_samples = as_table_data(datamodule.data), datamodule.num_samples
         forecaster: Forecaster = pl_module  # type: ignore[assignment]
         if trainer.is_global_zero:
             for remark in [*remarks(data), *_beyond(forecaster, datamodule.horizon)]:
@@ -183,7 +184,7 @@ class ForecastWriter(L.Callback):
 
     def _put_together(self, trainer: L.Trainer) -> None:
         """The table and the picture, from what all devices wrote."""
-        data = _sequence_datamodule(trainer).data
+        data = as_table_data(_sequence_datamodule(trainer).data)
         table = ForecastTable(self.scratch)
         written = [self.folder / f"forecast.{self.format}"]
         if self.output not in (None, "-"):
@@ -223,7 +224,7 @@ class ForecastWriter(L.Callback):
         doubt = np.concatenate(widths) / np.maximum(size, 1e-30) if widths else None
         return telling_series(size, doubt, "least certain")
 
-    def _draw(self, data: SeriesData, table: ForecastTable, drawn: Mapping[int, str]) -> list[Path]:
+    def _draw(self, data: TableData, table: ForecastTable, drawn: Mapping[int, str]) -> list[Path]:
         from rnn_lightning.tables.plots import plot_forecast, plot_phase, save_picture
 
         series = list(drawn)
@@ -266,7 +267,9 @@ def _beyond(forecaster: Forecaster, horizon: int) -> list[str]:
 
 def _require_calendar(data: SeriesData, horizon: int) -> None:
     """Refuse to forecast beyond the last year that dates can have."""
-    last = data.times.stamp_series(range(data.num_series), (data.lengths + horizon - 1).tolist(), 1)
+    from rnn_lightning.tables.calendar import stamp_series
+
+    last = stamp_series(data.times, range(data.num_series), (data.lengths + horizon - 1).tolist(), 1)
     if last.dtype.is_temporal():
         years = last.dt.year()
         index = int(years.arg_max() or 0)

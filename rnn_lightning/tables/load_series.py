@@ -1,7 +1,6 @@
-"""The values of a series: loaded once on each machine, validated, and read in pieces."""
+"""The values of a series: loaded once on each machine, validated, and read in chunks."""
 
 import contextlib
-import fcntl
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnn_lightning.data.series import PIECE_ROWS, Series, SeriesData
+from rnn_lightning.data.series import CHUNK_ROWS, Series, SeriesData
 from rnn_lightning.data.windows import Segments
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.calendar import CALENDAR
-from rnn_lightning.tables.storage import PREFIX, remove_stale_files
+from rnn_lightning.tables.storage import PREFIX, lock, remove_stale_files
 
 
 def load(series: Series) -> SeriesData:
@@ -49,7 +47,7 @@ def load_once(series: Series, trainer: Any) -> SeriesData:
                 if trainer.local_rank == 0:
                     remove_stale_files(path.parent)
                     file = held.enter_context(path.open("xb"))
-                    fcntl.flock(file, fcntl.LOCK_SH)  # no file of a run that was killed
+                    lock(file)  # no file of a run that was killed
                     torch.save(load(series), file)
             except BaseException:
                 path.unlink(missing_ok=True)
@@ -68,7 +66,7 @@ def load_once(series: Series, trainer: Any) -> SeriesData:
             path.unlink(missing_ok=True)
 
 
-class Pieces:
+class RowChunks:
     """Tensors read one after another, no more than a million rows at a time; can be iterated repeatedly.
 
     Args:
@@ -81,12 +79,13 @@ class Pieces:
 
     def __iter__(self) -> Iterator[Tensor]:
         for start, end in zip(self.segments.start.tolist(), self.segments.end.tolist(), strict=True):
-            for first in range(start, end, PIECE_ROWS):
-                yield self.read(slice(first, min(first + PIECE_ROWS, end)))
+            for first in range(start, end, CHUNK_ROWS):
+                yield self.read(slice(first, min(first + CHUNK_ROWS, end)))
 
 
 def _require_sizes(series: Series, data: SeriesData) -> None:
-    num_covariates = len(data.covariate_names) + sum(CALENDAR[name] for name in data.calendar_names)
+    covariates = data.covariates_at(data.offsets[:1])
+    num_covariates = 0 if covariates is None else covariates.shape[-1]
     for name, given in (("num_features", data.values.shape[1]), ("num_covariates", num_covariates)):
         if given != getattr(series, name):
             raise InputError(

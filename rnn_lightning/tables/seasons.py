@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.calendar import DAY, Interval
+from rnn_lightning.tables.frequency import DAY, Frequency
 
 NUM_LOOKED_AT = 100
 """Series that are looked at where there are more: evenly spread ones."""
@@ -48,8 +48,8 @@ def find_seasons(data: SeriesData, ends: Tensor | None = None) -> tuple[int, ...
         ends: ``(series,)``, one past the last row of each series to look at, such as that of its training
             part; by default all known ones.
     """
-    interval, count = Counter(data.times.intervals).most_common(1)[0]
-    chosen = [index for index, of_series in enumerate(data.times.intervals) if of_series == interval]
+    interval, count = Counter(data.times.frequencies).most_common(1)[0]
+    chosen = [index for index, of_series in enumerate(data.times.frequencies) if of_series == interval]
     chosen = [chosen[int(place)] for place in np.linspace(0, count - 1, min(count, NUM_LOOKED_AT))]
     candidates = calendar_seasons(interval)
     longest = NUM_SEASONS * max((*candidates, MAX_CYCLE))
@@ -99,7 +99,7 @@ def calendar_seasons(interval: int | float | str) -> tuple[int, ...]:
 
     Steps of numbers have none.
     """
-    size, unit = Interval.parse(interval)
+    size, unit = Frequency.parse(interval)
     if unit in ("mo", "me"):
         seasons = [12 / size]
     elif unit == "bd":

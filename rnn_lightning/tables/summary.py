@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from rnn_lightning.data.batches import incomplete_series
-from rnn_lightning.data.series import SeriesData, count_unknown, counted
+from rnn_lightning.data.series import SeriesData, counted
+from rnn_lightning.tables.table_data import TableData, as_table_data, count_unknown
 
 NUM_NAMED = 5
 """Number of series that are named where many are of a kind."""
@@ -29,6 +30,7 @@ def summarize(
         horizon: the horizon that was asked for, where those of ``val`` and ``test`` may be shorter.
         seasons: the seasons in steps.
     """
+    data = as_table_data(data)
     summary: dict[str, Any] = {
         "series": data.num_series,
         "steps": int(data.lengths.sum()),
@@ -77,6 +79,7 @@ def as_text(summary: Mapping[str, Any]) -> str:
 
 def remarks(data: SeriesData) -> list[str]:
     """What a user of a forecast should know of the data, a line each."""
+    data = as_table_data(data)
     left_out = [f"Left out: {_left_out_text(data.left_out)}"] if data.left_out else []
     return left_out + [f"Note: {note}" for note in data.notes]
 
@@ -93,14 +96,16 @@ def _lengths(data: SeriesData) -> dict[str, Any]:
     }
 
 
-def _times(data: SeriesData) -> dict[str, Any]:
+def _times(data: TableData) -> dict[str, Any]:
+    from rnn_lightning.tables.calendar import stamp_series
+
     intervals = Counter(
         float(f"{interval:.9g}") if isinstance(interval, float) else interval
-        for interval in data.times.intervals
+        for interval in data.times.frequencies
     )
     everything = range(data.num_series)
-    first = data.times.stamp_series(everything, [0] * data.num_series, 1).min()
-    last = data.times.stamp_series(everything, (data.lengths - 1).tolist(), 1).max()
+    first = stamp_series(data.times, everything, [0] * data.num_series, 1).min()
+    last = stamp_series(data.times, everything, (data.lengths - 1).tolist(), 1).max()
     return {
         "column": data.time_column,
         "intervals": [

@@ -1,11 +1,11 @@
-"""Time stamps as text: how they are written, by the first one or as the user says."""
+"""Time stamps as text, in the format of the first one or the one that the user gives."""
 
 import re
 
 import polars as pl
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.files import reason
+from rnn_lightning.tables.files import first_line
 
 ISO_DATE = "%Y-%m-%d"
 ISO = [ISO_DATE, *(f"{ISO_DATE}{t}%H:%M{s}{z}" for t in "T " for s in ("", ":%S%.f") for z in ("", "%#z"))]
@@ -15,25 +15,25 @@ CLOCK_PARTS, MINUTE_PARTS = r"%-?[HIklTRXscr+]", r"%-?[MTRXscr+]"
 
 
 class TextForm:
-    """How text is read as time stamps.
+    """The format in which text is read as time stamps.
 
     Args:
-        time_format: what the user says, in the notation of ``strftime``; None for ISO and numbers.
-        zoned: stamps are converted to a time zone, so that they are written with its offset.
+        time_format: the format that the user gives, in the notation of ``strftime``; None for ISO and numbers.
+        zoned: whether stamps are converted to a time zone, so that they are written with its offset.
 
     Attributes:
-        form: how text is parsed, or ``number``; empty before ``find``.
-        written: how text is written; None for dates in ISO and numbers.
+        form: the format to parse, or ``number``; empty before ``detect_format``.
+        written: the format to write; None for dates in ISO and for numbers.
     """
 
     def __init__(self, time_format: str | None, zoned: bool) -> None:
         self.time_format, self.zoned = time_format, zoned
         self.form, self.written = "", time_format
 
-    def find(self, first: str) -> bool:
-        """Find the form of the first stamp; whether there is one.
+    def detect_format(self, first: str) -> bool:
+        """Detect the format of the first stamp and return whether there is one.
 
-        A month or a year alone gets a day, and an hour alone its minutes.
+        A month or a year alone gets a day, and an hour alone gets minutes.
         """
         if self.time_format is not None:
             self.form = self.time_format
@@ -45,13 +45,13 @@ class TextForm:
             self.form = "number"
         else:
             text = pl.Series([first])
-            found = (form for form in ISO if not text.str.to_datetime(form, strict=False).has_nulls())
-            self.form = next(found, "")
-            self.written = self._written(first) if self.form not in ("", ISO_DATE) else None
+            fitting = (form for form in ISO if not text.str.to_datetime(form, strict=False).has_nulls())
+            self.form = next(fitting, "")
+            self.written = self._written_like(first) if self.form not in ("", ISO_DATE) else None
         return bool(self.form)
 
     def parse(self, text: pl.Series) -> pl.Series:
-        """Numbers, dates or datetimes; null where text is written in another way."""
+        """Return numbers, dates or datetimes; null where text has another format."""
         if self.form == "number":
             integers = text.cast(pl.Int64, strict=False)
             if not integers.has_nulls():
@@ -66,10 +66,10 @@ class TextForm:
             return text.str.to_datetime(self.form, time_unit="us", strict=False)
         except pl.exceptions.PolarsError as error:
             option = f"`time_format` {self.time_format!r}"
-            raise InputError(f"{option} is no format ({reason(error)}).") from error
+            raise InputError(f"{option} is not a valid format ({first_line(error)}).") from error
 
-    def _written(self, first: str) -> str:
-        """The form with as many digits of a second, and the kind of offset, as the first stamp has."""
+    def _written_like(self, first: str) -> str:
+        """Return the format with the digits of a second and the kind of offset of the first stamp."""
         fraction = re.search(r"\.(\d{3}|\d{6}|\d{9})(?!\d)", first)
         offset = "%:z" if first[-1] == "Z" or first[-3] == ":" else "%z"
         offset = "Z" if first[-1] == "Z" and not self.zoned else offset

@@ -11,8 +11,9 @@ from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.series import Series, SeriesData
 from rnn_lightning.data.synthetic import SineSeries
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.calendar import TimeIndex
+from rnn_lightning.tables.calendar import CalendarIndex
 from rnn_lightning.tables.storage import FileArray
+from rnn_lightning.tables.table_data import as_table_data
 
 
 class Counting(Series):
@@ -40,10 +41,10 @@ class Accompanied(Counting):
         for end in rows.offsets[1:]:
             values[end - 2 : end] = torch.nan
         return replace(
-            rows,
+            as_table_data(rows),
             values=values,
             lengths=torch.tensor(self.lengths),
-            times=TimeIndex([date(2024, 1, 1)] * len(self.lengths), ["1d"] * len(self.lengths)),
+            times=CalendarIndex([date(2024, 1, 1)] * len(self.lengths), ["1d"] * len(self.lengths)),
             covariates=-rows.values,
             covariate_names=["minus"],
             calendar=(rows.values % 1000 % 7).byte(),

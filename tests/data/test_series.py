@@ -4,10 +4,9 @@ import re
 import pytest
 import torch
 
-from rnn_lightning.data.series import Series, SeriesData
+from rnn_lightning.data.series import Series, SeriesData, TimeIndex
 from rnn_lightning.data.synthetic import LinearSeries, RandomSeries, SineSeries
 from rnn_lightning.errors import InputError, quoted
-from rnn_lightning.tables.calendar import TimeIndex
 
 
 def test_sine_is_the_sine_of_time_with_bounded_uniform_noise() -> None:

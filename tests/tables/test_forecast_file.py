@@ -15,12 +15,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rnn_lightning import Forecaster, SequenceDataModule, Series, SeriesData, TableSeries
-from rnn_lightning.data.series import TableFormat
+from rnn_lightning.data.series import TimeIndex
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.calendar import TimeIndex
+from rnn_lightning.tables.calendar import CalendarIndex
 from rnn_lightning.tables.forecast_file import ForecastTable, write_table
 from rnn_lightning.tables.forecast_writer import ForecastWriter
 from rnn_lightning.tables.panels import named_series
+from rnn_lightning.tables.table_data import TableData, TableFormat
 
 ODD_IDS = ["plain", "a,b", 'say "hi"', "two\nlines", "🦆 é", "007", " ", "", "=1+1"]
 Format = Literal["csv", "parquet"]
@@ -28,18 +29,20 @@ Format = Literal["csv", "parquet"]
 
 def series_of(
     history: pl.DataFrame, interval: Any, time_format: str | None = None, **settings: Any
-) -> SeriesData:
+) -> TableData:
     """What a table source makes of a regular history in the order of its series."""
     names = history["unique_id"].cast(pl.String).unique(maintain_order=True)
     lengths = history.group_by("unique_id", maintain_order=True).len()["len"].to_numpy()
     features = [name for name in history.columns if name not in ("unique_id", "ds")]
     offsets = np.concatenate([[0], lengths.cumsum()])
-    return SeriesData(
+    starts, frequencies = history["ds"].gather(offsets[:-1]), [interval] * len(names)
+    is_calendar = starts.dtype.is_temporal()
+    return TableData(
         values=torch.from_numpy(history.select(features).cast(pl.Float32).to_numpy().copy()),
         offsets=torch.from_numpy(offsets),
         ids=names.to_list(),
         features=features,
-        times=TimeIndex(history["ds"].gather(offsets[:-1]), [interval] * len(names)),
+        times=CalendarIndex(starts, frequencies) if is_calendar else TimeIndex(starts.to_list(), frequencies),
         table_format=TableFormat(dict(history.schema), time_format),
         **settings,
     )
@@ -189,7 +192,7 @@ def test_columns_keep_the_order_of_the_table_and_unknown_forecasts_are_empty(
         {"z": [1, 2], "ds": [1, 2], "price": [1.0, 2.0], "unique_id": ["a", "a"], "y": [0.5, 1.5]}
     )
     data = series_of(history.select("z", "ds", "unique_id", "y"), 1)
-    data = SeriesData(**{**vars(data), "table_format": TableFormat(dict(history.schema))})
+    data = TableData(**{**vars(data), "table_format": TableFormat(dict(history.schema))})
     values = random_values(1, num_features=2, num_columns=3)
     values[0, 1] = np.nan
     path = tmp_path / f"forecast.{suffix}"
@@ -205,7 +208,7 @@ def test_columns_keep_the_order_of_the_table_and_unknown_forecasts_are_empty(
 
 def test_without_ids_and_types_the_columns_are_those_of_the_data(tmp_path: Path) -> None:
     data = SeriesData.from_equal(torch.zeros(1, 4, 2))
-    data = SeriesData(**{**vars(data), "id_column": None})
+    data = TableData(**{**vars(data), "id_column": None})
     write_table(tmp_path / "forecast.parquet", data, shares(tmp_path, random_values(1, num_features=2)), [])
     table = pl.read_parquet(tmp_path / "forecast.parquet")
     assert table.columns == ["ds", "y0", "y1"]
@@ -349,9 +352,7 @@ def test_paths_are_written_drawn_and_no_more_than_there_are(tmp_path: Path, draw
     assert table.columns[2:] == ["y", "y-lo-80", "y-hi-80", "y-path-1", "y-path-2"]
     path = drawings[0].axes[1].get_lines()[3].get_ydata()
     np.testing.assert_allclose(np.asarray(path)[1:], table.filter(unique_id=1)["y-path-2"].to_numpy())
-    with pytest.raises(
-        InputError, match=r"`num_paths` 2: there are 0 sampled paths; raise `num_samples`"
-    ):
+    with pytest.raises(InputError, match=r"`num_paths` 2: there are 0 sampled paths; raise `num_samples`"):
         predict(data, tmp_path, num_paths=2)
 
 
@@ -392,7 +393,7 @@ def test_notes_and_series_left_out_are_said(tmp_path: Path, capsys: pytest.Captu
         "notes": ["Hours were summed to days."],
         "left_out": {"a": "no known value", "b": "no known value"},
     }
-    predict(SeriesData(**{**vars(data), **notes}), tmp_path, plot=False)
+    predict(TableData(**{**vars(data), **notes}), tmp_path, plot=False)
     said = capsys.readouterr().out.splitlines()
     assert "Note: Hours were summed to days." in said
     assert "Left out: 2 series: 'a', 'b' (no known value)" in said
