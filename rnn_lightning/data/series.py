@@ -30,7 +30,8 @@ class TimeIndex:
     """
 
     def __init__(self, starts: Sequence[float], frequencies: Sequence[float]) -> None:
-        self.starts, self.frequencies = starts, frequencies
+        self.starts: Any = starts  # a subclass has others than numbers
+        self.frequencies: Sequence[Any] = frequencies
 
     def stamps_at(self, series: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Return the stamp of each of ``steps (row,)`` of the series numbered ``series (row,)``.
@@ -48,7 +49,7 @@ class TimeIndex:
         return stamps
 
     def stamps(self, series_index: int, first_step: int, num_steps: int) -> list[Any]:
-        """Return the stamps of ``num_steps`` steps from ``first_step`` on, also past the end of the series."""
+        """Return the stamps of ``num_steps`` steps from ``first_step`` on, which may lie past the end."""
         steps = np.arange(first_step, first_step + num_steps)
         return self.stamps_at(np.full(num_steps, series_index), steps).tolist()
 

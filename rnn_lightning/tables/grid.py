@@ -6,8 +6,7 @@ import numpy as np
 
 from rnn_lightning.data.series import TimeIndex
 from rnn_lightning.errors import InputError, quoted
-from rnn_lightning.tables.axis import business_days, months
-from rnn_lightning.tables.calendar import CalendarIndex
+from rnn_lightning.tables.calendar import CalendarIndex, business_days, months
 from rnn_lightning.tables.frequency import Frequency
 from rnn_lightning.tables.rows import Spool
 from rnn_lightning.tables.stamp_statistics import FAR, Frequencies, StampStatistics
@@ -150,21 +149,17 @@ class Grid:
             raise self._twins(int(self.kept[twice.argmax()]))
 
     def long_gaps(self) -> list[str]:
-        """Return a remark on series that are mostly one gap: one of their stamps may be wrong."""
-        chosen = np.flatnonzero((self.sizes > LONG_GAP) & (2 * self.statistics.num_rows < self.sizes))
-        if len(chosen) == 0:
+        """Return a remark on the series with most steps that have no row, if they are mostly one gap."""
+        index = int((self.sizes - 2 * self.statistics.num_rows).argmax())
+        if self.sizes[index] <= max(LONG_GAP, 2 * self.statistics.num_rows[index]):
             return []
-        series, ticks, places = self._rows_of(chosen)
-        step = self.steps(series, ticks)
-        gap = np.where((series[1:] == series[:-1]) & (step[1:] < self.sizes[series[1:]]), np.diff(step), 0)
-        found = np.flatnonzero((gap > LONG_GAP) & (2 * gap > self.sizes[series[1:]]))
-        if len(found) == 0:
+        _, steps, shown = self._rows_of(index)
+        gaps = np.where(steps[1:] < self.sizes[index], np.diff(steps), 0)
+        row, num_steps = int(gaps.argmax()), int(gaps.max())
+        if 2 * num_steps <= self.sizes[index]:
             return []
-        row, more = found[0], len(np.unique(series[found])) - 1
-        where = f"from {self._stamp(ticks, places, row)} to {self._stamp(ticks, places, row + 1)}"
-        text = f"Series {quoted(self.ids[series[row]])} has no row {where}, {gap[row]:,} steps and more than "
-        text += "all others of it: is one of them wrong?"
-        return [text + (f" {more:,} more series {'is' if more == 1 else 'are'} alike." if more else "")]
+        gap = f"from {shown(row)} to {shown(row + 1)}, {num_steps:,} steps and more than all others of it"
+        return [f"Series {quoted(self.ids[index])} has no row {gap}: is one of them wrong?"]
 
     def require_dense(self) -> None:
         """Refuse stamps that fill only a small part of their grid: they are not regular."""
@@ -175,58 +170,58 @@ class Grid:
         if not sparse.any():
             return
         index = int(sparse.argmax())
-        _, ticks, places = self._rows_of(np.array([index]))
-        row = int(np.diff(ticks).argmax())
-        advice = (
-            " If not, give the distance between two steps by `frequency`, or aggregate the rows to regular "
-        )
-        advice += "steps first"
-        if self.axis.zone == "UTC":
-            advice += ", or set `time_zone` if they follow the clocks of a place"
+        ticks, _, shown = self._rows_of(index)
+        row, advice = int(np.diff(ticks).argmax()), ""
+        if self.frequency is None:
+            advice = " If not, give the distance between two steps by `frequency`, or aggregate the rows to "
+            advice += "regular steps first"
+            if self.axis.zone == "UTC":
+                advice += ", or set `time_zone` if they follow the clocks of a place"
+            advice += "."
         raise InputError(
             f"series {quoted(self.ids[index])}: its {self.time_column} is not regular from "
-            f"{self._shown(ticks[0])} to {self._shown(ticks[-1])}: most steps of a regular grid would have "
-            f"no row, the longest gap is from {self._stamp(ticks, places, row)} to "
-            f"{self._stamp(ticks, places, row + 1)}: is one of them wrong?"
-            + (f"{advice}." if self.frequency is None else "")
+            f"{self._stamp(ticks[0])} to {self._stamp(ticks[-1])}: most steps of a regular grid would have "
+            f"no row, the longest gap is from {shown(row)} to {shown(row + 1)}: is one of them wrong?{advice}"
         )
 
     def _off_grid(self, index: int) -> InputError:
-        series, ticks, places = self._rows_of(np.array([index]))
-        missed = self._missed(series, ticks, self.steps(series, ticks))
+        ticks, steps, shown = self._rows_of(index)
+        missed = self._missed(np.full(len(ticks), index), ticks, steps)
         row = int(((missed > SNAP_FRACTION) & (ticks >= self.first[index])).argmax())
+        grid = f"the grid of `frequency` {self.frequency.written if self.frequency else ''}"
         return InputError(
-            f"series {quoted(self.ids[index])}: {self.time_column} = {self._stamp(ticks, places, row)} is "
-            f"not on the grid of `frequency` {self.frequency.written if self.frequency else ''} "
-            f"that begins with its first stamp, {self._shown(self.first[index])}."
+            f"series {quoted(self.ids[index])}: {self.time_column} = {shown(row)} is not on {grid} that "
+            f"begins with its first stamp, {self._stamp(self.first[index])}."
         )
 
     def _twins(self, index: int) -> InputError:
-        series, ticks, places = self._rows_of(np.array([index]))
-        same_step = np.diff(self.steps(series, ticks)) == 0
-        row = int((same_step & (ticks[:-1] >= self.first[index])).argmax())
+        ticks, steps, shown = self._rows_of(index)
+        row = int(((np.diff(steps) == 0) & (ticks[:-1] >= self.first[index])).argmax())
         name = f"series {quoted(self.ids[index])}"
         if ticks[row] == ticks[row + 1]:
-            stamp, other = self._stamp(ticks, places, row), self.place(*places[row + 1].tolist())
-            return InputError(f"{name} has two rows at {self.time_column} = {stamp} and {other}: keep one.")
-        stamp = f"{self.time_column} = {self._stamp(ticks, places, row + 1)}"
+            other = shown(row + 1).partition(" in ")[2]
+            return InputError(
+                f"{name} has two rows at {self.time_column} = {shown(row)} and {other}: keep one."
+            )
+        stamp = f"{self.time_column} = {shown(row + 1)}"
         advice = "are the same step of `frequency`: keep one, or aggregate them"
         return InputError(f"{name}: {stamp} and the row before {advice}.")
 
-    def _rows_of(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return series, ticks and places (file, number) of the rows of some series, by series and time."""
-        is_chosen = np.isin(np.arange(len(self.ids)), chosen)
-        parts = []
+    def _rows_of(self, index: int) -> tuple[np.ndarray, np.ndarray, Callable[[int], str]]:
+        """Return ticks and steps of the rows of a series by time, and a function that shows one of them."""
+        parts, places = [], []
         for rows in self.rows:
-            mine = np.flatnonzero(is_chosen[rows.series])
-            places = np.stack([np.full(len(mine), rows.file), np.asarray(rows.numbers)[mine]], 1)
-            parts.append((rows.series[mine], rows.ticks[mine], places))
-        series, ticks, places = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        order = np.lexsort((ticks, series))
-        return series[order], ticks[order], places[order]
+            mine = np.flatnonzero(rows.series == index)
+            parts.append(rows.ticks[mine])
+            places += [(rows.file, int(rows.numbers[row])) for row in mine.tolist()]
+        ticks = np.concatenate(parts)
+        order = ticks.argsort(kind="stable")
+        ticks = ticks[order]
 
-    def _stamp(self, ticks: np.ndarray, places: np.ndarray, row: int) -> str:
-        return f"{self._shown(ticks[row])} in {self.place(*places[row].tolist())}"
+        def shown(row: int) -> str:
+            return f"{self._stamp(ticks[row])} in {self.place(*places[order[row]])}"
 
-    def _shown(self, tick: int) -> str:
+        return ticks, self.steps(np.full(len(ticks), index), ticks), shown
+
+    def _stamp(self, tick: int) -> str:
         return str(self.axis.stamps(np.array([tick]))[0])

@@ -1,4 +1,4 @@
-"""A table becomes series in two passes: one collects statistics of its rows, the other writes their values."""
+"""Read a table in two passes: one collects statistics of its rows, the other writes their values."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -46,37 +46,43 @@ class TableReading:
         Raises:
             InputError: names the file and the column, row or id that cannot be used.
         """
-        options = self.options
+        options, notes = self.options, self.reader.stamps.notes
         with closing(Spool(self.folder)) as rows, ExitStack() as undo:
             grid = self._grid(rows)
+            notes += self._target_notes(grid)
             buffers = values, covariates, calendar, occupied = self._buffers(int(grid.sizes.sum()), undo)
             grid.fill(values, covariates, occupied)
             occupied.discard()
-            notes = [*self.reader.stamps.notes, *self._row_notes(grid), *self._target_notes(grid)]
+            notes += self._row_notes(grid)
             if options.interpolate:
                 filled = counted(interpolate(values, grid.bounds), "unknown value")
-                notes.append(f"{filled} inside series filled by straight lines.")
+                notes.append(f"Filled {filled} inside series by straight lines.")
             fill_calendar(calendar, grid, options.calendar_features)
             undo.pop_all()
         arrays: list[Any] = [buffer.finish() for buffer in buffers[:3]]
-        offsets, lengths = torch.from_numpy(grid.bounds), torch.from_numpy(grid.lengths[grid.kept])
-        return TableData(
+        data = TableData(
             values=arrays[0],
-            offsets=offsets,
+            offsets=torch.from_numpy(grid.bounds),
             ids=[grid.ids[series] for series in grid.kept.tolist()],
             features=options.target_columns,
             times=grid.times,
             id_column=options.id_column if self.has_ids or len(self.tables) > 1 else None,
             time_column=options.time_column,
-            lengths=lengths,
+            lengths=torch.from_numpy(grid.lengths[grid.kept]),
             covariates=arrays[1],
             covariate_names=options.covariate_columns,
             calendar=arrays[2],
             calendar_names=options.calendar_features,
-            notes=[*notes, *self._covariate_notes(arrays[1], offsets, offsets[:-1] + lengths)],
+            notes=notes,
             left_out=dict.fromkeys(grid.left_out, f"has no value of {self.targets}"),
             table_format=self._table_format(),
         )
+        unknown = [] if arrays[1] is None else count_unknown(arrays[1], data.offsets, data.ends)[1].tolist()
+        for name, number in zip(options.covariate_columns, unknown, strict=True):
+            if number:
+                values_of = f"{counted(number, 'unknown value')} of the covariate {quoted(name)}"
+                notes.append(f"Replaced {values_of} by its mean.")
+        return data
 
     def _grid(self, rows: Spool) -> Grid:
         """Make the first pass."""
@@ -131,17 +137,13 @@ class TableReading:
         """Return remarks on steps without a row and on series that are left out."""
         notes = []
         if grid.num_gaps:
-            counts = "counts as an unknown value" if grid.num_gaps == 1 else "count as unknown values"
-            notes.append(f"{counted(grid.num_gaps, 'step')} without a row {counts}.")
+            notes.append(f"Treated {counted(grid.num_gaps, 'step')} without a row as unknown.")
         if grid.num_snapped:
-            stamps = counted(grid.num_snapped, "time stamp was", "time stamps were")
-            notes.append(f"{stamps} moved onto the grid of `frequency`.")
+            notes.append(f"Moved {counted(grid.num_snapped, 'time stamp')} onto the grid of `frequency`.")
         notes += grid.long_gaps()
         if grid.left_out:
-            some = ", ".join(map(quoted, grid.left_out[:5]))
-            one, many = f"is left out: {some}.", f"are left out, such as {some}."
-            verb = one if len(grid.left_out) == 1 else many
-            notes.append(f"{len(grid.left_out):,} series without a value of {self.targets} {verb}")
+            some = ", ".join(map(quoted, grid.left_out[:5])) + (", ..." if len(grid.left_out) > 5 else "")
+            notes.append(f"Left out {len(grid.left_out):,} series without a value of {self.targets}: {some}.")
         return notes
 
     def _target_notes(self, grid: Grid) -> list[str]:
@@ -156,18 +158,8 @@ class TableReading:
             if len(lacking) == len(grid.kept):
                 raise InputError(f"column {name} has no value: leave it out of `target_columns`.")
             if len(lacking):
-                series = f"{len(lacking):,} series without a value of {name}, such as"
-                notes.append(f"{series} {quoted(grid.ids[lacking[0]])}: their forecasts of it are arbitrary.")
-        return notes
-
-    def _covariate_notes(self, covariates: Any, offsets: torch.Tensor, ends: torch.Tensor) -> list[str]:
-        """Return remarks on covariates of known steps that are unknown."""
-        notes = []
-        numbers = count_unknown(covariates, offsets, ends)[1].tolist() if covariates is not None else []
-        for name, number in zip(self.options.covariate_columns, numbers, strict=True):
-            counts = "counts" if number == 1 else "count"
-            values = counted(number, "unknown value")
-            notes += [f"{values} of the covariate {quoted(name)} {counts} as its mean."] if number else []
+                some = f"{len(lacking):,} series, such as {quoted(grid.ids[lacking[0]])}"
+                notes.append(f"{name} has no value in {some}: their forecasts of it are arbitrary.")
         return notes
 
     def _table_format(self) -> TableFormat:

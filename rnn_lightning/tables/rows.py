@@ -1,5 +1,6 @@
 """Checked rows of a table in chunks: the number of a series, an integer time and float32 values each."""
 
+import pickle
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -144,8 +145,8 @@ class Spool:
     """Rows to go through several times: in memory, or in a temporary file of a folder."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._chunks: list[Any] = []
-        self._num_bytes = 0
+        self._chunks: list[Rows] = []
+        self._num_chunks = self._num_bytes = 0
         self._file: IO[bytes] | None = None
         if folder is not None:
             try:
@@ -156,26 +157,24 @@ class Spool:
 
     def add(self, rows: Rows) -> None:
         """Keep some rows."""
-        arrays, place = rows[:3], rows[3:]
+        self._num_chunks += 1
         if self._file is None:
-            self._num_bytes += sum(array.nbytes for array in arrays)
+            self._num_bytes += sum(array.nbytes for array in rows[:3])
             require_memory(self._num_bytes, "the rows")
             self._chunks.append(rows)
             return
         try:
-            for array in arrays:
-                np.save(self._file, array)
+            pickle.dump(rows, self._file, pickle.HIGHEST_PROTOCOL)
         except OSError as error:
             raise InputError(f"`scratch_folder`: a file of it cannot be written ({error}).") from error
-        self._chunks.append(place)
 
     def __iter__(self) -> Iterator[Rows]:
         if self._file is None:
             yield from self._chunks
             return
         self._file.seek(0)
-        for place in self._chunks:
-            yield Rows(*(np.load(self._file) for _ in range(3)), *place)
+        for _ in range(self._num_chunks):
+            yield pickle.load(self._file)
 
     def close(self) -> None:
         """Let go of the rows."""

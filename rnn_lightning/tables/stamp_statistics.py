@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rnn_lightning.errors import InputError, quoted
-from rnn_lightning.tables.axis import Axis, first_days, months
+from rnn_lightning.tables.calendar import Axis, first_days, months
 from rnn_lightning.tables.frequency import DAY, Frequency
 from rnn_lightning.tables.rows import Rows
 
@@ -31,10 +31,10 @@ class StampStatistics:
         self.first, self.last = np.full((2, num_series), [[FAR], [-FAR]])  # of rows with a known target
         self.end = np.full(num_series, -FAR)  # largest stamp of a row with any known value
         self.origin = np.full(num_series, FAR)  # some stamp
-        # Greatest common divisors of the distances to the origin: of ticks, of what clocks show, and of months.
+        # Greatest common divisors of the distances to the origin in ticks, in ticks of clocks, in months.
         self.ticks, self.local_ticks, self.months = np.zeros((3, num_series), np.int64)
-        # Of stamps whole days apart: the largest day of a month, from 0; the smallest one that is not the last
-        # of its month; and the largest day of a week, from Monday.
+        # Of stamps whole days apart: the largest day of a month, from 0; the smallest one that is not the
+        # last of its month; and the largest day of a week, from Monday.
         self.day, self.inner_day, self.weekday = np.full((3, num_series), [[0], [NO_DAY], [0]])
 
     def resize(self, num_series: int) -> None:

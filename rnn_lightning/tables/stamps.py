@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from rnn_lightning.errors import InputError, quoted
-from rnn_lightning.tables.axis import Axis
+from rnn_lightning.tables.calendar import Axis
 from rnn_lightning.tables.files import TableChunk, first_line
 from rnn_lightning.tables.options import TableOptions
 from rnn_lightning.tables.text_stamps import TextForm

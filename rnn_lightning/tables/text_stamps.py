@@ -18,7 +18,7 @@ class TextForm:
     """The format in which text is read as time stamps.
 
     Args:
-        time_format: the format that the user gives, in the notation of ``strftime``; None for ISO and numbers.
+        time_format: the format given by the user, in the notation of ``strftime``; None for ISO and numbers.
         zoned: whether stamps are converted to a time zone, so that they are written with its offset.
 
     Attributes:

@@ -89,7 +89,7 @@ def test_values_that_are_not_finite_are_named_with_series_and_step() -> None:
     values = torch.zeros(2, 5, 1)
     values[1, 3] = torch.inf
     data = SeriesData.from_equal(values, start=10)
-    with pytest.raises(InputError, match=r"series '1' has the value inf in 'y' at step 3 \(ds = 13\)"):
+    with pytest.raises(InputError, match=r"series '1' has the value inf in 'y' at step 3 \(time 13\)"):
         data.validate()
     empty = SeriesData(torch.zeros(0, 1), torch.tensor([0, 0]), ["a"], ["y"], TimeIndex([0], [1]))
     with pytest.raises(InputError, match="series 'a' has no values"):

@@ -41,7 +41,7 @@ quick = settings(derandomize=True, deadline=None, max_examples=40)
     ],
 )  # fmt: skip
 def test_stamps_go_on_by_the_calendar(start: Any, frequency: Any, following: list[Any]) -> None:
-    kind = CalendarIndex if isinstance(start, date) else TimeIndex
+    kind: Any = CalendarIndex if isinstance(start, date) else TimeIndex
     assert kind([start], [frequency]).stamps(0, 0, 3) == following
     assert kind(pl.Series([start]), [frequency]).stamps(0, 1, 2) == following[1:]
 

@@ -292,7 +292,7 @@ def test_equal_levels_are_one(tmp_path: Path) -> None:
     folder = predict(
         SeriesData.from_equal(torch.rand(1, 6, 1)), tmp_path, num_samples=5, levels=[50, 50], plot=False
     )
-    assert pl.read_csv(folder / "forecast.csv").columns == ["unique_id", "ds", "y", "y-lo-50", "y-hi-50"]
+    assert pl.read_csv(folder / "forecast.csv").columns == ["ds", "y", "y-lo-50", "y-hi-50"]
 
 
 def test_a_feature_named_as_an_interval_is_refused(tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def test_of_many_features_the_first_are_drawn_and_their_planes(
     assert names == [f"y{i}" for i in range(8)]
     assert phase == ["y1", "y2", "y2"]
     assert (tmp_path / "phase.png").stat().st_size > 5000
-    assert len(pl.read_csv(tmp_path / "forecast.csv").columns) == 2 + 3 * 12
+    assert len(pl.read_csv(tmp_path / "forecast.csv").columns) == 1 + 3 * 12
     with pytest.raises(InputError, match=r"`phase` needs two features at least, and there is one"):
         predict(SeriesData.from_equal(torch.rand(1, 6, 1)), tmp_path, phase=True)
 

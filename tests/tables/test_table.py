@@ -382,8 +382,8 @@ def test_missing_steps_and_empty_cells_are_unknown(tmp_path: Path) -> None:
     assert data.times.stamps(0, 0, 1) == [2]
     assert data.left_out == {"c": "has no value of 'y' or 'z'"}
     assert data.notes == [
-        "2 steps without a row count as unknown values.",
-        "1 series without a value of 'y' or 'z' is left out: 'c'.",
+        "Treated 2 steps without a row as unknown.",
+        "Left out 1 series without a value of 'y' or 'z': 'c'.",
     ]
 
 
@@ -422,8 +422,8 @@ def test_interpolation_fills_gaps_inside_series_alone(tmp_path: Path) -> None:
     data = source.load()
     assert rows_of(data, 0) == [[1, None], [2, 7], [3, None], [4, None], [5, None]]
     assert rows_of(data, 1) == [[None, 2], [8, 3], [9, 4]]
-    assert "3 unknown values inside series filled by straight lines." in data.notes
-    source.scratch_folder = tmp_path / "scratch"
+    assert "Filled 3 unknown values inside series by straight lines." in data.notes
+    source.scratch_folder = str(tmp_path / "scratch")
     same(source.load(), data)
 
 
@@ -450,10 +450,10 @@ def test_the_frequency_that_is_given_holds(
     data = TableSeries(write(tmp_path, text), frequency=frequency).load()
     assert rows_of(data, 0) == rows
     assert data.times.stamps(0, len(rows), 1) == [following]
-    snapped = [note for note in data.notes if "moved onto the grid" in note]
+    snapped = [note for note in data.notes if "onto the grid" in note]
     assert snapped == (
-        ["2 time stamps were moved onto the grid of `frequency`."] if "0.99" in stamps else
-        ["1 time stamp was moved onto the grid of `frequency`."]
+        ["Moved 2 time stamps onto the grid of `frequency`."] if "0.99" in stamps else
+        ["Moved 1 time stamp onto the grid of `frequency`."]
         if "2020-01-01 01:03" in stamps
         else []
     )  # fmt: skip
@@ -581,9 +581,9 @@ def test_unknown_covariates_of_the_past_are_counted(tmp_path: Path) -> None:
     text = "unique_id,ds,y,x,z\na,1,1,,1\na,2,2,5,1\na,4,4,,1\na,5,,,\na,6,,7,7\nb,1,1,1,1\nb,2,2,2,1\n"
     notes = TableSeries(write(tmp_path, text), covariate_columns=["x", "z"]).load().notes
     assert notes == [
-        "1 step without a row counts as an unknown value.",
-        "3 unknown values of the covariate 'x' count as its mean.",
-        "1 unknown value of the covariate 'z' counts as its mean.",
+        "Treated 1 step without a row as unknown.",
+        "Replaced 3 unknown values of the covariate 'x' by its mean.",
+        "Replaced 1 unknown value of the covariate 'z' by its mean.",
     ]
 
 
@@ -617,7 +617,7 @@ def test_a_wrong_stamp_is_named() -> None:
         "them wrong?"
     ]
     two = pl.concat([table.with_columns(unique_id=pl.lit(name)) for name in "ab"])
-    assert TableSeries(two, frequency="1d").load().notes[-1].endswith("wrong? 1 more series is alike.")
+    assert TableSeries(two, frequency="1d").load().notes[-1].startswith("Series 'a' has no row from 2024-")
 
 
 def test_rows_before_the_first_known_value_are_on_no_step() -> None:
@@ -630,9 +630,7 @@ def test_rows_before_the_first_known_value_are_on_no_step() -> None:
 
 def test_gaps_of_long_series_are_not_named() -> None:
     table = pl.DataFrame({"ds": [*range(2000), *range(3500, 4000)], "y": 1.0})
-    assert TableSeries(table, frequency=1).load().notes == [
-        "1,500 steps without a row count as unknown values."
-    ]
+    assert TableSeries(table, frequency=1).load().notes == ["Treated 1,500 steps without a row as unknown."]
     empty = pl.DataFrame({"ds": [1, 2, 9000], "y": [1.0, 1.0, None]})
     assert TableSeries(empty, frequency=1).load().notes == []
 
@@ -1008,7 +1006,7 @@ def test_values_larger_than_memory_or_disk_are_refused_before_they_are_allocated
         InputError, match=r"the 172,800,200,000 steps take .*keep them in files by `scratch_folder`"
     ):
         source.load()
-    source.scratch_folder = tmp_path
+    source.scratch_folder = str(tmp_path)
     with pytest.raises(InputError, match=r"a file of 644 GiB cannot be written \(.* GiB are free\)"):
         source.load()
     assert list(tmp_path.iterdir()) == []
@@ -1089,9 +1087,7 @@ def test_a_target_without_any_value_is_refused_and_one_without_a_value_in_a_seri
         {"unique_id": list("aabb"), "ds": [1, 2, 1, 2], "y": 1.0, "z": [1.0, 2.0, None, None]}
     )
     data = TableSeries(table, target_columns=["y", "z"]).load()
-    assert data.notes == [
-        "1 series without a value of 'z', such as 'b': their forecasts of it are arbitrary."
-    ]
+    assert data.notes == ["'z' has no value in 1 series, such as 'b': their forecasts of it are arbitrary."]
     with pytest.raises(InputError, match=r"column 'z' has no value: leave it out of `target_columns`"):
         TableSeries(table[2:], target_columns=["y", "z"]).load()
 
