@@ -1,6 +1,7 @@
 """Each series on its regular grid of steps: find where rows belong, and write their values there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +9,8 @@ from rnn_lightning.data.series import TimeIndex
 from rnn_lightning.errors import InputError, quoted
 from rnn_lightning.tables.calendar import CalendarIndex, business_days, months
 from rnn_lightning.tables.frequency import Frequency
-from rnn_lightning.tables.rows import Spool
+from rnn_lightning.tables.options import TableOptions
+from rnn_lightning.tables.rows import RowReader, Spool
 from rnn_lightning.tables.stamp_statistics import FAR, Frequencies, StampStatistics
 from rnn_lightning.tables.storage import Buffer
 
@@ -28,10 +30,8 @@ class Grid:
     Args:
         rows: all rows.
         statistics: the statistics of their stamps.
-        ids: the ids of the series.
-        time_column: the column of stamps, for messages.
-        frequency: the frequency of all series; None to find that of each.
-        place: says where a row of a file comes from, for messages.
+        reader: has read the rows, and knows the ids and where a row comes from.
+        options: give the frequency of all series, or None to find that of each.
 
     Attributes:
         kept: the series that have a known target; the others get no steps.
@@ -46,23 +46,18 @@ class Grid:
     """
 
     def __init__(
-        self,
-        rows: Spool,
-        statistics: StampStatistics,
-        ids: Sequence[str],
-        time_column: str,
-        frequency: Frequency | None,
-        place: Callable[[int, int], str],
+        self, rows: Spool, statistics: StampStatistics, reader: RowReader, options: TableOptions
     ) -> None:
-        self.rows, self.statistics, self.axis, self.ids = rows, statistics, statistics.axis, ids
-        self.time_column, self.frequency, self.place = time_column, frequency, place
-        known = statistics.first < FAR
+        self.rows, self.statistics, self.axis = rows, statistics, statistics.axis
+        self.ids, self.place = reader.ids(), reader.place
+        self.time_column, self.frequency = options.time_column, options.parsed_frequency
+        ids, known = self.ids, statistics.first < FAR
         self.kept, self.left_out = np.flatnonzero(known), [ids[i] for i in np.flatnonzero(~known).tolist()]
         self.first = np.where(known, statistics.first, statistics.low)
-        if frequency is None:
+        if self.frequency is None:
             self.frequencies = Frequencies.found(statistics).fill_in_undecided(statistics, ids)
         else:
-            self.frequencies = Frequencies.given(frequency, self.axis, len(ids))
+            self.frequencies = Frequencies.given(self.frequency, self.axis, len(ids))
         everyone = np.arange(len(ids))
         self.sizes, self.lengths = (
             np.where(known, self.steps(everyone, np.maximum(ticks, self.first)) + 1, 0)
@@ -70,10 +65,11 @@ class Grid:
         )
         self.offsets = np.cumsum(self.sizes) - self.sizes
         self.bounds = np.append(self.offsets[self.kept], self.sizes.sum())
-        kept = Frequencies(*(array[self.kept] for array in self.frequencies)).written(self.axis)
-        starts = self.axis.stamps(self.first[self.kept])
+        frequencies = Frequencies(*(array[self.kept] for array in self.frequencies)).written(self.axis)
+        starts: Any = self.axis.stamps(self.first[self.kept])
         is_calendar = self.axis.ticks_per_day > 0
-        self.times = CalendarIndex(starts, kept) if is_calendar else TimeIndex(starts.to_numpy(), kept)  # type: ignore[arg-type]
+        kind, starts = (CalendarIndex, starts) if is_calendar else (TimeIndex, starts.to_numpy())
+        self.times = kind(starts, frequencies)
         self.num_gaps = self.num_snapped = 0
 
     def steps(self, series: np.ndarray, ticks: np.ndarray) -> np.ndarray:

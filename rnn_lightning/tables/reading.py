@@ -94,9 +94,8 @@ class TableReading:
             statistics.add(chunk)
         assert statistics is not None  # a table without rows is refused
         self._require_frequency_fits()
-        ids = reader.ids()
-        statistics.resize(len(ids))
-        grid = Grid(rows, statistics, ids, options.time_column, options.parsed_frequency, reader.place)
+        statistics.resize(len(reader.ids()))
+        grid = Grid(rows, statistics, reader, options)
         if len(grid.kept) == 0:
             raise InputError(f"no row has a value of {self.targets}: give at least one.")
         if options.covariate_columns and grid.left_out:

@@ -56,9 +56,8 @@ class FileArray:
             if scratch:
                 lock(file)  # as long as it is mapped
             # Copy on write: read only for the file, writable for torch, which would warn otherwise.
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        numbers = np.frombuffer(self._map, dtype, shape[0] * shape[1], offset)
-        self._tensor = torch.from_numpy(numbers.reshape(shape))
+            self._numbers = np.memmap(file, dtype, "c", offset, shape)
+        self._tensor = torch.from_numpy(self._numbers)
         self._touched_bytes = 0
 
     def __len__(self) -> int:
@@ -71,7 +70,7 @@ class FileArray:
         num_accesses = len(index) if isinstance(index, Tensor) and index.ndim else 1
         self._touched_bytes += chosen.numel() * self._tensor.element_size() + num_accesses * ACCESS_BYTES
         if self._touched_bytes > RELEASE_BYTES:
-            release(self._map)
+            release(self._numbers)
             self._touched_bytes = 0
         return chosen
 
@@ -101,10 +100,9 @@ class Buffer:
 
     def __init__(self, shape: tuple[int, int], dtype: str, folder: Path | None) -> None:
         self.shape, self.dtype, self._path = shape, dtype, Path()
-        self._map: mmap.mmap | None = None
         num_bytes = shape[0] * shape[1] * np.dtype(dtype).itemsize
         if folder is None or num_bytes == 0:
-            self.array = np.zeros(shape, dtype)
+            self.array: np.ndarray = np.zeros(shape, dtype)
             return
         remove_stale_files(folder)
         with tempfile.NamedTemporaryFile(prefix=PREFIX, dir=folder, delete=False) as file:
@@ -122,21 +120,19 @@ class Buffer:
                     f"`scratch_folder` {folder}: a file of {num_bytes / 2**30:.3g} GiB cannot be written "
                     f"({error.strerror}; {free:.3g} GiB are free)."
                 ) from error
-            self._map = mmap.mmap(file.fileno(), num_bytes)
-        self.array = np.frombuffer(self._map, dtype).reshape(shape)
+            self.array = np.memmap(file, dtype, "r+", shape=shape)
 
     def release(self) -> None:
         """Unmap the pages that were written; they stay in the file."""
-        if self._map is not None:
-            release(self._map)
+        release(self.array)
 
     def finish(self) -> Tensor | FileArray | None:
         """Return the array as series hold it; None without columns."""
         if self.shape[1] == 0:
             return None
-        if self._map is None:
-            return torch.from_numpy(self.array)
-        return FileArray(self._path, self.dtype, self.shape, scratch=True)
+        if isinstance(self.array, np.memmap):
+            return FileArray(self._path, self.dtype, self.shape, scratch=True)
+        return torch.from_numpy(self.array)
 
     def discard(self) -> None:
         """Remove the file."""
@@ -159,10 +155,10 @@ def remove_stale_files(folder: Path) -> None:
             path.unlink()
 
 
-def release(pages: mmap.mmap) -> None:
-    """Unmap pages, where the system can be told."""
-    if hasattr(mmap, "MADV_DONTNEED"):
-        pages.madvise(mmap.MADV_DONTNEED)
+def release(array: np.ndarray) -> None:
+    """Unmap the pages of an array in a file, where the system can be told."""
+    if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        array.base.madvise(mmap.MADV_DONTNEED)
 
 
 def require_memory(num_bytes: int, what: str, advice: str = IN_FILES) -> None:
