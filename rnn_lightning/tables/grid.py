@@ -66,10 +66,9 @@ class Grid:
         self.offsets = np.cumsum(self.sizes) - self.sizes
         self.bounds = np.append(self.offsets[self.kept], self.sizes.sum())
         frequencies = Frequencies(*(array[self.kept] for array in self.frequencies)).written(self.axis)
-        starts: Any = self.axis.stamps(self.first[self.kept])
-        is_calendar = self.axis.ticks_per_day > 0
-        kind, starts = (CalendarIndex, starts) if is_calendar else (TimeIndex, starts.to_numpy())
-        self.times = kind(starts, frequencies)
+        starts = self.axis.stamps(self.first[self.kept])
+        kind: Any = CalendarIndex if self.axis.ticks_per_day else TimeIndex
+        self.times: TimeIndex = kind(starts if self.axis.ticks_per_day else starts.to_numpy(), frequencies)
         self.num_gaps = self.num_snapped = 0
 
     def steps(self, series: np.ndarray, ticks: np.ndarray) -> np.ndarray:
