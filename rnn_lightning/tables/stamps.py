@@ -28,8 +28,8 @@ class StampReader:
     """Turns the column of time stamps into the ticks of one axis, chunk by chunk.
 
     Args:
-        options: how the table is read. With a number as frequency, integers are no dates, and with a fraction
-            no whole numbers.
+        options: how the table is read. If the frequency is a number, integers are not dates; if it has a
+            fraction, they are not whole numbers either.
 
     Attributes:
         axis: the axis, after the first chunk.

@@ -32,6 +32,7 @@ CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """On Linux, holds the bytes of memory of a container with a limit."""
 
 IN_FILES = "keep them in files by `scratch_folder`, or check the time stamps for a wrong one"
+"""Advice on arrays that do not fit into memory."""
 
 
 class FileArray:
