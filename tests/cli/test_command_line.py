@@ -483,10 +483,7 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
             ["--data.num_samples 1: an interval needs two"],
         ),
         (["fit", "--seed_everything=-1"], ["--seed_everything must be from 0 to 4294967295, got -1"]),
-        (
-            ["fit", "--trainer.devices=-3"],
-            ["--trainer: --trainer.devices selected with", "should be an int > 0"],
-        ),
+        (["fit", "--trainer.devices=-3"], ["--trainer: --trainer.devices selected with", "should be an int > 0"]),
         (["fit", "--trainer.accumulate_grad_batches=0"], ["--trainer.accumulate_grad_batches must be at"]),
         (
             ["fit", "--data.context_length=1000000000000"],
