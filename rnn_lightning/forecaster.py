@@ -156,7 +156,14 @@ class Forecaster(L.LightningModule):
         every, last = trainer.log_every_n_steps, trainer.num_training_batches - 1  # type: ignore[attr-defined]
         if batch_idx == last or (every and (self.global_step + 1) % every == 0):  # it costs a third of a step
             self.log("train_loss", loss.detach(), prog_bar=True, sync_dist=True)
+        self._last_loss = loss.detach()
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the last loss also where the loggers take no metrics of that step: short fits have one too."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and self.global_step % every:
+            self.log("train_loss", self._last_loss, prog_bar=True, sync_dist=True)
 
     def on_before_backward(self, loss: Tensor) -> None:
         """Stop a fit whose loss is NaN or infinite, before that reaches the weights and the checkpoints."""
@@ -344,7 +351,7 @@ def class_name(kind: type) -> str:
 
 def _as_steps(values: Any, size: int) -> Any:
     """Return a number, or a vector of several features, as one step ``(time, feature)``."""
-    array = values if values is None or isinstance(values, Tensor) else np.asarray(values, np.float64)
+    array: Any = values if values is None or isinstance(values, Tensor) else np.asarray(values, np.float64)
     is_step = array is not None and (array.ndim == 0 or (array.ndim == 1 and size > 1))
     return array.reshape(1, -1) if is_step else array
 

@@ -67,7 +67,10 @@ def airpassengers(forecaster: Forecaster, seed: int, context_length: int) -> dic
     """Mean absolute percentage error over the last 36 months."""
     calendar: list[Any] = ["month"] if forecaster.network.num_covariates else []
     data = TableSeries(str(CONFIGS.parent / "data/airpassengers.csv"), calendar_features=calendar).load()
-    values, covariates = data.values[:, 0].double(), data.encoded(torch.arange(108 - context_length, 144))
+    values, covariates = (
+        data.values[:, 0].double(),
+        data.covariates_at(torch.arange(108 - context_length, 144)),
+    )
     generated = forecaster.forecast(values[108 - context_length : 108], 36, covariates=covariates)
     return {"MAPE, %": float(100 * ((generated - values[108:]) / values[108:]).abs().mean())}
 

@@ -425,6 +425,13 @@ class ShuffledLoader(BatchLoader[Any]):
             start = place * self.batch_size
             yield block if self.batches_together == 1 else block.rows(start, start + self.batch_size)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: the data module keeps the position. Lightning asks for it to resume an epoch."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load nothing, see ``state_dict``."""
+
     def _items(self, position: int) -> Tensor:
         """Return the items of this device in the batches made together from ``position`` on."""
         if self.num_items > MAX_PERMUTED:

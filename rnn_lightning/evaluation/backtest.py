@@ -20,7 +20,7 @@ from rnn_lightning.evaluation.scores import NUM_NAMED, Scores
 from rnn_lightning.files import atomic_file
 from rnn_lightning.metrics import ForecastRecords, crps
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
-from rnn_lightning.tables.load_series import Pieces
+from rnn_lightning.tables.load_series import RowChunks
 from rnn_lightning.tables.seasons import find_seasons
 
 if TYPE_CHECKING:
@@ -110,13 +110,13 @@ class Backtest:
         """Forecasts of known values: ids, ``ds``, ``cutoff``, ``y``, ``rnn``, its bounds, ``naive`` ..."""
         import polars as pl
 
+        from rnn_lightning.tables.calendar import stamp_series
+
         values, series = self.scores.values, self.scores.series
         horizon, frames = values.shape[1], []
         rows, steps = series.repeat(horizon), (self.origin[:, None] + np.arange(1, horizon + 1)).ravel()
-        stamps = self.data.times.stamps_at(rows, steps)
-        cutoffs = self.data.times.stamps_at(series, self.origin).gather(
-            np.arange(len(series)).repeat(horizon)
-        )
+        stamps = stamp_series(self.data.times, rows, steps, 1)
+        cutoffs = stamp_series(self.data.times, series.repeat(horizon), self.origin.repeat(horizon), 1)
         names = pl.Series([self.data.ids[index] for index in series], dtype=pl.String)
         ends = [f"rnn-{end}-{level}" for level in self.scores.levels for end in ("lo", "hi")]
         first = values.shape[-1] - len(ends)
@@ -277,7 +277,7 @@ def _before(
         context_length,
         horizon,
         season,
-        never_negative(Pieces(lambda rows: data.values[rows], known)),
+        never_negative(RowChunks(lambda rows: data.values[rows], known)),
         max(2 * season, horizon // 2),
         batch_size,
     )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from rnn_lightning.data.series import PIECE_ROWS, SeriesData
+from rnn_lightning.data.series import CHUNK_ROWS, SeriesData
 
 BASELINES = ("naive", "seasonal_naive", "drift")
 """The last value, the last season, and the line through the first and the last value."""
@@ -81,8 +81,8 @@ def _difference_sums(data: SeriesData, ends: Tensor, season: int) -> tuple[Tenso
     """Sums of absolute and squared differences, and their number, ``(series, feature)``, float64."""
     shape = (data.num_series, data.values.shape[1])
     absolutes, squares, counts = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
-    for first in range(season, len(data.values), PIECE_ROWS):
-        last = min(first + PIECE_ROWS, len(data.values))
+    for first in range(season, len(data.values), CHUNK_ROWS):
+        last = min(first + CHUNK_ROWS, len(data.values))
         difference = data.values[first:last].double() - data.values[first - season : last - season]
         rows = torch.arange(first, last)
         series = torch.searchsorted(data.offsets, rows, right=True) - 1

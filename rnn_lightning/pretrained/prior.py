@@ -247,3 +247,10 @@ class FreshLoader:
             key = [self.seed, self.position]
             generators = np.random.default_rng(key), np.random.default_rng([*key, self.rank])
             yield self.prepare(draw_batch(self.batch_size, *generators))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: the data module keeps the position. Lightning asks for it to resume an epoch."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load nothing, see ``state_dict``."""

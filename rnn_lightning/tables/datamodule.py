@@ -23,8 +23,8 @@ from rnn_lightning.data.windows import (
 from rnn_lightning.errors import InputError, counted, require_counts
 from rnn_lightning.tables.default_sizes import BATCH_SIZES, HORIZON, SIZES, VAL_FRACTION, default_sizes
 from rnn_lightning.tables.incomplete import require_future, without_incomplete
-from rnn_lightning.tables.seasons import find_seasons, given_seasons
 from rnn_lightning.tables.load_series import load_shared, unlink_scratch
+from rnn_lightning.tables.seasons import find_seasons, given_seasons
 from rnn_lightning.tables.storage import require_memory
 from rnn_lightning.tables.table import TableSeries
 
@@ -173,7 +173,7 @@ class TableDataModule(SequenceDataModule):
 
     def load(self) -> SeriesData:
         """Load the series once on each machine: one process writes them into a file, which all map."""
-        if self.trainer is None or self.trainer.num_devices == 1:
+        if self.trainer is None or self.trainer.num_devices == 1 or not isinstance(self.series, TableSeries):
             data = super().load()
             unlink_scratch(data)
             return data

@@ -1,4 +1,4 @@
-"""Files and frames: found, checked for their columns, and read batch by batch."""
+"""Files and frames: find them, check their columns, and read them chunk by chunk."""
 
 import csv
 import glob
@@ -15,8 +15,9 @@ from rnn_lightning.errors import InputError, quoted
 from rnn_lightning.tables.pandas_frames import from_pandas
 
 TAB_ENDINGS = (".tsv", ".tsv.gz", ".tsv.zst")
-TEXT_ENDINGS = (".csv", ".csv.gz", ".csv.zst", *TAB_ENDINGS)
 PARQUET_ENDINGS = (".parquet", ".pq")
+ENDINGS = (".csv", ".csv.gz", ".csv.zst", *TAB_ENDINGS, *PARQUET_ENDINGS)
+
 OTHER_FORMATS = {
     b"PAR1": "a Parquet file: name it .parquet",
     b"PK\x03\x04": "a zip archive, such as an Excel file: save the table as CSV",
@@ -24,20 +25,24 @@ OTHER_FORMATS = {
     b"\xff\xfe": "UTF-16 text: save it as UTF-8",
     b"\xfe\xff": "UTF-16 text: save it as UTF-8",
 }
-"""What a file is that begins with these bytes and is no CSV file."""
+"""Files that begin with these bytes are not CSV files."""
 
-BATCH_ROWS = 2**17
-NAMED_COLUMNS = 30
-"""So many columns of a table are listed in a message."""
+FRAME = "the DataFrame"
+
+READ_ROWS = 2**17
+"""Rows of a chunk that is read from a table."""
+
+NUM_NAMED_COLUMNS = 30
+"""Columns of a table that a message lists."""
 
 
 class Table(NamedTuple):
     """A file or a frame.
 
     Attributes:
-        name: of the file, for messages.
+        name: the name of the file, for messages.
         frame: its rows; those of CSV files as text.
-        separator: between two columns of a CSV file; None for other kinds.
+        separator: the character between two columns of a CSV file; None for other kinds.
     """
 
     name: str
@@ -45,42 +50,41 @@ class Table(NamedTuple):
     separator: str | None = None
 
     def columns(self) -> list[str]:
-        """The names of its columns."""
+        """Return the names of its columns."""
         try:
             return self.frame.collect_schema().names()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._damaged(error) from error
 
-    def pieces(self, columns: Sequence[str]) -> Iterator["Piece"]:
-        """The chosen columns, some rows at a time, in the order of the file; without empty lines."""
-        rows = self.frame.select(columns)
-        first, blank = 0, pl.all_horizontal(pl.all().is_null()).alias("blank")
+    def chunks(self, columns: Sequence[str]) -> Iterator["TableChunk"]:
+        """Yield the chosen columns in the order of the file, without empty lines."""
+        first, rows = 0, self.frame.select(columns)
         try:
-            for batch in rows.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
-                empty = batch.select(blank)["blank"]
-                numbers: Sequence[int] | np.ndarray = range(first, first + batch.height)
-                first += batch.height
-                if empty.any():
-                    numbers, batch = np.asarray(numbers)[~empty.to_numpy()], batch.filter(~empty)
-                if batch.height:
-                    yield Piece(batch, numbers, self.name)
+            for frame in rows.collect_batches(chunk_size=READ_ROWS, maintain_order=True):
+                blank = frame.select(blank=pl.all_horizontal(pl.all().is_null()))["blank"]
+                numbers: Sequence[int] | np.ndarray = range(first, first + frame.height)
+                first += frame.height
+                if blank.any():
+                    numbers, frame = np.asarray(numbers)[~blank.to_numpy()], frame.filter(~blank)
+                if frame.height:
+                    yield TableChunk(frame, numbers, self.name)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> InputError:
-        if self.separator is None:
-            return InputError(f"`path` {self.name}: not a readable Parquet file ({reason(error)}).")
-        wrong = wrong_row(self.name, self.separator) or f"not a readable CSV file ({reason(error)})"
+        kind = "Parquet" if self.separator is None else "CSV"
+        wrong = None if self.separator is None else wrong_row(self.name, self.separator)
+        wrong = wrong or f"not a readable {kind} file ({first_line(error)})"
         return InputError(f"`path` {self.name}: {wrong}.")
 
 
-class Piece(NamedTuple):
+class TableChunk(NamedTuple):
     """Some rows of a table.
 
     Attributes:
         frame: the columns in use.
-        numbers: of the rows in the table, from 0.
-        name: of the table.
+        numbers: the number of each row in the table, from 0.
+        name: the name of the table.
     """
 
     frame: pl.DataFrame
@@ -88,39 +92,35 @@ class Piece(NamedTuple):
     name: str
 
     def refuse(self, wrong: pl.Series, column: str, what: str, advice: str) -> None:
-        """Raise ``refusal`` of the first of the rows that are ``wrong``, if there is one."""
+        """Raise the ``refusal`` of the first row that is ``wrong``, if there is one."""
         if wrong.any():
             raise self.refusal(int(wrong.arg_max() or 0), column, what, advice)
 
     def refusal(self, row: int, column: str, what: str, advice: str) -> InputError:
-        """Says what is wrong with a row, and what to do; ``{}`` in ``what`` is its cell."""
+        """Return an error that says what is wrong with a row and what to do; ``{}`` stands for its cell."""
         cell = self.frame[column][row] if "{}" in what else ""
         what = what.replace("{}", quoted(cell) if isinstance(cell, str) else str(cell))
-        return InputError(
-            f"column {quoted(column)} {what} data row {self.numbers[row] + 1} of {self.name}: {advice}."
-        )
+        place = f"data row {self.numbers[row] + 1} of {self.name}"
+        return InputError(f"column {quoted(column)} {what} {place}: {advice}.")
 
 
-def reason(error: Exception) -> str:
-    """What a library says, without its hints for programmers."""
+def first_line(error: Exception) -> str:
+    """Return what a library says, without its hints for programmers."""
     return (str(error).splitlines() or ["no reason given"])[0][:200]
 
 
 def wrong_row(name: str, separator: str) -> str | None:
-    """Why a CSV file cannot be read, if Python's own reader finds the row."""
+    """Return why a CSV file cannot be read, if Python's own reader finds the row."""
+    opener: Any = gzip.open if name.endswith(".gz") else open
     row, width = 0, 0
-    zipped = name.endswith(".gz")
-    opened = gzip.open(name, "rt", newline="") if zipped else Path(name).open(newline="")  # noqa: SIM115
     try:
-        with opened as file:
+        with opener(name, "rt", newline="") as file:
             reader = csv.reader(file, delimiter=separator, strict=True)
             width = len(next(reader, []))
             for row, cells in enumerate(reader, 1):
                 if len(cells) > width:
-                    return (
-                        f"data row {row} has {len(cells)} cells, and the header has {width}: put text that "
-                        "holds the separator into quotes, or set `separator`"
-                    )
+                    advice = "put text that holds the separator into quotes, or set `separator`"
+                    return f"data row {row} has {len(cells)} cells, and the header has {width}: {advice}"
     except csv.Error as error:
         if width and ("unexpected end" in str(error) or "field larger" in str(error)):
             return f"data row {row + 1} has a quote that is not closed"
@@ -130,62 +130,54 @@ def wrong_row(name: str, separator: str) -> str | None:
 
 
 def find_tables(path: Any, separator: str | None, wanted: Sequence[str]) -> list[Table]:
-    """The frame, the file, or the files of a folder or a glob, sorted by name.
+    """Return the frame, the file, or the files of a folder or a glob, sorted by name.
 
     Args:
-        path: as ``TableSeries`` takes it.
-        separator: between two columns of a CSV file; None for a comma, or a tab in files that are named .tsv.
+        path: the path of ``TableSeries``.
+        separator: the character between two columns of a CSV file; None for a comma, or a tab in .tsv files.
         wanted: names of the columns in use.
 
     Raises:
         InputError: if there is none, or they are of different kinds.
     """
     if isinstance(path, pl.DataFrame):
-        return [Table("the DataFrame", path.lazy())]
-    if any(
-        kind.__name__ == "DataFrame" and kind.__module__.split(".")[0] == "pandas"
-        for kind in type(path).__mro__
-    ):
-        return [Table("the DataFrame", from_pandas(path, wanted).lazy())]
+        return [Table(FRAME, path.lazy())]
+    names = {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(path).__mro__}
+    if "pandas.DataFrame" in names:
+        return [Table(FRAME, from_pandas(path, wanted).lazy())]
     if not isinstance(path, str | Path):
         kind = type(path).__name__
         raise InputError(f"`path` is a {kind}: give a path or a polars or pandas DataFrame.")
-    names = file_names(str(path))
-    parquet = [name for name in names if name.endswith(PARQUET_ENDINGS)]
-    if parquet and len(parquet) < len(names):
-        other = next(name for name in names if name not in parquet)
-        raise InputError(
-            f"`path` {path}: holds {parquet[0]} and {other}: choose one kind, such as *.parquet."
-        )
-    if parquet:
-        return [Table(name, pl.scan_parquet(name, glob=False)) for name in names]
-    return [text_table(name, separator or ("\t" if name.endswith(TAB_ENDINGS) else ",")) for name in names]
+    files = file_names(str(path))
+    is_parquet = [file.endswith(PARQUET_ENDINGS) for file in files]
+    if len(set(is_parquet)) > 1:
+        both = f"{files[is_parquet.index(True)]} and {files[is_parquet.index(False)]}"
+        raise InputError(f"`path` {path}: holds {both}: choose one kind, such as *.parquet.")
+    if is_parquet[0]:
+        return [Table(file, pl.scan_parquet(file, glob=False)) for file in files]
+    return [text_table(file, separator or ("\t" if file.endswith(TAB_ENDINGS) else ",")) for file in files]
 
 
 def file_names(path: str) -> list[str]:
-    """The file, or the files of a folder or a glob, sorted by name."""
+    """Return the file, or the files of a folder or a glob, sorted by name."""
     place = Path(path)
     if place.is_file():
         return [path]
     if place.is_dir():
-        endings = (*TEXT_ENDINGS, *PARQUET_ENDINGS)
-        names = sorted(
-            str(file) for file in place.iterdir() if file.name.endswith(endings) and file.name[0] != "."
-        )
-        if not names:
-            raise InputError(f"`path` {path}: a folder without files that end in {', '.join(endings)}.")
-        return names
-    if place.exists():
+        files = [file for file in place.iterdir() if file.name.endswith(ENDINGS) and file.name[0] != "."]
+        missing = f"a folder without files that end in {', '.join(ENDINGS)}"
+    elif place.exists():
         raise InputError(f"`path` {path}: a device or pipe can be read only once: save it to a file first.")
-    names = sorted(name for name in glob.glob(path, recursive=True) if Path(name).is_file())  # noqa: PTH207
-    if not names:
-        wildcard = any(sign in path for sign in "*?[")
-        raise InputError(f"`path` {path}: {'matches no file' if wildcard else 'no such file'}.")
-    return names
+    else:
+        files = [Path(name) for name in glob.glob(path, recursive=True) if Path(name).is_file()]  # noqa: PTH207
+        missing = "matches no file" if any(sign in path for sign in "*?[") else "no such file"
+    if not files:
+        raise InputError(f"`path` {path}: {missing}.")
+    return sorted(map(str, files))
 
 
 def text_table(name: str, separator: str) -> Table:
-    """A CSV file, plain or compressed."""
+    """Return a CSV file, plain or compressed."""
     try:
         with Path(name).open("rb") as file:
             begin = file.read(4)
@@ -198,34 +190,33 @@ def text_table(name: str, separator: str) -> Table:
 
 
 def table_ids(tables: Sequence[Table]) -> list[str]:
-    """Ids of series that are a file each: the stems of the files, or where not unique, their paths."""
+    """Return ids of series that are a file each: the stems of the files, or their paths if some are alike."""
     names = [table.name for table in tables]
-    stems = [Path(name).name.split(".")[0] if name != "the DataFrame" else "series" for name in names]
+    stems = [Path(name).name.split(".")[0] if name != FRAME else "series" for name in names]
     return stems if len(set(stems)) == len(stems) else names
 
 
-def require_columns(tables: Sequence[Table], options: Sequence[tuple[str, str]]) -> None:
-    """Each table must have each of the columns, which are given with their options, and once.
+def require_columns(tables: Sequence[Table], columns: Sequence[tuple[str, str]]) -> None:
+    """Refuse a table that lacks some of the columns, given as (argument, name), or has one twice.
 
     Raises:
-        InputError: names all that a table lacks.
+        InputError: names all that the table lacks.
     """
     for table in tables:
         names = table.columns()
-        missing = [(option, name) for option, name in options if name not in names]
+        missing = [(argument, name) for argument, name in columns if name not in names]
         if missing:
-            lacks = " and ".join(f"{quoted(name)} (`{option}`)" for option, name in missing)
-            has = ", ".join(quoted(name)[1:-1] for name in names[:NAMED_COLUMNS])
-            has += f" and {len(names) - NAMED_COLUMNS:,} more" if len(names) > NAMED_COLUMNS else ""
+            lacks, many = " and ".join(f"{quoted(name)} (`{argument}`)" for argument, name in missing), "s"
             advice = "name the right ones by these options"
             if len(missing) == 1:
-                advice = f"name the right one by `{missing[0][0]}`"
-                lacks = quoted(missing[0][1])
+                lacks, many, advice = quoted(missing[0][1]), "", f"name the right one by `{missing[0][0]}`"
             if len(names) == 1:
                 advice = "is it separated by something else? set `separator`"
-            columns = "columns" if len(missing) > 1 else "column"
-            raise InputError(f"{table.name} has no {columns} {lacks}: it has {has}; {advice}.")
-        for _, name in options:
+            has = ", ".join(quoted(name)[1:-1] for name in names[:NUM_NAMED_COLUMNS])
+            more = len(names) - NUM_NAMED_COLUMNS
+            has += f" and {more:,} more" if more > 0 else ""
+            raise InputError(f"{table.name} has no column{many} {lacks}: it has {has}; {advice}.")
+        for _, name in columns:
             copies = [other for other in names if re.fullmatch(re.escape(name) + r"_duplicated_\d+", other)]
             if table.separator and copies:
                 raise InputError(f"{table.name} has {len(copies) + 1} columns {quoted(name)}: rename one.")

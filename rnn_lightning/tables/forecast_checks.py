@@ -5,12 +5,13 @@ from datetime import MAXYEAR
 import numpy as np
 import torch
 
-from rnn_lightning.data.batches import values_at
-from rnn_lightning.data.series import SeriesData, counted
-from rnn_lightning.errors import InputError
+from rnn_lightning.data.windows import values_at
+from rnn_lightning.errors import InputError, counted
+from rnn_lightning.tables.calendar import stamp_series
 from rnn_lightning.tables.forecast_file import ForecastTable
 from rnn_lightning.tables.forecast_options import ForecastColumns
 from rnn_lightning.tables.summary import remarks
+from rnn_lightning.tables.table_data import TableData
 
 RECENT_STEPS = 1000
 """Number of steps at the end of a series that its forecast is compared with."""
@@ -20,7 +21,7 @@ MAX_EXCESS = 10.0
 
 
 def check_forecast(
-    data: SeriesData, columns: ForecastColumns, horizon: int, validated_horizon: int
+    data: TableData, columns: ForecastColumns, horizon: int, validated_horizon: int
 ) -> list[str]:
     """Return notes on a forecast to be made; raise InputError if its table would be invalid."""
     names = [data.id_column, data.time_column, *columns.names(data.features)]
@@ -28,7 +29,7 @@ def check_forecast(
         raise InputError(
             f"the forecast would have two columns {duplicates[0]!r}: rename that column of your table."
         )
-    last = data.times.stamp_series(range(data.num_series), (data.lengths + horizon - 1).tolist(), 1)
+    last = stamp_series(data.times, range(data.num_series), (data.lengths + horizon - 1).tolist(), 1)
     if last.dtype.is_temporal():
         years = last.dt.year()
         index = int(years.arg_max() or 0)
@@ -49,7 +50,7 @@ def note_if_horizon_not_validated(validated_horizon: int, horizon: int) -> list[
     ]
 
 
-def warn_if_diverged(data: SeriesData, table: ForecastTable) -> list[str]:
+def warn_if_diverged(data: TableData, table: ForecastTable) -> list[str]:
     """Return a warning if the point forecast of a series leaves the range of its recent steps by far."""
     found = []
     for chunk in table.chunks(max(RECENT_STEPS, table.horizon)):
@@ -57,7 +58,7 @@ def warn_if_diverged(data: SeriesData, table: ForecastTable) -> list[str]:
         begin, end = data.offsets[items], data.ends[items]
         num_steps = min(RECENT_STEPS, int((end - begin).max()))
         rows = end[:, None] + torch.arange(-num_steps, 0)  # (series, time)
-        recent = values_at(data, rows, (begin, end)).double().numpy()  # (series, time, feature)
+        recent = values_at(data, rows, begin, end).double().numpy()  # (series, time, feature)
         lowest, highest = np.fmin.reduce(recent, 1), np.fmax.reduce(recent, 1)  # (series, feature)
         magnitude = np.fmax(np.abs(highest), np.nanmax(highest - lowest))  # for constant series
         spread = np.where(highest > lowest, highest - lowest, magnitude)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import InputError
 from rnn_lightning.files import atomic_file
 from rnn_lightning.tables.forecast_options import ForecastColumns
+from rnn_lightning.tables.table_data import TableData
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,7 +54,7 @@ class ForecastTable:
 
 
 def make_table(
-    data: SeriesData,
+    data: TableData,
     series: Sequence[int],
     values: np.ndarray,
     columns: ForecastColumns,
@@ -71,13 +71,15 @@ def make_table(
     """
     import polars as pl
 
+    from rnn_lightning.tables.calendar import stamp_series
+
     chosen, num_steps = np.asarray(series, dtype=np.int64), values.shape[1]
     first_steps = data.lengths[chosen].tolist() if first_steps is None else first_steps
     parts = {}
     if data.id_column is not None:
         ids = pl.Series(data.id_column, [data.ids[index] for index in chosen.tolist()], dtype=pl.String)
         parts[data.id_column] = [ids.gather(np.arange(len(chosen)).repeat(num_steps))]
-    stamps = data.times.stamp_series(chosen, first_steps, num_steps)  # type: ignore[arg-type]
+    stamps = stamp_series(data.times, chosen, first_steps, num_steps)
     parts[data.time_column] = [stamps.alias(data.time_column)]
     for index, feature in enumerate(data.features):
         by_column = np.ascontiguousarray(values[:, :, index].reshape(len(chosen) * num_steps, -1).T)
@@ -87,7 +89,7 @@ def make_table(
     return pl.DataFrame([column for name in dict.fromkeys([*input_order, *parts]) for column in parts[name]])
 
 
-def history_table(data: SeriesData, series: Sequence[int], num_steps: int) -> "pl.DataFrame":
+def history_table(data: TableData, series: Sequence[int], num_steps: int) -> "pl.DataFrame":
     """Return a table of the last ``num_steps`` known steps of some series, fewer of shorter ones."""
     import polars as pl
 
@@ -99,7 +101,7 @@ def history_table(data: SeriesData, series: Sequence[int], num_steps: int) -> "p
     return pl.concat(frames, how="vertical_relaxed")
 
 
-def write_table(path: Path, data: SeriesData, table: ForecastTable, columns: ForecastColumns) -> None:
+def write_table(path: Path, data: TableData, table: ForecastTable, columns: ForecastColumns) -> None:
     """Write the forecasts in chunks as CSV, or as Parquet if ``path`` ends in .parquet.
 
     The file appears when it is complete, or not at all. Unknown values are empty. A Parquet file has the
@@ -115,7 +117,7 @@ def write_table(path: Path, data: SeriesData, table: ForecastTable, columns: For
             )
 
 
-def with_input_types(data: SeriesData, frame: "pl.DataFrame", columns: ForecastColumns) -> "pl.DataFrame":
+def with_input_types(data: TableData, frame: "pl.DataFrame", columns: ForecastColumns) -> "pl.DataFrame":
     """Return a table of forecasts with the column types of the input.
 
     Columns of whole numbers become Float64. Ids stay text unless they were categories or numbers.
@@ -133,7 +135,7 @@ def with_input_types(data: SeriesData, frame: "pl.DataFrame", columns: ForecastC
     return frame.cast({name: types[name] for name in frame.columns if name in types})
 
 
-def _with_text_stamps(data: SeriesData, frame: "pl.DataFrame") -> "pl.DataFrame":
+def _with_text_stamps(data: TableData, frame: "pl.DataFrame") -> "pl.DataFrame":
     """Return the table with dates as text in the format of the input, if it had one of its own."""
     import polars as pl
 

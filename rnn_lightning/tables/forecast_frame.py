@@ -1,19 +1,19 @@
 """Forecasts of tables in memory: from a frame to a frame."""
 
-import inspect
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as L
 import numpy as np
 
-from rnn_lightning.data.batches import ForecastBatch
-from rnn_lightning.data.datamodule import SequenceDataModule
+from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecast, Forecaster
+from rnn_lightning.tables.datamodule import TableDataModule
 from rnn_lightning.tables.forecast_file import make_table, with_input_types
 from rnn_lightning.tables.forecast_options import (
     ForecastOptions,
@@ -21,15 +21,17 @@ from rnn_lightning.tables.forecast_options import (
     choose_columns,
     find_intervals,
 )
+from rnn_lightning.tables.options import TableOptions
 from rnn_lightning.tables.table import TableSeries
+from rnn_lightning.tables.table_data import as_table_data
 
 if TYPE_CHECKING:
     import polars as pl
 
     from rnn_lightning.tables.panels import Frame
 
-READING_OPTIONS = (*inspect.signature(TableSeries.__init__).parameters,)[2:]
-"""The arguments of ``TableSeries`` that say how to read a table: all but its path."""
+READING_OPTIONS = tuple(each.name for each in fields(TableOptions))
+"""The options by which a table is read."""
 
 
 def forecast_frame(
@@ -77,12 +79,12 @@ def forecast_frame(
     forecaster.require_fitted()
     settings: dict[str, Any] = {"num_samples": num_samples, "seed": seed}
     settings |= {} if horizon is None else {"horizon": horizon}
-    datamodule = _read_as_in_fit(forecaster.table_options, frame, options, settings)
+    datamodule = _read_as_in_fit(forecaster.data_facts, frame, options, settings)
     chosen = None if levels is None else [*levels]
     collector = _Collector(ForecastOptions(chosen, num_paths=num_paths, skip_incomplete=skip_incomplete))
     callbacks: list[Any] = [collector] if intervals is None else [intervals, collector]
     _quiet_trainer(forecaster, callbacks).predict(forecaster, datamodule, return_predictions=False)
-    data, values = datamodule.data, np.concatenate(collector.values)
+    data, values = as_table_data(datamodule.data), np.concatenate(collector.values)
     table = make_table(data, range(data.num_series), values, collector.columns)
     table = with_input_types(data, table, collector.columns)
     return table if isinstance(frame, pl.DataFrame) else _to_pandas(table, frame)
@@ -90,13 +92,13 @@ def forecast_frame(
 
 def _read_as_in_fit(
     fitted: Mapping[str, Any], frame: "Frame", options: Mapping[str, Any], settings: Mapping[str, Any]
-) -> SequenceDataModule:
+) -> TableDataModule:
     """Return the data module of a frame, with the options and settings of the fit where none are given."""
     if unknown := [name for name in options if name not in READING_OPTIONS]:
         raise InputError(f"there is no option {unknown[0]!r}; there are {', '.join(READING_OPTIONS)}.")
     reading = {name: value for name, value in fitted.items() if name in READING_OPTIONS}
     sizes = {name: fitted.get(name, "auto") for name in ("context_length", "season", "horizon")}
-    return SequenceDataModule(TableSeries(frame, **{**reading, **options}), **{**sizes, **settings})
+    return TableDataModule(TableSeries(frame, **{**reading, **options}), **{**sizes, **settings})
 
 
 class _Collector(L.Callback):
@@ -112,7 +114,7 @@ class _Collector(L.Callback):
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        intervals = find_intervals(trainer, pl_module)
+        intervals = find_intervals(trainer)
         self.columns = choose_columns(self.options, datamodule.num_samples, intervals)
 
     def on_predict_batch_end(

@@ -12,7 +12,7 @@ from torch import Tensor
 from rnn_lightning.errors import InputError
 
 if TYPE_CHECKING:
-    from rnn_lightning.data.batches import ForecastBatch
+    from rnn_lightning.data.windows import ForecastBatch
     from rnn_lightning.forecaster import Forecast
 
 DEFAULT_LEVELS = (80,)
@@ -81,26 +81,12 @@ class IntervalSource(Protocol):
         """Return ``(2 * level, batch, horizon, feature)``: low and high bound of each level in percent."""
 
 
-class ModuleIntervals:
-    """The prediction intervals that a ``Forecaster`` has calibrated itself."""
-
-    def __init__(self, forecaster: Any) -> None:
-        self.forecaster = forecaster
-
-    @property
-    def validated_horizon(self) -> int:
-        return int(self.forecaster.intervals.horizon)
-
-    def interval_bounds(self, forecast: "Forecast", batch: "ForecastBatch", levels: Sequence[int]) -> Tensor:
-        return self.forecaster.interval_ends(forecast, levels)
-
-
-def find_intervals(trainer: Any, forecaster: Any) -> IntervalSource | None:
-    """Return the calibrated prediction intervals of a run, or None if there are none."""
+def find_intervals(trainer: Any) -> IntervalSource | None:
+    """Return the calibrated prediction intervals among the callbacks of a run, or None."""
     for callback in trainer.callbacks:
         if hasattr(callback, "interval_bounds"):
             return callback if callback.validated_horizon > 0 else None
-    return ModuleIntervals(forecaster) if forecaster.prepare_intervals() else None
+    return None
 
 
 @dataclass(frozen=True)

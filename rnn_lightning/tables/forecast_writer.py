@@ -10,12 +10,11 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 
-from rnn_lightning.data.batches import ForecastBatch
-from rnn_lightning.data.datamodule import SequenceDataModule
-from rnn_lightning.data.series import SeriesData
+from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.errors import InputError
 from rnn_lightning.files import SCRATCH, ScratchArray
 from rnn_lightning.forecaster import Forecast
+from rnn_lightning.tables.datamodule import TableDataModule
 from rnn_lightning.tables.forecast_checks import check_forecast, warn_if_diverged
 from rnn_lightning.tables.forecast_file import ForecastTable, history_table, make_table, write_table
 from rnn_lightning.tables.forecast_options import (
@@ -25,6 +24,7 @@ from rnn_lightning.tables.forecast_options import (
     find_intervals,
 )
 from rnn_lightning.tables.panels import find_series, num_history_steps, representative_series
+from rnn_lightning.tables.table_data import TableData, as_table_data
 
 
 class ForecastWriter(L.Callback):
@@ -49,7 +49,8 @@ class ForecastWriter(L.Callback):
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule = _datamodule(trainer)
-        data, horizon, intervals = datamodule.data, datamodule.horizon, find_intervals(trainer, pl_module)
+        data, horizon = as_table_data(datamodule.data), datamodule.horizon
+        intervals = find_intervals(trainer)
         self.columns = choose_columns(self.options, datamodule.num_samples, intervals)
         plot_ids = [str(name) for name in self.options.plot_ids] if self.plot else []
         self.plotted = dict.fromkeys(find_series(data.ids, plot_ids, "`plot_ids`"), "")
@@ -87,7 +88,7 @@ class ForecastWriter(L.Callback):
         self.share.flush()
         trainer.strategy.barrier("forecasts written")
         if trainer.is_global_zero:
-            self._write(_datamodule(trainer).data)
+            self._write(as_table_data(_datamodule(trainer).data))
         self.share.close()
 
     def on_exception(
@@ -97,7 +98,7 @@ class ForecastWriter(L.Callback):
             self.share.close()
             self.scratch[trainer.global_rank].unlink(missing_ok=True)
 
-    def _write(self, data: SeriesData) -> None:
+    def _write(self, data: TableData) -> None:
         """Write the table and the picture from the files of all devices."""
         table, path = ForecastTable(self.scratch), self.options.path_in(self.folder)
         write_table(path, data, table, self.columns)
@@ -120,10 +121,10 @@ class ForecastWriter(L.Callback):
             print(f"Forecast: {written}")
 
 
-def _datamodule(trainer: L.Trainer) -> SequenceDataModule:
+def _datamodule(trainer: L.Trainer) -> TableDataModule:
     datamodule: Any = getattr(trainer, "datamodule", None)
-    if not isinstance(datamodule, SequenceDataModule):
-        raise InputError("ForecastWriter needs a SequenceDataModule: pass one to predict.")
+    if not isinstance(datamodule, TableDataModule):
+        raise InputError("ForecastWriter needs a TableDataModule: pass one to predict.")
     return datamodule
 
 
@@ -142,7 +143,7 @@ def _representative(table: ForecastTable, columns: ForecastColumns) -> dict[int,
 
 
 def _draw(
-    path: Path, data: SeriesData, table: ForecastTable, columns: ForecastColumns, plotted: Mapping[int, str]
+    path: Path, data: TableData, table: ForecastTable, columns: ForecastColumns, plotted: Mapping[int, str]
 ) -> None:
     from rnn_lightning.tables.plots import plot_forecast, save_picture
 

@@ -7,10 +7,12 @@ from torch import Tensor
 
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import InputError, counted, quoted
+from rnn_lightning.tables.calendar import stamp_series
+from rnn_lightning.tables.table_data import TableData, as_table_data
 
 
 def incomplete_series(data: SeriesData, horizon: int) -> Tensor:
-    """The numbers of the series whose covariates are not all known over the horizon."""
+    """Return the numbers of the series whose covariates are not all known over the horizon."""
     if data.covariates is None:
         return torch.zeros(0, dtype=torch.long)
     is_missing = data.offsets.diff() - data.lengths < horizon
@@ -20,22 +22,26 @@ def incomplete_series(data: SeriesData, horizon: int) -> Tensor:
     return is_missing.nonzero()[:, 0]
 
 
-def without_incomplete(data: SeriesData, horizon: int) -> SeriesData:
-    """The series whose covariates are known over the horizon, with a note on the others; all if none are."""
+def without_incomplete(data: SeriesData, horizon: int) -> tuple[SeriesData, str]:
+    """Return the series whose covariates are known over the horizon, and a note on the others.
+
+    All series if all are known, or none.
+    """
     short = incomplete_series(data, horizon)
     if len(short) in (0, data.num_series):
-        return data
+        return data, ""
+    table = as_table_data(data)
     is_kept = torch.ones(data.num_series, dtype=torch.bool)
     is_kept[short] = False
     note = (
-        f"{len(short):,} of {data.num_series:,} series are not forecast: {_unknown(data, short, horizon)}. "
+        f"{len(short):,} of {data.num_series:,} series are not forecast: {_unknown(as_table_data(data), short, horizon)}. "
         "Add rows with them after the last value, or lower the horizon."
     )
-    return data.keep(is_kept.nonzero()[:, 0].tolist(), note)
+    return table.keep(is_kept.nonzero()[:, 0].tolist(), note), note
 
 
-def _unknown(data: SeriesData, short: Tensor, horizon: int) -> str:
-    """Which covariates of which series are not known over the horizon."""
+def _unknown(data: TableData, short: Tensor, horizon: int) -> str:
+    """Say which covariates of which series are not known over the horizon."""
     found = [
         f"{quoted(data.ids[index])} ({_unknown_steps(data, index, horizon)})" for index in short[:3].tolist()
     ]
@@ -46,10 +52,10 @@ def _unknown(data: SeriesData, short: Tensor, horizon: int) -> str:
     )
 
 
-def _unknown_steps(data: SeriesData, index: int, horizon: int) -> str:
-    """How many steps of the horizon lack covariates of a series, and which."""
+def _unknown_steps(data: TableData, index: int, horizon: int) -> str:
+    """Say how many steps of the horizon lack covariates of a series, and which."""
     assert data.covariates is not None
-    stamps = data.times.stamps(index, int(data.lengths[index]), horizon)
+    stamps = stamp_series(data.times, [index], data.lengths[[index]], horizon).to_list()
     ahead = data.covariates[int(data.ends[index]) : int(data.offsets[index + 1])][:horizon]
     known = (~ahead.isnan()).all(-1).tolist()
     unknown = [str(stamp) for stamp, is_known in zip_longest(stamps, known, fillvalue=False) if not is_known]
@@ -58,7 +64,7 @@ def _unknown_steps(data: SeriesData, index: int, horizon: int) -> str:
 
 
 def require_future(data: SeriesData, horizon: int) -> None:
-    """Refuse to forecast where covariates of the horizon are not known.
+    """Refuse to forecast where covariates of the horizon are unknown.
 
     Raises:
         InputError: names the series and the steps.
@@ -66,6 +72,6 @@ def require_future(data: SeriesData, horizon: int) -> None:
     short = incomplete_series(data, horizon)
     if len(short):
         raise InputError(
-            f"{_unknown(data, short, horizon)}: add rows with them after the last value, or lower the "
+            f"{_unknown(as_table_data(data), short, horizon)}: add rows with them after the last value, or lower the "
             "horizon."
         )

@@ -11,7 +11,7 @@ import torch
 
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.storage import PREFIX, FileArray, hold, remove_stale_files
+from rnn_lightning.tables.storage import PREFIX, FileArray, lock, remove_stale_files
 
 
 def load_shared(load: Callable[[], SeriesData], trainer: Any) -> SeriesData:
@@ -28,7 +28,7 @@ def load_shared(load: Callable[[], SeriesData], trainer: Any) -> SeriesData:
                 if trainer.local_rank == 0:
                     remove_stale_files(path.parent)
                     file = held.enter_context(path.open("xb"))
-                    hold(file)  # not a file of a run that was killed
+                    lock(file)  # not a file of a run that was killed
                     torch.save(load(), file)
             except BaseException:
                 path.unlink(missing_ok=True)

@@ -8,21 +8,21 @@ import polars as pl
 
 
 def from_pandas(table: Any, wanted: Sequence[str]) -> pl.DataFrame:
-    """A polars frame of a pandas one, column by column, without pyarrow; a named index is a column as well.
+    """Return a pandas frame as a polars one, without pyarrow; a named index becomes a column.
 
     Columns that are not ``wanted`` are there, but empty.
     """
     if any(name is not None for name in table.index.names):
         table = table.reset_index()
     empty = pl.repeat(None, len(table), eager=True)
-    columns = {}
-    for number, name in enumerate(map(str, table.columns)):
-        columns[name] = from_pandas_column(table.iloc[:, number]) if name in wanted else empty
-    return pl.DataFrame(columns)
+    names = enumerate(map(str, table.columns))
+    return pl.DataFrame(
+        {name: from_pandas_column(table.iloc[:, i]) if name in wanted else empty for i, name in names}
+    )
 
 
 def from_pandas_column(cells: Any) -> pl.Series:
-    """One column; what pandas calls NA, NaN or NaT is null, or NaN in a column of floats."""
+    """Return one column; NA and NaT of pandas become null, NaN stays in a column of floats."""
     if zone := getattr(cells.dtype, "tz", None):
         stamps = from_pandas_column(cells.dt.tz_convert("UTC").dt.tz_localize(None))
         stamps = stamps.dt.replace_time_zone("UTC")
@@ -37,6 +37,5 @@ def from_pandas_column(cells: Any) -> pl.Series:
     if isinstance(cells.dtype, np.dtype) and cells.dtype.kind in "iufbM":
         return pl.Series(np.ascontiguousarray(cells.to_numpy()))
     missing = cells.isna().tolist()
-    return pl.Series(
-        [None if gone else cell for cell, gone in zip(cells.tolist(), missing, strict=True)], strict=False
-    )
+    known = zip(cells.tolist(), missing, strict=True)
+    return pl.Series([None if is_missing else cell for cell, is_missing in known], strict=False)

@@ -1,5 +1,6 @@
-"""From tables to batches of checked rows: the code of a series, an integer time and float32 values each."""
+"""Checked rows of a table in chunks: the number of a series, an integer time and float32 values each."""
 
+import pickle
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,15 +10,16 @@ import numpy as np
 import polars as pl
 
 from rnn_lightning.errors import InputError, quoted
-from rnn_lightning.tables.files import Piece, Table, table_ids
-from rnn_lightning.tables.precision import Precision
+from rnn_lightning.tables.files import Table, TableChunk, table_ids
+from rnn_lightning.tables.float32_check import Float32Check
+from rnn_lightning.tables.options import TableOptions
 from rnn_lightning.tables.stamps import StampReader
 from rnn_lightning.tables.storage import require_memory
 
 UNKNOWN = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
-"""What a cell of a CSV file may hold instead of a number that is not known."""
+"""Text that stands for an unknown number in a CSV file."""
 
-EXACT = 2**53
+LARGEST_EXACT = 2**53
 """Larger integers may have no float64 of their own."""
 
 
@@ -28,8 +30,8 @@ class Rows(NamedTuple):
         series: ``(row,)``, the number of the series: ids are numbered as they first appear.
         ticks: ``(row,)``, int64 time stamps, see ``Axis``.
         values: ``(row, column)``, float32: targets, then covariates; NaN where not known.
-        file: number of the table.
-        numbers: of the rows in the table, from 0.
+        file: the number of the table.
+        numbers: the number of each row in the table, from 0.
     """
 
     series: np.ndarray
@@ -40,28 +42,26 @@ class Rows(NamedTuple):
 
 
 class RowReader:
-    """Checks the columns in use and turns them into arrays; iterating goes through the tables once.
+    """Checks the columns in use and turns them into arrays; to iterate is to go through the tables once.
 
     Args:
         tables: the files or the frame.
-        id_column: None where each table is one series.
-        numbers: columns of targets, then of covariates.
-        stamps: reads the column of time stamps.
+        options: how they are read.
+        has_ids: whether they have a column of ids; otherwise each table is one series.
 
     Attributes:
-        dtypes: polars types of the columns in use.
+        stamps: the reader of time stamps.
+        dtypes: the polars types of the columns in use.
     """
 
-    def __init__(
-        self, tables: Sequence[Table], id_column: str | None, numbers: Sequence[str], stamps: StampReader
-    ) -> None:
-        self.tables, self.id_column, self.numbers, self.stamps = tables, id_column, numbers, stamps
-        self.names = [*([id_column] if id_column is not None else []), stamps.column, *numbers]
+    def __init__(self, tables: Sequence[Table], options: TableOptions, has_ids: bool) -> None:
+        self.tables, self.columns = tables, options.number_columns
+        self.id_column = options.id_column if has_ids else None
+        self.stamps = StampReader(options)
         self.dtypes: dict[str, Any] = {}
         self._categories = pl.Categories.random()
         # polars forgets the categories that no column holds any more
         self._kept = pl.Series([], dtype=pl.Categorical(self._categories))
-        self._precision = [Precision(name) for name in numbers]
 
     def __iter__(self) -> Iterator[Rows]:
         """Read, check and yield.
@@ -69,91 +69,84 @@ class RowReader:
         Raises:
             InputError: names the file, column and row that cannot be used.
         """
+        names = [*([self.id_column] if self.id_column is not None else []), self.stamps.column, *self.columns]
+        checks = [Float32Check(name) for name in self.columns]
         for file, table in enumerate(self.tables):
-            empty = True
-            for piece in table.pieces(self.names):
-                empty = False
-                self._require_types(piece)
-                yield self._read(piece, file)
-            if empty:
+            chunk = None
+            for chunk in table.chunks(names):
+                self._require_types(chunk)
+                series = self._series(chunk, file)
+                values = np.empty((len(series), len(checks)), np.float32)
+                for column, check in enumerate(checks):
+                    values[:, column] = check.observe(read_numbers(chunk, check.column), chunk.name)
+                yield Rows(series, self.stamps.read(chunk, series), values, file, chunk.numbers)
+            if chunk is None:
                 raise InputError(f"`path` {table.name}: has a header but no rows.")
-        for precision in self._precision:
-            precision.require()
+        for check in checks:
+            check.raise_if_lossy()
 
     def ids(self) -> list[str]:
-        """The ids that were read, in the order in which they first appeared."""
+        """Return the ids that were read, in the order in which they first appeared."""
         return table_ids(self.tables) if self.id_column is None else self._categories.to_series().to_list()
 
     def place(self, file: int, number: int) -> str:
-        """Where a row comes from, for a message."""
+        """Return where a row comes from, for a message."""
         return f"data row {number + 1} of {self.tables[file].name}"
 
-    def _require_types(self, piece: Piece) -> None:
-        for name, dtype in piece.frame.schema.items():
+    def _require_types(self, chunk: TableChunk) -> None:
+        for name, dtype in chunk.frame.schema.items():
             first = self.dtypes.setdefault(name, dtype)
-            if first != dtype and not (first.is_numeric() and dtype.is_numeric() and name in self.numbers):
-                raise InputError(
-                    f"column {quoted(name)} is {dtype} in {piece.name} and {first} in {self.tables[0].name}: "
-                    "make the files alike."
-                )
+            if first != dtype and not (first.is_numeric() and dtype.is_numeric() and name in self.columns):
+                types = f"{dtype} in {chunk.name} and {first} in {self.tables[0].name}"
+                raise InputError(f"column {quoted(name)} is {types}: make the files alike.")
 
-    def _read(self, piece: Piece, file: int) -> Rows:
-        series = (
-            np.full(piece.frame.height, file, np.int32)
-            if self.id_column is None
-            else self._read_ids(piece, self.id_column)
-        )
-        values = np.empty((piece.frame.height, len(self.numbers)), np.float32)
-        for column, (name, precision) in enumerate(zip(self.numbers, self._precision, strict=True)):
-            values[:, column] = precision.add(read_numbers(piece, name), piece.name)
-        return Rows(series, self.stamps.read(piece, series), values, file, piece.numbers)
-
-    def _read_ids(self, piece: Piece, name: str) -> np.ndarray:
-        """The number of the series of each row."""
-        ids = piece.frame[name]
+    def _series(self, chunk: TableChunk, file: int) -> np.ndarray:
+        """Return the number of the series of each row."""
+        name = self.id_column
+        if name is None:
+            return np.full(chunk.frame.height, file, np.int32)
+        ids = chunk.frame[name]
         if ids.dtype.is_nested() or ids.dtype in (pl.Binary, pl.Object, pl.Duration):
             raise InputError(f"column {quoted(name)} holds {ids.dtype}: an id must be a text or a number.")
         missing = ids.is_null()
         if ids.dtype == pl.String or ids.dtype.is_float():
             missing |= (ids == "") if ids.dtype == pl.String else ids.is_nan()
-        piece.refuse(missing, name, "has rows without an id, such as", "fill or drop them")
+        chunk.refuse(missing, name, "has rows without an id, such as", "fill or drop them")
         codes = ids.cast(pl.String).cast(pl.Categorical(self._categories)).to_physical()
         return codes.to_numpy().astype(np.int32)
 
 
-def read_numbers(piece: Piece, name: str) -> np.ndarray:
-    """The numbers of a column, float64 or float32, NaN where not known."""
-    raw = numbers = piece.frame[name]
+def read_numbers(chunk: TableChunk, name: str) -> np.ndarray:
+    """Return the numbers of a column, float64 or float32, NaN where not known."""
+    raw = numbers = chunk.frame[name]
     if raw.dtype == pl.String:
         text = raw.str.strip_chars()
         numbers = text.cast(pl.Float64, strict=False)
-        wrong = numbers.is_null() & text.is_not_null()
-        if wrong.any():
+        if (wrong := numbers.is_null() & text.is_not_null()).any():
             advice = "it must hold numbers, with a decimal point, and nothing where a value is not known"
-            piece.refuse(wrong & ~text.is_in(UNKNOWN), name, "holds text, such as {} in", advice)
-        if (numbers.abs() > EXACT).any():
+            chunk.refuse(wrong & ~text.is_in(UNKNOWN), name, "holds text, such as {} in", advice)
+        if (numbers.abs() > LARGEST_EXACT).any():
             raw = text.cast(pl.Int128, strict=False)
     elif not (raw.dtype.is_numeric() or raw.dtype in (pl.Boolean, pl.Null)):
         raise InputError(f"column {quoted(name)} holds {raw.dtype}: it must hold numbers.")
     if numbers.dtype != pl.Float32:
         numbers = numbers.cast(pl.Float64)
-    if raw.dtype.is_integer() and (numbers.abs() > EXACT).any():
+    if raw.dtype.is_integer() and (numbers.abs() > LARGEST_EXACT).any():
         rounded = numbers.cast(pl.Int128, strict=False) != raw.cast(pl.Int128)
         advice = "subtract a constant from the column, or divide it by one"
-        piece.refuse(rounded.fill_null(False), name, "has {}, more digits than a float64 holds, in", advice)
+        chunk.refuse(rounded.fill_null(False), name, "has {}, more digits than a float64 holds, in", advice)
     infinite = numbers.is_infinite().fill_null(False)
     advice = "every value must be a finite number; leave it empty if it is not known"
-    piece.refuse(infinite, name, "has the value {} in", advice)
-    # one bit pattern for every unknown value: `Grid` marks steps without a row by another one
-    return numbers.fill_nan(None).fill_null(float("nan")).to_numpy()
+    chunk.refuse(infinite, name, "has the value {} in", advice)
+    return numbers.fill_null(float("nan")).to_numpy()
 
 
 class Spool:
-    """Batches of rows to go through several times: in memory, or in a temporary file of a folder."""
+    """Rows to go through several times: in memory, or in a temporary file of a folder."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._batches: list[Any] = []
-        self._num_bytes = 0
+        self._chunks: list[Rows] = []
+        self._num_chunks = self._num_bytes = 0
         self._file: IO[bytes] | None = None
         if folder is not None:
             try:
@@ -164,28 +157,27 @@ class Spool:
 
     def add(self, rows: Rows) -> None:
         """Keep some rows."""
+        self._num_chunks += 1
         if self._file is None:
             self._num_bytes += sum(array.nbytes for array in rows[:3])
             require_memory(self._num_bytes, "the rows")
-            self._batches.append(rows)
+            self._chunks.append(rows)
             return
         try:
-            for array in rows[:3]:
-                np.save(self._file, array)
+            pickle.dump(rows, self._file, pickle.HIGHEST_PROTOCOL)
         except OSError as error:
             raise InputError(f"`scratch_folder`: a file of it cannot be written ({error}).") from error
-        self._batches.append(rows[3:])
-
-    def close(self) -> None:
-        """Let go of the rows."""
-        self._batches = []
-        if self._file is not None:
-            self._file.close()
 
     def __iter__(self) -> Iterator[Rows]:
         if self._file is None:
-            yield from self._batches
+            yield from self._chunks
             return
         self._file.seek(0)
-        for place in self._batches:
-            yield Rows(*(np.load(self._file) for _ in range(3)), *place)
+        for _ in range(self._num_chunks):
+            yield pickle.load(self._file)
+
+    def close(self) -> None:
+        """Let go of the rows."""
+        self._chunks.clear()
+        if self._file is not None:
+            self._file.close()

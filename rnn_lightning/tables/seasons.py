@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.calendar import DAY, Interval
+from rnn_lightning.tables.frequency import DAY, Frequency
 
 MAX_SERIES = 100
 """Number of series to examine; of more, evenly spaced ones."""
@@ -48,8 +48,8 @@ def find_seasons(data: SeriesData, ends: Tensor | None = None) -> tuple[int, ...
         ends: ``(series,)``, one past the last row of each series to examine, such as the end of its training
             part; by default all known rows.
     """
-    frequency, count = Counter(data.times.intervals).most_common(1)[0]
-    alike = [index for index, each in enumerate(data.times.intervals) if each == frequency]
+    frequency, count = Counter(data.times.frequencies).most_common(1)[0]
+    alike = [index for index, each in enumerate(data.times.frequencies) if each == frequency]
     candidates = calendar_seasons(frequency)
     max_steps = MAX_REPEATS * max((*candidates, MAX_CYCLE))
     columns: list[np.ndarray] = []  # each feature of each series, (time,)
@@ -90,7 +90,7 @@ def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
 
 def calendar_seasons(frequency: int | float | str) -> tuple[int, ...]:
     """Return the seasons in steps, shortest first, that a frequency suggests; none for a number."""
-    size, unit = Interval.parse(frequency)
+    size, unit = Frequency.parse(frequency)
     year_of_days = {1: 365, 7: 52, 14: 26, 28: 13}.get(int(size), 0)
     suggested = {
         "mo": [12 / size],

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from rnn_lightning.data.batches import incomplete_series
-from rnn_lightning.data.series import SeriesData, count_unknown, counted
+from rnn_lightning.data.series import SeriesData
+from rnn_lightning.errors import counted
+from rnn_lightning.tables.incomplete import incomplete_series
+from rnn_lightning.tables.table_data import TableData, as_table_data, count_unknown
 
 MAX_NAMED = 5
 """Number of series to name where there may be many of a kind."""
@@ -29,6 +31,7 @@ def summarize(
         horizon: the requested horizon; those of ``val`` and ``test`` may be shorter.
         seasons: the seasons in steps.
     """
+    data = as_table_data(data)
     summary: dict[str, Any] = {
         "series": data.num_series,
         "steps": int(data.lengths.sum()),
@@ -75,6 +78,7 @@ def as_text(summary: Mapping[str, Any]) -> str:
 
 def remarks(data: SeriesData) -> list[str]:
     """Return what to know about the data of a forecast, a line each."""
+    data = as_table_data(data)
     left_out = [f"Left out: {_left_out_text(data.left_out)}"] if data.left_out else []
     return left_out + [f"Note: {note}" for note in data.notes]
 
@@ -91,11 +95,13 @@ def _summarize_lengths(data: SeriesData) -> dict[str, Any]:
     }
 
 
-def _summarize_times(data: SeriesData) -> dict[str, Any]:
-    rounded = (float(f"{each:.9g}") if isinstance(each, float) else each for each in data.times.intervals)
+def _summarize_times(data: TableData) -> dict[str, Any]:
+    from rnn_lightning.tables.calendar import stamp_series
+
+    rounded = (float(f"{each:.9g}") if isinstance(each, float) else each for each in data.times.frequencies)
     indices, last_steps = range(data.num_series), (data.lengths - 1).tolist()
-    first: Any = data.times.stamp_series(indices, [0] * data.num_series, 1).min()
-    last: Any = data.times.stamp_series(indices, last_steps, 1).max()
+    first: Any = stamp_series(data.times, indices, [0] * data.num_series, 1).min()
+    last: Any = stamp_series(data.times, indices, last_steps, 1).max()
     return {
         "column": data.time_column,
         "frequencies": [
@@ -216,3 +222,29 @@ def _names_text(names: Sequence[str], number: int, limit: int = MAX_NAMED) -> st
     """Return the first names, and how many others there are."""
     others = number - min(len(names), limit)
     return ", ".join(names[:limit]) + (f" and {others:,} others" if others else "")
+
+
+def split_counts(datamodule: Any) -> dict[str, dict[str, int]]:
+    """Return what a ``TableDataModule`` trains on, and forecasts in the held-out splits, after ``setup``."""
+    lengths = datamodule.segments["train"].lengths
+    length = datamodule.context_length + datamodule.scored_length
+    counts = {
+        "train": {
+            "series": int((lengths > 0).sum()),
+            "steps": int(lengths.sum()),
+            "windows": len(datamodule.training_starts()),
+            "window_length": length,
+            "padded_series": int(((lengths >= 2) & (lengths < length)).sum()),
+            "unused_series": int((lengths == 1).sum()),
+        }
+    }
+    for split in ("val", "test"):
+        if getattr(datamodule, f"{split}_fraction") > 0:
+            lengths = datamodule.segments[split].lengths
+            counts[split] = {
+                "series": int((lengths > 0).sum()),
+                "steps": int(lengths.sum()),
+                "forecasts": len(datamodule.forecast_starts(split)),
+                "horizon": datamodule.horizon_of(split),
+            }
+    return counts

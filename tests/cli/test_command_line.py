@@ -58,7 +58,7 @@ def test_from_fit_to_forecast_file_and_picture(
     assert "Checkpoint: runs/default/fit_0/checkpoints/best.ckpt" in said
     assert "Forecast: runs/default/predict_0/forecast.csv, runs/default/predict_0/forecast.png" in said
     table = pl.read_csv("runs/default/predict_0/forecast.csv")
-    assert table.columns == ["unique_id", "ds", "y", "y-lo-80", "y-hi-80"]
+    assert table.columns == ["ds", "y", "y-lo-80", "y-hi-80"]
     assert bool(((table["y"] > table["y-lo-80"]) & (table["y"] < table["y-hi-80"])).all())
     assert table["ds"].to_list() == [80.0, 80.2, 80.4, 80.6, 80.8, 81.0, 81.2]
     forecaster = Forecaster.load_from_checkpoint("runs/default/fit_0/checkpoints/best.ckpt")
@@ -108,7 +108,7 @@ def test_sampled_paths_give_intervals(rnn_lightning: Call) -> None:
     rnn_lightning("fit", *SHORT)
     rnn_lightning("predict", "--data.num_samples=300", "--forecast.levels=[50, 90]")
     table = pl.read_csv("runs/default/predict_0/forecast.csv")
-    assert table.columns == ["unique_id", "ds", "y", "y-lo-50", "y-hi-50", "y-lo-90", "y-hi-90"]
+    assert table.columns == ["ds", "y", "y-lo-50", "y-hi-50", "y-lo-90", "y-hi-90"]
     inside = table.select(
         (pl.col("y-lo-90") < pl.col("y-lo-50"))
         & (pl.col("y-lo-50") < pl.col("y-hi-50"))
@@ -125,7 +125,7 @@ def test_without_validation_intervals_are_those_of_paths_or_none(
 ) -> None:
     rnn_lightning("fit", *SHORT, "--data.val_fraction=0")
     rnn_lightning("predict")
-    assert pl.read_csv("runs/default/predict_0/forecast.csv").columns == ["unique_id", "ds", "y"]
+    assert pl.read_csv("runs/default/predict_0/forecast.csv").columns == ["ds", "y"]
     with pytest.raises(SystemExit):
         rnn_lightning("predict", "--forecast.levels=[50]")
     assert (
@@ -653,7 +653,7 @@ def test_an_output_is_written_alone(rnn_lightning: Call, capfd: pytest.CaptureFi
     capfd.readouterr()
     rnn_lightning("predict", "--experiment=sine", "--data.horizon=3", "--output", "-")
     table = capfd.readouterr().out
-    assert table.splitlines()[0].startswith("unique_id,ds,y")
+    assert table.splitlines()[0].startswith("ds,y")
     assert len(table.splitlines()) == 4
     rnn_lightning("predict", "--experiment=sine", "--data.horizon=3", "--output=forecast.parquet")
     assert len(pl.read_parquet("forecast.parquet")) == 3

@@ -28,7 +28,8 @@ def test_a_config_serves_fit_test_and_predict(
     table = pl.read_csv(f"runs/{name}/predict_0/forecast.csv")
     settings = yaml.safe_load(Path(config).read_text())
     id_column = settings["data"]["series"]["init_args"].get("id_column", "unique_id")
-    assert len(table) == settings["data"]["horizon"] * table[id_column].n_unique()
+    num_series = table[id_column].n_unique() if id_column in table.columns else 1
+    assert len(table) == settings["data"]["horizon"] * num_series
     assert not any(
         table[column].is_null().any() or table[column].is_nan().any() for column in table.columns[2:]
     )

@@ -10,7 +10,7 @@ import torch
 from rnn_lightning import Forecaster, SeriesData
 from rnn_lightning.evaluation.backtest import Backtest, backtest
 from rnn_lightning.evaluation.backtest_plot import chosen_forecasts
-from rnn_lightning.tables.calendar import TimeIndex
+from rnn_lightning.tables.calendar import CalendarIndex
 
 HEADER = [
     "unique_id",
@@ -37,7 +37,7 @@ def table(*lengths: int, features: int = 1) -> SeriesData:
         torch.tensor([0, *np.cumsum(lengths)]),
         [f"s{i}" for i in range(len(lengths))],
         [f"y{i}" for i in range(features)],
-        TimeIndex([date(2024, 1, 1)] * len(lengths), ["1d"] * len(lengths)),
+        CalendarIndex([date(2024, 1, 1)] * len(lengths), ["1d"] * len(lengths)),
     )
 
 

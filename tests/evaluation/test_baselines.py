@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from rnn_lightning import SeriesData
+from rnn_lightning.data.series import TimeIndex
 from rnn_lightning.evaluation.baselines import baseline_forecasts, difference_scales, drift, seasonal_naive
-from rnn_lightning.tables.calendar import TimeIndex
 
 NAN = torch.nan
 

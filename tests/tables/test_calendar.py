@@ -8,16 +8,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnn_lightning.data.series import SeriesData, calendar_covariates
+from rnn_lightning import calendar_covariates
+from rnn_lightning.data.series import TimeIndex
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.calendar import CALENDAR, Interval, TimeIndex, calendar_codes
+from rnn_lightning.tables.calendar import CalendarIndex, calendar_codes, stamp_series
+from rnn_lightning.tables.frequency import Frequency
+from rnn_lightning.tables.options import CALENDAR
 from rnn_lightning.tables.table import TableSeries
+from rnn_lightning.tables.table_data import TableData
 
 quick = settings(derandomize=True, deadline=None, max_examples=40)
 
 
 @pytest.mark.parametrize(
-    ("start", "interval", "following"),
+    ("start", "frequency", "following"),
     [
         (3, 2, [3, 5, 7]),
         (3, 0.5, [3.0, 3.5, 4.0]),
@@ -36,20 +40,21 @@ quick = settings(derandomize=True, deadline=None, max_examples=40)
         (datetime(2020, 1, 1), "250us", [datetime(2020, 1, 1, 0, 0, 0, 250 * k) for k in range(3)]),
     ],
 )  # fmt: skip
-def test_stamps_go_on_by_the_calendar(start: Any, interval: Any, following: list[Any]) -> None:
-    assert TimeIndex([start], [interval]).stamps(0, 0, 3) == following
-    assert TimeIndex(pl.Series([start]), [interval]).stamps(0, 1, 2) == following[1:]
+def test_stamps_go_on_by_the_calendar(start: Any, frequency: Any, following: list[Any]) -> None:
+    kind: Any = CalendarIndex if isinstance(start, date) else TimeIndex
+    assert kind([start], [frequency]).stamps(0, 0, 3) == following
+    assert kind(pl.Series([start]), [frequency]).stamps(0, 1, 2) == following[1:]
 
 
 def test_days_of_a_time_zone_follow_its_clocks_and_hours_do_not() -> None:
     start = pl.Series([datetime(2021, 3, 27, 2, 30)]).dt.replace_time_zone("Europe/Berlin")
-    days = TimeIndex(start, ["1d"]).stamp_series([0], [0], 3)
+    days = stamp_series(CalendarIndex(start, ["1d"]), [0], [0], 3)
     assert days.dt.replace_time_zone(None).to_list() == [
         datetime(2021, 3, 27, 2, 30),
         datetime(2021, 3, 28, 3, 30),  # 2:30 does not exist
         datetime(2021, 3, 29, 2, 30),
     ]
-    hours = TimeIndex(start, ["24h"]).stamp_series([0], [0], 3)
+    hours = stamp_series(CalendarIndex(start, ["24h"]), [0], [0], 3)
     assert hours.dt.replace_time_zone(None).to_list()[1] == datetime(2021, 3, 28, 3, 30)
     assert hours.diff()[1:].to_list() == [timedelta(hours=24)] * 2
     assert hours.dt.replace_time_zone(None).to_list()[2] == datetime(2021, 3, 29, 3, 30)
@@ -77,15 +82,18 @@ def test_stamps_of_many_series_are_those_of_each_in_their_type(dtype: Any) -> No
     )
     zone = getattr(dtype, "time_zone", None)
     starts = starts.dt.replace_time_zone(zone) if zone else starts
-    times = TimeIndex(starts, ["1mo", "1d", "1bd"] if temporal else [2, 3, 2])
-    series = times.stamp_series([2, 0, 1, 0], [0, 2, 5, 1], 4)
+    if temporal:
+        times: TimeIndex = CalendarIndex(starts, ["1mo", "1d", "1bd"])
+    else:
+        times = TimeIndex(starts.to_list(), [2, 3, 2])
+    series = stamp_series(times, [2, 0, 1, 0], [0, 2, 5, 1], 4)
     assert series.dtype == dtype
     expected = times.stamps(2, 0, 4), times.stamps(0, 2, 4), times.stamps(1, 5, 4), times.stamps(0, 1, 4)
     assert series.to_list() == [stamp for of_series in expected for stamp in of_series]
 
 
 def test_whole_numbers_and_fractions_together_are_fractions() -> None:
-    stamps = TimeIndex([0, 0.5], [1, 0.5]).stamp_series([0, 1], [0, 0], 2)
+    stamps = stamp_series(TimeIndex([0, 0.5], [1, 0.5]), [0, 1], [0, 0], 2)
     assert stamps.to_list() == [0.0, 1.0, 0.5, 1.0]
 
 
@@ -101,26 +109,24 @@ def test_calendar_codes_count_from_0() -> None:
 
 
 def test_the_calendar_goes_on_after_each_series() -> None:
-    import torch
-
-    data = SeriesData(
+    data = TableData(
         values=torch.zeros(7, 1),
         offsets=torch.tensor([0, 3, 7]),
         lengths=torch.tensor([3, 2]),
         ids=["a", "b"],
         features=["y"],
-        times=TimeIndex([date(2020, 11, 1), date(2020, 1, 1)], ["1mo", "1d"]),
+        times=CalendarIndex([date(2020, 11, 1), date(2020, 1, 1)], ["1mo", "1d"]),
         calendar_names=["month", "weekday"],
     )
-    codes = data.future_calendar([1, 0], 2)
+    codes = data.future_calendar(torch.tensor([1, 0]), 2)
     assert codes.dtype == torch.uint8
     assert codes.tolist() == [[[0, 4], [0, 5]], [[1, 0], [2, 0]]]
 
 
-@pytest.mark.parametrize("text", ["", "d", "0d", "1x", "-1d", "1.5d", "1d2h"])
-def test_what_is_no_interval(text: str) -> None:
-    with pytest.raises(ValueError, match="is no interval"):
-        Interval.parse(text)
+@pytest.mark.parametrize("text", ["", "d", "0d", "1x", "-1d", "1.5d", "1d2h", "0", "-2", "inf", "nan"])
+def test_other_text_than_a_frequency_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=f"`frequency` '{text}' must be a number and mo, me"):
+        Frequency.parse(text)
 
 
 @quick
@@ -133,7 +139,7 @@ def test_what_is_no_interval(text: str) -> None:
     zone=st.sampled_from([None, "UTC", "Europe/Berlin", "Australia/Lord_Howe"]),
     kept=st.lists(st.booleans(), min_size=8, max_size=30),
 )
-def test_the_interval_that_is_found_has_all_stamps_on_its_grid(
+def test_the_frequency_that_is_found_has_all_stamps_on_its_grid(
     start: datetime, size: int, unit: str, zone: str | None, kept: list[bool]
 ) -> None:
     starts = pl.Series([start]) if zone is None else pl.Series([start]).dt.replace_time_zone(
@@ -141,22 +147,22 @@ def test_the_interval_that_is_found_has_all_stamps_on_its_grid(
     )  # fmt: skip
     if starts.null_count():
         return
-    stamps = TimeIndex(starts, [f"{size}{unit}"]).stamp_series([0], [1], len(kept))
+    stamps = stamp_series(CalendarIndex(starts, [f"{size}{unit}"]), [0], [1], len(kept))
     stamps = stamps.filter(pl.Series([True, True, *kept[2:]])).unique(maintain_order=True)
-    interval = (
+    frequency = (
         TableSeries(pl.DataFrame({"ds": stamps, "y": 1.0}, schema_overrides={"y": pl.Float64}))
         .load()
-        .times.intervals[0]
+        .times.frequencies[0]
     )
-    grid = TimeIndex(stamps[:1], [interval]).stamp_series([0], [0], 20_000 if unit == "bd" else 4000)
+    grid = stamp_series(CalendarIndex(stamps[:1], [frequency]), [0], [0], 20_000 if unit == "bd" else 4000)
     local = grid.dt.replace_time_zone(None)
     assert set(stamps.dt.replace_time_zone(None)) <= set(local)
     if all(kept) and len(stamps) == len(kept) and zone is None and unit not in ("me", "bd", "d", "mo"):
-        assert Interval.parse(interval).size == Interval.parse(f"{size}{unit}").size
+        assert Frequency.parse(frequency).size == Frequency.parse(f"{size}{unit}").size
 
 
 def test_utc_is_no_special_zone() -> None:
-    assert TimeIndex([datetime(2020, 1, 1, tzinfo=UTC)], ["1h"]).stamps(0, 1, 1) == [
+    assert CalendarIndex([datetime(2020, 1, 1, tzinfo=UTC)], ["1h"]).stamps(0, 1, 1) == [
         datetime(2020, 1, 1, 1, tzinfo=UTC)
     ]
 
@@ -166,13 +172,15 @@ def test_calendar_covariates_are_those_of_a_fit(zone: str | None) -> None:
     stamps = pl.datetime_range(datetime(2024, 3, 30), datetime(2024, 4, 2), "5h", time_zone=zone, eager=True)
     names: list[Any] = ["hour", "month", "weekday"]
     data = TableSeries(pl.DataFrame({"ds": stamps, "y": 1.0}), calendar_features=names).load()
-    encoded = data.encoded(torch.arange(len(stamps)))
+    encoded = data.covariates_at(torch.arange(len(stamps)))
     assert encoded is not None
     for column in (stamps, stamps.to_list()):
         assert torch.equal(calendar_covariates(column, names), encoded)
     assert calendar_covariates([date(2024, 3, 30)], ["weekday"]).tolist() == [[0, 0, 0, 0, 0, 1, 0]]
     assert calendar_covariates(stamps[:0], list(CALENDAR)).shape == (0, 43)
-    with pytest.raises(InputError, match="'year' is no calendar feature: give some of month, weekday, hour"):
+    with pytest.raises(
+        InputError, match="'year' is not a calendar feature: give some of month, weekday, hour"
+    ):
         calendar_covariates(stamps, ["year"])
     with pytest.raises(InputError, match="need dates"):
         calendar_covariates([1, 2], ["month"])

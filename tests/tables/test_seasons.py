@@ -7,7 +7,7 @@ import torch
 
 from rnn_lightning import LinearSeries, RandomSeries, SequenceDataModule, SeriesData, SineSeries
 from rnn_lightning.data.array import ArraySeries
-from rnn_lightning.tables.calendar import TimeIndex
+from rnn_lightning.tables.calendar import CalendarIndex
 from rnn_lightning.tables.seasons import calendar_seasons, find_seasons
 
 
@@ -21,7 +21,7 @@ def table(values: Sequence[np.ndarray], interval: str) -> SeriesData:
         offsets=torch.tensor([0, *np.cumsum(lengths)]),
         ids=[str(index) for index in range(len(values))],
         features=["y"],
-        times=TimeIndex([datetime(2020, 1, 1)] * len(values), [interval] * len(values)),
+        times=CalendarIndex([datetime(2020, 1, 1)] * len(values), [interval] * len(values)),
     )
 
 

@@ -12,16 +12,17 @@ from lightning.pytorch.loggers import CSVLogger
 
 from rnn_lightning import Forecaster, RandomSeries, SequenceDataModule, SeriesData
 from rnn_lightning.cli.callbacks import DataSummary
-from rnn_lightning.data import series as source
-from rnn_lightning.tables.calendar import TimeIndex
+from rnn_lightning.data.series import TimeIndex
+from rnn_lightning.tables.calendar import CalendarIndex
 from rnn_lightning.tables.storage import FileArray
 from rnn_lightning.tables.summary import as_text, remarks, summarize
+from rnn_lightning.tables.table_data import TableData, count_unknown
 
 TRAIN = {"series": 3, "steps": 9, "windows": 4, "window_length": 3, "padded_series": 0, "unused_series": 0}
 HELD_OUT = {"series": 3, "steps": 3, "forecasts": 3, "horizon": 1}
 
 
-def example(**settings: Any) -> SeriesData:
+def example(**settings: Any) -> TableData:
     """Three series, of 4, 2 and 6 steps and two rows of covariates after each; five values are missing."""
     values = torch.arange(36.0).view(18, 2)
     for first in (4, 8, 16):
@@ -32,7 +33,9 @@ def example(**settings: Any) -> SeriesData:
         "offsets": torch.tensor([0, 6, 10, 18]),
         "ids": ["a", "b", "long"],
         "features": ["y", "z"],
-        "times": TimeIndex([date(2024, 1, 31), date(2023, 12, 31), date(2024, 1, 31)], ["1me", "1me", "1d"]),
+        "times": CalendarIndex(
+            [date(2024, 1, 31), date(2023, 12, 31), date(2024, 1, 31)], ["1me", "1me", "1d"]
+        ),
         "lengths": torch.tensor([4, 2, 6]),
         "covariates": torch.zeros(18, 1),
         "covariate_names": ["price"],
@@ -41,7 +44,7 @@ def example(**settings: Any) -> SeriesData:
         "notes": ["Days were summed to months."],
         "left_out": {"c": "no known value", "d": "one step"},
     }
-    return SeriesData(**{**made, **settings})
+    return TableData(**{**made, **settings})
 
 
 def test_the_numbers() -> None:
@@ -121,7 +124,7 @@ def test_an_empty_split_has_a_plain_line() -> None:
 
 def test_the_text_of_plain_data_is_short() -> None:
     assert (
-        as_text(summarize(SeriesData.from_equal(torch.zeros(1, 400, 1), interval=0.2), {"train": TRAIN}))
+        as_text(summarize(SeriesData.from_equal(torch.zeros(1, 400, 1), frequency=0.2), {"train": TRAIN}))
         == """\
 data      1 series, 400 steps
 columns   features y
@@ -167,7 +170,7 @@ def test_frequencies_that_differ_by_rounding_are_one() -> None:
 
 def test_many_series_are_counted_and_a_few_are_named() -> None:
     num = 1000
-    data = SeriesData(
+    data = TableData(
         values=torch.zeros(num + 5, 1),
         offsets=torch.cat([torch.arange(num), torch.tensor([num + 5])]),
         ids=[f"s{i}" for i in range(num)],
@@ -189,7 +192,7 @@ def test_missing_values_are_counted_as_one_series_after_another(num_features: in
     rows = known + torch.tensor([0, 5, 2, 1, 0, 0, 3, 4])
     values = torch.rand(int(rows.sum()), num_features, generator=torch.Generator().manual_seed(0))
     values[values < 0.4] = torch.nan
-    data = SeriesData(
+    data = TableData(
         values=values,
         offsets=torch.cat([torch.zeros(1, dtype=torch.long), rows.cumsum(0)]),
         ids=[str(i) for i in range(len(rows))],
@@ -197,7 +200,7 @@ def test_missing_values_are_counted_as_one_series_after_another(num_features: in
         times=TimeIndex([0] * len(rows), [1] * len(rows)),
         lengths=known,
     )
-    by_series, by_feature = source.count_unknown(data.values, data.offsets, data.ends)
+    by_series, by_feature = count_unknown(data.values, data.offsets, data.ends)
     each = [data.series(index).isnan() for index in range(len(rows))]
     assert by_series.tolist() == [int(gaps.sum()) for gaps in each]
     assert by_feature.tolist() == torch.cat(each).sum(0).tolist()

@@ -1,14 +1,14 @@
-"""Whether the seven digits of float32, in which networks compute, can hold a column of numbers."""
+"""Refuse numbers that float32, in which networks compute, cannot hold."""
 
 import numpy as np
 
 from rnn_lightning.errors import InputError, quoted
 
-LARGEST, SMALLEST = 1e30, 1e-30
-"""Columns that reach more, or nowhere as much as this, have squares and sums outside the range of float32."""
+LARGEST_VALUE, SMALLEST_VALUE = 1e30, 1e-30
+"""Squares and sums of larger values, or of columns without any value as large as this, leave float32."""
 
 
-class Precision:
+class Float32Check:
     """Finds columns that are too large or too small for float32, or whose changes drown in its rounding."""
 
     def __init__(self, column: str) -> None:
@@ -16,8 +16,8 @@ class Precision:
         self._largest = self._rounding = self._change = 0.0
         self._num_changes = 0
 
-    def add(self, values: np.ndarray, file: str) -> np.ndarray:
-        """Look at some rows of a file, NaN where not known; they are returned as float32."""
+    def observe(self, values: np.ndarray, file: str) -> np.ndarray:
+        """Take note of some rows of a file, NaN where not known, and return them as float32."""
         with np.errstate(over="ignore", under="ignore"):
             rounded = values.astype(np.float32)
         known = np.isfinite(values)
@@ -27,19 +27,19 @@ class Precision:
         largest = max(float(exact.max()), -float(exact.min()))
         if largest > self._largest:
             self._largest, self._file = largest, file
-        if values.dtype != np.float32 and largest <= LARGEST:
+        if values.dtype != np.float32 and largest <= LARGEST_VALUE:
             self._rounding = max(self._rounding, float(np.abs(exact - coarse).max()))
             self._change += float(np.abs(np.diff(exact)).sum())
             self._num_changes += len(exact) - 1
         return rounded
 
-    def require(self) -> None:
-        """Raise InputError where float32 is too coarse."""
+    def raise_if_lossy(self) -> None:
+        """Raise InputError if float32 is too coarse for the rows that were observed."""
         change = self._change / max(1, self._num_changes)
         reaches = f"{self._file}: column {quoted(self.column)} reaches {self._largest:g}"
-        if self._largest > LARGEST:
+        if self._largest > LARGEST_VALUE:
             raise InputError(f"{reaches}, too large to be squared in float32: divide it by a constant.")
-        if 0 < self._largest < SMALLEST:
+        if 0 < self._largest < SMALLEST_VALUE:
             raise InputError(f"{reaches} at most, too small for float32: multiply it by a constant.")
         if change > 0 and self._rounding > 1e-2 * change:
             raise InputError(

@@ -1,0 +1,96 @@
+"""The options by which a table is read; importing them needs neither torch nor polars."""
+
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from rnn_lightning.errors import InputError
+from rnn_lightning.tables.frequency import Frequency
+
+CALENDAR = {"month": 12, "weekday": 7, "hour": 24}
+"""The calendar features and the number of values of each; weekday 0 is Monday."""
+
+CalendarFeature = Literal["month", "weekday", "hour"]
+
+
+@dataclass(kw_only=True, eq=False)
+class TableOptions:
+    """How a table is read.
+
+    Args:
+        id_column: column that names the series.
+        time_column: column of time stamps: numbers, ISO dates, dates such as 20240131, timestamps with or
+            without a time zone, or text in the format that time_format gives.
+        target_columns: columns to predict, one feature each.
+        covariate_columns: columns that help to predict and are known in the future as well; rows after the
+            last known target carry their future values.
+        calendar_features: inputs derived from the time stamps, past and future: one input per month, weekday
+            or hour.
+        frequency: distance between two steps, if it cannot be detected or is detected wrongly: 1d, 1mo, 1h,
+            15m and so on, 1me for ends of months, 1bd for business days, or a number if the time stamps are
+            numbers rather than dates such as 20240131.
+        time_format: format of time stamps that are not ISO, in the notation of strftime, such as %d.%m.%Y or
+            %Y-%m.
+        time_zone: time zone of the calendar, such as Europe/Berlin: stamps with a zone or offset are
+            converted to it, others are read in it.
+        interpolate: fill gaps inside a series by straight lines; otherwise their values stay unknown.
+        separator: character between two columns of a CSV file, "tab" for a tab; a comma by default, or a tab
+            in .tsv files.
+        scratch_folder: folder for files that hold the values instead of memory, for tables larger than
+            memory.
+    """
+
+    id_column: str = "unique_id"
+    time_column: str = "ds"
+    target_columns: list[str] | str = field(default_factory=lambda: ["y"])
+    covariate_columns: list[str] | str = field(default_factory=list)
+    calendar_features: list[CalendarFeature] | CalendarFeature = field(default_factory=list)
+    frequency: str | float | None = None
+    time_format: str | None = None
+    time_zone: str | None = None
+    interpolate: bool = False
+    separator: str | None = None
+    scratch_folder: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("target_columns", "covariate_columns", "calendar_features"):
+            given = getattr(self, name)
+            setattr(self, name, [given] if isinstance(given, str) else list(given))
+        self.separator = "\t" if self.separator in ("tab", r"\t") else self.separator
+        self.num_features = len(self.target_columns)
+        self.num_covariates = len(self.covariate_columns)
+        self._require_distinct_columns()
+        for feature, count in Counter(self.calendar_features).items():
+            if feature not in CALENDAR or count > 1:
+                raise InputError(
+                    f"`calendar_features` has {feature!r}: give each of {', '.join(CALENDAR)} once."
+                )
+            self.num_covariates += CALENDAR[feature]
+        if self.separator is not None and len(self.separator.encode()) != 1:
+            raise InputError(f"`separator` must be one character, got {self.separator!r}.")
+        self.parsed_frequency = None if self.frequency is None else Frequency.parse(self.frequency)
+
+    @property
+    def number_columns(self) -> list[str]:
+        """The columns of targets, then those of covariates."""
+        return [*self.target_columns, *self.covariate_columns]
+
+    def columns(self) -> list[tuple[str, str]]:
+        """Return each column in use after the argument that names it."""
+        targets = [("target_columns", name) for name in self.target_columns]
+        covariates = [("covariate_columns", name) for name in self.covariate_columns]
+        return [("id_column", self.id_column), ("time_column", self.time_column), *targets, *covariates]
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments that a forecast of another table needs, in plain types."""
+        left_out = ("path", "separator", "scratch_folder")
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in left_out}
+
+    def _require_distinct_columns(self) -> None:
+        if not self.target_columns:
+            raise InputError("`target_columns` is empty: name at least one column to predict.")
+        seen: dict[str, str] = {}
+        for argument, name in self.columns():
+            if name in seen:
+                raise InputError(f"`{argument}` has {name!r}, which is in `{seen[name]}` already.")
+            seen[name] = argument

@@ -1,0 +1,153 @@
+"""The series of a table: values, and what a table adds to them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from rnn_lightning.data.series import SeriesData
+from rnn_lightning.errors import InputError
+from rnn_lightning.tables.options import CALENDAR
+
+if TYPE_CHECKING:
+    import polars as pl
+
+COUNTED_CELLS = 2**20
+"""Cells in which unknown values are counted together, so that arrays may be larger than memory."""
+
+
+@dataclass(frozen=True)
+class TableFormat:
+    """How a table is written.
+
+    Attributes:
+        column_types: the polars types of its columns, in their order.
+        time_format: the format of time stamps in a CSV file, in the notation of ``strftime``; None for ISO.
+        separator: the character between two columns of a CSV file.
+    """
+
+    column_types: Mapping[str, Any] = field(default_factory=dict)
+    time_format: str | None = None
+    separator: str = ","
+
+
+@dataclass(frozen=True, repr=False)
+class TableData(SeriesData):
+    """Series with the names and the format of their table, and with the calendar of their time stamps.
+
+    Attributes:
+        id_column: the name of the column of ids; None if a single series needs none.
+        time_column: the name of the column of time stamps.
+        calendar: ``(row, calendar feature)``, uint8, such as the month, counted from 0.
+        calendar_names: the calendar features, keys of ``CALENDAR``.
+        notes: what a user should know about how the values were made, a sentence each.
+        left_out: ids of series that could not be used, and the reason for each.
+        table_format: how the table was written, and how its forecast will be.
+    """
+
+    id_column: str | None = "unique_id"
+    time_column: str = "ds"
+    calendar: Tensor | None = None
+    calendar_names: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    table_format: TableFormat = field(default_factory=TableFormat)
+
+    def covariates_at(self, rows: Tensor) -> Tensor | None:
+        """Return the covariates ``(..., covariate)`` of ``rows (...)``, calendar features one-hot."""
+        covariates = super().covariates_at(rows)
+        return covariates if self.calendar is None else self._with_calendar(covariates, self.calendar[rows])
+
+    def future_covariates(self, series_indices: Tensor, horizon: int) -> Tensor | None:
+        """Return the covariates ``(batch, horizon, covariate)`` of the steps after each of the series."""
+        covariates = super().future_covariates(series_indices, horizon)
+        if self.calendar is None:
+            return covariates
+        return self._with_calendar(covariates, self.future_calendar(series_indices, horizon))
+
+    def future_calendar(self, series_indices: Tensor, horizon: int) -> Tensor:
+        """Return the calendar after each of the series, ``(batch, horizon, calendar feature)``, uint8."""
+        from rnn_lightning.tables.calendar import calendar_codes, stamp_series
+
+        stamps = stamp_series(self.times, series_indices, self.lengths[series_indices], horizon)
+        codes = calendar_codes(stamps, self.calendar_names)
+        return torch.from_numpy(codes).view(-1, horizon, len(self.calendar_names))
+
+    def keep(self, kept: list[int], note: str) -> "TableData":
+        """Return some of the series, in their order, with a note on the others.
+
+        Nothing is copied: the rows of the others stay in the arrays, after those of the series before, and no
+        step of a series is in them.
+        """
+        starts, chosen = self.times.starts, torch.as_tensor(kept)
+        first = [starts[index] for index in kept] if isinstance(starts, Sequence) else starts[kept]
+        return replace(
+            self,
+            offsets=torch.cat([self.offsets[chosen], self.offsets[-1:]]),
+            lengths=self.lengths[chosen],
+            traits={name: trait[chosen] for name, trait in self.traits.items()},
+            ids=[self.ids[index] for index in kept],
+            times=type(self.times)(first, [self.times.frequencies[index] for index in kept]),
+            notes=[*self.notes, note],
+        )
+
+    def _with_calendar(self, covariates: Tensor | None, codes: Tensor) -> Tensor:
+        encoded = encode_calendar(codes, self.calendar_names)
+        return encoded if covariates is None else torch.cat([covariates, encoded], -1)
+
+
+def as_table_data(data: SeriesData) -> TableData:
+    """Return the series as those of a table, with the default names of its columns if they have none."""
+    if isinstance(data, TableData):
+        return data
+    given = {each.name: getattr(data, each.name) for each in fields(SeriesData)}
+    return TableData(**given)
+
+
+def encode_calendar(codes: Tensor, names: Sequence[str]) -> Tensor:
+    """Return calendar features ``(..., calendar feature)`` as one-hot covariates ``(..., covariate)``."""
+    columns = [one_hot(codes[..., i].long(), CALENDAR[name]) for i, name in enumerate(names)]
+    return torch.cat(columns, -1).float()
+
+
+def calendar_covariates(stamps: "Sequence[Any] | pl.Series", names: Sequence[str]) -> Tensor:
+    """Return the covariates ``(step, covariate)`` that a fit with calendar features makes of time stamps.
+
+    Args:
+        stamps: dates or datetimes, as a list or a polars Series; those with a time zone count as its clocks
+            show.
+        names: the calendar features in the order of the fit: month, weekday, hour.
+
+    Raises:
+        InputError: if the stamps are numbers, or a name is not a calendar feature.
+    """
+    import polars as pl
+
+    from rnn_lightning.tables.calendar import calendar_codes
+
+    for name in names:
+        if name not in CALENDAR:
+            raise InputError(f"{name!r} is not a calendar feature: give some of {', '.join(CALENDAR)}.")
+    return encode_calendar(torch.from_numpy(calendar_codes(pl.Series(stamps), names)), names)
+
+
+def count_unknown(rows: Any, offsets: Tensor, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Count the NaN among ``rows (row, column)`` from the offset of each series to before its end.
+
+    Returns:
+        Counts of each series ``(series,)`` and of each column ``(column,)``.
+    """
+    by_series, by_column = np.zeros(len(ends), np.int64), np.zeros(rows.shape[1], np.int64)
+    at_once = max(1, COUNTED_CELLS // rows.shape[1])
+    for first in range(0, len(rows), at_once):
+        unknown = rows[first : first + at_once].isnan().numpy()  # (row, column)
+        row = np.arange(first, first + len(unknown))
+        series = np.searchsorted(offsets[:-1].numpy(), row, side="right") - 1
+        unknown &= ((series >= 0) & (row < ends.numpy()[series]))[:, None]
+        np.add.at(by_series, series, unknown.sum(1))
+        by_column += unknown.sum(0)
+    return by_series, by_column
