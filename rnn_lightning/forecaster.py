@@ -170,7 +170,8 @@ class Forecaster(L.LightningModule):
         if (loss.device.type == "cpu" or self.global_step % 50 == 0) and not math.isfinite(loss.item()):
             raise InputError(
                 f"the loss is {loss.item()} at step {self.global_step}: training has diverged. Lower "
-                "`learning_rate`, keep `gradient_clip_val` at 1 or below, or look for extreme values in the data."
+                "`learning_rate`, keep `gradient_clip_val` at 1 or below, or look for extreme values in the "
+                "data."
             )
 
     def validation_step(self, batch: ForecastBatch, batch_idx: int) -> dict[str, Forecast]:
@@ -270,7 +271,7 @@ class Forecaster(L.LightningModule):
             horizon: number of steps to generate.
             num_samples: number of sampled paths; None for the point forecast.
             seed: seed of the sampled paths.
-            known: ``covariates`` of the known steps and of the horizon, for a network trained with covariates;
+            known: ``covariates`` of the known steps and of the horizon, for a network trained with them;
                 ``traits`` of the series, ``(batch, ...)`` each.
 
         Returns:
@@ -313,7 +314,7 @@ class Forecaster(L.LightningModule):
         return self._evaluate(partial(generate, self.network), state, horizon, covariates=covariates, **noise)
 
     def _evaluate(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a function with arrays as batches, without dropout and gradients; threads may do so at once."""
+        """Call a function with arrays as batches, without dropout and gradients, in any number of threads."""
         self.require_fitted()
         args = tuple(map(self._as_batch, args))
         if "covariates" in kwargs:
@@ -333,7 +334,7 @@ class Forecaster(L.LightningModule):
                     self.network.train(self._mode)
 
     def _as_batch(self, values: Any) -> Any:
-        """Return an array as ``(batch, time, feature)`` in the precision of the network, others as they are."""
+        """Return an array as ``(batch, time, feature)`` in the precision of the network, others unchanged."""
         if hasattr(values, "columns"):
             raise InputError("forecast takes numbers: call forecast_frame with a table.")
         if not isinstance(values, np.ndarray | Tensor | list):

@@ -194,7 +194,7 @@ class Innovations:
         if covariance.shape != (size, size) or not bool(covariance.isfinite().all()):
             raise InputError(
                 "sampled paths need the covariance of their noise, and the network holds none: fit it with "
-                "validation data (`val_fraction` above 0), or give noise as a finite (feature, feature) tensor."
+                "validation data (`val_fraction` above 0), or give a finite (feature, feature) tensor."
             )
         if not torch.allclose(covariance, covariance.T):
             raise InputError(NO_COVARIANCE)

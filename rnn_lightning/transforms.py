@@ -20,7 +20,7 @@ from rnn_lightning.errors import InputError
 TransformName = Literal["log", "difference", "standardize", "standardize_context"]
 TransformState = tuple[Tensor, ...]
 Traits = Mapping[str, Tensor]
-"""What belongs to each series beside its values, ``(batch, ...)`` on the CPU; a network says what it asks for."""
+"""What belongs to each series beside its values, ``(batch, ...)`` on the CPU, for networks that ask."""
 
 
 class Transform(nn.Module):

@@ -38,7 +38,7 @@ NUMBERS_TOGETHER, MAX_BATCHES_TOGETHER = 2**18, 16
 """Small training batches are made together, up to so many numbers and batches."""
 
 FORECAST_STEPS = 2**15
-"""Steps of contexts, horizons and paths in a batch of forecasts, where ``batch_size`` forecasts have fewer."""
+"""Steps of contexts, horizons and paths in a batch of forecasts, if ``batch_size`` forecasts have fewer."""
 
 
 class SequenceDataModule(L.LightningDataModule):
@@ -222,7 +222,7 @@ class SequenceDataModule(L.LightningDataModule):
         return self.in_order(cut, len(windows), horizon)
 
     def in_order(self, cut: Any, num_items: int, horizon: int) -> BatchLoader[ForecastBatch]:
-        """Return a loader of forecasts in order: large batches, because each step of one costs much the same."""
+        """Return a loader of forecasts in large batches, because each step of a batch costs much the same."""
         num_steps = (self.context_length + horizon) * (self.num_samples or 1)
         batch_size = max(self.batch_size, FORECAST_STEPS // (num_steps * self.num_features))
         return BatchLoader(cut, num_items, batch_size, self.devices)

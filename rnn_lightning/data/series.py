@@ -19,12 +19,12 @@ LARGEST, SMALLEST = 1e30, 1e-30
 """Features that reach more, or nowhere as much as this, have squares outside the range of float32."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class TimeIndex:
     """Numbered time stamps: step ``k`` of series ``i`` is at ``starts[i] + k * frequencies[i]``."""
 
-    starts: Sequence[float]
-    frequencies: Sequence[float]
+    starts: Any  # (series,)
+    frequencies: Any
 
     def stamps_at(self, series: np.ndarray, steps: np.ndarray) -> Any:
         """Return the stamp of each of ``steps`` of the series in ``series``, both ``(row,)``."""
@@ -77,7 +77,7 @@ class SeriesData:
     def from_equal(
         cls, values: Any, lengths: Tensor | None = None, *, start: float = 0, frequency: float = 1
     ) -> "SeriesData":
-        """Make series of equal length, ``(series, time, feature)``, on a numbered time axis, with ids from 0."""
+        """Make series of equal length ``(series, time, feature)`` on a numbered axis, with ids from 0."""
         values = torch.as_tensor(values)
         num_series, length, num_features = values.shape
         return cls(
@@ -122,7 +122,7 @@ class SeriesData:
         """Refuse series without values, and values that float32 cannot compute with.
 
         Raises:
-            InputError: if there is no series, a series is empty, or a value is infinite, or too large or small.
+            InputError: if there is no series, or one is empty, or a value is infinite, too large or small.
         """
         if self.num_series == 0 or int(self.lengths.min()) == 0:
             empty = f"series {self.ids[int(self.lengths.argmin())]!r}" if self.num_series else "the source"
@@ -135,10 +135,10 @@ class SeriesData:
                 index = int(torch.searchsorted(self.offsets, first + row, right=True)) - 1
                 place = np.array([index]), np.array([first + row - int(self.offsets[index])])
                 raise InputError(
-                    f"series {self.ids[index]!r} has the value {float(self.values[first + row][feature]):g} in "
-                    f"{self.features[feature]!r} at {self.times.stamps_at(*place)[0]}: every value must be a "
-                    f"finite number of at most {LARGEST:g}; leave it empty if it is not known, or give it in a "
-                    "larger unit."
+                    f"series {self.ids[index]!r} has the value {float(self.values[first + row][feature]):g} "
+                    f"in {self.features[feature]!r} at {self.times.stamps_at(*place)[0]}: every value must "
+                    f"be a finite number of at most {LARGEST:g}; leave it empty if it is unknown, or give it in "
+                    "a larger unit."
                 )
         for name, value in zip(self.features, largest.tolist(), strict=True):
             if 0 < value < SMALLEST:

@@ -86,7 +86,7 @@ def split_by_series(
 
 
 class Windows:
-    """The starts of windows in closed form: window ``j`` of segment ``i`` starts at ``first[i] + j * stride``.
+    """Starts of windows in closed form: window ``j`` of segment ``i`` is at ``first[i] + j * stride``.
 
     Args:
         first: ``(segment,)``, the row at which the first window of each segment starts.

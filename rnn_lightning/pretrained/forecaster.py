@@ -63,7 +63,7 @@ class PretrainedForecaster(Forecaster):
             num_covariates=num_covariates,
         )
 
-    def make_network(self, num_features: int, num_covariates: int) -> SeasonalNetwork:  # type: ignore[override]
+    def make_network(self, num_features: int, num_covariates: int) -> SeasonalNetwork:
         if self.weights == "bundled":
             return bundled_network(num_features, num_covariates)
         return SeasonalNetwork(num_features, self.architecture[1], num_covariates)
@@ -92,8 +92,12 @@ class PretrainedForecaster(Forecaster):
         if len(groups) <= 1:
             return super().forward(context, horizon, **known)
         values: Tensor | None = None
+        known = {"names": [f"series {row} of the batch" for row in range(len(context))]} | known
         for _, rows in groups:
-            of_group = {name: _select(part, rows, len(context)) for name, part in known.items()}
+            of_group = {
+                name: part if name == "noise" else _select(part, rows, len(context))
+                for name, part in known.items()
+            }
             part = super().forward(context[rows], horizon, **of_group)  # ([sample,] group, horizon, feature)
             if values is None:
                 values = part.new_empty(*part.shape[:-3], len(context), *part.shape[-2:])

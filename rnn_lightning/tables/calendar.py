@@ -122,7 +122,7 @@ class CalendarIndex(TimeIndex):
         self.starts = pl.Series(starts)
         self._distinct, self._code = np.unique(np.asarray(frequencies, str), return_inverse=True)
 
-    def stamps_at(self, series: np.ndarray, steps: np.ndarray) -> pl.Series:  # type: ignore[override]
+    def stamps_at(self, series: np.ndarray, steps: np.ndarray) -> pl.Series:
         """Return the stamp of each of ``steps (row,)`` of the series numbered ``series (row,)``."""
         axis, code = Axis(self.starts.dtype), self._code[series]
         ticks = axis.ticks(self.starts.gather(series))  # (row,)

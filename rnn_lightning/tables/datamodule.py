@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
     import polars as pl
 
-    Source = Series | str | Path | np.ndarray | pl.DataFrame | pd.DataFrame
+    Source: TypeAlias = Series | str | Path | np.ndarray | pl.DataFrame | pd.DataFrame
 else:
     Source = Series  # the command line knows classes alone
 
@@ -166,8 +166,8 @@ class TableDataModule(SequenceDataModule):
         if stage == "test" and self.test_fraction == 0:
             raise InputError(
                 "a test needs values that were held out, and `test_fraction` is 0: fit with `test_fraction` "
-                "0.2, which the checkpoint keeps, then test; or give it to test alone, for values that the fit "
-                "did not see."
+                "0.2, which the checkpoint keeps, then test; or give it to test alone, for values that were "
+                "not in the fit."
             )
         super().setup(stage)
 

@@ -25,10 +25,10 @@ SIZES = (
     "batch_size",
     "num_batches_per_epoch",
 )
-"""The arguments of the data module that ``auto_sizes`` returns."""
+"""The arguments of the data module that ``default_sizes`` returns."""
 
 
-def auto_sizes(
+def default_sizes(
     names: Collection[str], data: SeriesData, season: int, given: Mapping[str, int | None]
 ) -> dict[str, int | None]:
     """Choose the sizes that are ``auto`` by the season and by the lengths and number of the series.

@@ -33,10 +33,9 @@ def without_incomplete(data: SeriesData, horizon: int) -> tuple[SeriesData, str]
     table = as_table_data(data)
     is_kept = torch.ones(data.num_series, dtype=torch.bool)
     is_kept[short] = False
-    note = (
-        f"{len(short):,} of {data.num_series:,} series are not forecast: {_unknown(as_table_data(data), short, horizon)}. "
-        "Add rows with them after the last value, or lower the horizon."
-    )
+    which = _unknown(table, short, horizon)
+    advice = "Add rows with them after the last value, or lower the horizon."
+    note = f"{len(short):,} of {data.num_series:,} series are not forecast: {which}. {advice}"
     return table.keep(is_kept.nonzero()[:, 0].tolist(), note), note
 
 
@@ -71,7 +70,5 @@ def require_future(data: SeriesData, horizon: int) -> None:
     """
     short = incomplete_series(data, horizon)
     if len(short):
-        raise InputError(
-            f"{_unknown(as_table_data(data), short, horizon)}: add rows with them after the last value, or lower the "
-            "horizon."
-        )
+        which = _unknown(as_table_data(data), short, horizon)
+        raise InputError(f"{which}: add rows with them after the last value, or lower the horizon.")

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rnn_lightning.errors import InputError
+from rnn_lightning.network import Encoded
 from rnn_lightning.pretrained.season_clock import clock
 from rnn_lightning.pretrained.season_features import QUANTITIES
 from rnn_lightning.pretrained.season_track import Tracker, describe, initial_track
@@ -16,10 +18,18 @@ def walk(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).cumsum(1)
 
 
-def network(num_features: int = 1, num_covariates: int = 0, season: int = 4) -> SeasonalNetwork:
+def seasons(batch_size: int, season: int = 4) -> dict[str, Tensor]:
+    return {"season": torch.full((batch_size,), season)}
+
+
+def read(made: SeasonalNetwork, inputs: Tensor) -> Encoded:
+    """Read inputs from their first known value on."""
+    return made.encode(inputs, None, seasons(len(inputs)))
+
+
+def network(num_features: int = 1, num_covariates: int = 0) -> SeasonalNetwork:
     torch.manual_seed(0)
     made = SeasonalNetwork(num_features, 8, num_covariates=num_covariates)
-    made.set_season(season)
     nn.init.normal_(made.recurrent.all_weights[0][0], 0, 0.3)
     if made.effect is not None:
         nn.init.normal_(made.effect)
@@ -67,41 +77,47 @@ def test_reading_equals_stepping_and_a_forecast_is_a_gap_at_the_end(
     values, covariates = walk(6, 40, num_features), walk(6, 40, num_covariates)
     values[1, :7], values[2, :11], values[0, 10:13], values[4, 20] = (torch.nan,) * 4
     inputs = torch.cat([values, covariates], -1)
-    predictions, filled, state = made.encode(inputs)
-    stepped, taken, last = made.encode(inputs, made.initial_state(6))
+    traits = seasons(6)
+    predictions, filled, state = made.encode(inputs, None, traits)
+    stepped, taken, last = made.encode(inputs, made.initial_state(6, traits), traits)
     begun = ~filled.isnan()
     torch.testing.assert_close(predictions[begun], stepped[begun], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(filled[begun], taken[begun], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(state, last, rtol=1e-4, atol=1e-4)
+    for before in (None, made.initial_state(6, traits)):
+        late = made.encode(inputs, before, traits, 30).predictions
+        torch.testing.assert_close(late, predictions[:, 30:], rtol=1e-4, atol=1e-4)
 
-    _, _, origin = made.encode(inputs[:, :25])
+    _, _, origin = made.encode(inputs[:, :25], None, traits)
     without_noise = torch.cat([torch.zeros(6, 10, num_features), covariates[:, 25:35]], -1)
-    forecast, _ = made.free_run(without_noise, origin)
+    forecast, _ = made.free_run(without_noise, origin, traits)
     gap = inputs[:, :35].clone()
     gap[:, 25:, :num_features] = torch.nan
-    torch.testing.assert_close(made.encode(gap)[1][:, 25:], forecast, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(made.free_run(without_noise[:, :4], origin)[0], forecast[:, :4])
+    torch.testing.assert_close(made.encode(gap, None, traits).values[:, 25:], forecast, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(made.free_run(without_noise[:, :4], origin, traits)[0], forecast[:, :4])
 
 
 def test_the_forecast_of_a_negated_series_is_the_negative() -> None:
     made, values = network(), walk(3, 30, 1)
-    torch.testing.assert_close(made.encode(-values)[0], -made.encode(values)[0])
+    torch.testing.assert_close(read(made, -values).predictions, -read(made, values).predictions)
 
 
 def test_features_and_rows_are_forecast_alone() -> None:
     made, values = network(2), walk(3, 30, 2)
-    both = made.encode(values)[0]
+    both = read(made, values).predictions
     one = network(1)
     one.load_state_dict({**made.state_dict(), "residual_covariance": one.residual_covariance})
-    torch.testing.assert_close(one.encode(values[1:2, :, 1:])[0], both[1:2, :, 1:], rtol=1e-4, atol=1e-5)
+    alone = read(one, values[1:2, :, 1:]).predictions
+    torch.testing.assert_close(alone, both[1:2, :, 1:], rtol=1e-4, atol=1e-5)
 
 
 def test_covariates_enter_only_by_training() -> None:
     torch.manual_seed(0)
     made = SeasonalNetwork(num_covariates=2)
     values, covariates = walk(3, 30, 1), walk(3, 30, 2)
-    before = made.encode(torch.cat([values, covariates], -1))[0]
-    torch.testing.assert_close(made.encode(torch.cat([values, -covariates], -1))[0], before)
+    before = read(made, torch.cat([values, covariates], -1)).predictions
+    after = read(made, torch.cat([values, -covariates], -1)).predictions
+    torch.testing.assert_close(after, before)
     before.square().mean().backward()
     gradient = made.recurrent.all_weights[0][0].grad
     assert gradient is not None
@@ -110,33 +126,34 @@ def test_covariates_enter_only_by_training() -> None:
 
 def test_gradients_reach_all_weights_through_the_free_run() -> None:
     made = network(num_covariates=1)
-    _, _, state = made.encode(walk(3, 30, 2))
+    state = read(made, walk(3, 30, 2)).state
     drive = torch.cat([torch.zeros(3, 12, 1), torch.ones(3, 12, 1)], -1)
-    made.free_run(drive, state)[0].square().mean().backward()
+    made.free_run(drive, state, seasons(3))[0].square().mean().backward()
     gradients = [parameter.grad for parameter in made.parameters()]
     assert all(gradient is not None and bool((gradient != 0).any()) for gradient in gradients)
 
 
 @pytest.mark.parametrize("season", [1, 4])
 def test_the_scale_survives_constants_zeros_and_short_contexts(season: int) -> None:
-    made = network(season=season)
+    made = network()
     contexts = [torch.zeros(1, 30, 1), torch.full((1, 30, 1), 5.0), torch.full((1, 1, 1), 3.0), walk(1, 3, 1)]
     for context in contexts:
-        transformed, state = made.transforms.start(context)
+        transformed, state = made.transforms.start(context, seasons(1, season))
         assert bool(transformed.isfinite().all())
         torch.testing.assert_close(made.transforms.inverse(transformed, state), context, rtol=1e-4, atol=1e-4)
 
 
 def test_small_units_are_units_like_others() -> None:
     made, values = network(), walk(2, 40, 1)
-    torch.testing.assert_close(made.transforms.start(1e-12 * values)[0], made.transforms.start(values)[0])
+    small, usual = (made.transforms.start(unit * values, seasons(2))[0] for unit in (1e-12, 1.0))
+    torch.testing.assert_close(small, usual)
 
 
 def test_what_was_never_negative_is_forecast_so() -> None:
     transforms = network().transforms
-    _, state = transforms.start(torch.tensor([5.0, 3, 1, 2, 0, 1])[None, :, None])
+    _, state = transforms.start(torch.tensor([5.0, 3, 1, 2, 0, 1])[None, :, None], {})
     assert float(transforms.inverse(torch.tensor(-50.0).reshape(1, 1, 1), state)) == 0
-    _, state = transforms.start(torch.tensor([5.0, 3, -1, 2, 0, 1])[None, :, None])
+    _, state = transforms.start(torch.tensor([5.0, 3, -1, 2, 0, 1])[None, :, None], {})
     assert float(transforms.inverse(torch.tensor(-50.0).reshape(1, 1, 1), state)) < 0
 
 
@@ -153,7 +170,44 @@ def test_an_effect_of_covariates_is_none_of_the_level() -> None:
         shown[:, 1:] += size * covariates[:, 1:30]  # nothing is known of the covariates of the first step
         inputs = torch.cat([shown, covariates[:, 1:31] * (size > 0)], -1)
         following = torch.cat([nothing, covariates[:, 31:] * (size > 0)], -1)
-        generated.append(made.free_run(following, made.encode(inputs)[2])[0])
+        state = read(made, inputs).state
+        generated.append(made.free_run(following, state, seasons(4))[0])
     torch.testing.assert_close(
         generated[1], generated[0] + effect * covariates[:, 30:40], rtol=1e-4, atol=1e-4
     )
+
+
+def test_each_context_is_scaled_by_a_season_of_its_own() -> None:
+    transforms, contexts = network().transforms, walk(4, 60, 2)
+    season = torch.tensor([7, 1, 12, 7])
+    together, state = transforms.start(contexts, {"season": season})
+    for row in range(4):
+        alone, (of_row,) = transforms.start(contexts[row : row + 1], seasons(1, int(season[row])))
+        torch.testing.assert_close(together[row : row + 1], alone)
+        torch.testing.assert_close(tuple(part[row : row + 1] for part in state[0]), of_row)
+    without, _ = transforms.start(contexts, {})
+    torch.testing.assert_close(without, transforms.start(contexts, seasons(4, 1))[0])
+    assert not torch.allclose(without, together)
+
+
+def test_a_network_reads_series_of_one_season_at_a_time() -> None:
+    made, values = network(), walk(2, 30, 1)
+    with pytest.raises(InputError, match=r"series of one batch have the seasons \[4, 7\]"):
+        made.encode(values, None, {"season": torch.tensor([4, 7])})
+    with pytest.raises(InputError, match="`season` must be at least 1, got 0"):
+        made.encode(values, None, seasons(2, 0))
+    one, none = made.encode(values, None, seasons(2, 1)), made.encode(values, None, {})
+    torch.testing.assert_close(one.predictions, none.predictions)
+
+
+def test_the_noise_of_a_series_is_in_units_of_its_one_step_errors() -> None:
+    """Innovations of one are errors of the size of the errors so far."""
+    made, values = network(2), walk(3, 40, 2)
+    values[1] *= 10
+    state = read(made, values).state
+    scale = made.noise_scale(state)
+    assert scale.shape == (3, 1, 2)
+    assert bool((scale[1] > 5 * scale[2]).all())
+    still, unit = torch.zeros(3, 1, 2), torch.ones(3, 1, 2)
+    point, path = (made.free_run(inputs, state, seasons(3))[0] for inputs in (still, unit))
+    torch.testing.assert_close(path - point, scale, rtol=1e-4, atol=1e-5)
