@@ -7,6 +7,7 @@ from .data.synthetic import LinearSeries as LinearSeries
 from .data.synthetic import RandomSeries as RandomSeries
 from .data.synthetic import SineSeries as SineSeries
 from .evaluation.backtest import backtest as backtest
+from .evaluation.prediction_intervals import PredictionIntervals as PredictionIntervals
 from .forecaster import Forecaster as Forecaster
 from .network import RecurrentNetwork as RecurrentNetwork
 from .pretrained.prior import PriorSeries as PriorSeries

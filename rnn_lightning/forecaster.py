@@ -1,11 +1,10 @@
 """The LightningModule: the loss, the metrics, and generation from batches."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, Protocol
 
 import lightning.pytorch as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
@@ -14,11 +13,9 @@ from rnn_lightning.chain import TransformName
 from rnn_lightning.cli.checkpoints import require_state
 from rnn_lightning.data.batches import ForecastBatch, WindowBatch
 from rnn_lightning.errors import InputError
-from rnn_lightning.evaluation.calibration import Calibration
-from rnn_lightning.evaluation.intervals import Floor, Intervals
 from rnn_lightning.inference import Inference
 from rnn_lightning.losses import Scored, one_step_errors, scored, training_loss
-from rnn_lightning.metrics import ForecastRecords, FreeRunError, ResidualMoments
+from rnn_lightning.metrics import FreeRunError, ResidualMoments
 from rnn_lightning.network import Cell, RecurrentNetwork
 from rnn_lightning.noise import generators
 from rnn_lightning.pretrained.bundled import pretrained_network
@@ -44,15 +41,11 @@ class Forecast(NamedTuple):
         series_index: ``(batch,)``, which series each forecast is of.
         point: ``(batch, horizon, feature)``, the free run without noise.
         samples: ``(sample, batch, horizon, feature)``, sampled paths, or None.
-        spread: ``(batch, feature)``, the unit of the half-widths of intervals; None where there are none.
-        floor: what no interval reaches below.
     """
 
     series_index: Tensor
     point: Tensor
     samples: Tensor | None
-    spread: Tensor | None = None
-    floor: Floor | None = None
 
     def __repr__(self) -> str:
         series, horizon, features = self.point.shape
@@ -143,7 +136,7 @@ class Forecaster(Inference, L.LightningModule):
         self.seasonal, self.pretrained = seasonal, pretrained
         self._architecture = (cell, hidden_size, num_layers, dropout, transforms)
         self._make_network(1 if num_features is None else num_features, num_covariates or 0)
-        self._is_trained = not pretrained
+        self.is_trained = not pretrained
         self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
         self._sum_of_losses, self._num_losses = torch.zeros(()), 0
         self._block: WindowBatch | None = None
@@ -222,8 +215,6 @@ class Forecaster(Inference, L.LightningModule):
         self.log("val_rollout_rmse", errors["rmse"], sync_dist=True)
         self.residuals.reset()
         self.val_rollout.reset()
-        if self._is_trained:
-            self._calibrate()
 
     def test_step(self, batch: ForecastBatch, batch_idx: int) -> dict[str, Forecast]:
         return self._scored(batch, self.test_rollout)
@@ -245,54 +236,7 @@ class Forecaster(Inference, L.LightningModule):
                 noise = generators(batch.seed, batch.series_index.tolist())
                 known |= {"num_samples": batch.num_samples, "generator": noise}
                 samples = rollout(self.network, context, horizon, **known)
-        if not self.intervals.calibrated:
-            return Forecast(batch.series_index, point, samples)
-        spread, floor = self.intervals.spread(context), self.intervals.floor(context)
-        if samples is not None:
-            samples = self.intervals.reshaped(samples, point, spread, floor)
-        return Forecast(batch.series_index, point, samples, spread, floor)
-
-    def calibrate(self, calibration: Calibration) -> None:
-        """Set the half-widths of the intervals by forecasts of held-out values, those of all devices.
-
-        Called after each validation of a network in training, and by ``prepare_intervals``. The weights must
-        not have been trained on the values that are forecast for it; whatever they are trained on afterwards,
-        the intervals stay.
-        """
-        self.intervals.describe(calibration.season, calibration.nonnegative)
-        records = ForecastRecords().to(self.device)
-        for cases in calibration.loader():
-            batch = self.trainer.strategy.batch_to_device(cases, self.device) if self._trainer else cases
-            point = self.predict_step(batch, 0).point
-            spread = self.intervals.spread(batch.context)[:, None].expand_as(point)
-            records.update(batch.series_index, batch.origin, [batch.target - point, spread])
-        if records.update_called:
-            errors, spreads = records.compute()[1].unbind(-1)
-            self.intervals.calibrate(errors, spreads[:, 0], calibration.origin_step)
-
-    def prepare_intervals(self, calibration: Calibration | None = None) -> bool:
-        """Whether forecasts have intervals; a network that was never trained gets them from the data.
-
-        Args:
-            calibration: the forecasts to calibrate by; those of the data module of the trainer if None.
-        """
-        if not self._is_trained:
-            self._calibrate(calibration)
-        return self.intervals.calibrated
-
-    def interval_ends(self, forecast: Forecast, levels: Sequence[int]) -> Tensor | None:
-        """The ends of intervals, ``(2 * level, batch, horizon, feature)``: low, high, low ...; or None.
-
-        By the forecasts of held-out values, or else by the sampled paths.
-        """
-        if forecast.spread is not None:
-            return self.intervals.bounds(forecast.point, forecast.spread, levels, forecast.floor)
-        if forecast.samples is None:
-            return None
-        quantiles = [0.5 + sign * level / 200 for level in levels for sign in (-1, 1)]
-        # Not torch.quantile, which takes 16 million numbers at most.
-        ends = np.quantile(forecast.samples.cpu().numpy(), quantiles, axis=0)
-        return torch.from_numpy(ends).to(forecast.point)
+        return Forecast(batch.series_index, point, samples)
 
     def configure_optimizers(self) -> Any:
         # Lightning cannot clip the gradients of a fused optimizer under mixed precision.
@@ -342,7 +286,7 @@ class Forecaster(Inference, L.LightningModule):
             self.network.covariate_scale.fit(data.train_covariates())
 
     def on_train_start(self) -> None:
-        self._is_trained = True
+        self.is_trained = True
         self._require_ready()
 
     def on_train_end(self) -> None:
@@ -365,7 +309,7 @@ class Forecaster(Inference, L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another architecture, by the names of its arguments."""
-        self._is_trained = True
+        self.is_trained = True
         self.table_options = checkpoint.get("table_options", {})
         saved = checkpoint.get("hyper_parameters", {})
         for name in ARCHITECTURE:
@@ -394,7 +338,7 @@ class Forecaster(Inference, L.LightningModule):
 
     def prepare(self, data: TrainingData) -> None:
         """Get ready for the data: refuse other sizes than those of the network, and take the season."""
-        if not self._is_trained or not bool(self.network.transforms.fitted):
+        if not self.is_trained or not bool(self.network.transforms.fitted):
             self._take_sizes(data)
         self._require_match(data)
         if isinstance(self.network, SeasonalNetwork):
@@ -409,7 +353,6 @@ class Forecaster(Inference, L.LightningModule):
         else:
             network = RecurrentNetwork(num_features, *self._architecture, num_covariates)
         self.network, self.residuals = network, ResidualMoments(num_features)
-        self.intervals = Intervals(num_features)
 
     def _take_sizes(self, data: TrainingData) -> None:
         """Make the network anew where the data have other sizes, and the user has not said which."""
@@ -453,12 +396,6 @@ class Forecaster(Inference, L.LightningModule):
                 f"`context_length` {data.context_length} is too short for `transforms`: these "
                 f"need at least {needed} steps."
             )
-
-    def _calibrate(self, calibration: Calibration | None = None) -> None:
-        if calibration is None and self._trainer is not None:
-            calibration = getattr(getattr(self.trainer, "datamodule", None), "calibration", None)
-        if calibration is not None:
-            self.calibrate(calibration)
 
     def _scored(self, batch: ForecastBatch, metric: FreeRunError) -> dict[str, Forecast]:
         """The forecasts of a batch with targets, which the metric counts."""

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.evaluation.intervals import Intervals
 from rnn_lightning.noise import generators
 from rnn_lightning.pretrained.seasonal import Network, SeasonalNetwork
 from rnn_lightning.rollout import State, generate, observe, rollout, warm_up
@@ -29,11 +28,9 @@ class Inference:
 
     Attributes:
         network: the network that they evaluate.
-        intervals: how far its forecasts are off, by which sampled paths spread.
     """
 
     network: Network
-    intervals: Intervals
 
     def forecast(
         self,
@@ -81,10 +78,6 @@ class Inference:
             known = known.index_fill(0, unknown, 0.0)
         noise = _sampling(num_samples, seed, len(batch))
         values = self._evaluated(rollout, batch, horizon, covariates=known, **noise)
-        if num_samples is not None and self.intervals.calibrated:
-            point = self._evaluated(rollout, batch, horizon, covariates=known)
-            spread, floor = self.intervals.spread(batch), self.intervals.floor(batch)
-            values = self.intervals.reshaped(values, point, spread, floor)
         values[..., unknown, :, :] = torch.nan
         if context.ndim < 3:
             values = values.squeeze(-3)
@@ -100,7 +93,8 @@ class Inference:
         horizon: int | None = None,
         *,
         num_samples: int | None = None,
-        levels: Sequence[int] = (80,),
+        levels: Sequence[int] | None = None,
+        intervals: Any = None,
         num_paths: int = 0,
         seed: int = 0,
         skip_incomplete: bool = True,
@@ -113,7 +107,8 @@ class Inference:
                 of the horizon after the last known values.
             horizon: number of steps to generate; that of the fit if None.
             num_samples: number of sampled paths, which give the intervals; None for the point forecast.
-            levels: levels of the intervals in percent.
+            levels: levels of the intervals in percent; 80 where there are intervals if None.
+            intervals: the ``PredictionIntervals`` of the fit.
             num_paths: sampled paths to return, ``<feature>-path-1``, ...
             seed: seed of the sampled paths.
             skip_incomplete: leave out, with a warning, the series whose covariates are not known over the
@@ -132,7 +127,7 @@ class Inference:
         from rnn_lightning.tables.forecast_frame import forecast_frame
 
         self.require_fitted()
-        settings = (horizon, num_samples, levels, num_paths, seed, skip_incomplete, options)
+        settings = (horizon, num_samples, levels, num_paths, seed, skip_incomplete, options, intervals)
         return forecast_frame(cast("Forecaster", self), frame, *settings)
 
     def warm_up(self, history: np.ndarray | Tensor, covariates: np.ndarray | Tensor | None = None) -> State:

@@ -1,7 +1,5 @@
 """Metrics on torchmetrics: exact for any number of devices and any batch size; only known values count."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -60,32 +58,6 @@ class FreeRunError(Metric):
         }
 
 
-class ForecastRecords(Metric):
-    """All forecasts of all devices, in the order of the series and of their origins."""
-
-    full_state_update = False
-    keys: list[Tensor]
-    values: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("keys", "values"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    def update(self, series_index: Tensor, origin: Tensor, columns: Sequence[Tensor]) -> None:
-        """Add ``columns``, such as targets and forecasts, each ``(batch, horizon, feature)``, maybe empty."""
-        values = torch.stack(list(columns), -1)
-        self.keys.append(torch.stack([series_index, origin], -1).to(values.device))
-        self.values.append(values)
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Series and origins ``(forecast, 2)``, and the columns ``(forecast, horizon, feature, column)``."""
-        keys, values = dim_zero_cat(self.keys), dim_zero_cat(self.values)
-        by_origin = keys[:, 1].argsort(stable=True)
-        order = by_origin[keys[by_origin, 0].argsort(stable=True)]
-        return keys[order], values[order]
-
-
 class ResidualMoments(Metric):
     """The second moments of the one-step errors: their mean is the loss, and they are the noise of paths.
 
@@ -120,15 +92,3 @@ def middle_weights(count: int) -> Tensor:
     """The weights of an interquartile mean of ``count`` sorted values: equal within the middle half."""
     edges = torch.arange(count + 1, dtype=torch.float64) / max(count, 1)
     return 2 * edges.clamp(0.25, 0.75).diff()
-
-
-def crps(samples: Tensor, target: Tensor) -> Tensor:
-    """The continuous ranked probability score ``(...)`` of samples ``(sample, ...)`` for a target ``(...)``.
-
-    ``E|X - y| - E|X - X'| / 2``, both expectations over the samples as they are (Gneiting and Raftery,
-    *Strictly proper scoring rules, prediction, and estimation*, 2007).
-    """
-    number = len(samples)
-    rank = torch.arange(1, number + 1, dtype=samples.dtype, device=samples.device)
-    weights = (2 * rank - number - 1).view(-1, *[1] * target.ndim) / number**2
-    return (samples - target).abs().mean(0) - (weights * samples.sort(0).values).sum(0)

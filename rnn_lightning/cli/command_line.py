@@ -44,7 +44,8 @@ from rnn_lightning.cli.run_folders import (
 )
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
-from rnn_lightning.evaluation.backtest_writer import BacktestWriter, ValidationScores
+from rnn_lightning.evaluation.callbacks import BacktestWriter, ValidationScores
+from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 from rnn_lightning.pretrained.finetuning import FineTuning
 from rnn_lightning.tables.forecast_writer import ForecastWriter
 
@@ -195,7 +196,7 @@ class CommandLine(LightningCLI):
         kwargs |= self._run_folder(config) | {"profiler": config.trainer.profiler or Unprofiled()}
         callbacks = config.trainer.callbacks or []
         callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
-        callbacks.append(StopAtSignal())
+        callbacks += [StopAtSignal(), PredictionIntervals()]
         if self.subcommand in ("predict", "test"):
             callbacks.append(config.forecast if self.subcommand == "predict" else config.backtest)
         if self.subcommand == "fit":

@@ -22,7 +22,7 @@ CLASSES = {
     "model": ("forecaster.py", "Forecaster"),
     "data": ("data/datamodule.py", "SequenceDataModule"),
     "forecast": ("tables/forecast_writer.py", "ForecastWriter"),
-    "backtest": ("evaluation/backtest_writer.py", "BacktestWriter"),
+    "backtest": ("evaluation/callbacks.py", "BacktestWriter"),
 }
 
 

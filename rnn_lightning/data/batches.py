@@ -9,7 +9,6 @@ from torch import Tensor
 from rnn_lightning.data.series import SeriesData, counted, encode_calendar
 from rnn_lightning.data.windows import Segments, Windows
 from rnn_lightning.errors import InputError, quoted
-from rnn_lightning.evaluation.baselines import baseline_forecasts
 
 SCALE_STEPS = 1000
 """The steps up to the origin whose standard deviation is the scale of a series' errors."""
@@ -76,8 +75,6 @@ class ForecastBatch(NamedTuple):
         covariates: ``(batch, time + horizon, covariate)``, those of the context and of the horizon, or None.
         num_samples: number of sampled paths wanted, or None.
         seed: seed of the sampled paths.
-        baselines: ``(baseline, batch, horizon, feature)``, the forecasts of ``BASELINES`` from the same
-            origins; None without target.
     """
 
     context: Tensor
@@ -90,7 +87,6 @@ class ForecastBatch(NamedTuple):
     covariates: Tensor | None = None
     num_samples: int | None = None
     seed: int = 0
-    baselines: Tensor | None = None
 
     def to(self, device: torch.device, **options: Any) -> "ForecastBatch":
         """The batch on a device."""
@@ -137,8 +133,7 @@ def scored_batch(
 ) -> ForecastBatch:
     """The forecasts numbered ``items`` of a held-out split; beyond its end the target is NaN.
 
-    ``season`` is that of the seasonal naive forecast beside them, 1 for none; with None they are not scored,
-    and there are neither scale nor baselines.
+    With ``season`` None there is no scale.
     """
     segment, start = windows.locate(items)
     series, first = segments.series[segment], segments.first[segment]
@@ -151,11 +146,11 @@ def scored_batch(
     context.masked_fill_(unknown, 1.0)
     covariates = covariates_at(data, steps, (first, data.offsets[series + 1]))
     origin = start + context_length - 1
-    scale = baselines = None
+    scale = None
     if season is not None:
         past = origin[:, None] + torch.arange(1 - max(SCALE_STEPS, 2 * season), 1)
         history = values_at(data, past, (first, origin + 1))
-        scale, baselines = _scale(history[:, -SCALE_STEPS:]), baseline_forecasts(history, horizon, season)
+        scale = _scale(history[:, -SCALE_STEPS:])
     return ForecastBatch(
         context,
         horizon,
@@ -167,7 +162,6 @@ def scored_batch(
         covariates,
         num_samples,
         seed,
-        baselines,
     )
 
 

@@ -31,7 +31,6 @@ from rnn_lightning.data.windows import (
     split_by_time,
 )
 from rnn_lightning.errors import InputError
-from rnn_lightning.evaluation.calibration import Calibration, last_steps, never_negative
 from rnn_lightning.pretrained.prior import PriorSeries
 from rnn_lightning.tables.default_sizes import BATCH_SIZES, HORIZON, SIZES, VAL_FRACTION, auto_sizes
 from rnn_lightning.tables.load_series import Pieces, load, load_once
@@ -168,7 +167,6 @@ class SequenceDataModule(L.LightningDataModule):
         self.num_samples, self.seed = num_samples, seed
         self._given_seasons = given_seasons(season)
         self._seasons: tuple[int, ...] = ()
-        self._nonnegative: Tensor | None = None
         self._data: SeriesData | None = None
         self._loaded: SeriesData | None = None
         self._position = 0
@@ -326,29 +324,6 @@ class SequenceDataModule(L.LightningDataModule):
             make_batch, self.data.num_series, context_length + self.horizon, self.num_samples
         )
 
-    @property
-    def calibration(self) -> Calibration:
-        """What intervals are calibrated by: the validation split, or to predict the last steps of series."""
-        first, ends = self.data.offsets[:-1], self.data.ends
-        return Calibration(
-            self.data,
-            last_steps(first, ends, self.horizon) if self._predicts else self.segments["val"],
-            self.context_length,
-            self.horizon,
-            self.compared_season,
-            self.nonnegative,
-            self.min_context_length,
-            self._at_once(self.context_length + self.horizon),
-            *self._devices(),
-        )
-
-    @property
-    def nonnegative(self) -> Tensor:
-        """Of which features no value to train on is negative, ``(feature,)``."""
-        if self._nonnegative is None:
-            self._nonnegative = never_negative(self.train_series())
-        return self._nonnegative
-
     def state_dict(self) -> dict[str, Any]:
         """Where a resumed fit goes on, the intervals of the series, and what was held out to test on."""
         if self.trainer is None:
@@ -392,12 +367,6 @@ class SequenceDataModule(L.LightningDataModule):
         what = f"horizon {self.horizon}, context {self.context_length} steps, batches of {self.batch_size}"
         data = self.series if self._data is None else self.data
         return f"SequenceDataModule: {what}\n  {repr(data).splitlines()[0]}"
-
-    def ends_before(self, split: Split) -> Tensor:
-        """One past the last row of each series before a held-out split, or of a series held out whole."""
-        ends, segments = self.data.ends.clone(), self.segments[split]
-        ends[segments.series] = torch.where(segments.start > segments.first, segments.start, segments.end)
-        return ends
 
     def _split(self) -> dict[Split, Segments]:
         first, fractions = self.data.offsets[:-1], (self.val_fraction, self.test_fraction)

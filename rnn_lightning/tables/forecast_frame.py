@@ -12,6 +12,7 @@ import torch
 
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.errors import InputError
+from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 from rnn_lightning.tables.forecast_file import forecast_frame as frame_of
 from rnn_lightning.tables.forecast_file import with_types
 from rnn_lightning.tables.table import TableSeries
@@ -31,11 +32,12 @@ def forecast_frame(
     frame: "Frame",
     horizon: int | None,
     num_samples: int | None,
-    levels: Sequence[int],
+    levels: Sequence[int] | None,
     num_paths: int,
     seed: int,
     skip_incomplete: bool,
     options: Mapping[str, Any],
+    intervals: PredictionIntervals | None = None,
 ) -> "Frame":
     """See ``Forecaster.forecast_frame``."""
     import polars as pl
@@ -52,16 +54,18 @@ def forecast_frame(
     if num_paths > (num_samples or 0):
         raise InputError(f"num_paths {num_paths}: raise num_samples, which is {num_samples or 0}.")
     data = SequenceDataModule(TableSeries(frame, **{**reading, **options}), **settings)
-    preparation = Preparation(skip_incomplete)
-    forecasts: Any = quiet_trainer(forecaster, preparation).predict(forecaster, data)
-    bounds = sorted(set(levels)) if preparation.has_intervals or num_samples is not None else []
+    intervals = intervals or PredictionIntervals()
+    callbacks = [intervals, Preparation(skip_incomplete)]
+    forecasts: Any = quiet_trainer(forecaster, callbacks).predict(forecaster, data)
+    bounds = intervals.choose_levels(levels, num_samples)
     values = []
-    for forecast in forecasts:
-        parts = [forecast.point[None]]
+    for forecast, batch in zip(forecasts, data.predict_dataloader(), strict=True):
+        point, samples, context = forecast.point, forecast.samples, batch.context
+        parts = [point[None]]
         if bounds:
-            parts.append(forecaster.interval_ends(forecast, bounds))
+            parts.append(intervals.interval_bounds(point, context, bounds, samples=samples))
         if num_paths:
-            parts.append(forecast.samples[:num_paths])
+            parts.append(intervals.spread_paths(samples, point, context)[:num_paths])
         values.append(torch.cat(parts).movedim(0, -1).cpu().numpy())
     series = range(data.data.num_series)
     table = frame_of(data.data, series, np.concatenate(values), bounds, num_paths)
@@ -70,16 +74,11 @@ def forecast_frame(
 
 
 class Preparation(L.Callback):
-    """Sees to the intervals of a network that was never trained, and to series that cannot be forecast.
+    """Sees to series that cannot be forecast.
 
     Args:
         skip_incomplete: leave out, with a warning, series whose covariates are not known over the horizon.
-
-    Attributes:
-        has_intervals: whether forecasts have intervals without sampled paths.
     """
-
-    has_intervals = False
 
     def __init__(self, skip_incomplete: bool) -> None:
         self.skip_incomplete = skip_incomplete
@@ -89,11 +88,8 @@ class Preparation(L.Callback):
         if self.skip_incomplete and (note := datamodule.leave_out_incomplete()):
             warnings.warn(note, stacklevel=2)
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.has_intervals = pl_module.prepare_intervals()  # type: ignore[operator]
 
-
-def quiet_trainer(forecaster: "Forecaster", callback: L.Callback) -> L.Trainer:
+def quiet_trainer(forecaster: "Forecaster", callbacks: list[L.Callback]) -> L.Trainer:
     """A Trainer on the device of the network, which writes and says nothing."""
     said = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = said.level
@@ -102,7 +98,7 @@ def quiet_trainer(forecaster: "Forecaster", callback: L.Callback) -> L.Trainer:
     device = "cpu" if forecaster.device.type == "cpu" else "auto"
     try:
         quiet: dict[str, Any] = dict.fromkeys(names, False)
-        return L.Trainer(accelerator=device, devices=1, callbacks=[callback], **quiet)
+        return L.Trainer(accelerator=device, devices=1, callbacks=callbacks, **quiet)
     finally:
         said.setLevel(level)
 

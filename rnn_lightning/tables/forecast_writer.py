@@ -42,8 +42,8 @@ class ForecastWriter(L.Callback):
     when all have finished.
 
     Args:
-        levels: levels of the intervals in percent; those of a network that was fitted without validation need
-            ``num_samples``.
+        levels: levels of the intervals in percent; 80 where there are intervals if not given. A network that
+            was fitted without validation has intervals with ``num_samples`` only.
         plot: draw the picture; of more than eight features the first ones.
         format: kind of file; Parquet keeps the types of the columns.
         plot_ids: ids of the series in the picture; if none are given and there are more than four, those that
@@ -60,7 +60,7 @@ class ForecastWriter(L.Callback):
 
     def __init__(
         self,
-        levels: list[int] = [80],  # noqa: B006
+        levels: list[int] | None = None,
         plot: bool = True,
         format: Literal["csv", "parquet"] = "csv",
         plot_ids: list[str | int] = [],  # noqa: B006
@@ -71,9 +71,6 @@ class ForecastWriter(L.Callback):
         output: str | None = None,
     ) -> None:
         super().__init__()
-        for level in levels:
-            if not 0 < level < 100:
-                raise InputError(f"`levels` must be between 0 and 100 percent, got {level}.")
         if format not in ("csv", "parquet"):
             raise InputError(f"`format` must be csv or parquet, got {format!r}.")
         if len(plot_ids) > MAX_SERIES:
@@ -82,7 +79,7 @@ class ForecastWriter(L.Callback):
             raise InputError(f"`num_paths` must not be negative, got {num_paths}.")
         if theme not in ("light", "dark"):
             raise InputError(f"`theme` must be light or dark, got {theme!r}.")
-        self.levels, self.plot, self.format = sorted(set(levels)), plot, format
+        self.levels, self.plot, self.format = levels, plot, format
         self.plot_ids, self.num_paths = [*map(str, plot_ids)], num_paths
         self.phase, self.theme, self.output = phase, theme, output
         self.skip_incomplete = skip_incomplete
@@ -102,18 +99,13 @@ class ForecastWriter(L.Callback):
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule = _sequence_datamodule(trainer)
         data, num_samples = datamodule.data, datamodule.num_samples
-        forecaster: Forecaster = pl_module  # type: ignore[assignment]
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        self.intervals = next((each for each in callbacks if hasattr(each, "interval_bounds")), None)
         if trainer.is_global_zero:
-            for remark in [*remarks(data), *_beyond(forecaster, datamodule.horizon)]:
+            validated = 0 if self.intervals is None else self.intervals.horizon
+            for remark in [*remarks(data), *_beyond(validated, datamodule.horizon)]:
                 print(remark)
-        has_intervals = forecaster.prepare_intervals() or num_samples is not None
-        if not has_intervals and self.levels != [80]:
-            raise InputError(
-                f"`levels` {self.levels}: the network was fitted without validation, and has no "
-                "intervals; give `num_samples` to take those of sampled paths."
-            )
-        if num_samples == 1:
-            raise InputError("`num_samples` 1: an interval needs two sampled paths at least.")
+        used_levels = [] if self.intervals is None else self.intervals.choose_levels(self.levels, num_samples)
         if self.num_paths > (num_samples or 0):
             raise InputError(
                 f"`num_paths` {self.num_paths}: there are {num_samples or 0} sampled paths; raise "
@@ -123,7 +115,7 @@ class ForecastWriter(L.Callback):
             raise InputError("`phase` needs two features at least, and there is one.")
         plot_ids = self.plot_ids if self.plot else []
         self.named = dict.fromkeys(named_series(data.ids, plot_ids, "`plot_ids`"), "")
-        self.used_levels = self.levels if has_intervals else []
+        self.used_levels = used_levels
         _require_calendar(data, datamodule.horizon)
         _require_distinct([data.id_column, data.time_column, *self._columns(data)])
         self.folder = Path(trainer.log_dir or trainer.default_root_dir)
@@ -152,19 +144,21 @@ class ForecastWriter(L.Callback):
             )
         # Series i is the row i // world_size of device i % world_size, see BatchLoader.
         self.share.values[outputs.series_index.cpu().numpy() // trainer.world_size] = self._values(
-            outputs, pl_module
+            outputs, batch.context
         )
 
     def _columns(self, data: SeriesData) -> list[str]:
         return value_columns(data.features, self.used_levels, self.num_paths)
 
-    def _values(self, forecast: Forecast, forecaster: Any) -> np.ndarray:
+    def _values(self, forecast: Forecast, context: torch.Tensor) -> np.ndarray:
         """The point forecast, the ends of the intervals and paths, ``(batch, horizon, feature, column)``."""
-        columns = [forecast.point[None]]
-        if self.used_levels and len(forecast.point):
-            columns.append(forecaster.interval_ends(forecast, self.used_levels))
-        if self.num_paths and forecast.samples is not None:
-            columns.append(forecast.samples[: self.num_paths])
+        point, samples, columns = forecast.point, forecast.samples, [forecast.point[None]]
+        if self.used_levels and self.intervals is not None:
+            columns.append(self.intervals.interval_bounds(point, context, self.used_levels, samples=samples))
+        if self.num_paths and samples is not None:
+            if self.intervals is not None:
+                samples = self.intervals.spread_paths(samples, point, context)
+            columns.append(samples[: self.num_paths])
         return np.moveaxis(torch.cat(columns).cpu().numpy(), 0, -1)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -253,9 +247,8 @@ def _require_distinct(columns: Sequence[str | None]) -> None:
         raise InputError(f"the forecast would have two columns {twice[0]!r}: rename the one of the table.")
 
 
-def _beyond(forecaster: Forecaster, horizon: int) -> list[str]:
+def _beyond(validated: int, horizon: int) -> list[str]:
     """That a horizon is longer than any forecast that was validated."""
-    validated = int(forecaster.intervals.horizon)
     if not 0 < validated < horizon:
         return []
     return [
