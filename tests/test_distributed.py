@@ -29,7 +29,8 @@ from lightning.pytorch.loggers import CSVLogger
 from rnn_lightning import Forecaster, RandomSeries, SequenceDataModule, SeriesData, SineSeries
 from rnn_lightning.cli.command_line import run
 from rnn_lightning.errors import InputError
-from rnn_lightning.evaluation.backtest_writer import BacktestWriter
+from rnn_lightning.evaluation.callbacks import BacktestWriter
+from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 from rnn_lightning.tables.forecast_writer import ForecastWriter
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -155,7 +156,8 @@ def predict_cases(folder: Path) -> None:
                 batch_size=batch_size,
                 num_samples=20,
             )
-            predict = trainer(folder / f"{num_series}-{batch_size}", callbacks=[ForecastWriter(plot=False)])
+            callbacks = [PredictionIntervals(), ForecastWriter(plot=False)]
+            predict = trainer(folder / f"{num_series}-{batch_size}", callbacks=callbacks)
             predict.predict(forecaster(), datamodule, return_predictions=False)
 
 
@@ -184,12 +186,14 @@ def evaluate_cases(folder: Path) -> list[list[float]]:
             RandomSeries(num_series, num_steps, 2), context_length=10, horizon=4, batch_size=batch_size
         )
         model = forecaster()
-        check = trainer(folder, callbacks=[BacktestWriter()])
+        intervals = PredictionIntervals()
+        check = trainer(folder, callbacks=[intervals, BacktestWriter()])
         values: list[float] = []
         for metrics in (check.validate(model, datamodule), check.test(model, datamodule)):
             values += metrics[0].values()
         values += model.network.residual_covariance.flatten().tolist()
-        cases.append(values + model.intervals(torch.tensor([0.5, 0.8]), 6).flatten().tolist())
+        context, point = torch.arange(40.0).remainder(2).view(1, 20, 2), torch.full((1, 6, 2), 9.0)
+        cases.append(values + intervals.interval_bounds(point, context, [80]).flatten().tolist())
     return cases
 
 
@@ -197,7 +201,7 @@ def test_metrics_intervals_and_the_noise_of_paths_are_exact_on_every_device(tmp_
     """There are 1, 10 and 21 forecasts to validate on: fewer than devices, and shares that differ."""
     groups = [start_group(num, evaluate_cases, tmp_path) for num in (1, 2, 3)]
     everywhere = [result for group in groups for result in results(group)]
-    assert len(everywhere[0][0]) == 8 + 4 + 12
+    assert len(everywhere[0][0]) == 8 + 4 + 24
     for result in everywhere:
         np.testing.assert_allclose(result, everywhere[0], rtol=1e-6)
 

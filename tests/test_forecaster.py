@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
@@ -20,6 +21,7 @@ from rnn_lightning import (
 )
 from rnn_lightning.data.batches import WindowBatch
 from rnn_lightning.errors import InputError
+from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 from rnn_lightning.forecaster import Forecast
 from rnn_lightning.losses import scored, teacher_forced, training_loss
 from rnn_lightning.rollout import generate, rollout, warm_up
@@ -436,22 +438,14 @@ def test_a_network_of_the_package_has_intervals_from_the_series_that_it_is_given
         torch.manual_seed(0)
         walks = scale * torch.randn(20, 60, 1).cumsum(1)
         datamodule = SequenceDataModule(ArraySeries(walks.numpy()), context_length=40, horizon=6)
-        predict = trainer(tmp_path, callbacks=[ForecastWriter(plot=False)])
-        forecaster = Forecaster(pretrained=True)
-        forecasts: Any = predict.predict(forecaster, datamodule)
-        assert forecaster.prepare_intervals()
-        ends = forecaster.interval_ends(forecasts[0], [80])
-        assert ends is not None
-        low, high = ends
-        return (high - low).mean((0, 2))
+        predict = trainer(tmp_path, callbacks=[PredictionIntervals(), ForecastWriter(plot=False)])
+        predict.predict(Forecaster(pretrained=True), datamodule)
+        table = pl.read_csv(tmp_path / "forecast.csv")
+        width = table["y-hi-80"] - table["y-lo-80"]
+        return torch.from_numpy(width.to_numpy().reshape(20, 6)).mean(0)
 
     assert bool((widths(1).diff() >= 0).all())
     torch.testing.assert_close(10 * widths(1), widths(10), rtol=0.05, atol=0)
-    trained = Forecaster()
-    trained.network.transforms.fitted.fill_(True)
-    predict = trainer(tmp_path, callbacks=[ForecastWriter(plot=False)])
-    predict.predict(trained, SequenceDataModule(SineSeries()))
-    assert not trained.intervals.calibrated
 
 
 def test_sizes_that_are_not_given_are_those_of_the_data(tmp_path: Path) -> None:

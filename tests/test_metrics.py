@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rnn_lightning.metrics import ForecastRecords, FreeRunError, ResidualMoments, crps, middle_weights
+from rnn_lightning.metrics import FreeRunError, ResidualMoments, middle_weights
 
 
 def test_free_run_error_is_that_of_the_known_values() -> None:
@@ -48,23 +48,6 @@ def test_the_middle_half_counts() -> None:
     assert middle_weights(2).tolist() == [0.5, 0.5]
     assert middle_weights(3).tolist() == pytest.approx([1 / 6, 2 / 3, 1 / 6])
     assert middle_weights(8).tolist() == [0, 0, 0.25, 0.25, 0.25, 0.25, 0, 0]
-
-
-def test_records_come_in_the_order_of_series_and_origins() -> None:
-    metric = ForecastRecords()
-    columns = torch.rand(4, 3, 1), torch.rand(4, 3, 1)
-    series, origin = torch.tensor([1, 0, 0, 1]), torch.tensor([9, 8, 4, 5])
-    for rows in (slice(0, 1), slice(1, 1), slice(1, 4)):
-        metric.update(series[rows], origin[rows], [column[rows] for column in columns])
-    keys, values = metric.compute()
-    assert keys.tolist() == [[0, 4], [0, 8], [1, 5], [1, 9]]
-    assert torch.equal(values, torch.stack(columns, -1)[[2, 1, 3, 0]])
-
-
-def test_crps_is_the_mean_distance_to_the_target_less_half_that_between_samples() -> None:
-    samples, target = torch.randn(7, 3, 2, dtype=torch.float64), torch.randn(3, 2, dtype=torch.float64)
-    expected = (samples - target).abs().mean(0) - (samples[:, None] - samples).abs().mean((0, 1)) / 2
-    torch.testing.assert_close(crps(samples, target), expected)
 
 
 def test_residual_moments_are_the_second_moments_of_the_known_errors() -> None:

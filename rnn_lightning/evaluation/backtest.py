@@ -78,10 +78,10 @@ class Backtest:
     def text(self) -> str:
         """The scores in ten lines, the verdict last."""
         scores, series = self.scores, self.scores.by_series["series"].n_unique()
-        number = scores.table.select("series", "origin").n_unique()
-        steps = counted(int(scores.table["lead_time"].max() or 0), "step")  # type: ignore[call-overload]
-        header = f"test      {counted(number, 'forecast')} of {steps} from the last origins of "
-        header += counted(series, "series", "series")
+        header = (
+            f"test      {counted(scores.num_forecasts, 'forecast')} of {counted(scores.horizon, 'step')} "
+        )
+        header += f"from the last origins of {counted(series, 'series', 'series')}"
         if series * len(self.data.features) > 1:
             header += "; medians over series" + (" and features" if len(self.data.features) > 1 else "")
         lines = [header, " " * 10 + "".join(f"{name:>16}" for name in scores.forecasters)]
@@ -187,7 +187,7 @@ def backtest(
         for batch in BatchLoader(make_batch, len(windows), batch_size):
             batch = batch.to(forecaster.device)
             record(records, batch, forecaster.predict_step(batch, 0), intervals, levels)
-    return Backtest(data, Scores.from_records(records.compute(), data, start, seasons, levels))
+    return Backtest(data, Scores.from_records(records.collect(), data, start, seasons, levels))
 
 
 def forecast_columns(levels: Sequence[int]) -> list[str]:

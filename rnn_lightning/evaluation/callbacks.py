@@ -134,7 +134,7 @@ def scores_of_split(
     data = datamodule.data
     seasons = seasons_of(data, getattr(datamodule, "compared_season", 1))
     ends = ends_before(data, datamodule.segments[split])
-    return Scores.from_records(records.compute(), data, ends, seasons, levels)
+    return Scores.from_records(records.collect(), data, ends, seasons, levels)
 
 
 def sequence_datamodule(trainer: L.Trainer) -> SequenceDataModule:

@@ -211,7 +211,7 @@ class PredictionIntervals(L.Callback):
             error = batch.target - forecaster.predict_step(batch, 0).point
             scale = error_scale(batch.context, seasons[case.series_index])[:, None].expand_as(error)
             records.update(batch.series_index, batch.origin, {"error": error, "error_scale": scale})
-        found = records.compute()
+        found = records.collect()
         errors, scale = found["error"], found["error_scale"][:, 0]
         self._half_widths, self.horizon = learn_half_widths(errors, scale, origin_step)
 

@@ -45,17 +45,22 @@ class ForecastRecords(Metric):
         self.keys.append(torch.stack([series_index, origin], -1).to(values.device))
         self.values.append(values)
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Return keys ``(forecast, 2)`` and values ``(forecast, horizon, feature, column)``, see ``collect``."""
+        keys, values = dim_zero_cat(self.keys), dim_zero_cat(self.values)
+        by_origin = keys[:, 1].argsort(stable=True)
+        order = by_origin[keys[by_origin, 0].argsort(stable=True)]
+        return keys[order], values[order]
+
+    def collect(self) -> dict[str, Tensor]:
         """Return the forecasts of all devices, on the CPU, in the order of series and origins.
 
         By name ``series_index`` and ``origin``, ``(forecast,)``, and the columns, ``(forecast, horizon,
         feature)``.
         """
-        keys, values = dim_zero_cat(self.keys).cpu(), dim_zero_cat(self.values).cpu()
-        by_origin = keys[:, 1].argsort(stable=True)
-        order = by_origin[keys[by_origin, 0].argsort(stable=True)]
+        keys, values = (part.cpu() for part in self.compute())  # torchmetrics makes single numbers scalars
         names = ("series_index", "origin", *self.columns)
-        return dict(zip(names, (*keys[order].unbind(-1), *values[order].unbind(-1)), strict=True))
+        return dict(zip(names, (*keys.unbind(-1), *values.unbind(-1)), strict=True))
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,14 @@ class Scores:
         flat = {name: part.expand(shape).movedim(2, 0).flatten().numpy() for name, part in every.items()}
         table = pl.DataFrame(flat, nan_to_null=True)
         return cls(table, data.ids, data.features, tuple(levels), bool((seasons > 1).any()))
+
+    @property
+    def num_forecasts(self) -> int:
+        return self.table.select("series", "origin").n_unique()
+
+    @property
+    def horizon(self) -> int:
+        return self.table["lead_time"].n_unique()
 
     @property
     def forecasters(self) -> list[str]:

@@ -16,7 +16,7 @@ from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.series import SeriesData, counted
 from rnn_lightning.errors import InputError
 from rnn_lightning.files import SCRATCH, ScratchArray
-from rnn_lightning.forecaster import Forecast, Forecaster
+from rnn_lightning.forecaster import Forecast
 from rnn_lightning.tables.forecast_file import (
     PIECE_ROWS,
     ForecastTable,

@@ -135,7 +135,9 @@ def test_the_picture_shows_four_unlike_series() -> None:
     assert of_series["worst"] == mase.arg_max()
     assert of_series["best"] == mase.arg_min()
     assert list(of_series)[:2] == ["typical", "worst"]
-    assert set(shown) <= set(result.scores.table.filter(pl.col("origin") > 50).select("series", "origin").rows())
+    assert set(shown) <= set(
+        result.scores.table.filter(pl.col("origin") > 50).select("series", "origin").rows()
+    )
     assert list(chosen_forecasts(made(table(60)).scores).values()) == ["last origin"]
 
 
@@ -179,14 +181,19 @@ def test_the_intervals_of_a_fit_are_used_and_stay_as_they_are() -> None:
     sizes = {"context_length": 28, "horizon": 7, "seasons": torch.tensor([7, 7])}
     intervals.calibrate(forecaster, data, held_out, **sizes)  # type: ignore[arg-type]
     before = {name: torch.as_tensor(value).clone() for name, value in intervals.state_dict().items()}
-    result = backtest(forecaster, data, horizon=7, context_length=28, season=7, intervals=intervals, levels=[50])
+    result = backtest(
+        forecaster, data, horizon=7, context_length=28, season=7, intervals=intervals, levels=[50]
+    )
     assert result.scores.levels == (50,)
     for name, value in intervals.state_dict().items():
         assert torch.equal(before[name], torch.as_tensor(value))
     first = result.forecasts.row(0, named=True)
     context, point = data.series(0)[None, 51:79], torch.full((1, 7, 1), first["rnn"])
     low, high = intervals.interval_bounds(point, context, [50])[:, 0, 0, 0].tolist()
-    assert (first["rnn-lo-50"], first["rnn-hi-50"]) == (pytest.approx(low, rel=1e-4), pytest.approx(high, rel=1e-4))
+    assert (first["rnn-lo-50"], first["rnn-hi-50"]) == (
+        pytest.approx(low, rel=1e-4),
+        pytest.approx(high, rel=1e-4),
+    )
 
 
 def test_a_network_that_was_never_fitted_is_calibrated_by_what_comes_before_the_first_origin() -> None:

@@ -95,7 +95,9 @@ def test_scales_are_mean_differences_of_each_series_within_its_end(times: int) -
     ids, axis = [str(i) for i in range(4 * times)], TimeIndex([0] * 4 * times, [1] * 4 * times)
     data = SeriesData(values, offsets, ids, ["y"], axis)
     ends = (starts + torch.tensor([4, 9, 11, 13])).flatten()
-    absolutes, squares = (scale.view(times, 4) for scale in difference_scales(data, ends, torch.full_like(ends, 2)))
+    absolutes, squares = (
+        scale.view(times, 4) for scale in difference_scales(data, ends, torch.full_like(ends, 2))
+    )
     # The third has no two values two steps apart, the fourth one value.
     assert torch.equal(absolutes[:, :3], torch.tensor([(3 + 6) / 2, 0, 2]).double().repeat(times, 1))
     assert torch.equal(squares[:, :3], torch.tensor([(9 + 36) / 2, 0, 4]).double().repeat(times, 1))

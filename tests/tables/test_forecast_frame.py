@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rnn_lightning import Forecaster, SequenceDataModule, TableSeries
+from rnn_lightning import Forecaster, PredictionIntervals, SequenceDataModule, TableSeries
 from rnn_lightning.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -21,11 +21,11 @@ READING: dict[str, Any] = {
 }
 
 
-def trainer() -> L.Trainer:
+def trainer(*callbacks: L.Callback) -> L.Trainer:
     quiet = dict.fromkeys(
         ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
     )
-    return L.Trainer(max_epochs=1, limit_train_batches=3, **quiet)  # type: ignore[arg-type]
+    return L.Trainer(callbacks=[*callbacks], max_epochs=1, limit_train_batches=3, **quiet)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def shops() -> pl.DataFrame:
 def checkpoint(shops: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network fitted on a frame, without a word about its numbers of features and covariates."""
     path = tmp_path_factory.mktemp("checkpoint") / "shops.ckpt"
-    fit = trainer()
+    fit = trainer(PredictionIntervals())
     fit.fit(Forecaster(hidden_size=4), SequenceDataModule(TableSeries(shops, **READING), horizon=7))
     fit.save_checkpoint(path)
     return path
@@ -47,16 +47,20 @@ def test_a_loaded_forecaster_takes_a_frame_and_returns_what_predict_gives(
     shops: pl.DataFrame, checkpoint: Path
 ) -> None:
     forecaster = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
-    table = forecaster.forecast_frame(shops, num_samples=20, levels=(50, 80), num_paths=1)
+    intervals = PredictionIntervals.from_checkpoint(checkpoint)
+    table = forecaster.forecast_frame(
+        shops, num_samples=20, levels=(50, 80), num_paths=1, intervals=intervals
+    )
     names = ["sold", "sold-lo-50", "sold-hi-50", "sold-lo-80", "sold-hi-80", "sold-path-1"]
     assert table.columns == ["shop", "day", *names]
     data = SequenceDataModule(TableSeries(shops, **READING), horizon=7, num_samples=20)
     predicted: Any = trainer().predict(forecaster, data)
     (forecast,) = predicted
     np.testing.assert_array_equal(table["sold"], forecast.point.ravel())
-    np.testing.assert_array_equal(table["sold-path-1"], forecast.samples[0].ravel())
-    ends = forecaster.interval_ends(forecast, [50, 80])
-    assert ends is not None
+    (batch,) = data.predict_dataloader()
+    paths = intervals.spread_paths(forecast.samples, forecast.point, batch.context)
+    np.testing.assert_array_equal(table["sold-path-1"], paths[0].ravel())
+    ends = intervals.interval_bounds(forecast.point, batch.context, [50, 80])
     np.testing.assert_allclose(table["sold-hi-50"], ends[1].ravel(), rtol=1e-6)
     assert table["shop"].unique(maintain_order=True).to_list() == list(data.data.ids)
     types = {"shop": pl.String, "day": pl.Date, "sold": pl.Float64}
