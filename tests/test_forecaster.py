@@ -442,7 +442,7 @@ def test_a_network_of_the_package_has_intervals_from_the_series_that_it_is_given
         predict.predict(Forecaster(pretrained=True), datamodule)
         table = pl.read_csv(tmp_path / "forecast.csv")
         width = table["y-hi-80"] - table["y-lo-80"]
-        return torch.from_numpy(width.to_numpy().reshape(20, 6)).mean(0)
+        return torch.tensor(width.to_list()).view(20, 6).mean(0)
 
     assert bool((widths(1).diff() >= 0).all())
     torch.testing.assert_close(10 * widths(1), widths(10), rtol=0.05, atol=0)

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.data.batch_loaders import BatchLoader
-from rnn_lightning.data.batches import ForecastBatch, scored_batch
+from rnn_lightning.data.batches import scored_batch
 from rnn_lightning.data.series import Series, SeriesData, counted
 from rnn_lightning.data.windows import Segments, rolling_windows
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.baselines import seasons_of, with_seasons
 from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals, is_trained
-from rnn_lightning.evaluation.scores import ForecastRecords, Scores, bound_columns, crps
+from rnn_lightning.evaluation.records import ForecastRecords, bound_columns, forecast_columns, record
+from rnn_lightning.evaluation.scores import Scores
 from rnn_lightning.files import atomic_file
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ TEXT_METRICS = {"mase": "MASE", "rmsse": "RMSSE", "smape": "sMAPE", "wape": "WAP
 
 NUM_NAMED_SERIES = 3
 """Number of series without an error scale that the text names."""
-
-CRPS_QUANTILES = 99
-"""Number of equally likely values by which intervals give a CRPS."""
 
 
 @dataclass(frozen=True)
@@ -188,33 +186,6 @@ def backtest(
             batch = batch.to(forecaster.device)
             record(records, batch, forecaster.predict_step(batch, 0), intervals, levels)
     return Backtest(data, Scores.from_records(records.collect(), data, start, seasons, levels))
-
-
-def forecast_columns(levels: Sequence[int]) -> list[str]:
-    """Return what is recorded of each forecast: the truth, the forecast, and with levels its intervals."""
-    return ["y", "rnn", *(["crps", *bound_columns(levels)] if levels else [])]
-
-
-def record(
-    records: ForecastRecords,
-    batch: ForecastBatch,
-    forecast: Any,
-    intervals: PredictionIntervals,
-    levels: Sequence[int] = (),
-) -> None:
-    """Add the forecasts of a batch to records with the columns of ``forecast_columns(levels)``."""
-    point, samples = forecast.point, forecast.samples
-    columns = {"y": batch.target, "rnn": point}
-    if levels:
-        seasons = (getattr(batch, "traits", None) or {}).get("season")
-        bounds = intervals.interval_bounds(point, batch.context, levels, seasons=seasons, samples=samples)
-        if intervals.calibrated or samples is None:  # an empty batch has no samples
-            samples = intervals.quantiles(CRPS_QUANTILES, point, batch.context, seasons=seasons)
-        columns |= {
-            "crps": crps(samples, batch.target),
-            **dict(zip(bound_columns(levels), bounds, strict=True)),
-        }
-    records.update(batch.series_index, batch.origin, columns)
 
 
 def _found_seasons(data: SeriesData, ends: Tensor) -> Tensor:

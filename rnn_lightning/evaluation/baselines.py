@@ -20,12 +20,7 @@ ROWS_AT_ONCE = 2**20
 
 
 def seasons_of(data: SeriesData, default: int = 1) -> Tensor:
-    """Return the season of each series in steps, ``(series,)``, int64; 1 for none.
-
-    Args:
-        data: the series; their trait ``season`` counts where there is one.
-        default: season of all series without the trait.
-    """
+    """Return the season of each series, ``(series,)``, 1 for none: its trait, or else the default."""
     season = getattr(data, "traits", {}).get("season")
     return torch.full((data.num_series,), default) if season is None else season.long()
 
@@ -37,7 +32,7 @@ def with_seasons(data: SeriesData, seasons: Tensor) -> SeriesData:
 
 
 def ends_before(data: SeriesData, held_out: Segments) -> Tensor:
-    """Return the end of each series before its held-out steps, or its own if none or all are, ``(series,)``."""
+    """Return the end of each series before its held-out steps; its own if none or all are held out."""
     ends = data.ends.clone()
     is_part = held_out.start > held_out.first
     ends[held_out.series] = torch.where(is_part, held_out.start, held_out.end)

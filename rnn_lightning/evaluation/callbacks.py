@@ -1,6 +1,6 @@
 """Callbacks that score a test and a fit beside baselines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,15 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from rnn_lightning.data.batches import ForecastBatch
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.series import counted
 from rnn_lightning.data.windows import Split
 from rnn_lightning.errors import InputError
-from rnn_lightning.evaluation.backtest import Backtest, forecast_columns, record
+from rnn_lightning.evaluation.backtest import Backtest
 from rnn_lightning.evaluation.baselines import ends_before, seasons_of
 from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
-from rnn_lightning.evaluation.scores import ForecastRecords, Scores
+from rnn_lightning.evaluation.records import ForecastRecords, forecast_columns, record
+from rnn_lightning.evaluation.scores import Scores
 
 
 class BacktestWriter(L.Callback):
@@ -42,13 +42,7 @@ class BacktestWriter(L.Callback):
         self.records = ForecastRecords(forecast_columns(self.used_levels)).to(pl_module.device)
 
     def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: ForecastBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: int
     ) -> None:
         record(self.records, batch, outputs["forecast"], self.intervals, self.used_levels)
 
@@ -82,21 +76,15 @@ class ValidationScores(L.Callback):
         self.records = ForecastRecords(forecast_columns([])).to(pl_module.device)
 
     def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: ForecastBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: int
     ) -> None:
         record(self.records, batch, outputs["forecast"], PredictionIntervals())
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.records.update_called:
             scores = scores_of_split(self.records, sequence_datamodule(trainer), "val")
-            sizes = {"forecasts": scores.num_forecasts, "horizon": scores.horizon}
-            self.latest = {"verdict": scores.verdict, **sizes}
+            number, horizon = scores.num_forecasts, scores.horizon
+            self.latest = {"verdict": scores.verdict, "forecasts": number, "horizon": horizon}
         if trainer.state.fn == TrainerFn.VALIDATING:
             self.on_fit_end(trainer, pl_module)
 
@@ -128,7 +116,7 @@ class ValidationScores(L.Callback):
 
 
 def scores_of_split(
-    records: ForecastRecords, datamodule: SequenceDataModule, split: Split, levels: list[int] = []
+    records: ForecastRecords, datamodule: SequenceDataModule, split: Split, levels: Sequence[int] = ()
 ) -> Scores:
     """Score the forecasts of a held-out split; error scales are taken from the steps before it."""
     data = datamodule.data

@@ -7,7 +7,6 @@ sensible intervals as well.
 """
 
 from math import ceil
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,30 +31,20 @@ MIN_RELATIVE_SCALE = 1e-6
 """Lowest error scale relative to the magnitude of a series: float32 resolves no less."""
 
 
-class Floor(NamedTuple):
-    """Lower limit of intervals, ``(batch, feature)`` each.
+def floor_of(context: Tensor, nonnegative: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the lower limit of intervals, and whether most values equal it, ``(batch, feature)`` each.
 
-    Attributes:
-        value: 0 where no value was negative, else minus infinity.
-        is_common: at least half of the known values equal the limit, as with intermittent demand. The lower
-            half of each interval then ends there, because errors say little about such values.
-    """
-
-    value: Tensor
-    is_common: Tensor
-
-
-def floor_of(context: Tensor, nonnegative: Tensor) -> Floor:
-    """Return the lower limit after contexts ``(batch, time, feature)``.
+    The limit is 0 where no value was negative, else minus infinity. Where at least half of the known values
+    equal it, as with intermittent demand, errors say little, and the lower half of an interval ends there.
 
     Args:
-        context: the known steps before a forecast, NaN where unknown.
+        context: ``(batch, time, feature)``, the known steps before a forecast, NaN where unknown.
         nonnegative: ``(feature,)``, whether values of the table are never negative.
     """
     known = ~context.isnan()
     is_limited = nonnegative & (context.nan_to_num(0.0).amin(1) >= 0)  # (batch, feature)
     is_common = is_limited & (2 * (context == 0).sum(1) >= known.sum(1)) & known.any(1)
-    return Floor(torch.where(is_limited, 0.0, -torch.inf), is_common)
+    return torch.where(is_limited, 0.0, -torch.inf), is_common
 
 
 def error_scale(context: Tensor, seasons: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from rnn_lightning.data.windows import Segments, scored_windows, split_by_time
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.baselines import ends_before, never_negative, seasons_of
 from rnn_lightning.evaluation.interval_widths import error_scale, floor_of, half_widths_at, learn_half_widths
-from rnn_lightning.evaluation.scores import ForecastRecords
+from rnn_lightning.evaluation.records import ForecastRecords
 
 LAST_FRACTION, LAST_HORIZONS = 0.25, 2
 """A network that was never trained calibrates on this fraction of a series, at most so many horizons."""
@@ -157,8 +157,8 @@ class PredictionIntervals(L.Callback):
             return point.new_zeros(len(signed), *point.shape)
         if not self.calibrated:
             raise InputError(
-                "there are no prediction intervals: fit with `val_fraction` above 0, or give `num_samples` to "
-                "take those of sampled paths."
+                "there are no prediction intervals: fit with `val_fraction` above 0, or give `num_samples` "
+                "to take those of sampled paths."
             )
         seasons = torch.full((len(context),), self._season) if seasons is None else seasons.cpu()
         scale = error_scale(context, seasons)[:, None]  # (batch, 1, feature)

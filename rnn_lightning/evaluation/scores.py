@@ -8,8 +8,6 @@ import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.evaluation.baselines import BASELINES, baseline_forecasts, difference_scales
@@ -20,47 +18,6 @@ ERROR_METRICS = ("mae", "rmse", "mase", "rmsse", "smape", "wape")
 
 MAX_ERROR_RATIO = 1000.0
 """The largest ratio of two errors that counts in their mean; its inverse is the smallest."""
-
-
-class ForecastRecords(Metric):
-    """Collect the forecasts of all devices.
-
-    Args:
-        columns: the names of what is recorded of each forecast, such as ``y`` and ``rnn``.
-    """
-
-    full_state_update = False
-    keys: list[Tensor]
-    values: list[Tensor]
-
-    def __init__(self, columns: Sequence[str]) -> None:
-        super().__init__()
-        self.columns = tuple(columns)
-        for name in ("keys", "values"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    def update(self, series_index: Tensor, origin: Tensor, columns: Mapping[str, Tensor]) -> None:
-        """Add forecasts ``(batch,)``; each of the columns is ``(batch, horizon, feature)``, maybe empty."""
-        values = torch.stack([columns[name] for name in self.columns], -1)
-        self.keys.append(torch.stack([series_index, origin], -1).to(values.device))
-        self.values.append(values)
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Return keys ``(forecast, 2)`` and values ``(forecast, horizon, feature, column)``, see ``collect``."""
-        keys, values = dim_zero_cat(self.keys), dim_zero_cat(self.values)
-        by_origin = keys[:, 1].argsort(stable=True)
-        order = by_origin[keys[by_origin, 0].argsort(stable=True)]
-        return keys[order], values[order]
-
-    def collect(self) -> dict[str, Tensor]:
-        """Return the forecasts of all devices, on the CPU, in the order of series and origins.
-
-        By name ``series_index`` and ``origin``, ``(forecast,)``, and the columns, ``(forecast, horizon,
-        feature)``.
-        """
-        keys, values = (part.cpu() for part in self.compute())  # torchmetrics makes single numbers scalars
-        names = ("series_index", "origin", *self.columns)
-        return dict(zip(names, (*keys.unbind(-1), *values.unbind(-1)), strict=True))
 
 
 @dataclass(frozen=True)
@@ -200,7 +157,7 @@ class Scores:
 
     @cached_property
     def relative_error(self) -> float:
-        """The MAE relative to the reference: the geometric mean over the middle half of series and features."""
+        """The ratio of the MAE to the reference: the geometric mean over the middle half of all series."""
         own, other = (self._of("mae")[name].to_numpy() for name in ("rnn", self.reference))
         if len(own) == 0:
             return np.nan
@@ -256,24 +213,6 @@ class Scores:
 
     def _of(self, metric: str) -> pl.DataFrame:
         return self.by_series.filter(pl.col("metric") == metric)
-
-
-def bound_columns(levels: Sequence[int]) -> list[str]:
-    """Return the names of the bounds of intervals: ``rnn-lo-80``, ``rnn-hi-80`` and so on."""
-    return [f"rnn-{end}-{level}" for level in levels for end in ("lo", "hi")]
-
-
-def crps(samples: Tensor, target: Tensor) -> Tensor:
-    """Return the continuous ranked probability score ``(...)`` of samples ``(sample, ...)``.
-
-    It is ``E|X - y| - E|X - X'| / 2`` over the samples (Gneiting and Raftery, *Strictly proper scoring rules,
-    prediction, and estimation*, 2007). That of torchmetrics averages over all targets, and its memory grows
-    with the square of the number of samples.
-    """
-    number = len(samples)
-    rank = torch.arange(1, number + 1, dtype=samples.dtype, device=samples.device)
-    weights = (2 * rank - number - 1).view(-1, *[1] * target.ndim) / number**2
-    return (samples - target).abs().mean(0) - (weights * samples.sort(0).values).sum(0)
 
 
 def _error_metrics(forecaster: str) -> dict[str, pl.Expr]:

@@ -71,6 +71,9 @@ class ForecastWriter(L.Callback):
         output: str | None = None,
     ) -> None:
         super().__init__()
+        for level in levels or ():
+            if not 0 < level < 100:
+                raise InputError(f"`levels` must be between 0 and 100 percent, got {level}.")
         if format not in ("csv", "parquet"):
             raise InputError(f"`format` must be csv or parquet, got {format!r}.")
         if len(plot_ids) > MAX_SERIES:

@@ -163,7 +163,7 @@ def test_calibrated_intervals_hold_what_they_say_on_new_series() -> None:
         assert share == pytest.approx(level / 100, abs=0.05)
 
 
-def test_a_network_that_was_never_trained_has_intervals_of_the_present_table_alone(tmp_path: Path) -> None:
+def test_a_network_that_was_never_trained_has_intervals_of_the_present_table_alone() -> None:
     def predict(intervals: PredictionIntervals, data: SequenceDataModule) -> float:
         trainer(intervals).predict(Forecaster(pretrained=True), data)
         return width(intervals)
