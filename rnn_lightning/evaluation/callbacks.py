@@ -50,8 +50,8 @@ class BacktestWriter(L.Callback):
         datamodule = sequence_datamodule(trainer)
         scores = scores_of_split(self.records, datamodule, "test", self.used_levels)
         pl_module.log("test_mase", scores.pooled("mase")["rnn"], sync_dist=True)
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # all devices have to ask for it
         if trainer.is_global_zero:
-            folder = Path(trainer.log_dir or trainer.default_root_dir)
             folder.mkdir(parents=True, exist_ok=True)
             result = Backtest(datamodule.data, scores)
             print(f"{result.text}\nBacktest: {', '.join(map(str, result.write(folder)))}")

@@ -130,10 +130,8 @@ class PredictionIntervals(L.Callback):
         bounds = np.quantile(samples.cpu().numpy(), (0.5 + signed.double() / 2).tolist(), axis=0)
         return torch.from_numpy(bounds).to(point)
 
-    def quantiles(
-        self, number: int, point: Tensor, context: Tensor, *, seasons: Tensor | None = None
-    ) -> Tensor:
-        """Return equally likely values, ascending, ``(number, batch, horizon, feature)``; see above."""
+    def quantiles(self, number: int, point: Tensor, context: Tensor, seasons: Tensor | None = None) -> Tensor:
+        """Return equally likely values, ascending, ``(number, batch, horizon, feature)``."""
         signed = (2 * torch.arange(number, dtype=torch.float32) + 1) / number - 1
         return self._values_at(signed, point, context, seasons)
 
@@ -189,12 +187,10 @@ class PredictionIntervals(L.Callback):
             forecaster: the network, in evaluation mode; its ``predict_step`` is called.
             data: the series.
             segments: the steps to forecast, which the network was not trained on.
-            context_length: number of known steps before each origin.
-            horizon: number of steps to forecast; steps beyond a segment are unknown.
+            context_length, horizon: steps before and after each origin.
             seasons: ``(series,)``, the season of each series; 1 for none.
             min_context_length: number of steps of a context that must lie within the series; all if None.
-            rank: number of this device.
-            world_size: number of devices.
+            rank, world_size: number of this device, and of all.
         """
         self._learn_table_facts(data, segments, seasons)
         num_origins = max(MIN_ORIGINS, MAX_STEPS // (context_length + horizon))
@@ -204,9 +200,8 @@ class PredictionIntervals(L.Callback):
         chosen = torch.linspace(0, len(windows) - 1, min(len(windows), 2 * num_origins)).long()
         make_batch = partial(scored_batch, data, segments, windows, context_length, horizon, None, None, 0)
         records = ForecastRecords(["error", "error_scale"]).to(forecaster.device)
-        for case in BatchLoader(
-            lambda items: make_batch(chosen[items]), len(chosen), num_origins, rank, world_size
-        ):
+        shares = (len(chosen), num_origins, rank, world_size)
+        for case in BatchLoader(lambda items: make_batch(chosen[items]), *shares):
             batch = case.to(forecaster.device)
             error = batch.target - forecaster.predict_step(batch, 0).point
             scale = error_scale(batch.context, seasons[case.series_index])[:, None].expand_as(error)
@@ -230,8 +225,7 @@ class PredictionIntervals(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule: Any = getattr(trainer, "datamodule", None)
         if hasattr(datamodule, "segments") and is_trained(pl_module) and not trainer.sanity_checking:
-            held_out = datamodule.segments["val"]
-            self.calibrate(pl_module, datamodule.data, held_out, **_settings(trainer))
+            self.calibrate(pl_module, datamodule.data, datamodule.segments["val"], **_settings(trainer))
             self._is_temporary = False
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -251,10 +245,9 @@ class PredictionIntervals(L.Callback):
     def _learn_table_facts(self, data: SeriesData, segments: Segments, seasons: Tensor) -> None:
         """Learn the typical season, and which features are never negative, of values up to some steps."""
         if self._data is not data:  # it takes a pass over all values
-            ends = data.ends.clone()
-            ends[segments.series] = segments.end
-            self._season, self._nonnegative = int(seasons.median()), never_negative(data, ends)
-            self._data = data
+            ends = data.ends.index_put((segments.series,), segments.end)
+            nonnegative = never_negative(data, ends)
+            self._season, self._nonnegative, self._data = int(seasons.median()), nonnegative, data
 
 
 def is_trained(forecaster: Any) -> bool:

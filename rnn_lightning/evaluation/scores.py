@@ -176,17 +176,17 @@ class Scores:
         medians = self.pooled(metric)
         shown = {name: _digits(value) for name, value in medians.items()}
         name, own, other = _words(self.reference), shown["rnn"], shown[self.reference]
-        is_equal = own == other if total == 1 else f"{self.relative_error:.2f}" == "1.00"
-        worse = not self.relative_error <= 1
+        medians_worse, ratio = medians["rnn"] > medians[self.reference], f"{self.relative_error:.2f}"
+        is_equal = own == other and (total == 1 or ratio == "1.00")
+        worse = medians_worse if ratio == "1.00" else not self.relative_error <= 1
         text = f"{'as good as' if is_equal else 'worse than' if worse else 'better than'} {name}"
         if total > 1:
             rows = "series" if len(self.features) == 1 else "series and features"
             count = total - better - equal if worse and not is_equal else better
             text += f" on average, better on {count}" if is_equal else f" on {count}"
             text += f" of {total} {rows}" + (f", as good on {equal}" if equal else "")
-            medians_differ = own == other or (medians["rnn"] > medians[self.reference]) != worse
-            if not is_equal and (2 * count <= total or medians_differ):
-                text += f", with errors {self.relative_error:.2f} times as large on average"
+            if ratio != "1.00" and (2 * count <= total or own == other or medians_worse != worse):
+                text += f", with errors {ratio} times as large on average"
         text += f"; {metric.upper()} {own}" + (" for both" if own == other else f" against {other}")
         best = min(self.forecasters[1:], key=lambda each: np.nan_to_num(medians[each], nan=np.inf))
         if medians[best] < medians[self.reference] and shown[best] != other:
