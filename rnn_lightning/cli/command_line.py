@@ -272,7 +272,7 @@ def run(args: Sequence[str] | None = None) -> None:
         sys.path.append(os.getcwd())  # a series class of the user's own
     quieten()
     out, err = (OptionNames(stream) for stream in (sys.stdout, sys.stderr))
-    shown = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)  # type: ignore[type-var]
+    shown = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
     with shown[0], shown[1], process_hooks(), said_in_one_line():
         words = with_output(sys.argv[1:] if args is None else list(args))
         if words[:1] == ["export"]:

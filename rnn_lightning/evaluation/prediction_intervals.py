@@ -19,7 +19,7 @@ from rnn_lightning.data.windows import Segments, scored_windows, split_by_time
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.baselines import ends_before, never_negative, seasons_of
 from rnn_lightning.evaluation.interval_widths import error_scale, floor_of, half_widths_at, learn_half_widths
-from rnn_lightning.evaluation.records import ForecastRecords
+from rnn_lightning.evaluation.records import errors_of
 
 LAST_FRACTION, LAST_HORIZONS = 0.25, 2
 """A network that was never trained calibrates on this fraction of a series, at most so many horizons."""
@@ -27,8 +27,10 @@ LAST_FRACTION, LAST_HORIZONS = 0.25, 2
 MAX_STEPS, MIN_ORIGINS = 2**15, 64
 """Number of steps in all forecasts of a calibration, and the least number of origins where there are more."""
 
-DEFAULT_LEVELS = (80,)
-"""Levels in percent where none are given and there are intervals."""
+DEFAULT_LEVELS = (80,)  # percent
+
+
+REMEDY = "fit with `val_fraction` above 0, or give `num_samples` to take those of sampled paths."
 
 
 class PredictionIntervals(L.Callback):
@@ -44,6 +46,11 @@ class PredictionIntervals(L.Callback):
 
     def __init__(self) -> None:
         self._reset()
+
+    def _reset(self) -> None:
+        self._data: SeriesData | None = None  # whose facts are known
+        self._half_widths, self.horizon, self._season = torch.zeros(0), 0, 1
+        self._nonnegative, self._is_temporary = torch.zeros(1, dtype=torch.bool), False
 
     @classmethod
     def from_checkpoint(cls, path: str | Path) -> "PredictionIntervals":
@@ -96,10 +103,8 @@ class PredictionIntervals(L.Callback):
                 raise InputError("`num_samples` 1: an interval needs two sampled paths at least.")
             return chosen
         if levels:
-            raise InputError(
-                f"`levels` {list(levels)}: the network was fitted without validation, and has no intervals. "
-                "Fit with `val_fraction` above 0, or give `num_samples` to take those of sampled paths."
-            )
+            rule = f"`levels` {list(levels)}: the network was fitted without validation, and has no intervals"
+            raise InputError(f"{rule}; {REMEDY}")
         return []
 
     def interval_bounds(
@@ -154,10 +159,7 @@ class PredictionIntervals(L.Callback):
         if len(point) == 0:  # a device without forecasts
             return point.new_zeros(len(signed), *point.shape)
         if not self.calibrated:
-            raise InputError(
-                "there are no prediction intervals: fit with `val_fraction` above 0, or give `num_samples` "
-                "to take those of sampled paths."
-            )
+            raise InputError(f"there are no prediction intervals: {REMEDY}")
         seasons = torch.full((len(context),), self._season) if seasons is None else seasons.cpu()
         scale = error_scale(context, seasons)[:, None]  # (batch, 1, feature)
         floor, is_common = floor_of(context, self._nonnegative.to(context.device))
@@ -187,27 +189,25 @@ class PredictionIntervals(L.Callback):
             forecaster: the network, in evaluation mode; its ``predict_step`` is called.
             data: the series.
             segments: the steps to forecast, which the network was not trained on.
-            context_length, horizon: steps before and after each origin.
+            context_length: number of known steps before each origin.
+            horizon: number of steps to forecast; steps beyond a segment are unknown.
             seasons: ``(series,)``, the season of each series; 1 for none.
             min_context_length: number of steps of a context that must lie within the series; all if None.
-            rank, world_size: number of this device, and of all.
+            rank: number of this device.
+            world_size: number of devices.
         """
-        self._learn_table_facts(data, segments, seasons)
+        if self._data is not data:  # it takes a pass over all values
+            nonnegative = never_negative(data, data.ends.index_put((segments.series,), segments.end))
+            self._season, self._nonnegative, self._data = int(seasons.median()), nonnegative, data
         num_origins = max(MIN_ORIGINS, MAX_STEPS // (context_length + horizon))
         origin_step = max(1, ceil(int((segments.end - segments.start).sum()) / num_origins))
         windows = scored_windows(segments, context_length, horizon, origin_step, min_context_length)
         # Neighbouring origins have similar errors. Of very many series only some are forecast.
         chosen = torch.linspace(0, len(windows) - 1, min(len(windows), 2 * num_origins)).long()
         make_batch = partial(scored_batch, data, segments, windows, context_length, horizon, None, None, 0)
-        records = ForecastRecords(["error", "error_scale"]).to(forecaster.device)
         shares = (len(chosen), num_origins, rank, world_size)
-        for case in BatchLoader(lambda items: make_batch(chosen[items]), *shares):
-            batch = case.to(forecaster.device)
-            error = batch.target - forecaster.predict_step(batch, 0).point
-            scale = error_scale(batch.context, seasons[case.series_index])[:, None].expand_as(error)
-            records.update(batch.series_index, batch.origin, {"error": error, "error_scale": scale})
-        found = records.collect()
-        errors, scale = found["error"], found["error_scale"][:, 0]
+        batches = BatchLoader(lambda items: make_batch(chosen[items]), *shares)
+        errors, scale = errors_of(forecaster, batches, seasons)
         self._half_widths, self.horizon = learn_half_widths(errors, scale, origin_step)
 
     def calibrate_on_last_steps(
@@ -237,18 +237,6 @@ class PredictionIntervals(L.Callback):
 
     on_predict_start = on_test_start
 
-    def _reset(self) -> None:
-        self._half_widths, self.horizon, self._season = torch.zeros(0), 0, 1
-        self._nonnegative, self._is_temporary = torch.zeros(1, dtype=torch.bool), False
-        self._data: SeriesData | None = None
-
-    def _learn_table_facts(self, data: SeriesData, segments: Segments, seasons: Tensor) -> None:
-        """Learn the typical season, and which features are never negative, of values up to some steps."""
-        if self._data is not data:  # it takes a pass over all values
-            ends = data.ends.index_put((segments.series,), segments.end)
-            nonnegative = never_negative(data, ends)
-            self._season, self._nonnegative, self._data = int(seasons.median()), nonnegative, data
-
 
 def is_trained(forecaster: Any) -> bool:
     """Return False for a pretrained network that was not trained on any data of the user."""
@@ -258,7 +246,6 @@ def is_trained(forecaster: Any) -> bool:
 def _settings(trainer: L.Trainer) -> dict[str, Any]:
     """Return the sizes and devices of a calibration."""
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-    names = ("context_length", "horizon", "min_context_length")
+    sizes = {name: getattr(datamodule, name) for name in ("context_length", "horizon", "min_context_length")}
     seasons = seasons_of(datamodule.data, getattr(datamodule, "compared_season", 1))
-    ranks = {"rank": trainer.global_rank, "world_size": trainer.world_size, "seasons": seasons}
-    return {name: getattr(datamodule, name) for name in names} | ranks
+    return {**sizes, "seasons": seasons, "rank": trainer.global_rank, "world_size": trainer.world_size}

@@ -1,12 +1,15 @@
 """Forecasts of all devices, recorded beside the truth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+
+from rnn_lightning.data.batches import ForecastBatch
+from rnn_lightning.evaluation.interval_widths import error_scale
 
 CRPS_QUANTILES = 99
 """Number of equally likely values by which intervals give a CRPS."""
@@ -60,7 +63,7 @@ def forecast_columns(levels: Sequence[int]) -> list[str]:
 
 def record(
     records: ForecastRecords,
-    batch: Any,
+    batch: ForecastBatch,
     forecast: Any,
     intervals: Any,
     levels: Sequence[int] = (),
@@ -78,6 +81,24 @@ def record(
             **dict(zip(bound_columns(levels), bounds, strict=True)),
         }
     records.update(batch.series_index, batch.origin, columns)
+
+
+def errors_of(forecaster: Any, batches: Iterable[ForecastBatch], seasons: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the errors ``(forecast, horizon, feature)`` of all devices, and their scale.
+
+    Args:
+        forecaster: the network, in evaluation mode; its ``predict_step`` is called.
+        batches: the forecasts of this device, with targets.
+        seasons: ``(series,)``, the season of each series; 1 for none.
+    """
+    records = ForecastRecords(["error", "error_scale"]).to(forecaster.device)
+    for case in batches:
+        batch = case.to(forecaster.device)
+        error = batch.target - forecaster.predict_step(batch, 0).point
+        scale = error_scale(batch.context, seasons[case.series_index])[:, None].expand_as(error)
+        records.update(batch.series_index, batch.origin, {"error": error, "error_scale": scale})
+    found = records.collect()
+    return found["error"], found["error_scale"][:, 0]
 
 
 def bound_columns(levels: Sequence[int]) -> list[str]:
