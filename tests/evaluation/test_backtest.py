@@ -181,9 +181,10 @@ def test_the_intervals_of_a_fit_are_used_and_stay_as_they_are() -> None:
     sizes = {"context_length": 28, "horizon": 7, "seasons": torch.tensor([7, 7])}
     intervals.calibrate(forecaster, data, held_out, **sizes)  # type: ignore[arg-type]
     before = {name: torch.as_tensor(value).clone() for name, value in intervals.state_dict().items()}
-    result = backtest(
-        forecaster, data, horizon=7, context_length=28, season=7, intervals=intervals, levels=[50]
-    )
+    settings: dict[str, Any] = {"horizon": 7, "context_length": 28, "season": 7, "levels": [50]}
+    result = backtest(forecaster, data, intervals=intervals, **settings)
+    with_paths = backtest(forecaster, data, intervals=intervals, num_samples=5, **settings)
+    assert with_paths.scores.pooled("crps") == pytest.approx(result.scores.pooled("crps"), nan_ok=True)
     assert result.scores.levels == (50,)
     for name, value in intervals.state_dict().items():
         assert torch.equal(before[name], torch.as_tensor(value))

@@ -180,6 +180,8 @@ def test_what_is_equal_to_the_digits_shown_is_called_equal() -> None:
     assert on_average == expected
     by_median = constant((0.9, 2, 1.04, 2), (1.04, 2, 0.9, 2), (1, 2, 1.01, 2)).verdict
     assert by_median == "better than seasonal naive on 2 of 3 series; MASE 1.00 against 1.01"
+    by_median = constant((0.501, 2, 0.5, 2), (1, 2, 1.04, 2), (2.08, 3, 2, 3)).verdict
+    assert by_median == "better than seasonal naive on 1 of 3 series; MASE 1.00 against 1.04"
     same_median = constant((0.65, 1, 0.65, 1), (0.3, 1, 0.6, 1), (0.7, 1, 1.4, 1)).verdict
     assert same_median.startswith(
         "better than seasonal naive on 2 of 3 series, as good on 1, with errors 0.5"
