@@ -20,7 +20,7 @@ def option_names() -> dict[str, str]:
     import rnn_lightning
     from rnn_lightning.data.datamodule import SequenceDataModule
     from rnn_lightning.data.series import Series
-    from rnn_lightning.evaluation.backtest_writer import BacktestWriter
+    from rnn_lightning.evaluation.callbacks import BacktestWriter
     from rnn_lightning.forecaster import Forecaster
     from rnn_lightning.tables.forecast_options import ForecastOptions
 

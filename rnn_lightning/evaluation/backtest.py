@@ -1,204 +1,129 @@
-"""A backtest: forecasts from rolling origins, as tables, as a few lines and as a picture."""
+"""Backtest: forecasts from rolling origins beside the truth, as tables, as a few lines and as a picture."""
 
-from collections.abc import Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import polars as pl
 import torch
 from torch import Tensor
 
-from rnn_lightning.data.batches import ForecastBatch, scored_batch
-from rnn_lightning.data.series import Series, SeriesData, counted
-from rnn_lightning.data.windows import Segments, rolling_windows
-from rnn_lightning.errors import InputError
-from rnn_lightning.evaluation.baselines import difference_scales
-from rnn_lightning.evaluation.calibration import Calibration, last_steps, never_negative
-from rnn_lightning.evaluation.scores import NUM_NAMED, Scores
+from rnn_lightning.data.series import Series, SeriesData
+from rnn_lightning.data.windows import BatchLoader, Segments, forecast_batch, rolling_starts
+from rnn_lightning.errors import InputError, counted
+from rnn_lightning.evaluation.baselines import seasons_of, with_seasons
+from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals, is_trained
+from rnn_lightning.evaluation.records import ForecastRecords, bound_columns, forecast_columns, record
+from rnn_lightning.evaluation.scores import Scores
 from rnn_lightning.files import atomic_file
-from rnn_lightning.metrics import ForecastRecords, crps
-from rnn_lightning.pretrained.seasonal import SeasonalNetwork
-from rnn_lightning.tables.load_series import RowChunks
-from rnn_lightning.tables.seasons import find_seasons
 
 if TYPE_CHECKING:
-    import polars as pl
     from matplotlib.figure import Figure
 
-    from rnn_lightning.forecaster import Forecast, Forecaster
+TEXT_METRICS = {"mase": "MASE", "rmsse": "RMSSE", "smape": "sMAPE", "wape": "WAPE", "mae": "MAE"}
 
-NUM_QUANTILES = 99
-"""The CRPS of intervals without sampled paths is that of so many equally likely values."""
+NUM_NAMED_SERIES = 3
+"""Number of series without an error scale that the text names."""
 
 
 @dataclass(frozen=True)
 class Backtest:
-    """Forecasts from rolling origins beside what came and beside the baselines.
+    """Forecasts from rolling origins beside the truth and the baselines.
 
     Attributes:
         data: the series.
-        origin: ``(forecast,)``, the last known step of each forecast, counted from the start of its series.
-        scores: what the forecasts are worth.
+        scores: metrics of the forecasts.
     """
 
     data: SeriesData
-    origin: np.ndarray
     scores: Scores
 
-    @classmethod
-    def of_records(
-        cls, records: ForecastRecords, data: SeriesData, ends: Tensor, season: int, levels: Sequence[int] = ()
-    ) -> "Backtest":
-        """A backtest of the forecasts that were recorded with ``record``.
-
-        Args:
-            records: the forecasts of all devices.
-            data: the series.
-            ends: ``(series,)``, one past the last row of each series that the scale of its errors is from.
-            season: steps of the season of the seasonal naive forecast, 1 for none.
-            levels: levels of the intervals in percent, those that were recorded.
-        """
-        keys, values = (tensor.cpu().numpy() for tensor in records.compute())
-        differences = torch.stack(difference_scales(data, ends, season)).numpy()
-        scores = Scores(data.ids, data.features, keys[:, 0], values, tuple(levels), season, differences)
-        return cls(data, keys[:, 1], scores)
+    @property
+    def verdict(self) -> str:
+        """How the forecasts compare with the baselines, in one sentence."""
+        return self.scores.verdict
 
     @property
-    def sentence(self) -> str:
-        """What the forecasts are worth beside the baselines."""
-        return self.scores.sentence
+    def scores_by_series(self) -> pl.DataFrame:
+        """Metrics by ``unique_id``, ``metric`` and where there are several ``feature``: see ``Scores``."""
+        return self._named(self.scores.by_series).select(*self._keys, "metric", *self.scores.forecasters)
 
     @property
-    def scores_by_series(self) -> "pl.DataFrame":
-        """Metrics by series: ``unique_id``, ``metric`` and the forecasters; see ``Scores.by_series``."""
-        import polars as pl
-
-        names = [self.data.ids[index] for index in self.scores.present]
-        frames = []
-        for metric, values in self.scores.by_series.items():
-            for number, feature in enumerate(self.data.features):
-                columns = dict(zip(self.scores.forecasters, values[:, number].T, strict=False))
-                columns |= {
-                    "unique_id": names,
-                    **self._feature(feature, len(names)),
-                    "metric": [metric] * len(names),
-                }
-                frames.append(pl.DataFrame(columns, nan_to_null=True))
-        leading = ["unique_id", *self._feature("", 0), "metric"]
-        return pl.concat(frames, how="diagonal").select(*leading, *self.scores.forecasters)
-
-    @property
-    def lead_times(self) -> "pl.DataFrame":
-        """Metrics by ``lead_time`` in steps over all series; see ``Scores.by_lead_time``."""
-        import polars as pl
-
-        frames = []
-        for metric, values in self.scores.by_lead_time.items():
-            columns = dict(zip(self.scores.forecasters, values.T, strict=False))
-            steps = np.arange(1, len(values) + 1)
-            frames.append(
-                pl.DataFrame(
-                    {"lead_time": steps, "metric": [metric] * len(steps), **columns}, nan_to_null=True
-                )
-            )
-        return pl.concat(frames, how="diagonal").select("lead_time", "metric", *self.scores.forecasters)
-
-    @property
-    def forecasts(self) -> "pl.DataFrame":
+    def forecasts(self) -> pl.DataFrame:
         """Forecasts of known values: ids, ``ds``, ``cutoff``, ``y``, ``rnn``, its bounds, ``naive`` ..."""
-        import polars as pl
-
-        from rnn_lightning.tables.calendar import stamp_series
-
-        values, series = self.scores.values, self.scores.series
-        horizon, frames = values.shape[1], []
-        rows, steps = series.repeat(horizon), (self.origin[:, None] + np.arange(1, horizon + 1)).ravel()
-        stamps = stamp_series(self.data.times, rows, steps, 1)
-        cutoffs = stamp_series(self.data.times, series.repeat(horizon), self.origin.repeat(horizon), 1)
-        names = pl.Series([self.data.ids[index] for index in series], dtype=pl.String)
-        ends = [f"rnn-{end}-{level}" for level in self.scores.levels for end in ("lo", "hi")]
-        first = values.shape[-1] - len(ends)
-        for number, feature in enumerate(self.data.features):
-            columns = values[:, :, number].reshape(-1, values.shape[-1]).T
-            of = dict(zip(("y", "rnn", "naive", "seasonal_naive", "drift"), columns, strict=False))
-            of |= dict(zip(ends, columns[first:], strict=True))
-            ids = names.gather(np.arange(len(series)).repeat(horizon))
-            frame = pl.DataFrame(
-                {"unique_id": ids, **self._feature(feature, len(ids)), "ds": stamps, "cutoff": cutoffs, **of},
-                nan_to_null=True,
-            )
-            order = ["y", "rnn", *ends, *self.scores.forecasters[1:]]
-            frames.append(frame.drop_nulls("y").select(*frame.columns[: -len(of)], *order))
-        return pl.concat(frames)
+        table, times = self._named(self.scores.table.filter(pl.col("y").is_not_null())), self.data.times
+        series, origin, lead_time = (table[name].to_numpy() for name in ("series", "origin", "lead_time"))
+        stamps = {
+            "ds": times.stamps_at(series, origin + lead_time),
+            "cutoff": times.stamps_at(series, origin),
+        }
+        columns = ["y", "rnn", *bound_columns(self.scores.levels), *self.scores.forecasters[1:]]
+        return table.with_columns(**stamps).select(*self._keys, "ds", "cutoff", *columns)
 
     @property
     def figure(self) -> "Figure":
-        """Error by lead time beside the baselines, and four forecasts over what came."""
+        """Error by lead time beside the baselines, and up to four forecasts beside the truth."""
         from rnn_lightning.evaluation.backtest_plot import plot_backtest
 
-        return plot_backtest(self.data, self.origin, self.scores)
+        return plot_backtest(self.data, self.scores)
 
     @property
     def text(self) -> str:
-        """What there is to know in ten lines, the sentence last."""
-        scores = self.scores
-        forecasters = scores.forecasters
-        lines = [("", "".join(f"{name:>16}" for name in forecasters))]
-        for metric, name in (
-            ("mase", "MASE"),
-            ("rmsse", "RMSSE"),
-            ("smape", "sMAPE"),
-            ("wape", "WAPE"),
-            ("mae", "MAE"),
-        ):
-            lines.append((name, "".join(f"{value:16.4g}" for value in scores.pooled(metric))))
+        """The scores in ten lines, the verdict last."""
+        scores, series = self.scores, self.scores.by_series["series"].n_unique()
+        header = (
+            f"test      {counted(scores.num_forecasts, 'forecast')} of {counted(scores.horizon, 'step')} "
+        )
+        header += f"from the last origins of {counted(series, 'series', 'series')}"
+        if series * len(self.data.features) > 1:
+            header += "; medians over series" + (" and features" if len(self.data.features) > 1 else "")
+        lines = [header, " " * 10 + "".join(f"{name:>16}" for name in scores.forecasters)]
+        for metric, name in TEXT_METRICS.items():
+            values = scores.pooled(metric).values()
+            lines.append(f"{name:10}" + "".join(f"{value:16.4g}" for value in values))
         for level in scores.levels:
-            covered = 100 * scores.covered(level)
-            width = scores.pooled(f"width-{level}")[0]
-            lines.append(
-                (f"{level} %", f"the interval holds {covered:.0f} % of the values; median width {width:.4g}")
-            )
+            share, width = 100 * scores.coverage(level), scores.pooled(f"width-{level}")["rnn"]
+            text = f"the interval holds {share:.0f} % of the values; median width {width:.4g}"
+            lines.append(f"{f'{level} %':10}{text}")
         if missing := scores.without_scale:
-            named = ", ".join(map(repr, missing[:NUM_NAMED])) + (" ..." if len(missing) > NUM_NAMED else "")
-            lines.append(
-                ("no scale", f"{counted(len(missing), 'series', 'series')}, without MASE and RMSSE: {named}")
-            )
-        table = "\n".join(f"{name:9} {line}" for name, line in lines)
-        return f"{self._header()}\n{table}\n{self.sentence[:1].upper()}{self.sentence[1:]}."
+            named = ", ".join(map(repr, missing[:NUM_NAMED_SERIES]))
+            named += " ..." if len(missing) > NUM_NAMED_SERIES else ""
+            text = f"{counted(len(missing), 'series', 'series')}, without MASE and RMSSE: {named}"
+            lines.append(f"no scale  {text}")
+        return "\n".join([*lines, f"{self.verdict[:1].upper()}{self.verdict[1:]}."])
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``scores.csv``, ``lead_times.csv``, ``forecasts.csv`` and ``backtest.png`` into a folder."""
-        from rnn_lightning.tables.plots import save_picture
+        from rnn_lightning.evaluation.backtest_plot import save_figure
 
-        frames = {"scores": self.scores_by_series, "lead_times": self.lead_times, "forecasts": self.forecasts}
-        paths = [folder / f"{name}.csv" for name in frames]
-        for path, frame in zip(paths, frames.values(), strict=True):
+        tables = {
+            "scores": self.scores_by_series,
+            "lead_times": self.scores.by_lead_time,
+            "forecasts": self.forecasts,
+        }
+        paths = [folder / f"{name}.csv" for name in tables] + [folder / "backtest.png"]
+        for path, table in zip(paths, tables.values(), strict=False):
             with atomic_file(path) as file:
-                frame.write_csv(file)
-        paths.append(folder / "backtest.png")
-        save_picture(self.figure, paths[-1])
+                table.write_csv(file)
+        save_figure(self.figure, paths[-1])
         return paths
 
-    def _header(self) -> str:
-        """How many forecasts of how many series, and what the table below shows."""
-        series, horizon = len(self.scores.present), self.scores.values.shape[1]
-        text = (
-            f"{counted(len(self.origin), 'forecast')} of {counted(horizon, 'step')} from the last origins of "
-        )
-        text += counted(series, "series", "series")
-        several = "" if len(self.data.features) == 1 else " and features"
-        medians = series * len(self.data.features) > 1
-        return f"test      {text}" + (f"; medians over series{several}" if medians else "")
+    @property
+    def _keys(self) -> list[str]:
+        return ["unique_id", "feature"] if len(self.data.features) > 1 else ["unique_id"]
 
-    def _feature(self, feature: str, rows: int) -> dict[str, list[str]]:
-        """A column of the name of the feature, where there are several."""
-        return {"feature": [feature] * rows} if len(self.data.features) > 1 else {}
+    def _named(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Add the ids of the series and the names of the features to a table with their numbers."""
+        series, feature = table["series"], table["feature"]
+        ids = pl.Series([self.data.ids[number] for number in series.to_list()], dtype=pl.String)
+        return table.with_columns(unique_id=ids, feature=pl.Series(self.data.features).gather(feature))
 
 
 def backtest(
-    forecaster: "Forecaster",
+    forecaster: Any,
     data: Series | SeriesData,
     num_origins: int = 3,
     *,
@@ -207,107 +132,78 @@ def backtest(
     context_length: int = 24,
     season: int | None = None,
     num_samples: int | None = None,
-    levels: Sequence[int] = (80,),
+    levels: Sequence[int] | None = None,
+    intervals: PredictionIntervals | None = None,
     seed: int = 0,
     batch_size: int = 256,
 ) -> Backtest:
     """Forecast from the last origins of every series, and by naive, seasonal naive and drift as well.
 
     The forecasts are honest where the network was not trained on the last values: fit it with
-    ``test_fraction`` above 0, or on other series. The intervals of one that was never trained come from
-    forecasts of the values before the first origin.
+    ``test_fraction`` above 0, or on other series. The forecaster stays as it was.
 
     Args:
         forecaster: a fitted network.
         data: the series.
-        num_origins: forecasts of each series; the last of them leaves one horizon to compare with.
-        horizon: steps of a forecast.
+        num_origins: number of forecasts of each series; the last one ends where the series ends.
+        horizon: number of steps to forecast.
         origin_step: steps between two origins; the horizon if None.
-        context_length: known steps before each origin that the network is given.
-        season: steps of a season, 1 for none; found if None.
-        num_samples: sampled paths of each forecast; they give the intervals of a network that was fitted
-            without validation.
-        levels: levels of the intervals in percent.
+        context_length: number of known steps before each origin that the network is given.
+        season: steps of a season, 1 for none; that of each series if None.
+        num_samples: number of sampled paths, which give the intervals where calibration gave none.
+        levels: levels of the intervals in percent; 80 if None, where there are intervals.
+        intervals: those of the fit, see ``PredictionIntervals.from_checkpoint``. A network that was never
+            trained has its own, calibrated before the first origin.
         seed: seed of the sampled paths.
-        batch_size: forecasts at once.
+        batch_size: number of forecasts at a time.
 
     Raises:
-        InputError: if no series is long enough for a context and one step after it.
+        InputError: if no series is long enough, or levels are given and nothing gives intervals.
     """
     data = data if isinstance(data, SeriesData) else data.load()
     step = origin_step or horizon
     start = torch.maximum(data.offsets[:-1], data.ends - horizon - (num_origins - 1) * step)
     segments = Segments(torch.arange(data.num_series), data.offsets[:-1], start, data.ends)
-    windows = rolling_windows(segments, context_length, horizon, num_origins, step)
+    windows = rolling_starts(segments, context_length, horizon, num_origins, step)
     if len(windows) == 0:
         raise InputError("no series has a step to forecast after a context of one: give longer ones.")
-    season = season or max(find_seasons(data, start), default=1)
-    records, training, network = ForecastRecords(), forecaster.training, forecaster.network
-    trained_season = int(network.season) if isinstance(network, SeasonalNetwork) else 1
-    intervals = deepcopy(forecaster.intervals.state_dict())
+    seasons = torch.full_like(start, season) if season else _found_seasons(data, start)
+    data = with_seasons(data, seasons)
+    intervals = intervals or PredictionIntervals()
+    with _evaluating(forecaster):
+        if not is_trained(forecaster):
+            intervals = PredictionIntervals()
+            least = max(2 * int(seasons.max()), horizon // 2)
+            sizes = {"context_length": context_length, "horizon": horizon, "min_context_length": least}
+            intervals.calibrate_on_last_steps(forecaster, data, start, seasons=seasons, **sizes)
+        levels = intervals.choose_levels(levels, num_samples)
+        records = ForecastRecords(forecast_columns(levels))
+        settings = (context_length, horizon, num_samples, seed)
+        make_batch = partial(forecast_batch, data, segments, windows, *settings)
+        for batch in BatchLoader(make_batch, len(windows), batch_size):
+            batch = batch.to(forecaster.device)
+            record(records, batch, forecaster.predict_step(batch, 0), intervals, levels)
+    return Backtest(data, Scores.from_records(records.collect(), data, start, seasons, levels))
+
+
+def _found_seasons(data: SeriesData, ends: Tensor) -> Tensor:
+    """Return the season of each series, ``(series,)``: its trait, or what is found in the values before."""
+    if "season" in data.traits:
+        return seasons_of(data)
+    try:
+        from rnn_lightning.tables.seasons import find_seasons
+    except ImportError:
+        return seasons_of(data)
+    return torch.full_like(ends, max(find_seasons(data, ends), default=1))
+
+
+@contextmanager
+def _evaluating(forecaster: Any) -> Iterator[None]:
+    """Run the network without dropout and gradients, and leave it in its mode."""
+    training = forecaster.training
     forecaster.eval()
     try:
-        if isinstance(network, SeasonalNetwork):
-            network.set_season(season)
         with torch.no_grad():
-            calibration = _before(data, start, context_length, horizon, season, batch_size)
-            has_intervals = forecaster.prepare_intervals(calibration) or num_samples is not None
-            levels = levels if has_intervals else ()
-            for items in torch.arange(len(windows)).split(batch_size):
-                sizes = (context_length, horizon, season, num_samples, seed)
-                batch = scored_batch(data, segments, windows, *sizes, items)
-                record(records, batch, forecaster.predict_step(batch, 0), forecaster, levels)
+            yield
     finally:
         forecaster.train(training)
-        forecaster.intervals.load_state_dict(intervals)
-        if isinstance(network, SeasonalNetwork):
-            network.set_season(trained_season)
-    return Backtest.of_records(records, data, start, season, levels)
-
-
-def _before(
-    data: SeriesData, ends: Tensor, context_length: int, horizon: int, season: int, batch_size: int
-) -> Calibration:
-    """What the intervals of a network that was never trained are calibrated by: steps before ``ends``."""
-    first = data.offsets[:-1]
-    known = Segments(torch.arange(data.num_series), first, first, ends)
-    return Calibration(
-        data,
-        last_steps(first, ends, horizon),
-        context_length,
-        horizon,
-        season,
-        never_negative(RowChunks(lambda rows: data.values[rows], known)),
-        max(2 * season, horizon // 2),
-        batch_size,
-    )
-
-
-def record(
-    records: ForecastRecords,
-    batch: ForecastBatch,
-    forecast: "Forecast",
-    forecaster: "Forecaster",
-    levels: Sequence[int] = (),
-) -> None:
-    """Add the forecasts of a batch, see ``Scores.values``; with ``levels`` their intervals.
-
-    Args:
-        records: where they are added.
-        batch: the batch, with targets.
-        forecast: its forecasts.
-        forecaster: what made them.
-        levels: levels of intervals in percent; they need sampled paths, or a network that has intervals.
-    """
-    assert batch.baselines is not None
-    columns = [batch.target, forecast.point, *batch.baselines.to(forecast.point)]
-    if levels:
-        ends = forecaster.interval_ends(forecast, levels)
-        samples = forecast.samples
-        if samples is None and forecast.spread is not None:
-            known = (forecast.point, forecast.spread, forecast.floor)
-            samples = forecaster.intervals.quantiles(NUM_QUANTILES, *known)
-        if ends is None or samples is None:  # an empty batch has no paths
-            ends, samples = batch.target.expand(2 * len(levels), *batch.target.shape), batch.target[None]
-        columns += [crps(samples, batch.target), *ends]
-    records.update(batch.series_index, batch.origin, columns)

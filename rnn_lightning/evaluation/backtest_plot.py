@@ -1,111 +1,127 @@
-"""The picture of a backtest: error by lead time, and four forecasts over what came."""
+"""The picture of a backtest: error by lead time, and forecasts beside the truth."""
 
+import warnings
+from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.evaluation.scores import Scores
-from rnn_lightning.tables.plots import (
-    FORECAST_COLOUR,
-    INK,
-    draw_line,
-    interval_shades,
-    shortened,
-    show_dates,
-)
+from rnn_lightning.files import atomic_file
 
-COLOUR_OF = {"rnn": FORECAST_COLOUR, "naive": "#999999", "seasonal_naive": "#d55e00", "drift": "#e69f00"}
-WIDTH = 10.0
+COLOURS = {
+    "y": "#333333",
+    "rnn": "#0072b2",
+    "naive": "#999999",
+    "seasonal_naive": "#d55e00",
+    "drift": "#e69f00",
+}
+BAND_COLOUR = "#b3d5e8"
+LABELS = {"y": "observed", "rnn": "forecast", "seasonal_naive": "seasonal naive"}
 
 
-def plot_backtest(data: SeriesData, origin: np.ndarray, scores: Scores) -> Figure:
-    """Draw the error of each lead time beside those of the baselines, and below it four forecasts.
+def plot_backtest(data: SeriesData, scores: Scores) -> Figure:
+    """Draw the error of each lead time beside those of the baselines, and below it up to four forecasts.
 
     Args:
         data: the series.
-        origin: ``(forecast,)``, the last known step of each forecast, counted from the start of its series.
-        scores: what the forecasts are worth.
+        scores: metrics of the forecasts.
     """
     shown = chosen_forecasts(scores)
     num_rows = 1 + (len(shown) + 1) // 2
-    figure = Figure(figsize=(WIDTH, 0.6 + 2.7 * num_rows), dpi=120, layout="constrained")
+    figure = Figure(figsize=(10, 0.8 + 2.7 * num_rows), dpi=120, layout="constrained")
     grid = figure.add_gridspec(num_rows, 2)
-    _draw_lead_times(figure.add_subplot(grid[0, :]), scores)
-    for place, (forecast, why) in enumerate(shown.items()):
-        wide = len(shown) == 1
-        axis = figure.add_subplot(grid[1 + place // 2, :] if wide else grid[1 + place // 2, place % 2])
-        _draw_forecast(axis, data, origin, scores, forecast, why)
+    axes = [figure.add_subplot(grid[0, :])]
+    _draw_lead_times(axes[0], scores)
+    for place, ((series, origin), reason) in enumerate(shown.items()):
+        is_alone = place % 2 == 0 and place == len(shown) - 1
+        column = slice(None) if is_alone else place % 2
+        axes.append(figure.add_subplot(grid[1 + place // 2, column]))
+        _draw_forecast(axes[-1], data, scores, series, origin)
+        name = data.ids[series] if data.num_series > 1 else ""
+        axes[-1].set_title(
+            ": ".join(filter(None, (reason, name[:40]))), fontsize=10, loc="left", parse_math=False
+        )
+    handles: dict[str, Any] = {}
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        handles |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside upper left", frameon=False, fontsize=9, ncols=6)
     return figure
 
 
-def chosen_forecasts(scores: Scores) -> dict[int, str]:
-    """The numbers of four forecasts and why they are shown: typical, worst, largest and best series.
+def chosen_forecasts(scores: Scores) -> dict[tuple[int, int], str]:
+    """Return series and origin of up to four forecasts, and why they are shown.
 
-    Of each series its last forecast.
+    They are the last forecasts of a typical, the worst, the largest and the best series.
     """
-    mase = scores.by_series["mase"][..., 0]
-    mase = np.where(np.isnan(mase), np.nan, np.where(np.isinf(mase), 1e9, mase)).max(-1)
-    if not np.isfinite(mase).any():
-        return {int(np.flatnonzero(scores.series == scores.present[0])[-1]): "last origin"}
-    size = np.nan_to_num(np.abs(scores.truth)).sum((1, 2))
-    sizes = np.add.reduceat(size, np.searchsorted(scores.series, scores.present))
-    order = [int(place) for place in np.argsort(mase) if not np.isnan(mase[place])]
-    names: dict[int, str] = {}
-    for place, name in (
-        (order[len(order) // 2], "typical"),
-        (order[-1], "worst"),
-        (int(sizes.argmax()), "largest"),
-        (order[0], "best"),
-    ):
-        names.setdefault(place, name)
-    last = {place: int(np.flatnonzero(scores.series == scores.present[place])[-1]) for place in names}
-    return {last[place]: "" if len(scores.present) == 1 else name for place, name in names.items()}
+    last = scores.table.group_by("series").agg(pl.col("origin").max(), pl.col("y").abs().sum()).sort("series")
+    mase = scores.by_series.filter(pl.col("metric") == "mase").group_by("series").agg(pl.col("rnn").max())
+    ranked = last.join(mase.drop_nulls(), on="series").sort("rnn", "series")
+    if len(last) == 1 or len(ranked) == 0:
+        return {last.select("series", "origin").row(0): "last origin"}
+    chosen: dict[tuple[int, int], str] = {}
+    rows = ranked.select("series", "origin")
+    largest = int(ranked["y"].arg_max() or 0)
+    places = {"typical": len(rows) // 2, "worst": -1, "largest": largest, "best": 0}
+    for reason, place in places.items():
+        chosen.setdefault(rows.row(place), reason)
+    return chosen
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG file; characters that the font lacks are drawn as boxes."""
+    with warnings.catch_warnings(), atomic_file(path) as file:
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing|Matplotlib currently does not support", UserWarning
+        )
+        FigureCanvasAgg(figure).print_png(file)  # savefig would draw all twice
 
 
 def _draw_lead_times(axis: Axes, scores: Scores) -> None:
-    """The median error of each lead time in units of the scale of each series, a line for each forecaster."""
-    errors = scores.by_lead_time["median_mase"]
-    steps = np.arange(1, len(errors) + 1)
-    marker = "." if len(steps) == 1 else None
-    for name, values in zip(scores.forecasters, errors.T, strict=True):
-        width = 1.8 if name == "rnn" else 1.2
-        axis.plot(steps, values, color=COLOUR_OF[name], lw=width, marker=marker, label=name.replace("_", " "))
-    axis.set(xlabel="lead time in steps", ylabel="scaled error", ylim=(0, None))
-    axis.set_title(
-        "error by lead time" + ("" if len(scores.present) == 1 else ", median over series"),
-        fontsize=10,
-        loc="left",
-    )
-    axis.legend(frameon=False, fontsize=9, ncols=4, loc="upper left")
-    axis.spines[["top", "right"]].set_visible(False)
+    """Draw the median scaled error by lead time, a line for each forecaster."""
+    table = scores.by_lead_time.filter(pl.col("metric") == "median_mase")
+    for name in scores.forecasters:
+        _draw_line(axis, table["lead_time"].to_list(), table[name], name)
+    several = "" if scores.by_series["series"].n_unique() == 1 else ", median over series"
+    axis.set(xlabel="lead time in steps", ylabel="scaled error (MASE)", ylim=(0, None))
+    axis.set_title(f"error by lead time{several}", fontsize=10, loc="left")
 
 
-def _draw_forecast(
-    axis: Axes, data: SeriesData, origin: np.ndarray, scores: Scores, forecast: int, why: str
-) -> None:
-    """The first feature of one forecast over what came, after a part of its history."""
-    series, last, horizon = int(scores.series[forecast]), int(origin[forecast]), scores.values.shape[1]
-    shown = min(last + 1, 3 * horizon)
-    stamps = data.times.stamps(series, last + 1 - shown, shown + horizon)
-    values = scores.values[forecast, :, 0]
-    first = int(data.offsets[series]) + last + 1 - shown
+def _draw_forecast(axis: Axes, data: SeriesData, scores: Scores, series: int, origin: int) -> None:
+    """Draw the first feature of one forecast beside the truth, after a part of its history."""
+    is_wanted = (pl.col("series") == series) & (pl.col("origin") == origin) & (pl.col("feature") == 0)
+    table = scores.table.filter(is_wanted).sort("lead_time")
+    shown = min(origin + 1, 3 * len(table))  # steps of the history
+    stamps = data.times.stamps(series, origin + 1 - shown, shown + len(table))
+    first = int(data.offsets[series]) + origin + 1 - shown
     history = data.values[first : first + shown].numpy()[:, 0]
-    draw_line(axis, stamps, np.array([*history, *values[:, 0]]), color=INK, lw=1.2, zorder=3)
-    future = stamps[shown:]
-    marker = "." if horizon == 1 else None
+    _draw_line(axis, stamps, [*history, *table["y"]], "y")
     if "seasonal_naive" in scores.forecasters:
-        axis.plot(future, values[:, 3], color=COLOUR_OF["seasonal_naive"], lw=1, marker=marker)
-    axis.plot(future, values[:, 1], color=FORECAST_COLOUR, lw=1.6, marker=marker)
+        _draw_line(axis, stamps[shown:], table["seasonal_naive"], "seasonal_naive")
+    _draw_line(axis, stamps[shown:], table["rnn"], "rnn")
     if scores.levels:
-        low, high = (end[forecast, :, 0] for end in scores.interval(0))
-        axis.fill_between(future, low, high, color=interval_shades(1)[0], lw=0)
+        low, high = (table[f"rnn-{end}-{scores.levels[0]}"].to_numpy() for end in ("lo", "hi"))
+        label = f"{scores.levels[0]} % interval"
+        axis.fill_between(stamps[shown:], low, high, color=BAND_COLOUR, lw=0, label=label)
     axis.axvline(stamps[shown - 1], color="0.75", lw=0.8, zorder=0)
-    name = data.ids[series] if data.num_series > 1 else ""
-    title = ": ".join(part for part in (why, shortened(name, 40)) if part)
-    axis.set_title(title, fontsize=10, loc="left", parse_math=False)
-    axis.spines[["top", "right"]].set_visible(False)
+    axis.set(xlabel=getattr(data, "time_column", "step"), ylabel=data.features[0])
     if isinstance(stamps[0], date):
-        show_dates(axis, getattr(stamps[0], "tzinfo", None), WIDTH / 2)
+        locator = AutoDateLocator(tz=getattr(stamps[0], "tzinfo", None))
+        axis.xaxis.set_major_locator(locator)
+        axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def _draw_line(axis: Axes, stamps: Sequence[Any], values: Sequence[float] | pl.Series, name: str) -> None:
+    """Draw the values of a forecaster, or the truth as ``y``; a single step is a dot."""
+    width, marker = 1.6 if name == "rnn" else 1.2, "." if len(values) == 1 else None
+    numbers = np.array([np.nan if value is None else value for value in values], np.float64)
+    axis.plot(stamps, numbers, color=COLOURS[name], lw=width, marker=marker, label=LABELS.get(name, name))

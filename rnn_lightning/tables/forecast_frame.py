@@ -1,5 +1,6 @@
 """Forecasts of tables in memory: from a frame to a frame."""
 
+import importlib
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as L
 import numpy as np
+import torch
 
 from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.errors import InputError
@@ -75,13 +77,15 @@ def forecast_frame(
     import polars as pl
 
     if not isinstance(forecaster, Forecaster):
-        forecaster = _load(Path(forecaster))
+        forecaster, kept = _load(Path(forecaster))
+        intervals = intervals or kept
     forecaster.require_fitted()
     settings: dict[str, Any] = {"num_samples": num_samples, "seed": seed}
     settings |= {} if horizon is None else {"horizon": horizon}
     datamodule = _read_as_in_fit(forecaster.data_facts, frame, options, settings)
     chosen = None if levels is None else [*levels]
     collector = _Collector(ForecastOptions(chosen, num_paths=num_paths, skip_incomplete=skip_incomplete))
+    intervals = intervals or _new_intervals()
     callbacks: list[Any] = [collector] if intervals is None else [intervals, collector]
     _quiet_trainer(forecaster, callbacks).predict(forecaster, datamodule, return_predictions=False)
     data, values = as_table_data(datamodule.data), np.concatenate(collector.values)
@@ -128,10 +132,26 @@ class _Collector(L.Callback):
         self.values.append(self.columns.values(outputs, batch))
 
 
-def _load(path: Path) -> Forecaster:
+def _load(path: Path) -> tuple[Forecaster, IntervalSource | None]:
+    """Return the network of a checkpoint and its intervals; a class of the user's own must load itself."""
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}.")
-    return Forecaster.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    module, _, name = str(checkpoint.get("forecaster_class")).rpartition(".")
+    own = module.startswith("rnn_lightning.")
+    kind = getattr(importlib.import_module(module), name) if own else Forecaster
+    forecaster = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    intervals: Any = _new_intervals()
+    return forecaster, None if intervals is None else type(intervals).from_checkpoint(path)
+
+
+def _new_intervals() -> IntervalSource | None:
+    """Return intervals that calibrate a network which was never trained; None without ``evaluation/``."""
+    try:
+        from rnn_lightning import PredictionIntervals
+    except ImportError:
+        return None
+    return PredictionIntervals()
 
 
 def _quiet_trainer(forecaster: Forecaster, callbacks: list[Any]) -> L.Trainer:

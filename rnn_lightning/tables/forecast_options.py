@@ -71,21 +71,27 @@ class ForecastOptions:
 
 
 class IntervalSource(Protocol):
-    """Calibrated prediction intervals: any callback of the Trainer that has these two members."""
+    """Calibrated prediction intervals: any callback of the Trainer that has these members."""
 
-    @property
-    def validated_horizon(self) -> int:
-        """Number of steps ahead for which forecasts were validated; 0 if there are no intervals."""
+    horizon: int
+    """Number of steps ahead for which forecasts were validated; 0 if there are no intervals."""
 
-    def interval_bounds(self, forecast: "Forecast", batch: "ForecastBatch", levels: Sequence[int]) -> Tensor:
+    def interval_bounds(
+        self, point: Tensor, context: Tensor, levels: Sequence[int], *, seasons: Tensor | None = None
+    ) -> Tensor:
         """Return ``(2 * level, batch, horizon, feature)``: low and high bound of each level in percent."""
+
+    def spread_paths(
+        self, samples: Tensor, point: Tensor, context: Tensor, *, seasons: Tensor | None = None
+    ) -> Tensor:
+        """Return sampled paths that spread as wide as the intervals."""
 
 
 def find_intervals(trainer: Any) -> IntervalSource | None:
     """Return the calibrated prediction intervals among the callbacks of a run, or None."""
     for callback in trainer.callbacks:
         if hasattr(callback, "interval_bounds"):
-            return callback if callback.validated_horizon > 0 else None
+            return callback if callback.horizon > 0 else None
     return None
 
 
@@ -110,13 +116,16 @@ class ForecastColumns:
         """Return the values of all columns, ``(batch, horizon, feature, column)``."""
         if len(forecast.point) == 0:  # a device without series in this batch
             return np.empty((*forecast.point.shape, len(self.names([""]))), np.float32)
-        columns = [forecast.point[None]]
-        if self.levels and self.intervals is not None:
-            columns.append(self.intervals.interval_bounds(forecast, batch, self.levels))
-        elif self.levels and forecast.samples is not None:
-            columns.append(sample_quantiles(forecast.samples, self.levels))
-        if self.num_paths and forecast.samples is not None:
-            columns.append(forecast.samples[: self.num_paths])
+        point, samples, seasons = forecast.point, forecast.samples, batch.traits.get("season")
+        columns = [point[None]]
+        if self.intervals is not None:
+            columns.append(self.intervals.interval_bounds(point, batch.context, self.levels, seasons=seasons))
+            if samples is not None:
+                samples = self.intervals.spread_paths(samples, point, batch.context, seasons=seasons)
+        elif self.levels and samples is not None:
+            columns.append(sample_quantiles(samples, self.levels))
+        if self.num_paths and samples is not None:
+            columns.append(samples[: self.num_paths])
         return np.moveaxis(torch.cat(columns).cpu().numpy(), 0, -1)
 
 

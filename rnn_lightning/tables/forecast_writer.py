@@ -54,7 +54,7 @@ class ForecastWriter(L.Callback):
         self.columns = choose_columns(self.options, datamodule.num_samples, intervals)
         plot_ids = [str(name) for name in self.options.plot_ids] if self.plot else []
         self.plotted = dict.fromkeys(find_series(data.ids, plot_ids, "`plot_ids`"), "")
-        validated = intervals.validated_horizon if intervals is not None else 0
+        validated = intervals.horizon if intervals is not None else 0
         notes = check_forecast(data, self.columns, horizon, validated)
         for note in notes if trainer.is_global_zero else []:
             print(note)

@@ -1,6 +1,7 @@
 import dataclasses
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -8,9 +9,12 @@ import pytest
 import torch
 
 from rnn_lightning import Forecaster, SeriesData
+from rnn_lightning.data.windows import split_by_time
+from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.backtest import Backtest, backtest
 from rnn_lightning.evaluation.backtest_plot import chosen_forecasts
-from rnn_lightning.tables.calendar import CalendarIndex
+from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
+from rnn_lightning.tables.calendar import TimeIndex
 
 HEADER = [
     "unique_id",
@@ -37,7 +41,7 @@ def table(*lengths: int, features: int = 1) -> SeriesData:
         torch.tensor([0, *np.cumsum(lengths)]),
         [f"s{i}" for i in range(len(lengths))],
         [f"y{i}" for i in range(features)],
-        CalendarIndex([date(2024, 1, 1)] * len(lengths), ["1d"] * len(lengths)),
+        TimeIndex([date(2024, 1, 1)] * len(lengths), ["1d"] * len(lengths)),
     )
 
 
@@ -50,15 +54,15 @@ def network(features: int = 1) -> Forecaster:
     return forecaster
 
 
-def made(data: SeriesData, **settings: int) -> Backtest:
-    options = {"horizon": 7, "context_length": 28, "num_origins": 3, **settings}
-    return backtest(network(data.values.shape[1]), data, **options)  # type: ignore[arg-type]
+def made(data: SeriesData, **settings: Any) -> Backtest:
+    options: dict[str, Any] = {"horizon": 7, "context_length": 28, "num_origins": 3, **settings}
+    return backtest(network(data.values.shape[1]), data, **options)
 
 
 def test_forecasts_follow_their_cutoffs_and_the_truth_is_that_of_the_series() -> None:
     data = table(100, 80, 60)
     result = made(data, num_samples=20)
-    assert result.scores.season == 7
+    assert result.scores.reference == "seasonal_naive"
     frame = result.forecasts
     assert frame.columns == HEADER
     assert frame["unique_id"].unique(maintain_order=True).to_list() == ["s0", "s1", "s2"]
@@ -76,7 +80,8 @@ def test_forecasts_follow_their_cutoffs_and_the_truth_is_that_of_the_series() ->
 def test_a_backtest_does_not_depend_on_the_size_of_batches() -> None:
     data = table(100, 80, 9, 1)
     one, other = made(data, num_samples=5, batch_size=2), made(data, num_samples=5)
-    np.testing.assert_allclose(one.scores.values, other.scores.values, rtol=1e-4)
+    for name in ("rnn", "naive", "seasonal_naive", "rnn-hi-80"):
+        np.testing.assert_allclose(one.forecasts[name], other.forecasts[name], rtol=1e-4)
     assert set(one.forecasts["unique_id"]) == {"s0", "s1", "s2"}
 
 
@@ -87,7 +92,7 @@ def test_frames_are_long_tables_of_metrics() -> None:
     metrics = ["mae", "rmse", "mase", "rmsse", "smape", "wape", "crps", "coverage-80", "width-80"]
     assert scores["metric"].unique(maintain_order=True).to_list() == metrics
     assert len(scores) == 2 * len(metrics)
-    lead_times = result.lead_times.filter(pl.col("metric") == "mase")
+    lead_times = result.scores.by_lead_time.filter(pl.col("metric") == "mase")
     assert lead_times["lead_time"].to_list() == [1, 2, 3, 4, 5, 6, 7]
     mean = scores.filter(pl.col("metric") == "mase")["rnn"].mean()
     assert lead_times["rnn"].mean() == pytest.approx(mean)
@@ -98,7 +103,7 @@ def test_of_several_features_each_has_its_rows() -> None:
     assert result.scores_by_series.columns[:3] == ["unique_id", "feature", "metric"]
     assert result.forecasts.columns[:4] == ["unique_id", "feature", "ds", "cutoff"]
     assert len(result.forecasts) == 2 * 2 * 3 * 7
-    assert "of 4 series and features" in result.sentence
+    assert "of 4 series and features" in result.verdict
 
 
 def test_ten_lines_and_a_sentence(tmp_path: Path) -> None:
@@ -113,8 +118,8 @@ def test_ten_lines_and_a_sentence(tmp_path: Path) -> None:
     assert lines[1].split() == ["rnn", "naive", "seasonal_naive", "drift"]
     assert [line.split()[0] for line in lines[2:8]] == ["MASE", "RMSSE", "sMAPE", "WAPE", "MAE", "80"]
     assert lines[8] == "no scale  1 series, without MASE and RMSSE: 's0'"
-    assert lines[9] == f"{result.sentence[0].upper()}{result.sentence[1:]}."
-    assert "worse than seasonal naive on " in result.sentence
+    assert lines[9] == f"{result.verdict[0].upper()}{result.verdict[1:]}."
+    assert "worse than seasonal naive on " in result.verdict
     assert len(lines) == 10
     paths = result.write(tmp_path)
     assert [path.name for path in paths] == ["scores.csv", "lead_times.csv", "forecasts.csv", "backtest.png"]
@@ -125,13 +130,27 @@ def test_ten_lines_and_a_sentence(tmp_path: Path) -> None:
 def test_the_picture_shows_four_unlike_series() -> None:
     result = made(table(*range(60, 90, 3)))
     shown = chosen_forecasts(result.scores)
-    mase = result.scores.by_series["mase"][:, 0, 0]
-    of_series = {why: int(result.scores.series[number]) for number, why in shown.items()}
-    assert of_series["worst"] == mase.argmax()
-    assert of_series["best"] == mase.argmin()
+    mase = result.scores_by_series.filter(pl.col("metric") == "mase")["rnn"]
+    of_series = {reason: series for (series, _), reason in shown.items()}
+    assert of_series["worst"] == mase.arg_max()
+    assert of_series["best"] == mase.arg_min()
     assert list(of_series)[:2] == ["typical", "worst"]
-    assert list(chosen_forecasts(made(table(60)).scores).values()) == [""]
-    assert len(result.figure.axes) == 1 + len(shown)
+    assert set(shown) <= set(
+        result.scores.table.filter(pl.col("origin") > 50).select("series", "origin").rows()
+    )
+    assert list(chosen_forecasts(made(table(60)).scores).values()) == ["last origin"]
+
+
+@pytest.mark.parametrize("lengths", [(60,), (60, 70, 80)])
+def test_the_picture_fills_its_grid_and_names_all_that_it_shows(lengths: tuple[int, ...]) -> None:
+    figure = made(table(*lengths), num_samples=20).figure
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    names = {text.get_text() for text in legend.get_texts()}
+    assert names == {"observed", "forecast", "naive", "seasonal naive", "drift", "80 % interval"}
+    assert all(axis.get_xlabel() and axis.get_ylabel() and axis.get_legend() is None for axis in figure.axes)
+    columns = [axis.get_subplotspec().colspan for axis in figure.axes]  # type: ignore[union-attr]
+    assert sum(len(each) for each in columns) % 2 == 0
 
 
 def test_series_without_a_step_after_a_context_are_refused() -> None:
@@ -144,6 +163,38 @@ def test_the_network_of_the_package_is_told_the_season_for_as_long_as_it_takes()
     result = backtest(forecaster, table(200, 200), horizon=7, context_length=56)
     assert result.scores.relative_error < 1
     assert int(forecaster.network.season) == 1  # type: ignore[arg-type]
+    assert forecaster.training
+
+
+def test_levels_without_intervals_are_refused_and_none_are_taken_where_there_are_none() -> None:
+    assert made(table(100)).scores.levels == ()
+    assert made(table(100), num_samples=9).scores.levels == (80,)
+    with pytest.raises(InputError, match=r"`levels` \[50\]: the network was fitted without validation"):
+        made(table(100), levels=[50])
+    with pytest.raises(InputError, match="`num_samples` 1: an interval needs two"):
+        made(table(100), num_samples=1)
+
+
+def test_the_intervals_of_a_fit_are_used_and_stay_as_they_are() -> None:
+    data, forecaster, intervals = table(100, 80), network(), PredictionIntervals()
+    held_out = split_by_time(data.offsets[:-1], data.ends, 0.3, 0.2)["val"]
+    sizes = {"context_length": 28, "horizon": 7, "seasons": torch.tensor([7, 7])}
+    intervals.calibrate(forecaster, data, held_out, **sizes)  # type: ignore[arg-type]
+    before = {name: torch.as_tensor(value).clone() for name, value in intervals.state_dict().items()}
+    settings: dict[str, Any] = {"horizon": 7, "context_length": 28, "season": 7, "levels": [50]}
+    result = backtest(forecaster, data, intervals=intervals, **settings)
+    with_paths = backtest(forecaster, data, intervals=intervals, num_samples=5, **settings)
+    assert with_paths.scores.pooled("crps") == pytest.approx(result.scores.pooled("crps"), nan_ok=True)
+    assert result.scores.levels == (50,)
+    for name, value in intervals.state_dict().items():
+        assert torch.equal(before[name], torch.as_tensor(value))
+    first = result.forecasts.row(0, named=True)
+    context, point = data.series(0)[None, 51:79], torch.full((1, 7, 1), first["rnn"])
+    low, high = intervals.interval_bounds(point, context, [50])[:, 0, 0, 0].tolist()
+    assert (first["rnn-lo-50"], first["rnn-hi-50"]) == (
+        pytest.approx(low, rel=1e-4),
+        pytest.approx(high, rel=1e-4),
+    )
 
 
 def test_a_network_that_was_never_fitted_is_calibrated_by_what_comes_before_the_first_origin() -> None:
@@ -154,7 +205,6 @@ def test_a_network_that_was_never_fitted_is_calibrated_by_what_comes_before_the_
     widths = []
     for series in (other, data):
         result = backtest(forecaster, series, horizon=7, context_length=56)
-        widths.append(result.scores.by_series["width-80"])
-        assert not forecaster.intervals.calibrated
-    assert result.scores.covered(80) == pytest.approx(0.8, abs=0.12)
+        widths.append(result.scores_by_series.filter(pl.col("metric") == "width-80")["rnn"])
+    assert result.scores.coverage(80) == pytest.approx(0.8, abs=0.12)
     np.testing.assert_allclose(widths[0], widths[1])

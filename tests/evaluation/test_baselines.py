@@ -2,8 +2,18 @@ import pytest
 import torch
 
 from rnn_lightning import SeriesData
-from rnn_lightning.data.series import TimeIndex
-from rnn_lightning.evaluation.baselines import baseline_forecasts, difference_scales, drift, seasonal_naive
+from rnn_lightning.data.windows import Segments
+from rnn_lightning.evaluation.baselines import (
+    BASELINES,
+    HISTORY_STEPS,
+    baseline_forecasts,
+    difference_scales,
+    drift,
+    ends_before,
+    never_negative,
+    seasonal_naive,
+)
+from rnn_lightning.tables.calendar import TimeIndex
 
 NAN = torch.nan
 
@@ -32,19 +42,48 @@ def test_the_line_through_the_first_and_the_last_known_value_goes_on() -> None:
     assert bool(drift(history(NAN, NAN), 2).isnan().all())
 
 
-def test_features_and_series_are_forecast_alone() -> None:
-    values = torch.randn(3, 20, 2)
-    values[torch.rand(values.shape) < 0.3] = NAN
-    together = baseline_forecasts(values, 9, 4)
-    assert together.shape == (3, 3, 9, 2)
-    alone = torch.stack(
-        [
-            torch.cat([baseline_forecasts(values[i : i + 1, :, j : j + 1], 9, 4) for j in range(2)], -1)[:, 0]
-            for i in range(3)
-        ],
-        1,
-    )
-    assert torch.equal(together, alone)
+def data_of(*series: torch.Tensor) -> SeriesData:
+    """Series ``(time, feature)`` on numbered steps."""
+    lengths = torch.tensor([0, *map(len, series)])
+    names = [f"s{index}" for index in range(len(series))]
+    times = TimeIndex([0] * len(series), [1] * len(series))
+    features = [f"y{index}" for index in range(series[0].shape[1])]
+    return SeriesData(torch.cat(series), lengths.cumsum(0), names, features, times)
+
+
+def test_each_series_is_forecast_by_its_own_season_from_its_own_past() -> None:
+    series = [torch.randn(length, 2) for length in (30, 8, 2 * HISTORY_STEPS)]
+    series[0][torch.rand(30, 2) < 0.3] = NAN
+    data, seasons = data_of(*series), torch.tensor([4, 1, 600])
+    index, origin = torch.tensor([2, 0, 1, 0]), torch.tensor([1700, 19, 0, 29])
+    together = baseline_forecasts(data, index, origin, 9, seasons)
+    assert together.shape == (len(BASELINES), 4, 9, 2)
+    for row, (number, last) in enumerate(zip(index.tolist(), origin.tolist(), strict=True)):
+        season = int(seasons[number])
+        past = series[number][None, : last + 1][:, -max(HISTORY_STEPS, 2 * season) :]
+        expected = [seasonal_naive(past, 9, 1), seasonal_naive(past, 9, season), drift(past, 9)]
+        torch.testing.assert_close(together[:, row], torch.cat(expected), equal_nan=True)
+        alone = baseline_forecasts(data, index[[row]], origin[[row]], 9, seasons)
+        torch.testing.assert_close(alone[:, 0], together[:, row], rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(together[0, 2], together[1, 2])  # without a season
+
+
+def test_where_known_values_end_before_a_split_and_which_features_are_never_negative() -> None:
+    data = data_of(torch.tensor([[1.0, 2], [0, NAN], [-1, 3]]), torch.tensor([[1.0, -1], [5, 5]]))
+    first, ends = data.offsets[:-1], data.ends
+    part = Segments(torch.tensor([0]), first[:1], torch.tensor([2]), ends[:1])
+    assert ends_before(data, part).tolist() == [2, 5]
+    whole = Segments(torch.tensor([0]), first[:1], first[:1], ends[:1])
+    assert ends_before(data, whole).tolist() == [3, 5]
+    assert never_negative(data, torch.tensor([2, 5])).tolist() == [True, False]
+    assert never_negative(data, torch.tensor([3, 3])).tolist() == [False, True]
+
+
+def test_each_series_is_scaled_by_its_own_season() -> None:
+    data = data_of(torch.tensor([[1.0], [2], [4], [8]]), torch.tensor([[1.0], [2], [4], [8]]))
+    absolutes, squares = difference_scales(data, data.ends, torch.tensor([1, 2]))
+    assert absolutes.tolist() == [[pytest.approx(7 / 3)], [4.5]]
+    assert squares.tolist() == [[7], [22.5]]
 
 
 @pytest.mark.parametrize("times", [1, 100_000])
@@ -56,10 +95,12 @@ def test_scales_are_mean_differences_of_each_series_within_its_end(times: int) -
     ids, axis = [str(i) for i in range(4 * times)], TimeIndex([0] * 4 * times, [1] * 4 * times)
     data = SeriesData(values, offsets, ids, ["y"], axis)
     ends = (starts + torch.tensor([4, 9, 11, 13])).flatten()
-    absolutes, squares = (scale.view(times, 4) for scale in difference_scales(data, ends, 2))
+    absolutes, squares = (
+        scale.view(times, 4) for scale in difference_scales(data, ends, torch.full_like(ends, 2))
+    )
     # The third has no two values two steps apart, the fourth one value.
     assert torch.equal(absolutes[:, :3], torch.tensor([(3 + 6) / 2, 0, 2]).double().repeat(times, 1))
     assert torch.equal(squares[:, :3], torch.tensor([(9 + 36) / 2, 0, 4]).double().repeat(times, 1))
     assert bool(absolutes[:, 3].isnan().all())
-    first = difference_scales(data, ends, 1)[0].view(times, 4)[:, :3]
+    first = difference_scales(data, ends, torch.ones_like(ends))[0].view(times, 4)[:, :3]
     assert torch.equal(first, torch.tensor([(1 + 2 + 4) / 3, 0, 2], dtype=torch.float64).repeat(times, 1))

@@ -1,0 +1,131 @@
+"""Callbacks that score a test and a fit beside baselines."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+
+from rnn_lightning.data.datamodule import SequenceDataModule
+from rnn_lightning.data.windows import Split
+from rnn_lightning.errors import InputError, counted
+from rnn_lightning.evaluation.backtest import Backtest
+from rnn_lightning.evaluation.baselines import ends_before, seasons_of
+from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
+from rnn_lightning.evaluation.records import ForecastRecords, forecast_columns, record
+from rnn_lightning.evaluation.scores import Scores
+
+
+class BacktestWriter(L.Callback):
+    """Write the scores of a test into the folder of the run, and print them in a few lines.
+
+    ``scores.csv`` has the metrics of each series and ``lead_times.csv`` those of each lead time;
+    ``forecasts.csv`` has the forecasts beside the truth and the baselines, in the columns of a Nixtla
+    cross-validation; ``backtest.png`` is the picture.
+
+    Args:
+        levels: levels of the intervals in percent; 80 where there are intervals if not given. A network that
+            was fitted without validation has intervals with ``num_samples`` only.
+    """
+
+    def __init__(self, levels: list[int] | None = None) -> None:
+        self.levels = levels
+
+    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        found = (each for each in trainer.callbacks if isinstance(each, PredictionIntervals))  # type: ignore[attr-defined]
+        self.intervals = next(found, PredictionIntervals())
+        self.used_levels = self.intervals.choose_levels(self.levels, sequence_datamodule(trainer).num_samples)
+        self.records = ForecastRecords(forecast_columns(self.used_levels)).to(pl_module.device)
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: int
+    ) -> None:
+        record(self.records, batch, outputs["forecast"], self.intervals, self.used_levels)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        datamodule = sequence_datamodule(trainer)
+        scores = scores_of_split(self.records, datamodule, "test", self.used_levels)
+        pl_module.log("test_mase", scores.pooled("mase")["rnn"], sync_dist=True)
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # all devices have to ask for it
+        if trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+            result = Backtest(datamodule.data, scores)
+            print(f"{result.text}\nBacktest: {', '.join(map(str, result.write(folder)))}")
+            if not getattr(datamodule, "was_held_out", True):
+                print(
+                    "Note: if these are the series of its fit, the network was trained on some of these "
+                    "values: fit it with the same `test_fraction` for scores that can be trusted."
+                )
+
+
+class ValidationScores(L.Callback):
+    """Compare the best checkpoint of a fit with the baselines on the validation split, in one sentence.
+
+    Each checkpoint keeps the comparison of its own validation as ``checkpoint["validation"]``, with the keys
+    ``verdict``, ``forecasts`` (their number) and ``horizon``.
+    """
+
+    def __init__(self) -> None:
+        self.latest: dict[str, Any] = {}
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.records = ForecastRecords(forecast_columns([])).to(pl_module.device)
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: int
+    ) -> None:
+        record(self.records, batch, outputs["forecast"], PredictionIntervals())
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.records.update_called:
+            scores = scores_of_split(self.records, sequence_datamodule(trainer), "val")
+            number, horizon = scores.num_forecasts, scores.horizon
+            self.latest = {"verdict": scores.verdict, "forecasts": number, "horizon": horizon}
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self.on_fit_end(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self.latest:
+            checkpoint["validation"] = self.latest
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        best = self._of_best_checkpoint(trainer) if trainer.is_global_zero else {}
+        if not best:
+            return
+        steps, wanted = counted(best["horizon"], "step"), sequence_datamodule(trainer).horizon
+        print(f"Validation, {counted(best['forecasts'], 'forecast')} of {steps}: {best['verdict']}.")
+        if best["horizon"] < wanted:
+            print(
+                f"Validation could look {steps} ahead, fewer than `horizon` {wanted}: raise `val_fraction` "
+                "to choose a network by longer forecasts."
+            )
+
+    def _of_best_checkpoint(self, trainer: L.Trainer) -> Mapping[str, Any]:
+        """Return the comparison of the best checkpoint; without one, that of the network as it is."""
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
+                checkpoint = torch.load(callback.best_model_path, map_location="cpu", weights_only=True)
+                return checkpoint.get("validation", {})
+        return self.latest
+
+
+def scores_of_split(
+    records: ForecastRecords, datamodule: SequenceDataModule, split: Split, levels: Sequence[int] = ()
+) -> Scores:
+    """Score the forecasts of a held-out split; error scales are taken from the steps before it."""
+    data = datamodule.data
+    ends = ends_before(data, datamodule.segments[split])
+    return Scores.from_records(records.collect(), data, ends, seasons_of(data), levels)
+
+
+def sequence_datamodule(trainer: L.Trainer) -> SequenceDataModule:
+    """Return the data module, which must be a ``SequenceDataModule``."""
+    datamodule: Any = getattr(trainer, "datamodule", None)
+    if not isinstance(datamodule, SequenceDataModule):
+        raise InputError("scores beside baselines need a SequenceDataModule.")
+    return datamodule

@@ -1,0 +1,119 @@
+"""Forecasts of all devices, recorded beside the truth."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from rnn_lightning.data.windows import ForecastBatch
+from rnn_lightning.evaluation.interval_widths import error_scale
+
+CRPS_QUANTILES = 99
+"""Number of equally likely values by which intervals give a CRPS."""
+
+
+class ForecastRecords(Metric):
+    """Collect the forecasts of all devices.
+
+    Args:
+        columns: the names of what is recorded of each forecast, such as ``y`` and ``rnn``.
+    """
+
+    full_state_update = False
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        super().__init__()
+        self.columns = tuple(columns)
+        for name in ("keys", "values"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, series_index: Tensor, origin: Tensor, columns: Mapping[str, Tensor]) -> None:
+        """Add forecasts ``(batch,)``; each of the columns is ``(batch, horizon, feature)``, maybe empty."""
+        values = torch.stack([columns[name] for name in self.columns], -1)
+        self.keys.append(torch.stack([series_index, origin], -1).to(values.device))
+        self.values.append(values)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Return keys ``(forecast, 2)`` and values ``(forecast, horizon, feature, column)``."""
+        keys, values = dim_zero_cat(self.keys), dim_zero_cat(self.values)
+        by_origin = keys[:, 1].argsort(stable=True)
+        order = by_origin[keys[by_origin, 0].argsort(stable=True)]
+        return keys[order], values[order]
+
+    def collect(self) -> dict[str, Tensor]:
+        """Return the forecasts of all devices, on the CPU, in the order of series and origins.
+
+        By name ``series_index`` and ``origin``, ``(forecast,)``, and the columns, ``(forecast, horizon,
+        feature)``.
+        """
+        keys, values = (part.cpu() for part in self.compute())  # torchmetrics makes single numbers scalars
+        names = ("series_index", "origin", *self.columns)
+        return dict(zip(names, (*keys.unbind(-1), *values.unbind(-1)), strict=True))
+
+
+def forecast_columns(levels: Sequence[int]) -> list[str]:
+    """Return what is recorded of each forecast: the truth, the forecast, and with levels its intervals."""
+    return ["y", "rnn", *(["crps", *bound_columns(levels)] if levels else [])]
+
+
+def record(
+    records: ForecastRecords,
+    batch: ForecastBatch,
+    forecast: Any,
+    intervals: Any,
+    levels: Sequence[int] = (),
+) -> None:
+    """Add the forecasts of a batch to records with the columns of ``forecast_columns(levels)``."""
+    point, samples = forecast.point, forecast.samples
+    columns = {"y": batch.target, "rnn": point}
+    if levels:
+        seasons = batch.traits.get("season")
+        bounds = intervals.interval_bounds(point, batch.context, levels, seasons=seasons, samples=samples)
+        if intervals.calibrated or samples is None:  # an empty batch has no samples
+            samples = intervals.quantiles(CRPS_QUANTILES, point, batch.context, seasons=seasons)
+        columns |= {
+            "crps": crps(samples, batch.target),
+            **dict(zip(bound_columns(levels), bounds, strict=True)),
+        }
+    records.update(batch.series_index, batch.origin, columns)
+
+
+def errors_of(forecaster: Any, batches: Iterable[ForecastBatch], seasons: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the errors ``(forecast, horizon, feature)`` of all devices, and their scale.
+
+    Args:
+        forecaster: the network, in evaluation mode; its ``predict_step`` is called.
+        batches: the forecasts of this device, with targets.
+        seasons: ``(series,)``, the season of each series; 1 for none.
+    """
+    records = ForecastRecords(["error", "error_scale"]).to(forecaster.device)
+    for case in batches:
+        batch = case.to(forecaster.device)
+        error = batch.target - forecaster.predict_step(batch, 0).point
+        scale = error_scale(batch.context, seasons[case.series_index])[:, None].expand_as(error)
+        records.update(batch.series_index, batch.origin, {"error": error, "error_scale": scale})
+    found = records.collect()
+    return found["error"], found["error_scale"][:, 0]
+
+
+def bound_columns(levels: Sequence[int]) -> list[str]:
+    """Return the names of the bounds of intervals: ``rnn-lo-80``, ``rnn-hi-80`` and so on."""
+    return [f"rnn-{end}-{level}" for level in levels for end in ("lo", "hi")]
+
+
+def crps(samples: Tensor, target: Tensor) -> Tensor:
+    """Return the continuous ranked probability score ``(...)`` of samples ``(sample, ...)``.
+
+    It is ``E|X - y| - E|X - X'| / 2`` over the samples (Gneiting and Raftery, *Strictly proper scoring rules,
+    prediction, and estimation*, 2007). That of torchmetrics averages over all targets, and its memory grows
+    with the square of the number of samples.
+    """
+    number = len(samples)
+    rank = torch.arange(1, number + 1, dtype=samples.dtype, device=samples.device)
+    weights = (2 * rank - number - 1).view(-1, *[1] * target.ndim) / number**2
+    return (samples - target).abs().mean(0) - (weights * samples.sort(0).values).sum(0)
