@@ -11,7 +11,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from rnn_lightning.chain import TransformName
-from rnn_lightning.cli.checkpoints import require_state
 from rnn_lightning.data.batches import ForecastBatch, WindowBatch
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.calibration import Calibration
@@ -94,7 +93,7 @@ class Forecaster(Inference, L.LightningModule):
             training split), ``standardize_context`` (by the context of each series).
         learning_rate: learning rate of Adam.
         schedule: the learning rate stays ``constant``, or falls to zero over the whole fit as a half
-        ``cosine``.
+            ``cosine``.
         warmup_steps: steps over which the learning rate rises to its value at first.
         free_run_weight: weight, 0 to 1, of the error of the network's own free run over the scored steps in
             the loss; the rest is that of the teacher-forced next step.
@@ -361,15 +360,22 @@ class Forecaster(Inference, L.LightningModule):
         from rnn_lightning import __version__
 
         checkpoint["rnn_lightning_version"] = __version__
+        checkpoint["forecaster_class"] = class_name(type(self))
         checkpoint["table_options"] = self.table_options
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another architecture, by the names of its arguments."""
+        """Refuse another class or architecture, by their names."""
+        saved_class = str(checkpoint.get("forecaster_class", class_name(type(self))))
+        if not is_class(saved_class, type(self)):
+            raise InputError(
+                f"the checkpoint holds a network of the class {saved_class[:100]}, not "
+                f"{class_name(type(self))}: load it by its own class."
+            )
         self._is_trained = True
         self.table_options = checkpoint.get("table_options", {})
         saved = checkpoint.get("hyper_parameters", {})
         for name in ARCHITECTURE:
-            if name in saved and self.hparams[name] is not None and saved[name] != self.hparams[name]:
+            if name in saved and self.hparams.get(name) is not None and saved[name] != self.hparams[name]:
                 ours = f"`{name}` is {self.hparams[name]}"
                 if name.startswith("num_") and name != "num_layers":
                     ours = f"the data have {self.hparams[name]} {name.removeprefix('num_')}"
@@ -377,7 +383,6 @@ class Forecaster(Inference, L.LightningModule):
                     f"{ours}, and the checkpoint holds a network with {saved[name]}: leave the option out, "
                     "or choose another checkpoint."
                 )
-        require_state(self.state_dict(), [name for name, _ in self.named_parameters()], checkpoint)
 
     def __repr__(self) -> str:
         network = self.network
@@ -480,3 +485,14 @@ class Forecaster(Inference, L.LightningModule):
         if self.trainer.world_size > 1:
             for tensor in self.network.state_dict().values():
                 torch.distributed.broadcast(tensor, 0)
+
+
+def class_name(kind: type) -> str:
+    """Return the full name of a class, as checkpoints hold it."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def is_class(name: str, kind: type) -> bool:
+    """Return True if a full name is that of a class, which a script that defines it calls ``__main__``."""
+    modules = {name.removesuffix(f".{kind.__qualname__}"), kind.__module__}
+    return len(modules) == 1 or ("__main__" in modules and name.endswith(f".{kind.__qualname__}"))
