@@ -27,7 +27,7 @@ def test_runs_that_start_at_one_instant_get_folders_of_their_own(tmp_path: Path)
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join()
     folders = list((tmp_path / "runs").iterdir())
     assert sorted(folder.name for folder in folders) == sorted(f"fit_{number}" for number in range(20))
     assert [len(list(folder.iterdir())) for folder in folders] == [1] * 20
