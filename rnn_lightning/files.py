@@ -1,21 +1,25 @@
 """Files that are there whole or not at all, and the removal of what killed processes leave."""
 
 import contextlib
-import fcntl
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows: there temporary files stay after a kill
+    fcntl: Any = None  # type: ignore[no-redef]
 
 TEMPORARY, SCRATCH = ".rnn-lightning-{}.tmp", ".forecast-{}.npy"
 
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file that takes its name when it is complete and on disk; until then an older one keeps it.
+    """Open a file that takes its name when it is complete and on disk; until then an older one keeps it.
 
     It is written beside its final name, as ``file.name``. An exception removes it. Its permissions are those
     of any new file.
@@ -34,34 +38,15 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
-def append_whole(path: Path, content: bytes) -> None:
-    """Append to a file in one piece; what a full disk cuts off is taken back.
-
-    Raises:
-        OSError: if there is no space for it; the file is as before.
-    """
-    with path.open("ab", buffering=0) as file:
-        before = file.tell()
-        try:
-            written = 0
-            while written < len(content):
-                written += file.write(content[written:])
-        except OSError:
-            file.truncate(before)
-            raise
-
-
 class ScratchArray:
     """An array of float32 in a ``.npy`` file that exists while a run needs it, at first all NaN.
 
-    To write to it cannot fail: a sparse file would end the process where the disk is full.
+    Writing to it cannot fail, because its space is allocated: a sparse file would end the process where the
+    disk is full. An OSError says that there is no space; the file is gone then.
 
     Args:
         path: the file; one that is there is replaced.
-        shape: that of the array.
-
-    Raises:
-        OSError: if there is no space for it; the file is gone then.
+        shape: the shape of the array.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
@@ -71,10 +56,14 @@ class ScratchArray:
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(self._file, header)
             self._file.flush()
-            offset = self._file.tell()
-            _allocate(self._file, offset, 4 * int(np.prod(shape)))
+            offset, num_bytes = self._file.tell(), 4 * int(np.prod(shape))
+            if num_bytes and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._file.fileno(), offset, num_bytes)
+            else:  # macOS
+                self._file.write(bytes(num_bytes))
+                self._file.flush()
             self.values: np.ndarray = (
-                np.memmap(path, "<f4", "r+", offset, shape) if np.prod(shape) else np.empty(shape, "<f4")
+                np.memmap(path, "<f4", "r+", offset, shape) if num_bytes else np.empty(shape, "<f4")
             )
             self.values[:] = np.nan
         except BaseException:
@@ -83,7 +72,7 @@ class ScratchArray:
             raise
 
     def flush(self) -> None:
-        """See to it that other processes see what was written."""
+        """Make what was written visible to other processes."""
         if isinstance(self.values, np.memmap):
             self.values.flush()
 
@@ -108,28 +97,20 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def _open_locked(path: Path) -> BinaryIO:
-    """A new file, locked before anyone can take it for abandoned."""
+    """Open a new file, locked before anyone can take it for abandoned."""
     while True:
         file = path.open("x+b")
-        with contextlib.suppress(OSError):  # a file system without locks
+        with contextlib.suppress(OSError, AttributeError):  # a file system or a platform without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         if path.exists():
             return file
         file.close()
 
 
-def _allocate(file: BinaryIO, offset: int, num_bytes: int) -> None:
-    if num_bytes and hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), offset, num_bytes)
-    else:  # macOS
-        file.write(bytes(num_bytes))
-        file.flush()
-
-
 def _is_abandoned(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except (OSError, AttributeError):
         return False
     return True

@@ -254,7 +254,7 @@ class Forecaster(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another class: what that class adds would be lost."""
         saved, own = checkpoint.get("forecaster_class"), class_name(type(self))
-        if saved != own:
+        if not is_class(str(saved), type(self)):
             raise InputError(
                 f"the checkpoint is of the class {saved}, and this is {own}: load it by {saved}."
             )
@@ -348,6 +348,12 @@ class Forecaster(L.LightningModule):
 def class_name(kind: type) -> str:
     """Return the name by which a class is imported."""
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def is_class(name: str, kind: type) -> bool:
+    """Return True if a name is that of a class, whose own script calls it ``__main__.<class>``."""
+    modules = {name.removesuffix(f".{kind.__qualname__}"), kind.__module__}
+    return len(modules) == 1 or ("__main__" in modules and name.endswith(f".{kind.__qualname__}"))
 
 
 def _as_steps(values: Any, size: int) -> Any:

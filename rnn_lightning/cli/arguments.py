@@ -1,146 +1,201 @@
-"""What the words of a command stand for: ``fit sales.csv``, ``--output FILE``, ``--model mine.Network``."""
+"""What a command needs before its parser is made: the file, the class of the network, the checkpoint."""
 
 import argparse
 import importlib
 import inspect
-import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rnn_lightning.cli.configs import read_config
-from rnn_lightning.errors import InputError
-from rnn_lightning.forecaster import Forecaster
-from rnn_lightning.tables.table import TableSeries
+import yaml
 
-EXPERIMENT = "default"
-SUBCOMMANDS = ("fit", "validate", "test", "predict")
+import rnn_lightning
+from rnn_lightning.cli.checkpoints import CHECKPOINTS, newest_checkpoint, read_checkpoint
+from rnn_lightning.errors import InputError
+from rnn_lightning.forecaster import Forecaster, class_name, is_class
 
 PRETRAINED = {
-    "model.pretrained": "true",
-    "model.learning_rate": 0.001,
-    "model.warmup_steps": 10,
-    "model.free_run_weight": 0.67,
-    "data.context_length": "auto",
-    "data.scored_length": "auto",
-    "data.horizon": "auto",
-    "data.val_fraction": "auto",
-    "data.test_fraction": 0,
-    "data.batch_size": "auto",
-    "data.num_batches_per_epoch": "auto",
+    **{f"data.{name}": "auto" for name in ("context_length", "scored_length", "horizon", "val_fraction")},
+    **{f"data.{name}": "auto" for name in ("batch_size", "num_batches_per_epoch")},
+    "data.test_fraction": 0.0,
     "trainer.max_epochs": 2,
 }
-"""What ``fit FILE`` stands for: two stages of one epoch each, see ``FineTuning``."""
+"""The defaults of a fit of ``PretrainedForecaster``: two stages of one epoch each, see ``FineTuning``."""
 
-OF_OTHER_NETWORKS = {
-    *("-c", "--config", "--ckpt_path"),
-    *(
-        f"--model.{name}"
-        for name in ("cell", "hidden_size", "num_layers", "dropout", "transforms", "seasonal")
-    ),
-}
-"""Options that say which network is trained, and by which settings."""
+FROM_SCRATCH = r"(?m)^(-c|--config|--model\.(cell|hidden_size|num_layers|dropout|transforms))\b"
+"""The options that ask for a network from scratch."""
 
 
-def with_output(words: list[str]) -> list[str]:
-    """``predict --output FILE`` in the place of ``--forecast.output=FILE``."""
-    for index, word in enumerate(words):
-        if words[0] == "predict" and word.partition("=")[0] == "--output":
-            name, equals, file = word.partition("=")
-            if equals:
-                return [*words[:index], f"--forecast.output={file}", *words[index + 1 :]]
-            if index + 1 < len(words):
-                return [*words[:index], f"--forecast.output={words[index + 1]}", *words[index + 2 :]]
-            raise InputError(f"{name} needs the name of a file, or - for standard output.")
-    return words
+@dataclass(frozen=True)
+class Request:
+    """What is read from the words of a command before its parser is made.
 
-
-def with_file(words: list[str]) -> list[str]:
-    """The options that ``fit sales.csv`` stands for: a source, its path, and the experiment ``sales``."""
-    if len(words) < 2 or words[0] not in SUBCOMMANDS or words[1].startswith("-"):
-        return words
-    subcommand, path, *options = words
-    if options and Path(options[0]).suffix and not options[0].startswith("-"):
-        raise InputError(
-            f"{subcommand} {path} {options[0]}: give one file, a folder, or a pattern in quotes."
-        )
-    if any(option.partition("=")[0] == "--data.series.path" for option in options):
-        raise InputError(f"{subcommand} {path} and --data.series.path both name a table: give one.")
-    named = [part.partition(".")[0] for part in Path(path).parts if not set(part) & set("*?[")]
-    name = next((part for part in reversed(named) if part.strip("/")), EXPERIMENT)
-    # Elsewhere the source comes from the checkpoint, with its options.
-    source = [of_file(path), *pretrained(options)] if subcommand == "fit" else []
-    return [subcommand, f"--experiment={name}", *source, *options, f"--data.series.path={path}"]
-
-
-def of_file(path: str) -> str:
-    """The option that names the kind of a file."""
-    return f"--data.series={'ArraySeries' if path.endswith('.npy') else 'TableSeries'}"
-
-
-def pretrained(options: list[str]) -> list[str]:
-    """The options of the pretrained network, unless others say which network it is to be."""
-    names = {option.partition("=")[0] for option in options}
-    if names & OF_OTHER_NETWORKS or "--model.pretrained=false" in options:
-        return []
-    return [f"--{name}={value}" for name, value in PRETRAINED.items()]
-
-
-def with_source(words: list[str], checkpoint: Mapping[str, Any], defaults: dict[str, Any]) -> list[str]:
-    """The options with the source that a file needs, where the checkpoint has another one.
-
-    A network that was fitted on another kind of series reads a table with its columns ``ds`` and ``y``, one
-    fitted by a script with those that the script named.
+    Attributes:
+        command: ``fit``, ``validate``, ``test``, ``predict`` or ``export``.
+        file: the table or array that follows the command, if any.
+        words: the words for the parser: without the file and the class of the network.
+        rest: the words without those that decide on the checkpoint.
+        text: the words and the configs, as the user wrote them.
+        settings: ``model_class``, ``experiment``, ``ckpt_path``, ``default_root_dir``, where they are given.
     """
-    wanted = "ArraySeries" if words[-1].endswith(".npy") else "TableSeries"
-    series = defaults.get("data.series") or {}
-    if series.get("class_path", "").rpartition(".")[2] == wanted:
-        return words
-    defaults.pop("data.series", None)
-    reading = checkpoint.get("table_options", {}) if wanted == "TableSeries" else {}
-    names = [name for name in inspect.signature(TableSeries).parameters if name in reading and name != "path"]
-    known = [f"--data.series.{name}={json.dumps(reading[name])}" for name in names]
-    return [*words[:2], f"--data.series={wanted}", *known, *words[2:]]
 
+    command: str
+    file: str | None
+    words: list[str]
+    rest: list[str]
+    text: str
+    settings: dict[str, str]
 
-def with_model(words: list[str]) -> tuple[type[Forecaster], list[str]]:
-    """The class of the network, which ``--model my_file.MyForecaster`` may name, and the words left."""
-    for index, word in enumerate(words):
-        if word.partition("=")[0] != "--model":
-            continue
-        _, equals, name = word.partition("=")
-        name = name if equals else (words[index + 1] if index + 1 < len(words) else "")
+    @classmethod
+    def read(cls, argv: Sequence[str]) -> "Request":
+        """Read the words of a command and its configs."""
+        command, *words = argv
+        has_file = command != "export" and words and not words[0].startswith("-")
+        file = words.pop(0) if has_file else None
+        if file and words and Path(words[0]).suffix and not words[0].startswith("-"):
+            raise InputError(f"{command} {file} {words[0]}: give one file, a folder, or a pattern in quotes.")
+        if file and any(word.partition("=")[0] == "--data.series.path" for word in words):
+            raise InputError(f"{command} {file} and --data.series.path both name a table: give one.")
+        model, others = (
+            argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False) for _ in range(2)
+        )
+        model.add_argument("--model", "--model_class", dest="model_class")
+        others.add_argument("-c", "--config", action="append", default=[])
+        for name in ("experiment", "ckpt_path", "trainer.default_root_dir"):
+            others.add_argument(f"--{name}", dest=name.removeprefix("trainer."))
         try:
-            module, _, attribute = name.rpartition(".")
-            kind = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise InputError(f"--model {name}: there is no such class ({error}).") from error
-        if not (isinstance(kind, type) and issubclass(kind, Forecaster)):
-            raise InputError(f"--model {name} must be a subclass of rnn_lightning.Forecaster.")
-        return kind, [*words[:index], *words[index + (1 if equals else 2) :]]
-    return Forecaster, words
+            named, words = model.parse_known_args(words)
+            known, rest = others.parse_known_args(words)
+        except argparse.ArgumentError as error:
+            raise InputError(str(error)) from error
+        given = vars(named) | vars(known)
+        settings, texts = {} if file is None else {"experiment": _experiment_of(file)}, words
+        for config, text in map(read_config, given.pop("config")):
+            texts = [*texts, text]
+            trainer = config.get("trainer")
+            config = (trainer if isinstance(trainer, dict) else {}) | config
+            settings |= {name: str(config[name]) for name in given if config.get(name) is not None}
+        settings |= {name: value for name, value in given.items() if value is not None}
+        return cls(command, file, words, rest, "\n".join(texts), settings)
+
+    @property
+    def asks_help(self) -> bool:
+        """Return True if the command only prints help."""
+        return any(re.match(r"-h$|--(\S+\.)?help\b", word) for word in self.words)
+
+    @property
+    def experiment_folder(self) -> Path:
+        """The folder of the runs of the experiment."""
+        return Path(self.settings.get("default_root_dir", "runs"), self.settings.get("experiment", "default"))
+
+    def names(self, class_path: str) -> bool:
+        """Return True if the user has written the full name of a class."""
+        return bool(re.search(rf"(?<![\w.]){re.escape(class_path)}(?![\w.])", self.text))
 
 
-def given_options(words: list[str]) -> tuple[dict[str, str], dict[str, Any]]:
-    """The options that say which checkpoint is meant, and the contents of all configs, later ones first."""
-    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    options.add_argument("-c", "--config", action="append", default=[])
-    for name in ("experiment", "ckpt_path", "trainer.default_root_dir", "data.series.path"):
-        options.add_argument(f"--{name}")
+def read_config(path: str) -> tuple[dict[str, Any], str]:
+    """Return the content and the text of a config in YAML or JSON."""
     try:
-        given = vars(options.parse_known_args(words)[0])
-    except argparse.ArgumentError as error:
-        raise InputError(str(error)) from error
-    settings: dict[str, Any] = {}
-    for config in map(Path, given.pop("config")):
-        settings |= read_config(config) if config.is_file() else {}
-    return {name: value for name, value in given.items() if value is not None}, settings
+        text = Path(path).read_text(encoding="utf-8")
+        config = yaml.safe_load(text) or {}
+        if not isinstance(config, dict):
+            raise ValueError("a config maps options to values, as in 'experiment: mine'")
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0)
+        if isinstance(error, UnicodeDecodeError):
+            line = error.object.count(b"\n", 0, error.start)
+        row = "" if isinstance(error, OSError) else f", row {line + 1}"
+        reason = getattr(error, "strerror", None) or getattr(error, "problem", None) or str(error)
+        raise InputError(f"--config {path}{row}: not a valid config ({reason.splitlines()[0]}).") from error
+    return config, text
 
 
-def strings_in(value: Any) -> set[str]:
-    """All text in nested lists and mappings."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return set().union(*map(strings_in, value))
-    return {value} if isinstance(value, str) else set()
+def _experiment_of(file: str) -> str:
+    """Return the name of the experiment of a file, a folder or a pattern."""
+    parts = [part.partition(".")[0] for part in Path(file).parts if not set(part) & set("*?[")]
+    return next((part for part in reversed(parts) if part.strip("/")), "default")
+
+
+def find_checkpoint(request: Request) -> tuple[Path | None, dict[str, Any] | None]:
+    """Read the checkpoint of a command; without ``ckpt_path`` it is the best one of the newest fit.
+
+    There is none for a new fit, and for a file that was never fitted to: the pretrained network forecasts it.
+    """
+    wanted, folder = request.settings.get("ckpt_path"), request.experiment_folder
+    is_new = request.command == "fit"
+    if request.command == "predict" and request.file and "model_class" not in request.settings:
+        is_new = not any(folder.glob(f"{CHECKPOINTS}/*.ckpt"))
+    if request.asks_help or (wanted is None and is_new):
+        return None, None
+    is_path = wanted not in (None, "best", "last")
+    path = Path(str(wanted)) if is_path else newest_checkpoint(folder, wanted or "best")
+    return path, read_checkpoint(path)
+
+
+def choose_model(
+    request: Request, checkpoint: Mapping[str, Any] | None
+) -> tuple[type[Forecaster], dict[str, Any]]:
+    """Return the class of the network, and the defaults of options that come with it.
+
+    No class is imported that only a checkpoint names, unless it is one of this package.
+    """
+    name = request.settings.get("model_class")
+    if checkpoint is None:
+        is_own = name or (request.command == "fit" and re.search(FROM_SCRATCH, request.text))
+        if request.file and not is_own and find_spec("rnn_lightning.pretrained"):
+            return load_class("PretrainedForecaster"), PRETRAINED.copy()
+        return Forecaster if name is None else load_class(name), {}
+    saved = str(checkpoint.get("forecaster_class", class_name(Forecaster)))[:100]
+    if name is None and not saved.startswith("rnn_lightning."):
+        raise InputError(
+            f"--ckpt_path: the checkpoint holds a network of the class {saved}: allow its import by --model "
+            f"{saved}, or by --config with the config.yaml of its fit."
+        )
+    kind = load_class(name or saved)
+    if not is_class(saved, kind):
+        raise InputError(f"--ckpt_path: the checkpoint holds a network of the class {saved}, not {name}.")
+    is_pretrained = kind.__name__ == "PretrainedForecaster"
+    return kind, {"trainer.max_epochs": PRETRAINED["trainer.max_epochs"]} if is_pretrained else {}
+
+
+def load_class(name: str) -> type[Forecaster]:
+    """Import a class of networks; one of this package may be named without its module."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module) if module else rnn_lightning, attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"--model {name}: there is no such class ({error}).") from error
+    if not (isinstance(kind, type) and issubclass(kind, Forecaster)):
+        raise InputError(f"--model {name} must be a subclass of rnn_lightning.Forecaster.")
+    return kind
+
+
+def option_defaults(request: Request, checkpoint: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the options that the checkpoint and the file stand for, as defaults of the parser.
+
+    No class of series is imported that only the checkpoint names, unless it is one of this package.
+    """
+    options: dict[str, Any] = {"data.series": {"class_path": "rnn_lightning.SineSeries"}}
+    for group, part in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
+        for name, value in (checkpoint or {}).get(part, {}).items():
+            if name not in ("num_features", "num_covariates") and not name.startswith("_"):
+                options[f"{group}.{name}"] = value
+    options["experiment"] = request.settings.get("experiment", "default")
+    series = options["data.series"]
+    name = str(series.get("class_path") if isinstance(series, dict) else series)
+    wanted = "ArraySeries" if str(request.file).endswith(".npy") else "TableSeries"
+    if request.file is not None and name.rpartition(".")[2] != wanted:
+        # A network that was fitted on other series reads a table as the script of its fit did.
+        known = inspect.signature(getattr(rnn_lightning, wanted)).parameters.keys() - {"path"}
+        reading = (checkpoint or {}).get("data_facts", {})
+        init_args = {key: value for key, value in reading.items() if key in known}
+        options["data.series"] = {"class_path": f"rnn_lightning.{wanted}", "init_args": init_args}
+    elif not name.startswith("rnn_lightning.") and not request.names(name):
+        raise InputError(
+            f"--ckpt_path: the checkpoint names the class {name[:100]!r}, which is no part of rnn-lightning "
+            f"and would be imported. If you trust it, say so: --data.series {name[:100]}"
+        )
+    return options

@@ -1,44 +1,111 @@
-"""What the Trainer is equipped with: a data summary, stops at signals, lines and bars of progress."""
+"""The callbacks of a run: checkpoints, the summary of the data, stops at signals and progress."""
 
-import contextlib
 import json
+import math
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import lightning.pytorch as L
 import torch
-from lightning.pytorch.callbacks import TQDMProgressBar
-from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from torch import Tensor
 
+from rnn_lightning.cli.checkpoints import read_checkpoint
 from rnn_lightning.cli.exit_messages import handle_stop_signals, stop_now
-from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.files import atomic_file
-from rnn_lightning.tables.summary import as_text
 
 SIGNAL_BATCHES = 10
 """Several processes ask each other every so many batches whether to stop: asking costs 0.3 ms."""
 
 
-class DataSummary(L.Callback):
-    """Prints a summary of the data of a fit, and writes it to ``data.json`` in the folder of the run.
+class BestCheckpoint(ModelCheckpoint):
+    """Keep the latest weights whose free-run error on the validation split is close to the lowest so far.
 
-    Args:
-        quiet: do not print it.
+    Close means within one standard error (Breiman et al., *Classification and Regression Trees*, 1984). A
+    short and noisy validation split ranks the networks of a fit by luck, and later ones were trained longer.
+
+    A resumed fit starts with the best checkpoint so far: ``best.ckpt`` beside the checkpoint that is resumed.
+    No path that a checkpoint holds is used.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self) -> None:
+        super().__init__(filename="best", monitor="val_rollout_nrmse", enable_version_counter=False)
+        self.lowest = self.limit = math.inf
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_model_score": self.best_model_score, "lowest": self.lowest, "limit": self.limit}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Leave the state to ``on_train_start``, which has the best checkpoint."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        best = Path(trainer.ckpt_path or "none").with_name("best.ckpt")
+        if trainer.ckpt_path is None or not best.is_file():
+            return
+        state = read_checkpoint(best).get("callbacks", {}).get(self.state_key, {})
+        self.lowest, self.limit = state.get("lowest", math.inf), state.get("limit", math.inf)
+        self.best_model_score = state.get("best_model_score")
+        self.best_model_path = str(Path(str(self.dirpath), "best.ckpt"))
+        if trainer.is_global_zero:
+            Path(str(self.dirpath)).mkdir(parents=True, exist_ok=True)
+            with atomic_file(self.best_model_path) as file:
+                file.write(best.read_bytes())
+
+    def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
+        if current is None or not bool(current.isfinite()):
+            return False
+        error = float(current)
+        if error < self.lowest:
+            standard_error = float(trainer.callback_metrics["val_rollout_nrmse_error"])
+            self.lowest, self.limit = error, error + standard_error
+        return error <= self.limit
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keep the newest state: of the last epoch, or of the step at which a fit was interrupted.
+
+    It has the state of torch's random generators, so that a resumed fit draws the same dropout, and not
+    Lightning's state, by which a path in a checkpoint would name a file to remove.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+        self.resumed: Mapping[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        return {"torch": torch.get_rng_state(), "cuda": cuda}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.resumed = state_dict
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self.resumed:
+            torch.set_rng_state(self.resumed["torch"])
+            if len(self.resumed["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(self.resumed["cuda"])
+        # Not earlier: a fit that fails to resume has no optimizer state to save.
+        self.save_on_exception = True
+
+
+class DataSummary(L.Callback):
+    """Print a summary of the data of a fit unless ``quiet``, and write it to ``data.json``."""
+
+    def __init__(self, as_text: Callable[[Mapping[str, Any]], str], quiet: bool = False) -> None:
+        self.as_text, self.quiet = as_text, quiet
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        datamodule: Any = getattr(trainer, "datamodule", None)
         folder = trainer.log_dir if trainer.logger is not None else None  # asks all devices
-        if not trainer.is_global_zero or not isinstance(datamodule, SequenceDataModule):
+        if not trainer.is_global_zero:
             return
-        summary = datamodule.summary()
+        summary = trainer.datamodule.summary()  # type: ignore[attr-defined]
         if not self.quiet:
-            print(as_text(summary))
+            print(self.as_text(summary))
         if folder is not None:
             text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
             with atomic_file(Path(folder, "data.json")) as file:
@@ -46,12 +113,11 @@ class DataSummary(L.Callback):
 
 
 class StopAtSignal(L.Callback):
-    """Ends a fit at the first optimizer step after Ctrl-C, SIGTERM (sent by schedulers) or SIGHUP.
+    """End a fit at the first optimizer step after Ctrl-C, SIGTERM (sent by schedulers) or SIGHUP.
 
-    Of several processes all leave after the same step, so that a checkpoint can be written. A second signal
-    ends the process at once, as the first does outside of a fit. Lightning's own handler of SIGTERM, which
-    this one replaces, calls the other processes from within the signal handler and can wait for them
-    forever.
+    All processes leave after the same step, so that a checkpoint can be written. A second signal ends the
+    process at once, as the first one does outside of a fit. This handler replaces Lightning's own handler of
+    SIGTERM, which calls the other processes from within the signal handler and can wait for them forever.
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -86,27 +152,16 @@ class StopAtSignal(L.Callback):
             stop_now(self.agreed)
 
 
-class Unprofiled(PassThroughProfiler):
-    """No profile. Lightning's own way to have none goes through a generator 60 times a step."""
-
-    def profile(self, action_name: str) -> Any:
-        return contextlib.nullcontext()
-
-
 class ProgressBar(TQDMProgressBar):
     """Lightning's bar with the losses, without the number of the run."""
 
-    def __init__(self) -> None:
-        super().__init__(refresh_rate=20)
-
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        return {
-            name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"
-        }
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name: value for name, value in metrics.items() if name != "v_num"}
 
 
 class EpochLines(L.Callback):
-    """A line for each epoch of a fit, where no terminal shows a bar: step, losses, and the time left."""
+    """Print a line for each epoch of a fit, where no terminal shows a bar: step, losses, and time left."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started, self.first = time.monotonic(), trainer.current_epoch
@@ -115,10 +170,9 @@ class EpochLines(L.Callback):
         if not trainer.is_global_zero:
             return
         done, last = trainer.current_epoch + 1, trainer.max_epochs or -1
-        of_all = f"/{last}" if last > 0 else ""
         values = [f"{name} {float(value):.4g}" for name, value in trainer.progress_bar_metrics.items()]
-        shown = [f"epoch {done}{of_all}", f"step {trainer.global_step}", *values]
+        shown = [f"epoch {done}{f'/{last}' if last > 0 else ''}", f"step {trainer.global_step}", *values]
         if last > 0:
-            each = (time.monotonic() - self.started) / (done - self.first)
-            shown.append(f"{each * (last - done):.0f} s left")
+            seconds = (time.monotonic() - self.started) / (done - self.first)
+            shown.append(f"{seconds * (last - done):.0f} s left")
         print("  ".join(shown), flush=True)

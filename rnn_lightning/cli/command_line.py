@@ -1,12 +1,12 @@
-"""The command line: one LightningCLI that knows where runs are kept and what a checkpoint holds."""
+"""The command line: a LightningCLI that knows where runs are kept and what a checkpoint holds."""
 
 import contextlib
-import inspect
 import logging
 import os
 import sys
-import warnings
+import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,297 +14,277 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
-from rnn_lightning.cli.arguments import (
-    EXPERIMENT,
-    PRETRAINED,
-    SUBCOMMANDS,
-    given_options,
-    of_file,
-    pretrained,
-    strings_in,
-    with_file,
-    with_model,
-    with_output,
-    with_source,
-)
-from rnn_lightning.cli.callbacks import DataSummary, EpochLines, ProgressBar, StopAtSignal, Unprofiled
-from rnn_lightning.cli.checkpointing import AtomicCheckpoints, BestCheckpoint, LastCheckpoint
-from rnn_lightning.cli.checkpoints import CHECKPOINTS, newest_checkpoint, option_defaults, read_checkpoint
-from rnn_lightning.cli.exit_messages import Parser, process_hooks, said_in_one_line
-from rnn_lightning.cli.export import export
-from rnn_lightning.cli.option_names import OptionNames
-from rnn_lightning.cli.run_folders import (
-    RunFolder,
-    SaveConfig,
-    experiment_folder,
-    run_loggers,
-    temporary_folder,
-)
-from rnn_lightning.data.datamodule import SequenceDataModule
+from rnn_lightning.cli import callbacks
+from rnn_lightning.cli.arguments import Request, choose_model, find_checkpoint, option_defaults
+from rnn_lightning.cli.checkpoints import CheckpointIO, new_run_folder, remove_if_empty
+from rnn_lightning.cli.exit_messages import OptionNames, Parser, one_line_errors, quieten
+from rnn_lightning.cli.main import short_help
 from rnn_lightning.errors import InputError
-from rnn_lightning.evaluation.backtest_writer import BacktestWriter, ValidationScores
-from rnn_lightning.pretrained.finetuning import FineTuning
-from rnn_lightning.tables.forecast_options import ForecastOptions
-from rnn_lightning.tables.forecast_writer import ForecastWriter
+from rnn_lightning.forecaster import class_name
+
+# The other folders of the second layer may be absent.
+DataModule: Any
+ForecastOptions: Any
+ForecastWriter: Any
+as_text: Any = None
+BacktestWriter: Any = None
+PredictionIntervals: Any = None
+ValidationScores: Any = None
+FineTuning: Any = None
+if find_spec("rnn_lightning.tables"):
+    from rnn_lightning.tables.datamodule import TableDataModule as DataModule
+    from rnn_lightning.tables.forecast_options import ForecastOptions
+    from rnn_lightning.tables.forecast_writer import ForecastWriter
+    from rnn_lightning.tables.summary import as_text
+else:
+    from rnn_lightning.cli.csv_writer import CsvOptions as ForecastOptions
+    from rnn_lightning.cli.csv_writer import CsvWriter as ForecastWriter
+    from rnn_lightning.data.datamodule import SequenceDataModule as DataModule
+if find_spec("rnn_lightning.evaluation"):
+    from rnn_lightning.evaluation.callbacks import BacktestWriter, ValidationScores
+    from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
+if find_spec("rnn_lightning.pretrained"):
+    from rnn_lightning.pretrained.finetuning import FineTuning
+
+TRAINER_DEFAULTS = {"max_epochs": 10, "gradient_clip_val": 1.0, "enable_model_summary": False}
+TRAINER_DEFAULTS["num_sanity_val_steps"] = 0
+
+GROUPS = ("trainer", "data.series.init_args", "backtest", "forecast", "model", "data")
+"""The groups of options that messages name; of one name in two groups the later one is meant."""
+
+OPTIONS = {
+    "experiment": "Name of the experiment, whose runs are kept in runs/<experiment>/<command>_<number>.",
+    "ckpt_path": "Path of a checkpoint, best or last; by default the newest best one, and to fit none.",
+    "model_class": "Class of the network, such as mine.MyForecaster; --model CLASS for short.",
+    "output": "Write the table alone, to this file (.csv, .parquet) or with - to standard output.",
+}
+"""The options of the command itself, and their help."""
+
+say = rank_zero_only(print)
 
 
 class CommandLine(LightningCLI):
-    """``fit``, ``validate``, ``test`` and ``predict`` of one experiment, each run in its own folder.
+    """The parser of one command, and the network, data and Trainer that its options make.
 
-    Attributes:
-        is_unfitted: the network of the package forecasts a file that it was not fitted to.
+    Args:
+        request: what was read from the words of the command.
+        option_names: the mapping to fill with the option of each argument, for messages.
+        cleanup: what is to be undone when the command ends.
     """
 
-    is_unfitted = False
-
-    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
-        """Those that the parser is to have: the options of one take a tenth of a second."""
-        every = LightningCLI.subcommands()
-        return {name: every[name] for name in every if name in self.parser_kwargs}
+    def __init__(self, request: Request, option_names: dict[str, str], cleanup: contextlib.ExitStack) -> None:
+        self.request, self.option_names, self.cleanup = request, option_names, cleanup
+        self.path, self.checkpoint = find_checkpoint(request)
+        self.is_unfitted = request.command == "predict" and self.path is None
+        kind, defaults = choose_model(request, self.checkpoint)
+        self.defaults = option_defaults(request, self.checkpoint) | defaults
+        # The last words win: no config may change the class and the file.
+        fixed = {"--model_class": class_name(kind), "--data.series.path": request.file}
+        words = [f"{option}={value}" for option, value in fixed.items() if value and not request.asks_help]
+        super().__init__(
+            kind,
+            DataModule,
+            args=request.words + words,
+            run=False,
+            seed_everything_default=0,
+            trainer_defaults=TRAINER_DEFAULTS,
+            parser_class=Parser,
+            parser_kwargs={"prog": f"rnn-lightning {request.command}", "allow_abbrev": False},
+        )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The options of this project come first in the help, those of the Trainer last."""
-        parser.add_lightning_class_args(self._datamodule_class, "data")
-        parser.add_lightning_class_args(self._model_class, "model")
-        parser.add_lightning_class_args(self.trainer_class, "trainer")
-        parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
+        """Add the options of this project first and those of the Trainer last, as the help lists them."""
+        parser.add_lightning_class_args(DataModule, "data")
+        added = parser.add_lightning_class_args(self._model_class, "model")
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
+        for name in ("num_features", "num_covariates"):
+            if f"model.{name}" in added:
+                parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument(
-            "--experiment",
-            default=EXPERIMENT,
-            help="Name of the experiment. Its runs are kept in folders "
-            "runs/<experiment>/<subcommand>_<number>; test and predict use its newest best checkpoint.",
-        )
-        parser.add_argument(
-            "--quiet",
-            action="store_true",
-            help="Say only where the results are: no summary of the data, no progress.",
-        )
+        """Add the options of the command, and take the options of the checkpoint as defaults of all."""
+        for option, text in OPTIONS.items():
+            if option != "output" or self.request.command == "predict":
+                parser.add_argument(f"--{option}", type=str | None, help=text)
+        parser.add_argument("--quiet", action="store_true", help="Print only where the results are.")
         parser.add_class_arguments(ForecastOptions, "forecast")
-        parser.add_class_arguments(BacktestWriter, "backtest")
-        for name in ("num_features", "num_covariates"):
-            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
-        parser.set_defaults({"data.series": {"class_path": "rnn_lightning.SineSeries"}})
+        if BacktestWriter is not None:
+            parser.add_class_arguments(BacktestWriter, "backtest")
+        try:
+            parser.set_defaults(self.defaults)
+        except (KeyError, TypeError, ValueError) as error:
+            reason = str(error).strip("'\"").partition("\n")[0][:200]
+            raise InputError(f"--ckpt_path {self.path}: its options do not fit ({reason}).") from error
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, where a checkpoint is to be loaded with what it holds as the defaults.
-
-        So an option is taken from the command line, else from a config file, else from the checkpoint.
-        """
-        # The callbacks keep the forecasts and say the scores.
-        for name, option in (("predict", "return_predictions"), ("test", "verbose")):
-            if name in self._subcommand_parsers:
-                self._subcommand_parsers[name].set_defaults({option: False})
-        original = list(args) if isinstance(args, list) else sys.argv[1:]
-        args = words = with_file(original)
-        subcommand = words[0] if words else ""
-        asks_help = any(word in ("-h", "--help") or word.endswith(".help") for word in words)
-        chosen = None
-        if subcommand in SUBCOMMANDS and not asks_help:
-            given, settings = given_options(words[1:])
-            chosen = self._checkpoint(subcommand, given, settings)
-            self.is_unfitted = chosen is None and subcommand == "predict"
-            if self.is_unfitted:
-                source = of_file(words[-1].partition("=")[2])
-                args = [subcommand, source, *pretrained([]), *words[1:]]
-                rank_zero_only(print)("Network: the pretrained one, not fitted to these series.")
-        if chosen is not None:
-            named = {word.rpartition("=")[2] for word in words} | strings_in(settings)
-            defaults = self._defaults(*chosen, named)
-            if words[1:3] != original[1:3]:
-                args = with_source(words, chosen[1], defaults)
-            self._subcommand_parsers[subcommand].set_defaults(defaults)
+        """Parse the options once: the command line goes before configs, and these before the checkpoint."""
         super().parse_arguments(parser, args)
-        seed = self.config.get(subcommand, {}).get("seed_everything")
-        if not 0 <= int(seed or 0) < 2**32:
-            raise InputError(f"--seed_everything must be from 0 to {2**32 - 1}, got {seed}.")
-        if chosen is not None:
-            self.config[subcommand].ckpt_path = str(chosen[0])
-            rank_zero_only(print)(f"Checkpoint: {chosen[0]}")
-
-    def _defaults(self, path: Path, checkpoint: dict[str, Any], named: set[str]) -> dict[str, Any]:
-        """The options that a checkpoint holds; ``named`` is what may be a class that the user named."""
-        classes = (("model", self._model_class), ("data", SequenceDataModule))
-        known = {name: inspect.signature(kind).parameters for name, kind in classes}
-        defaults = option_defaults(path, checkpoint, known, named)
-        if defaults.get("model.pretrained"):
-            defaults["trainer.max_epochs"] = PRETRAINED["trainer.max_epochs"]
-        return defaults
-
-    def _checkpoint(
-        self, subcommand: str, given: dict[str, str], settings: dict[str, Any]
-    ) -> tuple[Path, dict[str, Any]] | None:
-        """The checkpoint that was asked for, or for all but ``fit`` the best one of the newest fit.
-
-        It is found before the options are parsed, for it holds the defaults of some of them. There
-        is none for a file that was never fitted to: the pretrained network forecasts it.
-        """
-        wanted = given.get("ckpt_path", settings.get("ckpt_path"))
-        if wanted is None and subcommand == "fit":
-            return None
-        if wanted not in (None, "best", "last"):
-            return Path(wanted), read_checkpoint(Path(wanted))
-        trainer = settings.get("trainer")
-        root = trainer.get("default_root_dir") if isinstance(trainer, dict) else None
-        folder = experiment_folder(
-            given.get("trainer.default_root_dir", root),
-            given.get("experiment", settings.get("experiment", EXPERIMENT)),
-        )
-        if subcommand == "predict" and "data.series.path" in given and not any(folder.glob(CHECKPOINTS)):
-            return None
-        path, checkpoint, refused = newest_checkpoint(folder, wanted or "best")
-        for problem in refused:
-            rank_zero_only(print)(f"Note: {problem.removeprefix('--ckpt_path ')} The next good one is used.")
-        return path, checkpoint
-
-    def _parse_ckpt_path(self) -> None:
-        """Lightning would put the model's hyperparameters of the checkpoint over the command line here."""
-
-    def before_predict(self) -> None:
-        """Measure the pretrained network on the end of the series, and calibrate its intervals."""
+        config = self.config
+        for group in ("trainer", "model", "data", "forecast", "backtest"):
+            if group in config and not hasattr(config[group], "items"):
+                raise InputError(f"--{group} is a group of options, and cannot be {config[group]!r}.")
+        if not 0 <= int(config.seed_everything or 0) < 2**32:
+            raise InputError(
+                f"--seed_everything must be from 0 to {2**32 - 1}, got {config.seed_everything}."
+            )
+        if config.lr_scheduler is not None and config.optimizer is None:
+            raise InputError("--lr_scheduler needs an --optimizer beside it, such as --optimizer Adam.")
+        config.forecast.output = config.get("output") or config.forecast.output
+        config.ckpt_path = None if self.path is None else str(self.path)
+        for group in GROUPS:
+            option = group.removesuffix(".init_args")
+            self.option_names |= {
+                name: f"--{option}.{name}" for name in vars(config.get(group) or config.data)
+            }
+        self.option_names["output"] = "--output"
+        if config.forecast.output == "-":  # nothing but the table goes to standard output
+            self.cleanup.enter_context(contextlib.redirect_stdout(sys.stderr))
+        for name in ("lightning.pytorch", "lightning.fabric") if config.quiet else ():
+            logging.getLogger(name).setLevel(logging.WARNING)
         if self.is_unfitted:
+            say("Network: the pretrained one, not fitted to these series.")
+        elif self.path is not None:
+            say(f"Checkpoint: {self.path}")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config, settings = self.config_init, self.config_init.trainer
+        if settings.accumulate_grad_batches < 1:
+            raise InputError("`accumulate_grad_batches` must be at least 1.")
+        given = settings.callbacks or []
+        given = given if isinstance(given, list) else [given]
+        if not any(isinstance(callback, LightningProgressBar) for callback in given):
+            shows = not config.quiet and settings.enable_progress_bar is not False
+            kwargs["enable_progress_bar"] = shows and sys.stdout.isatty()
+            bar = callbacks.ProgressBar(refresh_rate=20) if sys.stdout.isatty() else callbacks.EpochLines()
+            given = [*given, bar] if shows else given
+        kwargs["plugins"] = [*(settings.plugins or []), CheckpointIO(self.path, self.checkpoint)]
+        kwargs |= self._loggers()
+        own = self._callbacks()
+        if FineTuning is not None and any(isinstance(callback, FineTuning) for callback in own):
+            kwargs["reload_dataloaders_every_n_epochs"] = 1
+        try:
+            trainer = super().instantiate_trainer(**kwargs, callbacks=given + own)
+            if settings.strategy == "auto" and isinstance(trainer.strategy, DDPStrategy):
+                # The buffers are equal on all devices: to send them before every step takes up to 1 ms.
+                kwargs["strategy"] = DDPStrategy(broadcast_buffers=False)
+                trainer = super().instantiate_trainer(**kwargs, callbacks=given + own)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"--trainer: {error}") from error
+        return trainer
+
+    def _callbacks(self) -> list[Callback]:
+        """Return the callbacks that the command needs beside those of the user."""
+        config, command = self.config_init, self.request.command
+        own: list[Callback] = [callbacks.StopAtSignal()]
+        if PredictionIntervals is not None:
+            own.append(PredictionIntervals())
+        if command == "predict":
+            own.append(ForecastWriter(config.forecast))
+        if command == "test" and BacktestWriter is not None:
+            own.append(config.backtest)
+        if command == "fit" and as_text is not None:
+            own.append(callbacks.DataSummary(as_text, config.quiet))
+        keeps = command == "fit" and config.trainer.enable_checkpointing is not False
+        validates = keeps and self.datamodule.val_fraction > 0
+        is_tuned = getattr(self.model, "weights", None) == "bundled"
+        if validates and is_tuned:
+            own.append(FineTuning())
+        if ValidationScores is not None and (validates or self.is_unfitted):
+            own.append(ValidationScores())
+        if validates and not is_tuned:
+            own.append(callbacks.BestCheckpoint())
+        return [*own, callbacks.LastCheckpoint()] if keeps else own
+
+    def _loggers(self) -> dict[str, Any]:
+        """Return where the run writes, as arguments of the Trainer; its folder comes before other loggers."""
+        config, command = self.config_init, self.request.command
+        if command == "predict" and config.forecast.output is not None:
+            folder = self.cleanup.enter_context(tempfile.TemporaryDirectory(prefix="rnn-lightning-"))
+            return {"logger": False, "default_root_dir": folder}
+        experiment = self.request.experiment_folder
+        version = new_run_folder(experiment, command)
+        self.cleanup.callback(remove_if_empty, experiment / version)
+        given = config.trainer.logger
+        if given is False:
+            return {"logger": False, "default_root_dir": str(experiment / version)}
+        loggers: list[Logger] = [CSVLogger(experiment.parent, experiment.name, version)]
+        if given not in (None, True):
+            loggers += given if isinstance(given, list) else [given]
+        elif find_spec("tensorboard") or find_spec("tensorboardX"):
+            loggers.append(TensorBoardLogger(experiment.parent, experiment.name, version))
+        return {"logger": loggers}
+
+    def run_command(self) -> None:
+        """Run the method of the Trainer that the command names."""
+        command = self.request.command
+        settings: dict[str, Any] = {"ckpt_path": self.config.ckpt_path}
+        settings |= {"return_predictions": False} if command == "predict" else {}
+        settings |= {"verbose": BacktestWriter is None} if command == "test" else {}
+        if self.is_unfitted:  # measures the pretrained network, and calibrates its intervals
             self.datamodule.setup("predict")
             if self.datamodule.can_validate:
                 self.trainer.validate(self.model, self.datamodule, verbose=False)
-
-    def after_fit(self) -> None:
-        """Say where the checkpoints are, how good the best one is, and what speaks against the fit."""
-        say = rank_zero_only(print)
-        if self.trainer.ckpt_path is not None and not self.trainer.callback_metrics:
-            say(
-                "Note: nothing was trained. The fit of the checkpoint has come to its end; to go on, raise "
-                "--trainer.max_epochs."
-            )
-        for callback in self.trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
-                value = callback.best_model_score  # None where a resumed fit has found no better one
-                score = f" ({callback.monitor} {value:.4g})" if value is not None else ""
-                say(f"Checkpoint: {os.path.relpath(callback.best_model_path)}{score}")
-        error = self.trainer.callback_metrics.get("val_rollout_nrmse")
-        if error is not None and not float(error) <= 1:
-            say(
-                f"Warning: the errors on the validation split (val_rollout_nrmse {float(error):.3g}) are "
-                "larger than the standard deviation of the series: a forecast of the mean would be better. "
-                "Train longer, lower --model.learning_rate, or look at the data."
-            )
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        config = self.config_init[self.subcommand]
-        kwargs |= self._run_folder(config) | {"profiler": config.trainer.profiler or Unprofiled()}
-        callbacks = config.trainer.callbacks or []
-        callbacks = [*callbacks] if isinstance(callbacks, list) else [callbacks]
-        callbacks.append(StopAtSignal())
-        if self.subcommand == "predict":
-            callbacks.append(ForecastWriter(config.forecast))
-        if self.subcommand == "test":
-            callbacks.append(config.backtest)
-        if self.subcommand == "fit":
-            callbacks.append(DataSummary(config.quiet))
-        if self.is_unfitted:
-            callbacks.append(ValidationScores())
-        has_bar = any(isinstance(callback, LightningProgressBar) for callback in callbacks)
-        if not has_bar and (config.quiet or not sys.stdout.isatty()):
-            kwargs["enable_progress_bar"] = False
-        if not has_bar and not config.quiet and config.trainer.enable_progress_bar is not False:
-            callbacks.append(ProgressBar() if sys.stdout.isatty() else EpochLines())
-        if config.trainer.enable_checkpointing is not False and self.subcommand == "fit":
-            callbacks += self._validating(kwargs)
-            callbacks.append(LastCheckpoint())
-        if config.trainer.accumulate_grad_batches < 1:
-            raise InputError("--trainer.accumulate_grad_batches must be at least 1.")
-        kwargs |= {"callbacks": callbacks, "plugins": [*(config.trainer.plugins or []), AtomicCheckpoints()]}
-        try:
-            return super().instantiate_trainer(**kwargs)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"--trainer: {error}") from error
-
-    def _validating(self, trainer_settings: dict[str, Any]) -> list[Callback]:
-        """What chooses the network of a fit by its validation, and says what it is worth."""
-        if self.datamodule.val_fraction == 0:
-            return []
-        if not self.model.hparams["pretrained"]:
-            return [ValidationScores(), BestCheckpoint()]
-        trainer_settings["reload_dataloaders_every_n_epochs"] = 1
-        return [FineTuning(), ValidationScores()]
-
-    def _run_folder(self, config: Any) -> dict[str, Any]:
-        """Where the run writes, as arguments of the Trainer: its folder comes before foreign loggers."""
-        if self.subcommand == "predict" and config.forecast.output is not None:
-            return {"logger": False, "default_root_dir": str(temporary_folder())}
-        experiment = experiment_folder(config.trainer.default_root_dir, config.experiment)
-        loggers = config.trainer.logger
-        if loggers in (None, True):
-            return {"logger": run_loggers(experiment, str(self.subcommand))}
-        if not loggers:
-            return {"default_root_dir": str(RunFolder(experiment, str(self.subcommand)).path)}
-        others = loggers if isinstance(loggers, list) else [loggers]
-        return {"logger": [*run_loggers(experiment, str(self.subcommand))[:1], *others]}
+        getattr(self.trainer, command)(self.model, datamodule=self.datamodule, **settings)
+        if command == "fit":
+            describe_fit(self.trainer)
 
 
-def quieten() -> None:
-    """Keep from the screen what a user of this command line can do nothing about."""
-    for message in (
-        "The dirpath has changed from",  # every resumed run has a folder of its own
-        "Be aware that when using `ckpt_path`, callbacks",  # predict and test write no checkpoints
-        "Total length of `list` across ranks is zero",  # no validation, as asked
-        "LightningCLI's args parameter is intended",  # what a file name stands for
-        r"`\w+\.configure_optimizers` will be overridden",  # --optimizer
-        "The number of training batches",  # fewer than log_every_n_steps: the loss is in the bar all the same
-        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own, with torch 2.13
-    ):
-        warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(worth_saying)
+def describe_fit(trainer: Trainer) -> None:
+    """Print where the checkpoints are, how good the best one is, and what speaks against the fit."""
+    if trainer.ckpt_path is not None and not trainer.callback_metrics:
+        say("Note: nothing was trained, for the fit had come to its end; to go on, raise `max_epochs`.")
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
+            value = callback.best_model_score  # None if a resumed fit has found no better one
+            score = f" ({callback.monitor} {value:.4g})" if value is not None else ""
+            say(f"Checkpoint: {os.path.relpath(callback.best_model_path)}{score}")
+    error = float(trainer.callback_metrics.get("val_rollout_nrmse", 0))
+    if not error <= 1:
+        say(
+            f"Warning: the errors on the validation split (val_rollout_nrmse {error:.3g}) are larger than "
+            "the standard deviation of the series: a forecast of the mean would be better. Train longer, "
+            "lower `learning_rate`, or look at the data."
+        )
 
 
-def worth_saying(record: logging.LogRecord) -> bool:
-    """Whether a message of Lightning says something about this run."""
-    return not any(part in record.getMessage() for part in ("Tip:", "TPU available", "to estimate number of"))
+def export(request: Request) -> None:
+    """Write the network of an experiment as a file that other programs run."""
+    file = Path(" ".join(request.rest))
+    if file.suffix != ".onnx" or len(request.rest) != 1:
+        raise InputError(f"export {file}: name one file to write, an ONNX graph such as model.onnx.")
+    path, checkpoint = find_checkpoint(request)
+    print(f"Checkpoint: {path}")
+    if not find_spec("rnn_lightning.onnx"):
+        raise InputError("export needs the folder onnx of the package.")
+    from rnn_lightning.onnx.export import export_onnx
+
+    kind, _ = choose_model(request, checkpoint)
+    network = kind.load_from_checkpoint(str(path), map_location="cpu", weights_only=True).network
+    export_onnx(network, file)
+    print(f"Export: {file} ({file.stat().st_size / 1000:,.0f} kB)")
 
 
 def run(args: Sequence[str] | None = None) -> None:
-    """Run the command line with ``args``, or those of the process.
+    """Run the command line with ``args``, or with those of the process.
 
     Errors of the user, of the disk and of the memory end it with one line and exit code 2; a signal ends it
     with 128 and its number.
     """
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a series class of the user's own
+        sys.path.append(os.getcwd())  # classes of the user's own
     quieten()
-    out, err = (OptionNames(stream) for stream in (sys.stdout, sys.stderr))
-    shown = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)  # type: ignore[type-var]
-    with shown[0], shown[1], process_hooks(), said_in_one_line():
-        words = with_output(sys.argv[1:] if args is None else list(args))
-        if words[:1] == ["export"]:
-            export(words[1:])
-        elif "--forecast.output=-" in words:  # what is said goes elsewhere than the table
-            with contextlib.redirect_stdout(sys.stderr):
-                _run_words(words)
+    names: dict[str, str] = {}
+    with contextlib.ExitStack() as cleanup:
+        cleanup.enter_context(contextlib.redirect_stdout(OptionNames(sys.stdout, names)))
+        cleanup.enter_context(contextlib.redirect_stderr(OptionNames(sys.stderr, names)))
+        cleanup.enter_context(one_line_errors())
+        request = Request.read(sys.argv[1:] if args is None else args)
+        if request.command == "export":
+            print(short_help("export"), end="") if request.asks_help else export(request)
         else:
-            _run_words(words)
-
-
-def _run_words(words: list[str]) -> None:
-    if "--quiet" in words:
-        for name in ("lightning.pytorch", "lightning.fabric"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-    options = {"allow_abbrev": False}
-    asked = [name for name in SUBCOMMANDS if name in words[:1]] or SUBCOMMANDS
-    model_class, words = with_model(words)
-    CommandLine(
-        model_class,
-        SequenceDataModule,
-        args=words,
-        seed_everything_default=0,
-        trainer_defaults={
-            "max_epochs": 10,
-            "gradient_clip_val": 1.0,
-            "num_sanity_val_steps": 0,
-            "enable_model_summary": False,
-        },
-        parser_class=Parser,
-        parser_kwargs={"prog": "rnn-lightning", **options, **dict.fromkeys(asked, options)},
-        save_config_callback=SaveConfig,
-    )
+            CommandLine(request, names, cleanup).run_command()

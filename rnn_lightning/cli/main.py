@@ -1,95 +1,30 @@
-"""``rnn-lightning`` and ``python -m rnn_lightning``."""
+"""The entry point of ``rnn-lightning``: help, version and the first checks come before the heavy imports."""
 
 import contextlib
+import csv
+import difflib
 import locale
 import os
 import signal
 import sys
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
 from types import FrameType
 
-HELP = """\
-usage: rnn-lightning <command> [file] [options]
+from rnn_lightning import __version__
+from rnn_lightning.errors import InputError
 
-Train a recurrent network on sequences by teacher-forced next-step prediction, then let it generate by itself.
+COMMANDS = ("fit", "validate", "test", "predict", "export")
 
-commands:
-  fit         train on series; keeps the best and the last checkpoint
-  validate    teacher-forced loss and free-running error on the validation split
-  test        free-running error on the held-out end of the series
-  predict     generate what follows the series: forecast.csv and forecast.png
-  export      the network with its transforms as an ONNX graph, which other programs run
-
-options:
-  -h, --help  this text; after a command, -h has its main options and --help all of them
-  --version   the version, and which code runs recurrent networks on the CPU
-
-examples:
-  rnn-lightning fit sales.csv
-  rnn-lightning predict sales.csv --data.horizon 12
-  rnn-lightning fit --config configs/sine.yaml
-  rnn-lightning predict --experiment sine --data.horizon 200
-  rnn-lightning export --experiment sine sine.onnx
-  rnn-lightning fit --data.series.help TableSeries
-"""
-
-
-OF_DATA = """\
-  --data.context_length N    known steps before a forecast
-  --data.horizon N           steps to forecast
-  --data.series.id_column, .time_column, .target_columns, .covariate_columns, .calendar_features
-                             columns of a table, if not unique_id, ds, y
-"""
-
-SHORT_HELP = {
-    "fit": f"""\
-usage: rnn-lightning fit [file] [options]
-
-Train a network on a table, an array or a series of the package; rnn-lightning fit --help has all options.
-
-  --config FILE              options in YAML, such as those of configs/; several are put together
-  --experiment NAME          runs are kept in runs/NAME; by default the name of the file
-  --ckpt_path last           go on with the newest fit of the experiment
-{OF_DATA}\
-  --model.cell CELL          lstm, gru, rnn_tanh or rnn_relu
-  --model.hidden_size N      units of a layer; --model.num_layers N layers
-  --model.transforms "[difference, standardize]"
-  --model.learning_rate X    the optimizer is Adam; --optimizer and --lr_scheduler take any of torch
-  --trainer.max_epochs N     each of --data.num_batches_per_epoch batches of --data.batch_size windows
-  --trainer.accelerator cpu  or gpu; --trainer.devices N
-  --seed_everything N        seed of the weights
-  --quiet                    say only where the results are
-
-examples:
-  rnn-lightning fit sales.csv
-  rnn-lightning fit --config configs/sine.yaml --trainer.max_epochs 3
-""",
-    "predict": f"""\
-usage: rnn-lightning predict [file] [options]
-
-Generate what follows the series, by the newest best checkpoint; rnn-lightning predict --help has all options.
-
-  --config FILE              options in YAML
-  --experiment NAME          whose checkpoint; by default the name of the file
-  --ckpt_path FILE           another checkpoint, or last
-  --output FILE              write the table alone, .csv or .parquet, or - for standard output
-{OF_DATA}\
-  --data.num_samples N       sampled paths
-  --forecast.levels "[50, 80, 95]"
-  --forecast.num_paths N     sampled paths to write and draw
-  --forecast.plot_ids "[a, b]"    series in the picture
-  --quiet                    say only where the results are
-
-examples:
-  rnn-lightning predict sales.csv --data.horizon 12
-  rnn-lightning predict sales.csv --output - | head
-""",
-}
+COLUMNS = {"time_column": "ds", "target_columns": "y"}
+"""The options of columns that a table must have, with their defaults."""
 
 
 def main() -> None:
     """Run the command of the process, whatever its terminal, its locale and its pipes are like."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _interrupted)
+        signal.signal(signal.SIGINT, _stop_at_once)
     _use_utf8()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed
@@ -98,7 +33,7 @@ def main() -> None:
             getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
         try:
-            _run_command()
+            _run_command(sys.argv[1:])
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has had enough
@@ -106,25 +41,19 @@ def main() -> None:
         sys.exit(128 + signal.SIGPIPE)
 
 
-def _run_command() -> None:
-    """Help and version come before the seconds that importing takes."""
-    if sys.argv[1:] in ([], ["-h"], ["--help"]):
-        print(HELP, end="")
-    elif len(sys.argv) == 3 and sys.argv[1] in SHORT_HELP and sys.argv[2] == "-h":
-        print(SHORT_HELP[sys.argv[1]], end="")
-    elif sys.argv[1:] == ["--version"]:
-        from rnn_lightning import __version__
-        from rnn_lightning.native import library
-
-        print(f"rnn-lightning {__version__}, {library.describe()}")
+def _run_command(argv: list[str]) -> None:
+    """Print help and version before the seconds that imports take; run everything else."""
+    if argv in ([], ["-h"], ["--help"]):
+        print(short_help(), end="")
+    elif argv in (["fit", "-h"], ["predict", "-h"]):
+        print(short_help(argv[0]), end="")
+    elif argv == ["--version"]:
+        print(f"rnn-lightning {__version__}{_kernel()}")
     else:
-        from rnn_lightning.cli.first_look import look
-        from rnn_lightning.errors import InputError
-
         # Threads of OpenMP that wait for the next of many small operators would double the CPU time.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
-            look(sys.argv[1:])
+            check_file(argv)
             from rnn_lightning.cli.command_line import run
         except (InputError, MemoryError) as error:
             sys.stderr.write(f"rnn-lightning: error: {str(error) or 'out of memory.'}\n")
@@ -132,14 +61,73 @@ def _run_command() -> None:
         run()
 
 
-def _interrupted(number: int, _: FrameType | None) -> None:
-    """Ctrl-C while there is nothing to lose: Python's own exception can be lost in what is being imported."""
+def short_help(command: str = "") -> str:
+    """Return the short help of all commands, or of ``fit`` or ``predict``."""
+    name = f"help_{command}.txt" if command else "help.txt"
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _kernel() -> str:
+    """Return a description of the native kernel, if its folder is there."""
+    try:
+        from rnn_lightning.native import library
+    except ModuleNotFoundError:
+        return ""
+    return f", {library.describe()}"
+
+
+def check_file(argv: Sequence[str]) -> None:
+    """Refuse an unknown command, a missing file or a missing column before torch is imported."""
+    command, *options = argv
+    if command not in COMMANDS:
+        hint = did_you_mean(command, COMMANDS)
+        raise InputError(f"there is no command {command!r}; there are {', '.join(COMMANDS)}.{hint}")
+    if command == "export" or not options or (options[0].startswith("-") and options[0] != "-"):
+        return
+    path = Path(options[0])
+    if options[0] == "-":
+        raise InputError(
+            f"{command} -: a table is read twice, so not from standard input: save it to a file."
+        )
+    if not set(options[0]) & set("*?[") and not path.exists():
+        files = [str(path.with_name(file.name)) for file in path.parent.glob("*")]
+        raise InputError(f"{command} {path}: no such file or folder.{did_you_mean(str(path), files)}")
+    words = [word for option in options for word in option.split("=", 1)]
+    has_config = {"-c", "--config", "--data.series.separator"} & set(words)
+    if command == "fit" and path.suffix == ".csv" and path.is_file() and not has_config:
+        _check_columns(path, dict(pairwise(words)))
+
+
+def _check_columns(path: Path, given: Mapping[str, str]) -> None:
+    """Refuse a plain CSV file whose header lacks a column; ``given`` maps each word to the next one."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        header = next(csv.reader([file.readline(1_000_000)]), [])
+    missing: dict[str, str] = {}
+    for option, default in COLUMNS.items():
+        names = given.get(f"--data.series.{option}", default).strip("[]").split(",")
+        missing |= {name: option for name in (name.strip(" '\"") for name in names) if name not in header}
+    if missing and len(header) > 1:  # of one column the separator is another one: the reader says more
+        raise InputError(
+            f"{path} has no column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}: it has "
+            f"{', '.join(header)}; name the right ones by "
+            f"{', '.join(f'--data.series.{option}' for option in dict.fromkeys(missing.values()))}."
+        )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint at the known name closest to a wrong one, or nothing."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def _stop_at_once(number: int, _: FrameType | None) -> None:
+    """End the process at Ctrl-C while there is nothing to lose: imports can swallow Python's exception."""
     os.write(2, b"\nrnn-lightning: stopped by Ctrl-C.\n")
     os._exit(128 + number)
 
 
 def _use_utf8() -> None:
-    """Files are read and written as UTF-8 in every locale; Python decides that when it starts."""
+    """Read and write files as UTF-8 in every locale; Python decides that when it starts."""
     if not sys.flags.utf8_mode and locale.getencoding().lower().replace("-", "") != "utf8":
         encoding = getattr(sys.stdout, "encoding", "ascii")
         os.environ.setdefault("PYTHONIOENCODING", f"{encoding}:backslashreplace")

@@ -101,7 +101,8 @@ def _draw_forecast(axis: Axes, data: SeriesData, scores: Scores, series: int, or
     is_wanted = (pl.col("series") == series) & (pl.col("origin") == origin) & (pl.col("feature") == 0)
     table = scores.table.filter(is_wanted).sort("lead_time")
     shown = min(origin + 1, 3 * len(table))  # steps of the history
-    stamps = data.times.stamps(series, origin + 1 - shown, shown + len(table))
+    steps = np.arange(origin + 1 - shown, origin + 1 + len(table))
+    stamps = list(data.times.stamps_at(np.full(len(steps), series), steps))
     first = int(data.offsets[series]) + origin + 1 - shown
     history = data.values[first : first + shown].numpy()[:, 0]
     _draw_line(axis, stamps, [*history, *table["y"]], "y")

@@ -50,6 +50,7 @@ class FineTuning(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         _forecaster(pl_module).num_stages = 2
+        trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]  # for the second stage
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Go on in the second stage if the fit was interrupted there."""
@@ -64,7 +65,8 @@ class FineTuning(L.Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Choose at the end of the first stage; what is validated and calibrated then is what was chosen."""
-        if self.weight is None and trainer.current_epoch + 1 == stage_epochs(trainer):
+        is_stage_end = trainer.current_epoch + 1 == stage_epochs(trainer) and not trainer.sanity_checking
+        if self.weight is None and is_stage_end:
             forecaster = _forecaster(pl_module)
             tuned = copy_weights(forecaster)
             errors = []

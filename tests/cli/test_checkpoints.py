@@ -10,41 +10,40 @@ from typing import Any
 import pytest
 import torch
 
-from rnn_lightning.cli.checkpointing import AtomicCheckpoints
-from rnn_lightning.cli.checkpoints import newest_checkpoint, read_checkpoint
+from rnn_lightning.cli.checkpoints import CheckpointIO, newest_checkpoint, read_checkpoint
 from rnn_lightning.errors import InputError
 
 KILLED_IN_MID_WRITE = """
 import os, signal, sys
 import torch
-from rnn_lightning.cli.checkpointing import AtomicCheckpoints
+from rnn_lightning.cli.checkpoints import CheckpointIO
 
 def replace(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 os.replace = replace
-AtomicCheckpoints().save_checkpoint({"step": 2}, sys.argv[1])
+CheckpointIO().save_checkpoint({"step": 2}, sys.argv[1])
 """
 
 
 def test_a_kill_in_the_middle_of_a_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    AtomicCheckpoints().save_checkpoint({"step": 1}, path)
+    CheckpointIO().save_checkpoint({"step": 1}, path)
     done = subprocess.run([sys.executable, "-c", KILLED_IN_MID_WRITE, str(path)], check=False)
     assert done.returncode == -9
     assert torch.load(path, weights_only=True) == {"step": 1}
-    AtomicCheckpoints().save_checkpoint({"step": 3}, path)
+    CheckpointIO().save_checkpoint({"step": 3}, path)
     assert torch.load(path, weights_only=True) == {"step": 3}
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_and_no_scrap(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    AtomicCheckpoints().save_checkpoint({"step": 1}, path)
+    CheckpointIO().save_checkpoint({"step": 1}, path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
         with pytest.raises((OSError, RuntimeError)):
-            AtomicCheckpoints().save_checkpoint({"weights": torch.zeros(1_000_000)}, path)
+            CheckpointIO().save_checkpoint({"weights": torch.zeros(1_000_000)}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert torch.load(path, weights_only=True) == {"step": 1}
@@ -58,45 +57,33 @@ def test_the_newest_checkpoint_is_found_by_time(tmp_path: Path) -> None:
         newest_checkpoint(tmp_path, "best")
     for seconds, number in enumerate((2, 10, 9)):
         written(tmp_path / f"fit_{number}/checkpoints/last.ckpt", seconds)
-    assert newest_checkpoint(tmp_path, "best")[0].parts[-3] == "fit_9"
+    assert newest_checkpoint(tmp_path, "best").parts[-3] == "fit_9"
     written(tmp_path / "fit_2/checkpoints/best.ckpt", 5)
-    assert newest_checkpoint(tmp_path, "best")[0].parts[-3:] == ("fit_2", "checkpoints", "best.ckpt")
-    assert newest_checkpoint(tmp_path, "last")[0].parts[-3] == "fit_9"
+    assert newest_checkpoint(tmp_path, "best").parts[-3:] == ("fit_2", "checkpoints", "best.ckpt")
+    assert newest_checkpoint(tmp_path, "last").parts[-3] == "fit_9"
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_and_named(tmp_path: Path) -> None:
-    for number in (0, 1):
-        for name in ("best", "last"):
-            written(tmp_path / f"fit_{number}/checkpoints/{name}.ckpt", number)
-    best, last = (tmp_path / f"fit_1/checkpoints/{name}.ckpt" for name in ("best", "last"))
-    best.write_bytes(best.read_bytes()[:-100])
-    path, _, refused = newest_checkpoint(tmp_path, "best")
-    assert path == last
-    assert len(refused) == 1
-    assert str(best) in refused[0]
-    last.write_bytes(b"")
-    path, _, refused = newest_checkpoint(tmp_path, "best")
-    assert path == tmp_path / "fit_0/checkpoints/best.ckpt"
-    assert len(refused) == 2
+def test_what_was_read_is_handed_over_once_and_only_for_its_path(tmp_path: Path) -> None:
+    written(tmp_path / "a.ckpt", 1)
+    content: dict[str, Any] = {"state_dict": {}}
+    io = CheckpointIO(tmp_path / "a.ckpt", content)
+    written(tmp_path / "b.ckpt", 1)
+    assert io.load_checkpoint(tmp_path / "b.ckpt") is not content
+    assert io.load_checkpoint(str(tmp_path / "a.ckpt")) is content
+    assert io.load_checkpoint(tmp_path / "a.ckpt") is not content
 
 
 def written(path: Path, seconds: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"rnn_lightning_version": "0.1.0", "state_dict": {"weight": torch.zeros(9)}}, path)
+    torch.save({"rnn_lightning_version": "0", "state_dict": {}, "hyper_parameters": {}}, path)
     os.utime(path, (seconds, seconds))
 
 
 def test_a_checkpoint_that_would_unpack_to_more_than_its_size_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(50_000_000))
-    with pytest.raises(InputError, match="would unpack to 50,000,000 bytes, more than 2 times its size"):
+    with pytest.raises(InputError, match="would unpack to 50,000,000 bytes, over 2 times its size"):
         read_checkpoint(tmp_path / "bomb.ckpt")
-    torch.save(
-        {"rnn_lightning_version": "0.1.0", "state_dict": {"w": torch.zeros(1).expand(10**12)}},
-        tmp_path / "wide",
-    )
-    with pytest.raises(InputError, match="claims more numbers than the file has"):
-        read_checkpoint(tmp_path / "wide")
 
 
 class Exploit:
@@ -119,24 +106,16 @@ def test_a_pickle_is_not_run_and_no_advice_says_how_to(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(rnn_lightning_version="9.0.1"), "written by rnn-lightning '9.0.1', and this is"),
-        (lambda c: c["state_dict"].pop("network.readout.weight"), "lacks the weights"),
         (
-            lambda c: c["state_dict"].update(evil=torch.zeros(3)),
-            "has weights 'evil' that the network does not",
+            lambda c: c.pop("rnn_lightning_version"),
+            "not a checkpoint of rnn-lightning (no rnn_lightning_version)",
         ),
-        (lambda c: next(iter(c["state_dict"].values())).resize_(1), "of the checkpoint are (1,), those of"),
-        (lambda c: c["state_dict"]["network.readout.weight"].fill_(torch.nan), "are not finite numbers"),
-        (lambda c: c.update(state_dict=[1]), "wrong type of state_dict"),
-        (lambda c: c.update(state_dict={}), "holds no weights"),
-        (
-            lambda c: c["hyper_parameters"].update(flux=3),
-            "an option model.'flux' that this version does not know",
-        ),
-        (
-            lambda c: c["hyper_parameters"].update(hidden_size=10**9),
-            "not a checkpoint that rnn-lightning wrote",
-        ),
+        (lambda c: c["state_dict"].pop("network.readout.weight"), "cannot be loaded"),
+        (lambda c: c["state_dict"].update(evil=torch.zeros(3)), "cannot be loaded"),
+        (lambda c: next(iter(c["state_dict"].values())).resize_(1), "cannot be loaded"),
+        (lambda c: c.update(state_dict=[1]), "no state_dict"),
+        (lambda c: c["hyper_parameters"].update(flux=3), "its options do not fit"),
+        (lambda c: c.update(forecaster_class="evilmod.S"), "holds a network of the class evilmod.S"),
         (lambda c: c["hyper_parameters"].update(cell="evil"), "model.cell"),
         (
             lambda c: c["datamodule_hyper_parameters"].update(
@@ -144,10 +123,13 @@ def test_a_pickle_is_not_run_and_no_advice_says_how_to(
             ),
             "names the class 'evilmod.S', which is no part of rnn-lightning",
         ),
-        (lambda c: c["datamodule_hyper_parameters"].update(series="evilmod.S"), "wrong type of data.series"),
+        (
+            lambda c: c["datamodule_hyper_parameters"].update(series="evilmod.S"),
+            "names the class 'evilmod.S'",
+        ),
         (
             lambda c: c["datamodule_hyper_parameters"].update({"series.class_path": "evilmod.S"}),
-            "an option data.'series.class_path' that this version does not know",
+            "its options do not fit",
         ),
     ],
 )

@@ -20,8 +20,8 @@ import torch
 import yaml
 
 from rnn_lightning import Forecaster, SineSeries
-from rnn_lightning.cli.arguments import SUBCOMMANDS, pretrained, with_file
-from rnn_lightning.cli.main import HELP
+from rnn_lightning.cli.arguments import Request
+from rnn_lightning.cli.main import COMMANDS, short_help
 from rnn_lightning.errors import InputError
 from rnn_lightning.losses import training_loss
 from rnn_lightning.metrics import FreeRunError
@@ -181,22 +181,22 @@ def test_a_file_is_the_shortest_command(rnn_lightning: Call, capsys: pytest.Capt
     assert len(pl.read_parquet("runs/values/predict_0/forecast.parquet")) == 2 * 24
 
 
-def test_a_file_stands_for_a_source_its_path_and_an_experiment() -> None:
-    source = "--data.series=TableSeries"
-    assert with_file(["fit", "a/sales.csv.gz", "-x"]) == [
-        "fit", "--experiment=sales", source, *pretrained([]), "-x", "--data.series.path=a/sales.csv.gz",
-    ]  # fmt: skip
-    plain = with_file(["fit", "sales.csv", "--model.cell=gru"])
-    assert plain == ["fit", "--experiment=sales", source, "--model.cell=gru", "--data.series.path=sales.csv"]
-    assert with_file(["fit", "a/shops/*.parquet"])[1] == "--experiment=shops"
-    assert with_file(["fit", "a/shops/"])[1] == "--experiment=shops"
-    assert with_file(["fit", "*.csv"])[1] == "--experiment=default"
-    assert with_file(["predict", "x.npy"]) == ["predict", "--experiment=x", "--data.series.path=x.npy"]
-    assert with_file(["fit", "--config", "x.yaml"]) == ["fit", "--config", "x.yaml"]
+def test_a_file_names_an_experiment() -> None:
+    for file, experiment in (
+        ("a/sales.csv.gz", "sales"),
+        ("a/shops/*.parquet", "shops"),
+        ("a/shops/", "shops"),
+        ("*.csv", "default"),
+        ("x.npy", "x"),
+    ):
+        request = Request.read(["fit", file, "--model.cell=gru"])
+        assert (request.file, request.words) == (file, ["--model.cell=gru"])
+        assert request.settings["experiment"] == experiment
+    assert Request.read(["fit", "a.csv", "--experiment", "b"]).settings["experiment"] == "b"
     with pytest.raises(InputError, match=r"fit sales.csv and --data.series.path both name a table: give one"):
-        with_file(["fit", "sales.csv", "--data.series.path", "other.csv"])
+        Request.read(["fit", "sales.csv", "--data.series.path", "other.csv"])
     with pytest.raises(InputError, match=r"fit a.csv b.csv: give one file, a folder, or a pattern in quotes"):
-        with_file(["fit", "a.csv", "b.csv"])
+        Request.read(["fit", "a.csv", "b.csv"])
 
 
 def test_a_network_is_not_asked_for_steps_it_was_not_trained_on(
@@ -439,7 +439,7 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         ),
         (
             ["fit", "--config=wrong.yaml"],
-            ["does not accept option 'model.hiden'", "mean --model.hidden_size?"],
+            ["there is no option 'model.hiden'", "mean --model.hidden_size?"],
         ),
         (["fit", "--model.cell=elman"], ["model.cell", "'rnn_tanh', 'rnn_relu', 'gru', 'lstm'", "elman"]),
         (["fit", "--data.context_length=0"], ["--data.context_length must be at least 1, got 0"]),
@@ -472,7 +472,15 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         (["predict", "--ckpt_path=cut.ckpt"], ["--ckpt_path cut.ckpt: damaged, or not a checkpoint"]),
         (["predict", "--ckpt_path=empty.ckpt"], ["--ckpt_path empty.ckpt: damaged, or not a checkpoint"]),
         (["predict", "--ckpt_path=flipped.ckpt"], ["--ckpt_path flipped.ckpt: damaged", "archive/data/0"]),
-        (["predict", "--ckpt_path=other.ckpt"], ["not a checkpoint that rnn-lightning wrote"]),
+        (["predict", "--ckpt_path=other.ckpt"], ["not a checkpoint of rnn-lightning"]),
+        (["fit", "--config=five.yaml"], ["--trainer is a group of options, and cannot be 5"]),
+        (
+            ["fit", "--config=list.yaml"],
+            ["--config list.yaml, row 1: not a valid config (a config maps options to values"],
+        ),
+        (["fit", "--config=cut.yaml"], ["--config cut.yaml, row 3: not a valid config"]),
+        (["fit", "--config=none.yaml"], ["--config none.yaml: not a valid config (No such file"]),
+        (["fit", "--lr_scheduler=StepLR", "--lr_scheduler.step_size=1"], ["needs an --optimizer beside it"]),
         (
             ["predict", "--ckpt_path=ok.ckpt", "--model.hidden_size=9"],
             ["--model.hidden_size is 9", "network with 6"],
@@ -525,6 +533,9 @@ def test_wrong_input_ends_before_training_with_the_option_and_the_remedy(
     Path("flipped.ckpt").write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
     torch.save({"state_dict": {}}, "other.ckpt")
     Path("wrong.yaml").write_text("model: {hiden: 3}\n")
+    Path("five.yaml").write_text("trainer: 5\n")
+    Path("list.yaml").write_text("- 1\n- 2\n")
+    Path("cut.yaml").write_text("data:\n  horizon: [1\n")
     error = error_of(rnn_lightning, capsys, *args)
     for message in messages:
         assert message in error.replace("\n  ", " ")
@@ -570,10 +581,8 @@ def test_help_and_version_come_without_heavy_imports() -> None:
             [sys.executable, "-c", code, option], capture_output=True, text=True, check=True
         )
         assert done.stdout.startswith(expected)
-    assert [line.split()[0] for line in HELP.split("commands:\n")[1].split("\n\n")[0].splitlines()] == [
-        *SUBCOMMANDS,
-        "export",
-    ]
+    listed = short_help().split("commands:\n")[1].split("\n\n")[0].splitlines()
+    assert tuple(line.split()[0] for line in listed) == COMMANDS
 
 
 def test_export_writes_the_network_of_an_experiment(
@@ -593,7 +602,7 @@ def test_export_writes_the_network_of_an_experiment(
     forecaster = Forecaster.load_from_checkpoint("runs/sine/fit_0/checkpoints/best.ckpt")
     np.testing.assert_allclose(forecast[0, 0, :, 0], forecaster.forecast(history, 50), atol=1e-5)
     for words, message in (
-        (["export", "sine.txt"], "export sine.txt: the file is an ONNX graph: end its name in .onnx"),
+        (["export", "sine.txt"], "export sine.txt: name one file to write, an ONNX graph such as model.onnx"),
         (["export", "x.onnx", "--experiment=none"], "no best checkpoint in runs/none"),
         (["export", "x.onnx", "--ckpt_path=none.ckpt"], "--ckpt_path none.ckpt: no such file"),
     ):

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnn_lightning.cli.run_folders import RunCSVLogger, RunFolder
+from rnn_lightning.cli.checkpoints import new_run_folder
 from rnn_lightning.files import SCRATCH, TEMPORARY, ScratchArray, atomic_file, remove_abandoned
 
 
 def claim(folder: Path, barrier: Barrier, number: int) -> None:
     barrier.wait()
-    name = RunFolder(folder, "fit").name
+    name = new_run_folder(folder, "fit")
     (folder / name / f"mine_{number}").touch()
 
 
@@ -27,7 +27,7 @@ def test_runs_that_start_at_one_instant_get_folders_of_their_own(tmp_path: Path)
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join()
     folders = list((tmp_path / "runs").iterdir())
     assert sorted(folder.name for folder in folders) == sorted(f"fit_{number}" for number in range(20))
     assert [len(list(folder.iterdir())) for folder in folders] == [1] * 20
@@ -36,7 +36,7 @@ def test_runs_that_start_at_one_instant_get_folders_of_their_own(tmp_path: Path)
 def test_the_number_of_a_run_follows_the_highest(tmp_path: Path) -> None:
     for name in ("fit_3", "fit_10", "fit_x", "predict_40"):
         (tmp_path / name).mkdir()
-    assert RunFolder(tmp_path, "fit").name == "fit_11"
+    assert new_run_folder(tmp_path, "fit") == "fit_11"
 
 
 def test_a_file_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
@@ -50,37 +50,6 @@ def test_a_file_takes_its_name_when_it_is_complete(tmp_path: Path) -> None:
         file.write("text")  # type: ignore[call-overload]
     assert path.read_text() == "new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
-
-
-def test_what_a_full_disk_cuts_off_a_row_is_taken_back(tmp_path: Path) -> None:
-    code = (
-        "import resource, sys; from pathlib import Path; from rnn_lightning.files import append_whole\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20)); path = Path(sys.argv[1])\n"
-        "append_whole(path, b'step,loss\\n1,2\\n')\n"
-        "try: append_whole(path, b'2,1.234567\\n')\n"
-        "except OSError as error: print(error.strerror)"
-    )
-    words = [sys.executable, "-c", code, str(tmp_path / "metrics.csv")]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
-    assert done.stdout == "File too large\n"
-    assert (tmp_path / "metrics.csv").read_text() == "step,loss\n1,2\n"
-
-
-def test_metrics_are_rows_under_one_header_whatever_comes_later(tmp_path: Path) -> None:
-    logger = RunCSVLogger(RunFolder(tmp_path, "fit"))
-    logger.log_metrics({"train_loss": 1.0}, 5)
-    logger.save()
-    logger.log_metrics({"train_loss": 0.5}, 6)
-    logger.save()
-    logger.log_metrics({"val": 2.0}, 6)
-    logger.save()
-    rows = (tmp_path / "fit_0" / "metrics.csv").read_text().splitlines()
-    assert rows == ["step,train_loss,val", "5,1.0,", "6,0.5,", "6,,2.0"]
-    assert [path.name for path in (tmp_path / "fit_0").iterdir()] == ["metrics.csv"]
-    (tmp_path / "fit_0" / "metrics.csv").unlink()  # by its user
-    logger.log_metrics({"val": 1.0}, 7)
-    logger.finalize("success")
-    assert (tmp_path / "fit_0" / "metrics.csv").read_text().splitlines() == ["step,train_loss,val", "7,,1.0"]
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])

@@ -1,123 +1,217 @@
+"""Fine-tuning keeps what helps in validation, and trains on everything after that."""
+
 import math
-import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
 import numpy as np
-import polars as pl
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from torch import Tensor
 
-from rnn_lightning import Forecaster
-from rnn_lightning.cli.exit_messages import Stopped
-from rnn_lightning.errors import InputError
+from rnn_lightning.data.datamodule import SequenceDataModule
+from rnn_lightning.data.series import Series, SeriesData
+from rnn_lightning.pretrained import finetuning
 from rnn_lightning.pretrained.bundled import bundled_network
-from rnn_lightning.pretrained.finetuning import FineTuning, weights_of
-
-Call = Callable[..., None]
-QUICK = (
-    "--data.num_batches_per_epoch=4",
-    "--data.batch_size=4",
-    "--data.horizon=6",
-    "--trainer.log_every_n_steps=2",
+from rnn_lightning.pretrained.finetuning import (
+    TUNING_WEIGHTS,
+    FineTuning,
+    copy_weights,
+    forecast_errors,
+    interpolate_weights,
 )
-LAST = "runs/sales/fit_0/checkpoints/last.ckpt"
+from rnn_lightning.pretrained.forecaster import PretrainedForecaster
+
+WEEKS: dict[str, Any] = {
+    "context_length": 35,
+    "scored_length": 6,
+    "horizon": 6,
+    "batch_size": 4,
+    "num_batches_per_epoch": 4,
+    "val_fraction": 0.1,
+    "test_fraction": 0.0,
+}
 
 
-@pytest.fixture
-def sales(rnn_lightning: Call) -> str:  # noqa: ARG001 - it changes the folder
-    """A year of days of two shops with a week in them, one much larger than the other, never negative."""
-    days = pl.date_range(pl.date(2024, 1, 1), pl.date(2024, 5, 9), eager=True)
-    steps = np.arange(len(days))
-    week = 1 + 0.5 * np.sin(2 * np.pi * steps / 7)
-    noise = np.random.default_rng(0).normal(1, 0.05, (2, len(days)))
-    tables = [
-        pl.DataFrame({"unique_id": name, "ds": days, "y": size * week * noise[index]})
-        for index, (name, size) in enumerate({"small": 3, "big": 2000}.items())
-    ]
-    pl.concat(tables).write_csv("sales.csv")
-    return "sales.csv"
+class Shops(Series):
+    """Days of two shops with a week in them, one much larger than the other, never negative."""
+
+    def load(self) -> SeriesData:
+        week = 1 + 0.5 * np.sin(2 * np.pi * np.arange(130) / 7)
+        noise = np.random.default_rng(0).normal(1, 0.05, (2, 130))
+        values = np.array([[3.0], [2000.0]]) * week * noise
+        data = SeriesData.from_equal(torch.from_numpy(values[..., None]).float())
+        return replace(data, traits={"season": torch.tensor([7, 7])})
 
 
-def pretrained_weights() -> list[torch.Tensor]:
+class Jumps(Series):
+    """A series that one of two covariates tells of; both are known for ten steps more."""
+
+    num_covariates = 2
+    jump = np.random.default_rng(0).random(200) < 0.3
+
+    def load(self) -> SeriesData:
+        rng = np.random.default_rng(1)
+        values = 10 + 5 * self.jump + rng.normal(0, 0.1, 200)
+        values[190:] = np.nan
+        covariates = np.stack([self.jump, rng.normal(0, 1, 200)], 1)
+        data = SeriesData.from_equal(torch.from_numpy(values[None, :, None]).float(), torch.tensor([190]))
+        return replace(
+            data, covariates=torch.from_numpy(covariates).float(), covariate_names=["jump", "nothing"]
+        )
+
+
+def fit(
+    folder: Path,
+    tuning: FineTuning,
+    *callbacks: L.Callback,
+    learning_rate: float = 0.001,
+    ckpt_path: Path | None = None,
+    **options: Any,
+) -> tuple[PretrainedForecaster, SequenceDataModule]:
+    """A fit of two epochs of four steps by a script."""
+    names = ["logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"]
+    settings: dict[str, Any] = {
+        **dict.fromkeys(names, False),
+        "max_epochs": 2,
+        "accelerator": "cpu",
+        **options,
+    }
+    torch.manual_seed(0)
+    forecaster, data = PretrainedForecaster(learning_rate=learning_rate), SequenceDataModule(Shops(), **WEEKS)
+    trainer = L.Trainer(default_root_dir=folder, callbacks=[tuning, *callbacks], **settings)
+    trainer.fit(forecaster, data, ckpt_path=ckpt_path, weights_only=ckpt_path is not None)
+    return forecaster, data
+
+
+class Notes(L.Callback):
+    """The number of windows that each epoch trains on, and the epochs that validate."""
+
+    def __init__(self) -> None:
+        self.windows: list[int] = []
+        self.validated: list[int] = []
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        loader: Any = trainer.train_dataloader
+        self.windows.append(loader.num_items)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.validated.append(trainer.current_epoch)
+
+
+def bundled_weights() -> list[Tensor]:
     return [parameter.detach() for parameter in bundled_network().parameters()]
 
 
-def fitted() -> Forecaster:
-    return Forecaster.load_from_checkpoint(LAST)
+def is_bundled(forecaster: PretrainedForecaster) -> bool:
+    return all(map(torch.equal, copy_weights(forecaster), bundled_weights()))
 
 
-def test_a_file_is_forecast_without_a_fit(
-    rnn_lightning: Call, sales: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rnn_lightning("predict", sales, "--forecast.plot=false")
-    said = capsys.readouterr().out
-    assert "the pretrained one, not fitted" in said
-    assert "better than seasonal naive" in said
-    forecast = pl.read_csv("runs/sales/predict_0/forecast.csv")
-    assert len(forecast) == 2 * 14  # two weeks
+def errors_of(*errors: float) -> Callable[..., tuple[float, int]]:
+    """The errors of the pretrained network, of the one halfway and of the fine-tuned one."""
+    given = iter(errors)
+    return lambda *_: (next(given), 2)
+
+
+def test_series_are_forecast_without_a_fit(tmp_path: Path) -> None:
+    forecaster = PretrainedForecaster()
+    values = Shops().load().values.view(2, 130, 1).numpy()
+    forecast = forecaster.forecast(values[:, -100:], 14, season=7)[..., 0]
     truth = 1 + 0.5 * np.sin(2 * np.pi * np.arange(130, 144) / 7)
-    for name, size in {"small": 3, "big": 2000}.items():
-        of_shop = forecast.filter(unique_id=name)["y"].to_numpy()
-        assert np.abs(of_shop / size - truth).mean() < 0.1
+    assert (np.abs(forecast / np.array([[3.0], [2000.0]]) - truth).mean(1) < 0.1).all()
 
 
-@pytest.mark.parametrize("learning_rate", ["1e-9", "0.3"])
+@pytest.mark.parametrize("learning_rate", [1e-9, 0.3])
+@pytest.mark.parametrize("num_sanity_val_steps", [0, 2])
 def test_what_does_not_help_is_not_kept(
-    rnn_lightning: Call, sales: str, capsys: pytest.CaptureFixture[str], learning_rate: str
+    learning_rate: float, num_sanity_val_steps: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rnn_lightning("fit", sales, *QUICK, f"--model.learning_rate={learning_rate}")
-    assert "pretrained, kept" in capsys.readouterr().out
-    for own, expected in zip(weights_of(fitted()), pretrained_weights(), strict=True):
-        torch.testing.assert_close(own, expected, rtol=0, atol=0)
-    assert torch.load(LAST, weights_only=True)["epoch"] == 0  # there was no second stage
+    tuning, notes = FineTuning(), Notes()
+    options: dict[str, Any] = {"learning_rate": learning_rate, "num_sanity_val_steps": num_sanity_val_steps}
+    forecaster, _ = fit(tmp_path, tuning, notes, **options)
+    assert tuning.weight == 0
+    assert tuning.verdict in capsys.readouterr().out
+    measured = tuning.verdict.removeprefix(
+        "Network: pretrained, kept as it is; fine-tuning was not clearly better ("
+    )
+    assert float(measured.split(" % error in")[0]) == (
+        0 if learning_rate < 0.1 else pytest.approx(1e9, abs=1e9)
+    )
+    assert measured.endswith(" validation forecasts).")
+    assert is_bundled(forecaster)
+    assert len(notes.windows) == 1  # there was no second stage
 
 
 def test_what_helps_is_kept_and_trained_on_all_data(
-    rnn_lightning: Call, sales: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rnn_lightning.pretrained.finetuning.forecast_errors", helpful())
-    rnn_lightning("fit", sales, *QUICK)
+    monkeypatch.setattr(finetuning, "forecast_errors", errors_of(0.0, -1.0, -0.5))
+    tuning, notes = FineTuning(), Notes()
+    forecaster, data = fit(tmp_path, tuning, notes)
     said = capsys.readouterr().out
     assert "halfway between pretrained and fine-tuned (-63 % error in 2 validation forecasts)" in said
     assert "then trained on all data" in said
-    weights = weights_of(fitted())
-    assert any(bool((a != b).any()) for a, b in zip(weights, pretrained_weights(), strict=True))
-    metrics = pl.read_csv("runs/sales/fit_0/metrics.csv")
-    assert metrics["val_loss"].drop_nulls().len() == 1  # nothing is held out in the second stage
+    assert not is_bundled(forecaster)
+    assert notes.validated == [0]  # nothing is held out in the second stage
+    lengths = [130 - 13, 130]
+    assert notes.windows == [2 * (length - 35 - 6 + 1) for length in lengths]
+    assert data.trains_on_all
+
+
+def test_the_second_stage_starts_from_the_pretrained_weights_and_goes_the_chosen_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Noting(L.Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+            if trainer.global_step == 4:
+                start.append(is_bundled(pl_module))  # type: ignore[arg-type]
+
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+            if trainer.global_step == 8:
+                tuned.extend(copy_weights(pl_module))  # type: ignore[arg-type]
+
+    for weight, errors in ((0.5, (0.0, -1.0, -0.5)), (1.0, (0.0, -0.5, -1.0))):
+        monkeypatch.setattr(finetuning, "forecast_errors", errors_of(*errors))
+        start: list[bool] = []
+        tuned: list[Tensor] = []
+        tuning = FineTuning()
+        forecaster, _ = fit(tmp_path, tuning, Noting())
+        assert (tuning.weight, start) == (weight, [True])
+        expected = [torch.lerp(*pair, weight) for pair in zip(bundled_weights(), tuned, strict=True)]
+        torch.testing.assert_close(copy_weights(forecaster), expected, rtol=0, atol=1e-7)
 
 
 def test_a_fit_that_is_stopped_in_its_second_stage_goes_on_in_it(
-    rnn_lightning: Call, sales: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rnn_lightning.pretrained.finetuning.forecast_errors", helpful())
-    rnn_lightning("fit", sales, *QUICK)
+    class Keep(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+            if trainer.global_step == 6:
+                trainer.save_checkpoint(tmp_path / "6.ckpt")
 
-    def stop(_: FineTuning, trainer: Trainer, *_args: Any) -> None:
-        if trainer.global_step == 6:
-            raise Stopped(signal.SIGTERM)
-
-    with monkeypatch.context() as patched:
-        patched.setattr("rnn_lightning.pretrained.finetuning.forecast_errors", helpful())
-        patched.setattr(FineTuning, "on_train_batch_end", stop)
-        with pytest.raises(Stopped):
-            rnn_lightning("fit", sales, *QUICK)
-    rnn_lightning("fit", sales, "--ckpt_path=runs/sales/fit_1/checkpoints/last.ckpt", *QUICK[3:])
-    resumed = Forecaster.load_from_checkpoint("runs/sales/fit_2/checkpoints/last.ckpt")
-    for own, expected in zip(weights_of(resumed), weights_of(fitted()), strict=True):
-        torch.testing.assert_close(own, expected)
+    monkeypatch.setattr(finetuning, "forecast_errors", errors_of(0.0, -1.0, -0.5))
+    whole, _ = fit(tmp_path, FineTuning(), Keep())
+    tuning, notes = FineTuning(), Notes()
+    resumed, data = fit(tmp_path, tuning, notes, ckpt_path=tmp_path / "6.ckpt")
+    assert tuning.weight == 0.5
+    assert data.trains_on_all
+    assert notes.validated == []
+    torch.testing.assert_close(copy_weights(resumed), copy_weights(whole))
 
 
-def helpful() -> Callable[..., tuple[float, int]]:
-    """Errors of the pretrained network, of the one halfway and of the fine-tuned one."""
-    errors = iter([0.0, -1.0, -0.5])
-    return lambda *_: (next(errors), 2)
+def test_a_fit_that_ends_before_the_validation_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path, FineTuning(), max_steps=2)
+    assert "Stopped before the validation" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("errors", "count", "part"),
+    ("errors", "count", "weight"),
     [
         ((0.0, -0.05, -0.12), 1, 0.0),
         ((0.0, -0.1, -0.3), 1, 1.0),
@@ -126,32 +220,61 @@ def helpful() -> Callable[..., tuple[float, int]]:
         ((0.0, math.nan, math.nan), 100, 0.0),
     ],
 )
-def test_few_forecasts_must_say_more(errors: tuple[float, ...], count: int, part: float) -> None:
+def test_few_forecasts_must_say_more(errors: tuple[float, ...], count: int, weight: float) -> None:
     tuning = FineTuning()
-    tuning._choose(errors, [count] * 3)
-    assert tuning.part == part
+    tuning._choose(errors, count)
+    assert tuning.weight == weight
 
 
-def test_covariates_find_their_way_in(rnn_lightning: Call) -> None:
+@pytest.mark.parametrize("weight", TUNING_WEIGHTS)
+def test_weights_go_a_part_of_the_way(weight: float) -> None:
+    forecaster = PretrainedForecaster()
+    tuned = [parameter + 1 for parameter in bundled_weights()]
+    interpolate_weights(forecaster, tuned, weight)
+    expected = [parameter + weight for parameter in bundled_weights()]
+    torch.testing.assert_close(copy_weights(forecaster), expected)
+
+
+def test_the_validation_error_is_the_geometric_mean_of_scaled_absolute_errors(tmp_path: Path) -> None:
+    class Measure(L.Callback):
+        def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+            measured.append(forecast_errors(trainer, pl_module))
+
+    measured: list[tuple[float, int]] = []
+    forecaster, data = PretrainedForecaster(), SequenceDataModule(Shops(), **WEEKS)
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = L.Trainer(default_root_dir=tmp_path, callbacks=[Measure()], enable_model_summary=False, **quiet)
+    trainer.validate(forecaster, data, verbose=False)
+    errors = []
+    with torch.no_grad():
+        for case in data.val_dataloader():
+            forecast = forecaster(case.context, case.horizon, traits=case.traits)
+            errors += ((forecast - case.target).abs().nanmean(1) / case.scale).flatten().tolist()
+    expected = float(np.log(np.array(errors) + 1e-3).mean())
+    assert measured == [(pytest.approx(expected, rel=1e-4), len(errors))]
+    assert len(errors) == 6
+
+
+def test_covariates_find_their_way_in(tmp_path: Path) -> None:
     """A covariate that tells the next value helps, though the pretrained network knows of none."""
-    rng = np.random.default_rng(0)
-    jump = (rng.random(200) < 0.3).astype(float)
-    value = 10 + 5 * jump + rng.normal(0, 0.1, 200)
-    table = pl.DataFrame({"unique_id": "a", "ds": np.arange(200), "y": value, "jump": jump})
-    table.with_columns(y=pl.when(pl.col("ds") < 190).then("y")).write_csv("sales.csv")
-    rnn_lightning("fit", "sales.csv", "--data.series.covariate_columns=[jump]", "--data.horizon=10")
-    rnn_lightning("predict", "sales.csv", "--forecast.plot=false")
-    forecast = pl.read_csv("runs/sales/predict_0/forecast.csv")["y"].to_numpy()
-    assert np.corrcoef(forecast, jump[190:])[0, 1] > 0.9
-    assert Path(LAST).exists()
 
+    class Effect(L.Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+            if trainer.global_step == 0:
+                effects.append(pl_module.network.effect.tolist())
 
-def test_the_network_of_the_package_forecasts_arrays_with_their_season() -> None:
-    steps = np.arange(60)
-    values = 0.2 * steps + np.array([3.0, -1, -4, 2])[steps % 4]
-    forecaster = Forecaster(pretrained=True)
-    known = forecaster.forecast(values[:52], 8, season=4)
-    unknown = forecaster.forecast(values[:52], 8, season=1)
-    assert np.abs(known - values[52:]).mean() < 0.5 * np.abs(unknown - values[52:]).mean()
-    with pytest.raises(InputError, match="season is that of a seasonal network"):
-        Forecaster().forecast(values, 8, season=4)
+    effects: list[list[float]] = []
+    names = ["logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"]
+    quiet: dict[str, Any] = dict.fromkeys(names, False)
+    sizes = WEEKS | {"scored_length": 10, "horizon": 10, "num_batches_per_epoch": 20, "val_fraction": 0.2}
+    data, tuning, forecaster = SequenceDataModule(Jumps(), **sizes), FineTuning(), PretrainedForecaster()
+    trainer = L.Trainer(
+        max_epochs=2, accelerator="cpu", default_root_dir=tmp_path, callbacks=[tuning, Effect()], **quiet
+    )
+    trainer.fit(forecaster, data)
+    assert tuning.weight
+    ((jump, nothing),) = effects
+    assert jump > 0.2
+    assert abs(nothing) < 0.1 * jump
+    (forecast,) = trainer.predict(forecaster, data)  # type: ignore[misc]
+    assert np.corrcoef(forecast.point[0, :, 0], Jumps.jump[190:])[0, 1] > 0.9

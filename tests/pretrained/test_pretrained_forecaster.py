@@ -111,7 +111,8 @@ def test_a_warning_names_the_series_of_a_batch_of_several_seasons() -> None:
 def test_predictions_by_a_trainer_are_those_of_arrays_with_the_traits_of_the_series(tmp_path: Path) -> None:
     forecaster = PretrainedForecaster()
     data = SequenceDataModule(Seasonal(), **SMALL, num_samples=2, seed=5)
-    (forecast,) = trainer(tmp_path).predict(forecaster, data)  # type: ignore[misc]
+    forecasts: Any = trainer(tmp_path).predict(forecaster, data)
+    (forecast,) = forecasts
     contexts = seasonal()[:, -60:].astype(np.float32)
     expected = forecaster.forecast(contexts, 12, season=SEASONS.tolist())
     np.testing.assert_allclose(forecast.point, expected, rtol=1e-4, atol=1e-4)
@@ -237,7 +238,9 @@ def test_a_checkpoint_of_any_size_is_loaded_by_its_own_class(tmp_path: Path) -> 
         fit.save_checkpoint(path)
         loaded = PretrainedForecaster.load_from_checkpoint(path, weights_only=True)
         contexts = seasonal(96, 2)
-        given, expected = (each.forecast(contexts, 9, season=SEASONS) for each in (loaded, forecaster))
+        given, expected = (
+            each.forecast(contexts, 9, season=SEASONS.tolist()) for each in (loaded, forecaster)
+        )
         np.testing.assert_array_equal(given, expected)
         with pytest.raises(
             InputError, match=r"of the class .*PretrainedForecaster, and this is .*\.Forecaster:"

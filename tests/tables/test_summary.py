@@ -233,7 +233,7 @@ def fit(folder: Path, **options: Any) -> dict[str, Any]:
         enable_checkpointing=False,
         log_every_n_steps=1,
         default_root_dir=folder,
-        callbacks=[DataSummary()],
+        callbacks=[DataSummary(as_text)],
         **options,
     )
     datamodule = SequenceDataModule(RandomSeries(2, 60), context_length=3, scored_length=3)
@@ -265,9 +265,3 @@ def test_only_the_first_process_prints(
     fit(tmp_path, logger=CSVLogger(tmp_path, name="a", version="fit_0"))
     assert capsys.readouterr().out == ""
     assert not (tmp_path / "a/fit_0/data.json").exists()
-
-
-def test_data_of_another_kind_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    trainer = L.Trainer(logger=False, default_root_dir=tmp_path)
-    DataSummary().on_fit_start(trainer, Forecaster())
-    assert "data" not in capsys.readouterr().out
