@@ -277,3 +277,22 @@ def test_a_network_is_pretrained_on_fresh_series_of_any_season(tmp_path: Path) -
     one = weights(0)
     torch.testing.assert_close(one, weights(0), rtol=0, atol=0)
     assert any(not torch.equal(*pair) for pair in zip(one, weights(1), strict=True))
+
+
+def test_pretraining_resumed_in_the_middle_of_an_epoch_equals_uninterrupted(tmp_path: Path) -> None:
+    class Keep(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+            if trainer.global_step == 2:
+                trainer.save_checkpoint(tmp_path / "2.ckpt")
+
+    def fitted(ckpt_path: Path | None = None, **options: Any) -> list[Tensor]:
+        torch.manual_seed(0)
+        forecaster = PretrainedForecaster(weights="random", hidden_size=8)
+        series = PriorSeries(num_series=10, length=60, season=4, fresh=True)
+        data = SequenceDataModule(series, context_length=40, horizon=8, batch_size=4, num_batches_per_epoch=4)
+        fit = trainer(tmp_path, max_epochs=1, limit_val_batches=0, **options)
+        fit.fit(forecaster, data, ckpt_path=ckpt_path, weights_only=ckpt_path is not None)
+        return [parameter.detach() for parameter in forecaster.network.parameters()]
+
+    whole = fitted(callbacks=[Keep()])
+    torch.testing.assert_close(fitted(tmp_path / "2.ckpt"), whole, rtol=0, atol=0)

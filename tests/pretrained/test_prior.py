@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from rnn_lightning.data.windows import WindowBatch
 from rnn_lightning.errors import InputError
-from rnn_lightning.pretrained.prior import PriorSeries, draw_series, draw_shape
+from rnn_lightning.pretrained.prior import (
+    MAX_FREE_RUN,
+    MIN_BATCH,
+    FreshLoader,
+    PriorSeries,
+    draw_batch,
+    draw_series,
+    draw_shape,
+)
 from rnn_lightning.pretrained.prior_parts import autoregress, repeat_unsteadily
 
 
@@ -101,3 +110,53 @@ def test_prior_series_depend_on_their_own_seed_alone() -> None:
 def test_prior_series_refuse_what_cannot_be_drawn(argument: str, value: int) -> None:
     with pytest.raises(InputError, match=re.escape(f"`{argument}` must be")):
         PriorSeries(**{argument: value})  # type: ignore[arg-type]
+
+
+def test_fresh_batches_have_a_season_as_their_trait_and_cost_about_the_same() -> None:
+    rng, sizes, steps = np.random.default_rng(0), [], []
+    for _ in range(60):
+        batch = draw_batch(64, rng, rng)
+        size, length, _ = batch.values.shape
+        scored = length - batch.context_length
+        assert bool(batch.values.isfinite().all())
+        assert batch.complete
+        assert 4 <= scored <= MAX_FREE_RUN
+        assert batch.traits["season"].shape == (size,)
+        assert len(batch.traits["season"].unique()) == 1
+        sizes.append(size)
+        steps.append(size * (length + 5 * scored))
+    assert min(sizes) >= MIN_BATCH
+    assert max(sizes) == 64
+    assert np.quantile(steps, 0.9) < 4 * np.quantile(steps, 0.1)
+
+
+def test_a_fresh_batch_depends_on_the_seed_and_its_position_alone() -> None:
+    def batches(seed: int = 0, position: int = 0, rank: int = 0) -> list[WindowBatch]:
+        loader = FreshLoader(4, 3, rank, seed, lambda batch: batch)
+        loader.position = position
+        assert len(loader) == 3
+        return list(loader)
+
+    def same(one: WindowBatch, other: WindowBatch) -> bool:
+        return one.values.shape == other.values.shape and torch.equal(one.values, other.values)
+
+    first, again = batches(), batches()
+    assert all(map(same, first, again))
+    assert not any(map(same, first, batches(seed=1)))
+    assert not any(map(same, first, batches(seed=-1)))
+    assert same(batches(position=2)[0], first[2])
+    for one, other in zip(first, batches(rank=1), strict=True):
+        assert one.values.shape == other.values.shape  # devices share the shape, and draw their own series
+        assert torch.equal(one.traits["season"], other.traits["season"])
+        assert not torch.equal(one.values, other.values)
+
+
+def test_a_loader_of_fresh_series_is_there_if_wanted() -> None:
+    settings = (4, None, (1, 2), 7, lambda batch: (batch, "prepared"))
+    assert PriorSeries().training_loader(*settings) is None
+    loader = PriorSeries(fresh=True).training_loader(*settings)
+    assert loader is not None
+    assert (len(loader), loader.rank, loader.seed) == (1, 1, 7)
+    ((batch, prepared),) = loader
+    assert len(batch.values) <= 4
+    assert prepared == "prepared"
