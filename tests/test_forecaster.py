@@ -419,7 +419,9 @@ def test_what_does_not_fit_together_is_refused(
         trainer(tmp_path, max_epochs=1).fit(Forecaster(transforms=["difference", "difference"]), short)
     with pytest.raises(InputError, match="the network has not been fitted"):
         trainer(tmp_path).predict(Forecaster(), SequenceDataModule(SineSeries()))
-    with pytest.raises(InputError, match=r"`hidden_size` is 9, and the checkpoint holds a network with 8"):
+    with pytest.raises(
+        InputError, match=r"`hidden_size` is 9, and the checkpoint holds a network with 8"
+    ):
         trainer(tmp_path).predict(
             Forecaster(hidden_size=9, transforms=["difference", "standardize"]),
             fitted[1],

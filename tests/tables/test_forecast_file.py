@@ -349,7 +349,9 @@ def test_paths_are_written_drawn_and_no_more_than_there_are(tmp_path: Path, draw
     assert table.columns[2:] == ["y", "y-lo-80", "y-hi-80", "y-path-1", "y-path-2"]
     path = drawings[0].axes[1].get_lines()[3].get_ydata()
     np.testing.assert_allclose(np.asarray(path)[1:], table.filter(unique_id=1)["y-path-2"].to_numpy())
-    with pytest.raises(InputError, match=r"`num_paths` 2: there are 0 sampled paths; raise `num_samples`"):
+    with pytest.raises(
+        InputError, match=r"`num_paths` 2: there are 0 sampled paths; raise `num_samples`"
+    ):
         predict(data, tmp_path, num_paths=2)
 
 
