@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from rnn_lightning.cli.checkpoints import read_checkpoint
@@ -19,6 +21,8 @@ from rnn_lightning.files import atomic_file
 
 SIGNAL_BATCHES = 10
 """Several processes ask each other every so many batches whether to stop: asking costs 0.3 ms."""
+
+say = rank_zero_only(print)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -176,3 +180,21 @@ class EpochLines(L.Callback):
             seconds = (time.monotonic() - self.started) / (done - self.first)
             shown.append(f"{seconds * (last - done):.0f} s left")
         print("  ".join(shown), flush=True)
+
+
+def describe_fit(trainer: L.Trainer) -> None:
+    """Print where the checkpoints are, how good the best one is, and what speaks against the fit."""
+    if trainer.ckpt_path is not None and not trainer.callback_metrics:
+        say("Note: nothing was trained, for the fit had come to its end; to go on, raise `max_epochs`.")
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
+            value = callback.best_model_score  # None if a resumed fit has found no better one
+            score = f" ({callback.monitor} {value:.4g})" if value is not None else ""
+            say(f"Checkpoint: {os.path.relpath(callback.best_model_path)}{score}")
+    error = float(trainer.callback_metrics.get("val_rollout_nrmse", 0))
+    if not error <= 1:
+        say(
+            f"Warning: the errors on the validation split (val_rollout_nrmse {error:.3g}) are larger than "
+            "the standard deviation of the series: a forecast of the mean would be better. Train longer, "
+            "lower `learning_rate`, or look at the data."
+        )

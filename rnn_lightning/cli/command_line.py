@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities import rank_zero_only
 
 from rnn_lightning.cli import callbacks
 from rnn_lightning.cli.arguments import Request, choose_model, find_checkpoint, option_defaults
@@ -63,8 +62,6 @@ OPTIONS = {
     "output": "Write the table alone, to this file (.csv, .parquet) or with - to standard output.",
 }
 """The options of the command itself, and their help."""
-
-say = rank_zero_only(print)
 
 
 class CommandLine(LightningCLI):
@@ -147,9 +144,9 @@ class CommandLine(LightningCLI):
         for name in ("lightning.pytorch", "lightning.fabric") if config.quiet else ():
             logging.getLogger(name).setLevel(logging.WARNING)
         if self.is_unfitted:
-            say("Network: the pretrained one, not fitted to these series.")
+            callbacks.say("Network: the pretrained one, not fitted to these series.")
         elif self.path is not None:
-            say(f"Checkpoint: {self.path}")
+            callbacks.say(f"Checkpoint: {self.path}")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config, settings = self.config_init, self.config_init.trainer
@@ -221,8 +218,7 @@ class CommandLine(LightningCLI):
 
     def run_command(self) -> None:
         """Run the method of the Trainer that the command names."""
-        command = self.request.command
-        settings: dict[str, Any] = {"ckpt_path": self.config.ckpt_path}
+        command, settings = self.request.command, {"ckpt_path": self.config.ckpt_path}
         settings |= {"return_predictions": False} if command == "predict" else {}
         settings |= {"verbose": BacktestWriter is None} if command == "test" else {}
         if self.is_unfitted:  # measures the pretrained network, and calibrates its intervals
@@ -231,25 +227,7 @@ class CommandLine(LightningCLI):
                 self.trainer.validate(self.model, self.datamodule, verbose=False)
         getattr(self.trainer, command)(self.model, datamodule=self.datamodule, **settings)
         if command == "fit":
-            describe_fit(self.trainer)
-
-
-def describe_fit(trainer: Trainer) -> None:
-    """Print where the checkpoints are, how good the best one is, and what speaks against the fit."""
-    if trainer.ckpt_path is not None and not trainer.callback_metrics:
-        say("Note: nothing was trained, for the fit had come to its end; to go on, raise `max_epochs`.")
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
-            value = callback.best_model_score  # None if a resumed fit has found no better one
-            score = f" ({callback.monitor} {value:.4g})" if value is not None else ""
-            say(f"Checkpoint: {os.path.relpath(callback.best_model_path)}{score}")
-    error = float(trainer.callback_metrics.get("val_rollout_nrmse", 0))
-    if not error <= 1:
-        say(
-            f"Warning: the errors on the validation split (val_rollout_nrmse {error:.3g}) are larger than "
-            "the standard deviation of the series: a forecast of the mean would be better. Train longer, "
-            "lower `learning_rate`, or look at the data."
-        )
+            callbacks.describe_fit(self.trainer)
 
 
 def export(request: Request) -> None:

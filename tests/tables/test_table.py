@@ -1002,9 +1002,7 @@ def test_values_larger_than_memory_or_disk_are_refused_before_they_are_allocated
     assert tracemalloc.get_traced_memory()[1] < 1e8
     tracemalloc.stop()
     source = TableSeries(table, frequency="1s")
-    with pytest.raises(
-        InputError, match=r"the 172,800,200,000 steps take .*keep them in files by `scratch_folder`"
-    ):
+    with pytest.raises(InputError, match=r"the 172,800,200,000 steps take .*keep them in files by `scratch_folder`"):
         source.load()
     source.scratch_folder = str(tmp_path)
     with pytest.raises(InputError, match=r"a file of 644 GiB cannot be written \(.* GiB are free\)"):
@@ -1094,9 +1092,7 @@ def test_a_target_without_any_value_is_refused_and_one_without_a_value_in_a_seri
 
 def test_all_wrong_columns_are_named_at_once_before_values_are_read(tmp_path: Path) -> None:
     path = write(tmp_path, "unique_id,ds,sales\na,1,wrong\n" + "a,1,2,3\n")
-    with pytest.raises(
-        InputError, match=r"has no columns 'y' \(`target_columns`\) and 'x' \(`covariate_columns`"
-    ):
+    with pytest.raises(InputError, match=r"has no columns 'y' \(`target_columns`\) and 'x' \(`covariate_columns`"):
         TableSeries(path, covariate_columns=["x"]).load()
     wide = pl.DataFrame({f"column {index}": [1] for index in range(1000)})
     with pytest.raises(InputError, match="column 29 and 970 more; name the right ones") as caught:
