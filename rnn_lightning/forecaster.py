@@ -19,6 +19,9 @@ from rnn_lightning.network import Cell, Network, RecurrentNetwork
 from rnn_lightning.rollout import State, generate, generators, observe, rollout, warm_up
 from rnn_lightning.transforms import TransformName
 
+ARCHITECTURE = ("num_features", "num_covariates", "cell", "hidden_size", "num_layers", "transforms")
+"""The arguments that the weights of a checkpoint depend on."""
+
 _LOCK = threading.Lock()  # of the mode of networks that several threads evaluate
 
 
@@ -255,9 +258,12 @@ class Forecaster(L.LightningModule):
         """Refuse the checkpoint of another class: what that class adds would be lost."""
         saved, own = checkpoint.get("forecaster_class"), class_name(type(self))
         if not is_class(str(saved), type(self)):
-            raise InputError(
-                f"the checkpoint is of the class {saved}, and this is {own}: load it by {saved}."
-            )
+            given = f"the checkpoint holds a network of the class {saved}"
+            raise InputError(f"{given}, not {own}: load it by its own class.")
+        for name in ARCHITECTURE:
+            given = self.hparams.get(name)
+            if given != (kept := checkpoint["hyper_parameters"].get(name, given)):
+                raise InputError(f"`{name}` is {given}, and the checkpoint holds a network with {kept}.")
         self.data_facts, self.is_trained = checkpoint["data_facts"], True
 
     def forecast(
@@ -281,7 +287,10 @@ class Forecaster(L.LightningModule):
         Raises:
             InputError: see ``rollout``.
         """
-        noise = _sampling(num_samples, seed, len(self._as_batch(context)))
+        batch, covariates = self._as_batch(context), self._as_batch(known.get("covariates"))
+        if covariates is not None and bool(covariates[:, batch.shape[1] :].isnan().any()):
+            raise InputError("the covariates of the horizon must all be known: some are NaN.")
+        noise = _sampling(num_samples, seed, len(batch))
         values: Tensor = self._evaluate(self, context, horizon, **known, **noise)
         values = values.squeeze(-3) if np.ndim(context) < 3 else values
         values = values.squeeze(-1) if np.ndim(context) < 2 else values

@@ -87,8 +87,6 @@ def rollout(
             rule = f"the covariates must be (batch, time + horizon, covariate) = {wanted}"
             raise InputError(f"{rule}, got {given}.")
         covariates, future = covariates[:, 1:known], covariates[:, known:]
-        if bool(future.isnan().any()):
-            raise InputError("the covariates of the horizon must all be known: some are NaN.")
     state = warm_up(network, context, covariates, traits)
     return generate(
         network,

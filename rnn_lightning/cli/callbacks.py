@@ -96,6 +96,13 @@ class LastCheckpoint(ModelCheckpoint):
         # Not earlier: a fit that fails to resume has no optimizer state to save.
         self.save_on_exception = True
 
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Keep the state, unless training has diverged and left weights that are not numbers."""
+        if all(bool(weights.isfinite().all()) for weights in pl_module.parameters()):
+            super().on_exception(trainer, pl_module, exception)
+
 
 class DataSummary(L.Callback):
     """Print a summary of the data of a fit unless ``quiet``, and write it to ``data.json``."""

@@ -48,6 +48,7 @@ if find_spec("rnn_lightning.evaluation"):
     from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 if find_spec("rnn_lightning.pretrained"):
     from rnn_lightning.pretrained.finetuning import FineTuning
+    from rnn_lightning.pretrained.prior import PriorSeries as PriorSeries  # so that a config may name it
 
 TRAINER_DEFAULTS = {"max_epochs": 10, "gradient_clip_val": 1.0, "enable_model_summary": False}
 TRAINER_DEFAULTS["num_sanity_val_steps"] = 0

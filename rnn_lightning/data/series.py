@@ -113,10 +113,11 @@ class SeriesData:
 
     def future_covariates(self, series: Tensor, horizon: int) -> Tensor | None:
         """Return the covariates ``(batch, horizon, covariate)`` after the last known step of each series."""
-        rows = self.ends[series][:, None] + torch.arange(horizon)
+        if self.covariates is None:
+            return None
+        rows = self.ends[series][:, None] + torch.arange(horizon)  # (batch, horizon)
         beyond = rows >= self.offsets[series + 1][:, None]
-        covariates = self.covariates_at(rows.clamp_max(len(self.values) - 1))
-        return None if covariates is None else covariates.masked_fill(beyond[..., None], torch.nan)
+        return self.covariates[rows.clamp_max(len(self.values) - 1)].masked_fill(beyond[..., None], torch.nan)
 
     def validate(self) -> None:
         """Refuse series without values, and values that float32 cannot compute with.
@@ -137,8 +138,8 @@ class SeriesData:
                 raise InputError(
                     f"series {self.ids[index]!r} has the value {float(self.values[first + row][feature]):g} "
                     f"in {self.features[feature]!r} at {self.times.stamps_at(*place)[0]}: every value must "
-                    f"be a finite number of at most {LARGEST:g}; leave it empty if it is unknown, or give it in "
-                    "a larger unit."
+                    f"be a finite number of at most {LARGEST:g}; leave it empty if it is unknown, or "
+                    "give it in a larger unit."
                 )
         for name, value in zip(self.features, largest.tolist(), strict=True):
             if 0 < value < SMALLEST:

@@ -147,7 +147,7 @@ def _history(data: SeriesData, series_index: Tensor, origin: Tensor, length: int
     """Return the last steps up to each origin, ``(batch, length, feature)``, NaN before the series starts."""
     first = data.offsets[series_index][:, None]
     rows = first + origin[:, None] + torch.arange(1 - length, 1)  # (batch, length)
-    return data.values[rows.clamp_min(0)].masked_fill_((rows < first)[..., None], torch.nan)
+    return data.values[rows.clamp_min(0)].float().masked_fill_((rows < first)[..., None], torch.nan)
 
 
 def _last_known(values: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from rnn_lightning import RandomSeries, SequenceDataModule
 from rnn_lightning.cli.callbacks import BestCheckpoint
-from rnn_lightning.cli.csv_writer import CsvWriter
+from rnn_lightning.cli.csv_writer import CsvOptions, CsvWriter
 
 
 def kept(errors: list[float], standard_error: float) -> list[float]:
@@ -42,7 +42,7 @@ def test_the_plain_file_has_every_series_in_order(
     trainer: Any = SimpleNamespace(
         datamodule=datamodule, world_size=1, log_dir=None, default_root_dir=str(tmp_path), is_global_zero=True
     )
-    writer, module = CsvWriter(output), SimpleNamespace()
+    writer, module = CsvWriter(CsvOptions(output)), SimpleNamespace()
     writer.on_predict_start(trainer, module)  # type: ignore[arg-type]
     points = torch.arange(12.0).reshape(3, 2, 2)
     for indices in ([2], [0, 1]):

@@ -58,7 +58,7 @@ def test_from_fit_to_forecast_file_and_picture(
     assert "Checkpoint: runs/default/fit_0/checkpoints/best.ckpt" in said
     assert "Forecast: runs/default/predict_0/forecast.csv, runs/default/predict_0/forecast.png" in said
     table = pl.read_csv("runs/default/predict_0/forecast.csv")
-    assert table.columns == ["ds", "y", "y-lo-80", "y-hi-80"]
+    assert table.columns == ["unique_id", "ds", "y", "y-lo-80", "y-hi-80"]
     assert bool(((table["y"] > table["y-lo-80"]) & (table["y"] < table["y-hi-80"])).all())
     assert table["ds"].to_list() == [80.0, 80.2, 80.4, 80.6, 80.8, 81.0, 81.2]
     forecaster = Forecaster.load_from_checkpoint("runs/default/fit_0/checkpoints/best.ckpt")
@@ -108,7 +108,7 @@ def test_sampled_paths_give_intervals(rnn_lightning: Call) -> None:
     rnn_lightning("fit", *SHORT)
     rnn_lightning("predict", "--data.num_samples=300", "--forecast.levels=[50, 90]")
     table = pl.read_csv("runs/default/predict_0/forecast.csv")
-    assert table.columns == ["ds", "y", "y-lo-50", "y-hi-50", "y-lo-90", "y-hi-90"]
+    assert table.columns == ["unique_id", "ds", "y", "y-lo-50", "y-hi-50", "y-lo-90", "y-hi-90"]
     inside = table.select(
         (pl.col("y-lo-90") < pl.col("y-lo-50"))
         & (pl.col("y-lo-50") < pl.col("y-hi-50"))
@@ -125,7 +125,7 @@ def test_without_validation_intervals_are_those_of_paths_or_none(
 ) -> None:
     rnn_lightning("fit", *SHORT, "--data.val_fraction=0")
     rnn_lightning("predict")
-    assert pl.read_csv("runs/default/predict_0/forecast.csv").columns == ["ds", "y"]
+    assert pl.read_csv("runs/default/predict_0/forecast.csv").columns == ["unique_id", "ds", "y"]
     with pytest.raises(SystemExit):
         rnn_lightning("predict", "--forecast.levels=[50]")
     assert (
@@ -416,7 +416,6 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
     )
     error = error_of(rnn_lightning, capsys, "fit", *SHORT, "--trainer.max_epochs=3")
     assert "the loss is nan at step 30: training has diverged. Lower --model.learning_rate" in error
-    assert error.endswith("The best checkpoint so far is kept.\n")
     for name in ("best", "last"):
         checkpoint = torch.load(f"runs/default/fit_0/checkpoints/{name}.ckpt", weights_only=True)
         assert all(bool(value.isfinite().all()) for value in checkpoint["state_dict"].values())
@@ -450,7 +449,7 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         ),
         (
             ["fit", "--data.series.num_steps=1"],
-            ["no series has two steps to train on: the longest, '0', has 1 in all"],
+            ["no series has two steps to train on"],
         ),
         (
             ["fit", "--data.series=TableSeries", "--data.series.path=no.csv"],
@@ -487,7 +486,7 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         ),
         (
             ["predict", "--ckpt_path=ok.ckpt", "--data.series=RandomSeries", "--data.series.num_features=2"],
-            ["the data have 2 features, and the checkpoint holds a network with 1"],
+            ["--model.num_features is 2, and the checkpoint holds a network with 1"],
         ),
         (
             ["predict", "--ckpt_path=ok.ckpt", "--data.num_samples=1"],
@@ -662,7 +661,7 @@ def test_an_output_is_written_alone(rnn_lightning: Call, capfd: pytest.CaptureFi
     capfd.readouterr()
     rnn_lightning("predict", "--experiment=sine", "--data.horizon=3", "--output", "-")
     table = capfd.readouterr().out
-    assert table.splitlines()[0].startswith("ds,y")
+    assert table.splitlines()[0].startswith("unique_id,ds,y")
     assert len(table.splitlines()) == 4
     rnn_lightning("predict", "--experiment=sine", "--data.horizon=3", "--output=forecast.parquet")
     assert len(pl.read_parquet("forecast.parquet")) == 3
