@@ -133,9 +133,6 @@ class CalendarIndex(TimeIndex):
             ticks[rows] = axis.advance(ticks[rows], frequency, steps[rows])
         return axis.stamps(ticks)
 
-    def stamps(self, series_index: int, first_step: int, num_steps: int) -> list[Any]:
-        return stamp_series(self, [series_index], [first_step], num_steps).to_list()
-
 
 def stamp_series(times: TimeIndex, series: Any, first_steps: Any, num_steps: int) -> pl.Series:
     """Return the stamps of many series, ``num_steps`` each from its own first step, series after series."""

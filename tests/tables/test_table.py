@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.tables.calendar import stamp_series
+from rnn_lightning.tables.load_series import unlink_scratch
 from rnn_lightning.tables.storage import FileArray
 from rnn_lightning.tables.table import TableSeries
 from rnn_lightning.tables.table_data import TableData
@@ -51,8 +52,8 @@ def test_table_of_several_series_keeps_order_of_ids_and_sorts_time(tmp_path: Pat
     assert data.ids == ['b, "x"', "a"]
     assert data.features == ["z", "y"]
     assert data.values.tolist() == [[10, 1], [20, 2], [30, 3], [50, 5], [60, 6]]
-    assert data.times.stamps(0, 3, 2) == [date(2020, 4, 30), date(2020, 5, 31)]
-    assert data.times.stamps(1, 2, 1) == [date(2020, 1, 3)]
+    assert stamp_series(data.times, [0], [3], 2).to_list() == [date(2020, 4, 30), date(2020, 5, 31)]
+    assert stamp_series(data.times, [1], [2], 1).to_list() == [date(2020, 1, 3)]
     assert data.notes == []
 
 
@@ -101,7 +102,7 @@ def test_time_goes_on_by_the_calendar(
     path = write(tmp_path, "ds,y\n" + "".join(f"{stamp},1\n" for stamp in stamps))
     data = TableSeries(path).load()
     assert data.times.frequencies == [pytest.approx(frequency) if isinstance(frequency, float) else frequency]
-    after = data.times.stamps(0, int(data.lengths[0]), 1)
+    after = stamp_series(data.times, [0], [int(data.lengths[0])], 1).to_list()
     assert after == [pytest.approx(following) if isinstance(following, float) else following]
     assert data.id_column is None
     assert data.ids == ["table"]
@@ -379,7 +380,7 @@ def test_missing_steps_and_empty_cells_are_unknown(tmp_path: Path) -> None:
     assert rows_of(data, 0) == [[None, 5], [3, None], [None, None], [None, None], [None, 6]]
     assert rows_of(data, 1) == [[1, 1], [None, None], [3, None]]
     assert data.lengths.tolist() == [5, 3]
-    assert data.times.stamps(0, 0, 1) == [2]
+    assert stamp_series(data.times, [0], [0], 1).to_list() == [2]
     assert data.left_out == {"c": "has no value of 'y' or 'z'"}
     assert data.notes == [
         "Treated 2 steps without a row as unknown.",
@@ -449,7 +450,7 @@ def test_the_frequency_that_is_given_holds(
     text = "ds,y\n" + "".join(f"{stamp},{row + 1}\n" for row, stamp in enumerate(stamps))
     data = TableSeries(write(tmp_path, text), frequency=frequency).load()
     assert rows_of(data, 0) == rows
-    assert data.times.stamps(0, len(rows), 1) == [following]
+    assert stamp_series(data.times, [0], [len(rows)], 1).to_list() == [following]
     snapped = [note for note in data.notes if "onto the grid" in note]
     assert snapped == (
         ["Moved 2 time stamps onto the grid of `frequency`."] if "0.99" in stamps else
@@ -464,7 +465,7 @@ def test_series_too_short_to_show_their_frequency_take_that_of_the_others(tmp_pa
     text += "b,2020-01-07,2\nc,2020-01-03,1\n"
     data = TableSeries(write(tmp_path, text)).load()
     assert data.times.frequencies == ["1bd"] * 3
-    assert data.times.stamps(2, 1, 1) == [date(2020, 1, 6)]
+    assert stamp_series(data.times, [2], [1], 1).to_list() == [date(2020, 1, 6)]
 
 
 @pytest.mark.parametrize(
@@ -488,8 +489,8 @@ def test_stamps_are_read_in_the_time_format(
 ) -> None:
     text = "ds,y\n" + "".join(f"{stamp},1\n" for stamp in stamps)
     data = TableSeries(write(tmp_path, text), time_format=time_format).load()
-    assert data.times.stamps(0, 0, 1) == [first]
-    assert data.times.stamps(0, 2, 1) == [following]
+    assert stamp_series(data.times, [0], [0], 1).to_list() == [first]
+    assert stamp_series(data.times, [0], [2], 1).to_list() == [following]
     assert data.table_format.time_format == time_format
 
 
@@ -552,7 +553,7 @@ def test_compact_dates_are_no_numbers(
         data = TableSeries(table).load()
         is_date = isinstance(following, date)
         assert data.times.frequencies == [frequency]
-        assert data.times.stamps(0, int(data.lengths[0]), 1) == [following]
+        assert stamp_series(data.times, [0], [int(data.lengths[0])], 1).to_list() == [following]
         assert data.table_format.time_format == ("%Y%m%d" if is_date else None)
         assert (COMPACT_NOTE in data.notes) == is_date
         text = isinstance(table, pl.DataFrame) and table["ds"].dtype == pl.String
@@ -564,7 +565,9 @@ def test_compact_dates_are_no_numbers(
 def test_compact_dates_are_all_dates_unless_a_number_is_the_frequency(tmp_path: Path) -> None:
     dates = pl.DataFrame({"ds": [20240130, 20240131, 20240201, 20240202], "y": 1.0})
     assert TableSeries(dates, frequency=1).load().times.frequencies == [1]
-    assert TableSeries(dates, frequency="1bd").load().times.stamps(0, 4, 1) == [date(2024, 2, 5)]
+    assert stamp_series(TableSeries(dates, frequency="1bd").load().times, [0], [4], 1).to_list() == [
+        date(2024, 2, 5)
+    ]
     for number in (
         "20240132",
         "20240131.5",
@@ -642,7 +645,7 @@ def test_offsets_are_read_as_utc_or_in_the_zone_that_is_given(tmp_path: Path) ->
     local = TableSeries(path, time_zone="Europe/Berlin").load()
     assert local.times.frequencies == ["1d"]
     assert local.values.tolist() == [[1], [2], [3]]
-    assert local.times.stamps(0, 0, 1)[0].isoformat() == "2021-03-27T00:00:00+01:00"
+    assert stamp_series(local.times, [0], [0], 1).to_list()[0].isoformat() == "2021-03-27T00:00:00+01:00"
     assert stamp_series(local.times, [0], [2], 1).dt.strftime(
         str(local.table_format.time_format)
     ).to_list() == ["2021-03-29T00:00+02:00"]
@@ -894,7 +897,7 @@ def test_csv_parquet_frames_and_any_order_of_rows_give_the_same_series(
     in_files = TableSeries(table, scratch_folder=str(folder / "scratch"), **OPTIONS).load()
     assert isinstance(in_files.values, FileArray)
     same(in_files, data)
-    in_files.unlink()
+    unlink_scratch(in_files)
     assert list((folder / "scratch").iterdir()) == []
 
 
@@ -1002,7 +1005,9 @@ def test_values_larger_than_memory_or_disk_are_refused_before_they_are_allocated
     assert tracemalloc.get_traced_memory()[1] < 1e8
     tracemalloc.stop()
     source = TableSeries(table, frequency="1s")
-    with pytest.raises(InputError, match=r"the 172,800,200,000 steps take .*keep them in files by `scratch_folder`"):
+    with pytest.raises(
+        InputError, match=r"the 172,800,200,000 steps take .*keep them in files by `scratch_folder`"
+    ):
         source.load()
     source.scratch_folder = str(tmp_path)
     with pytest.raises(InputError, match=r"a file of 644 GiB cannot be written \(.* GiB are free\)"):
@@ -1092,7 +1097,9 @@ def test_a_target_without_any_value_is_refused_and_one_without_a_value_in_a_seri
 
 def test_all_wrong_columns_are_named_at_once_before_values_are_read(tmp_path: Path) -> None:
     path = write(tmp_path, "unique_id,ds,sales\na,1,wrong\n" + "a,1,2,3\n")
-    with pytest.raises(InputError, match=r"has no columns 'y' \(`target_columns`\) and 'x' \(`covariate_columns`"):
+    with pytest.raises(
+        InputError, match=r"has no columns 'y' \(`target_columns`\) and 'x' \(`covariate_columns`"
+    ):
         TableSeries(path, covariate_columns=["x"]).load()
     wide = pl.DataFrame({f"column {index}": [1] for index in range(1000)})
     with pytest.raises(InputError, match="column 29 and 970 more; name the right ones") as caught:
@@ -1112,4 +1119,4 @@ def test_stamps_of_pandas_in_seconds() -> None:
     stamps = pd.Series(pd.date_range("2024-01-01", periods=30)).astype("datetime64[s]")
     for column in (stamps, stamps.dt.tz_localize("Europe/Prague")):
         data = TableSeries(pd.DataFrame({"ds": column, "y": range(30)})).load()
-        assert str(data.times.stamps(0, 29, 2)[1])[:10] == "2024-01-31"
+        assert str(stamp_series(data.times, [0], [29], 2).to_list()[1])[:10] == "2024-01-31"

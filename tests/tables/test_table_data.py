@@ -11,6 +11,7 @@ import torch
 
 from rnn_lightning import SeriesData, TableSeries
 from rnn_lightning.tables import storage
+from rnn_lightning.tables.calendar import stamp_series
 from rnn_lightning.tables.storage import Buffer, FileArray
 from rnn_lightning.tables.table_data import as_table_data
 
@@ -22,12 +23,13 @@ def test_the_options_of_a_table_need_neither_torch_nor_polars() -> None:
 
 
 def test_series_of_other_sources_get_the_usual_names_of_columns() -> None:
-    one, two = (SeriesData.from_equal(torch.rand(number, 3, 1)) for number in (1, 2))
-    assert (as_table_data(one).id_column, as_table_data(one).time_column) == (None, "ds")
-    table = as_table_data(two)
-    assert (table.id_column, table.notes, table.left_out) == ("unique_id", (), {})
-    assert table.values is two.values
-    assert as_table_data(table) is table
+    for number in (1, 2):
+        data = SeriesData.from_equal(torch.rand(number, 3, 1))
+        table = as_table_data(data)
+        assert (table.id_column, table.time_column) == ("unique_id", "ds")
+        assert (table.notes, table.left_out) == ((), {})
+        assert table.values is data.values
+        assert as_table_data(table) is table
 
 
 def test_inputs_of_the_past_and_the_future_are_covariates_then_the_calendar() -> None:
@@ -60,7 +62,7 @@ def test_series_that_are_kept_have_their_own_values_and_stamps(stamps: list[obje
     assert kept.ids == ["a", "c"]
     assert kept.notes[-1] == "b is gone"
     assert kept.series(1)[:, 0].tolist() == [5, 6]
-    assert kept.times.stamps(1, 0, 2) == stamps[4:]
+    assert stamp_series(kept.times, [1], [0], 2).to_list() == stamps[4:]
 
 
 def test_scratch_files_work_where_the_system_has_no_locks(
