@@ -1,5 +1,6 @@
 """The forecast file and the callback that writes it."""
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,17 +17,16 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from rnn_lightning import Forecaster, SequenceDataModule, Series, SeriesData, TableSeries
-from rnn_lightning.data.batches import ForecastBatch
-from rnn_lightning.data.series import TableFormat
+from rnn_lightning import Forecaster, Series, SeriesData, TableDataModule, TableSeries
+from rnn_lightning.data.series import TimeIndex
 from rnn_lightning.errors import InputError
-from rnn_lightning.forecaster import Forecast
-from rnn_lightning.tables.calendar import TimeIndex
+from rnn_lightning.tables.calendar import CalendarIndex
 from rnn_lightning.tables.forecast_checks import warn_if_diverged
 from rnn_lightning.tables.forecast_file import ForecastTable, write_table
 from rnn_lightning.tables.forecast_options import ForecastColumns, ForecastOptions
 from rnn_lightning.tables.forecast_writer import ForecastWriter
 from rnn_lightning.tables.panels import find_series
+from rnn_lightning.tables.table_data import TableData, TableFormat, as_table_data
 
 POINT, WITH_INTERVAL = ForecastColumns(), ForecastColumns([80])
 ODD_IDS = ["plain", "a,b", 'say "hi"', "two\nlines", "🦆 é", "007", " ", "", "=1+1"]
@@ -34,19 +34,21 @@ Format = Literal["csv", "parquet"]
 
 
 def series_of(
-    history: pl.DataFrame, interval: Any, time_format: str | None = None, **settings: Any
-) -> SeriesData:
+    history: pl.DataFrame, frequency: Any, time_format: str | None = None, **settings: Any
+) -> TableData:
     """What a table source makes of a regular history in the order of its series."""
     names = history["unique_id"].cast(pl.String).unique(maintain_order=True)
     lengths = history.group_by("unique_id", maintain_order=True).len()["len"].to_numpy()
     features = [name for name in history.columns if name not in ("unique_id", "ds")]
     offsets = np.concatenate([[0], lengths.cumsum()])
-    return SeriesData(
+    starts, frequencies = history["ds"].gather(offsets[:-1]), [frequency] * len(names)
+    is_calendar = history["ds"].dtype.is_temporal()
+    return TableData(
         values=torch.from_numpy(history.select(features).cast(pl.Float32).to_numpy().copy()),
         offsets=torch.from_numpy(offsets),
         ids=names.to_list(),
         features=features,
-        times=TimeIndex(history["ds"].gather(offsets[:-1]), [interval] * len(names)),
+        times=CalendarIndex(starts, frequencies) if is_calendar else TimeIndex(starts, frequencies),
         table_format=TableFormat(dict(history.schema), time_format),
         **settings,
     )
@@ -64,6 +66,11 @@ def random_values(
     num_series: int, horizon: int = 3, num_features: int = 1, num_columns: int = 1
 ) -> np.ndarray:
     return np.random.default_rng(0).random((num_series, horizon, num_features, num_columns), np.float32)
+
+
+def plain_data(values: torch.Tensor, **settings: Any) -> TableData:
+    """Series on a numbered axis, as those of a table."""
+    return dataclasses.replace(as_table_data(SeriesData.from_equal(values)), **settings)
 
 
 def history_of(stamps: "Sequence[Any] | pl.Series", num_series: int = 2, **types: Any) -> pl.DataFrame:
@@ -127,8 +134,8 @@ KINDS: dict[str, tuple[pl.DataFrame, Any, list[Any]]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_parquet_appends_to_the_history_with_its_types(kind: str, tmp_path: Path) -> None:
-    history, interval, stamps = KINDS[kind]
-    data, values = series_of(history, interval), random_values(2, num_columns=3)
+    history, frequency, stamps = KINDS[kind]
+    data, values = series_of(history, frequency), random_values(2, num_columns=3)
     write_table(tmp_path / "forecast.parquet", data, shares(tmp_path, values), WITH_INTERVAL)
     table = pl.read_parquet(tmp_path / "forecast.parquet")
     assert table.columns == ["unique_id", "ds", "y", "y-lo-80", "y-hi-80"]
@@ -141,7 +148,7 @@ def test_parquet_appends_to_the_history_with_its_types(kind: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("stamps", "interval", "time_format", "following"),
+    ("stamps", "frequency", "time_format", "following"),
     [
         (["30.01.2024", "31.01.2024"], "1d", "%d.%m.%Y", ["01.02.2024", "02.02.2024", "03.02.2024"]),
         (
@@ -160,16 +167,16 @@ def test_parquet_appends_to_the_history_with_its_types(kind: str, tmp_path: Path
     ],
 )
 def test_csv_lines_append_to_the_history_file(
-    stamps: list[str], interval: str, time_format: str | None, following: list[str], tmp_path: Path
+    stamps: list[str], frequency: str, time_format: str | None, following: list[str], tmp_path: Path
 ) -> None:
     written, form = (
         history_of(stamps),
-        time_format or ("%Y-%m-%dT%H:%M:%S%.f" if "h" in interval else "%Y-%m-%d"),
+        time_format or ("%Y-%m-%dT%H:%M:%S%.f" if "h" in frequency else "%Y-%m-%d"),
     )
     kind = pl.Datetime if "H" in form else pl.Date
     history = written.with_columns(pl.col("ds").str.strptime(kind, form))
     path = tmp_path / "forecast.csv"
-    write_table(path, series_of(history, interval, time_format), shares(tmp_path, random_values(2)), POINT)
+    write_table(path, series_of(history, frequency, time_format), shares(tmp_path, random_values(2)), POINT)
     header, lines = path.read_text().split("\n", 1)
     assert header == "unique_id,ds,y"
     whole = pl.read_csv(f"{written.write_csv()}{lines}".encode())
@@ -198,7 +205,7 @@ def test_columns_keep_the_order_of_the_table_and_unknown_forecasts_are_empty(
         {"z": [1, 2], "ds": [1, 2], "price": [1.0, 2.0], "unique_id": ["a", "a"], "y": [0.5, 1.5]}
     )
     data = series_of(history.select("z", "ds", "unique_id", "y"), 1)
-    data = SeriesData(**{**vars(data), "table_format": TableFormat(dict(history.schema))})
+    data = dataclasses.replace(data, table_format=TableFormat(dict(history.schema)))
     values = random_values(1, num_features=2, num_columns=3)
     values[0, 1] = np.nan
     path = tmp_path / f"forecast.{suffix}"
@@ -213,8 +220,7 @@ def test_columns_keep_the_order_of_the_table_and_unknown_forecasts_are_empty(
 
 
 def test_without_ids_and_types_the_columns_are_those_of_the_data(tmp_path: Path) -> None:
-    data = SeriesData.from_equal(torch.zeros(1, 4, 2))
-    data = SeriesData(**{**vars(data), "id_column": None})
+    data = plain_data(torch.zeros(1, 4, 2), id_column=None)
     write_table(
         tmp_path / "forecast.parquet", data, shares(tmp_path, random_values(1, num_features=2)), POINT
     )
@@ -227,7 +233,7 @@ def test_without_ids_and_types_the_columns_are_those_of_the_data(tmp_path: Path)
 def test_a_file_of_several_chunks_has_all_series_in_order(suffix: str, tmp_path: Path) -> None:
     """A chunk has a quarter of a million rows."""
     values = random_values(100_000)
-    data = SeriesData.from_equal(torch.zeros(len(values), 1, 1))
+    data = plain_data(torch.zeros(len(values), 1, 1))
     write_table(tmp_path / f"forecast.{suffix}", data, shares(tmp_path, values, 3), POINT)
     table = (pl.read_parquet if suffix == "parquet" else pl.read_csv)(tmp_path / f"forecast.{suffix}")
     assert table["unique_id"].cast(pl.Int64).to_list() == [i for i in range(len(values)) for _ in range(3)]
@@ -248,14 +254,14 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(suffix: str, tmp_path: P
     path, table = tmp_path / f"forecast.{suffix}", Failing([tmp_path / ".forecast-0.npy"])
     path.write_text("old")
     with pytest.raises((ZeroDivisionError, pl.exceptions.ComputeError), match="division by zero"):
-        write_table(path, SeriesData.from_equal(torch.zeros(100_000, 1, 1)), table, POINT)
+        write_table(path, plain_data(torch.zeros(100_000, 1, 1)), table, POINT)
     assert path.read_text() == "old"
     assert {file.name for file in tmp_path.iterdir()} == {".forecast-0.npy", path.name}
 
 
 def test_forecasts_far_outside_the_recent_history_get_a_warning(tmp_path: Path) -> None:
     history = torch.rand(5, 50, 1, generator=torch.Generator().manual_seed(0))
-    data, values = SeriesData.from_equal(history), random_values(5)
+    data, values = plain_data(history), random_values(5)
     assert warn_if_diverged(data, shares(tmp_path, values)) == []
     values[1, 2] = 500
     (warning,) = warn_if_diverged(data, shares(tmp_path, values))
@@ -298,7 +304,7 @@ def predict(
         default_root_dir=folder,
         callbacks=[*filter(None, [intervals]), ForecastWriter(ForecastOptions(**options))],
     )
-    datamodule = SequenceDataModule(Given(data), context_length=4, horizon=3, num_samples=num_samples)
+    datamodule = TableDataModule(Given(data), context_length=4, horizon=3, num_samples=num_samples)
     trainer.predict(forecaster, datamodule, return_predictions=False)
     return folder
 
@@ -348,8 +354,7 @@ def test_equal_levels_are_one(tmp_path: Path) -> None:
 
 
 def test_a_feature_named_as_an_interval_is_refused(tmp_path: Path) -> None:
-    data = SeriesData.from_equal(torch.rand(1, 6, 2))
-    data = SeriesData(**{**vars(data), "features": ["y", "y-lo-80"]})
+    data = plain_data(torch.rand(1, 6, 2), features=["y", "y-lo-80"])
     predict(data, tmp_path, plot=False)
     with pytest.raises(InputError, match=r"two columns 'y-lo-80': rename that column of your table"):
         predict(data, tmp_path, num_samples=5, plot=False)
@@ -376,7 +381,7 @@ def test_the_picture_has_the_named_or_the_representative_series(
     # The last two rows of each series have covariates only.
     values = data.values.clone().view(30, 7)
     values[:, 5:] = torch.nan
-    data = SeriesData(**{**vars(data), "values": values.view(-1, 1), "lengths": torch.full((30,), 5)})
+    data = dataclasses.replace(data, values=values.view(-1, 1), lengths=torch.full((30,), 5))
     predict(data, tmp_path, num_samples=9, num_paths=2)
     assert "forecast.png (4 of 30 series; choose others by `plot_ids`)" in capsys.readouterr().out
     predict(data, tmp_path, plot_ids=["29", 7])
@@ -429,14 +434,14 @@ def test_intervals_that_are_not_available_are_refused(tmp_path: Path) -> None:
 class KnownIntervals(L.Callback):
     """Prediction intervals whose half-width is their level."""
 
-    def __init__(self, validated_horizon: int = 2) -> None:
-        self.validated_horizon = validated_horizon
+    def __init__(self, horizon: int = 2) -> None:
+        self.horizon = horizon
 
     def interval_bounds(
-        self, forecast: Forecast, batch: ForecastBatch, levels: Sequence[int]
+        self, point: torch.Tensor, context: torch.Tensor, levels: Sequence[int], **_: Any
     ) -> torch.Tensor:
-        assert batch.context.shape[0] == len(forecast.point)
-        return torch.stack([forecast.point + sign * level for level in levels for sign in (-1, 1)])
+        assert len(context) == len(point)
+        return torch.stack([point + sign * level for level in levels for sign in (-1, 1)])
 
 
 def test_a_callback_gives_the_bounds_of_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -452,8 +457,7 @@ def test_a_callback_gives_the_bounds_of_intervals(tmp_path: Path, capsys: pytest
 
 
 def test_unknown_ids_are_named_with_close_ones_before_the_forecast(tmp_path: Path) -> None:
-    data = SeriesData.from_equal(torch.rand(4, 6, 1))
-    data = SeriesData(**{**vars(data), "ids": ["store-1", "store-2", "depot", "x"]})
+    data = plain_data(torch.rand(4, 6, 1), ids=["store-1", "store-2", "depot", "x"])
     wrong = (
         r"`plot_ids`: there is no series 'depott', 'nowhere'; there are 4, such as 'depot', "
         "'store-1', 'store-2'"
@@ -470,12 +474,9 @@ def test_unknown_ids_are_named_with_close_ones_before_the_forecast(tmp_path: Pat
 
 
 def test_notes_and_series_left_out_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = SeriesData.from_equal(torch.rand(1, 6, 1))
-    notes = {
-        "notes": ["Hours were summed to days."],
-        "left_out": {"a": "no known value", "b": "no known value"},
-    }
-    predict(SeriesData(**{**vars(data), **notes}), tmp_path, plot=False)
+    left_out = {"a": "no known value", "b": "no known value"}
+    data = plain_data(torch.rand(1, 6, 1), notes=["Hours were summed to days."], left_out=left_out)
+    predict(data, tmp_path, plot=False)
     lines = capsys.readouterr().out.splitlines()
     assert "Note: Hours were summed to days." in lines
     assert "Left out: 2 series: 'a', 'b' (no known value)" in lines
