@@ -63,7 +63,8 @@ def forecast_frame(
         seed: seed of the sampled paths.
         skip_incomplete: leave out series whose covariates are not known over the whole horizon, with a
             warning. If False, raise InputError.
-        intervals: calibrated prediction intervals; by default those of the forecaster.
+        intervals: calibrated prediction intervals, such as those of the callback of the fit; by default those
+            that the checkpoint keeps. A network that was never trained has its own.
         options: arguments of ``TableSeries`` that differ from those of the fit, such as ``id_column``.
 
     Returns:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 
-from rnn_lightning import Forecaster, SequenceDataModule, TableSeries, forecast_frame
+from rnn_lightning import Forecaster, PredictionIntervals, TableDataModule, TableSeries, forecast_frame
 from rnn_lightning.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -23,11 +23,11 @@ READING: dict[str, Any] = {
 }
 
 
-def trainer() -> L.Trainer:
+def trainer(*callbacks: L.Callback) -> L.Trainer:
     quiet = dict.fromkeys(
         ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
     )
-    return L.Trainer(max_epochs=1, limit_train_batches=3, **quiet)  # type: ignore[arg-type]
+    return L.Trainer(max_epochs=1, limit_train_batches=3, callbacks=[*callbacks], **quiet)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def shops() -> pl.DataFrame:
 def checkpoint(shops: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network fitted on a frame, without a word about its numbers of features and covariates."""
     path = tmp_path_factory.mktemp("checkpoint") / "shops.ckpt"
-    fit = trainer()
-    fit.fit(Forecaster(hidden_size=4), SequenceDataModule(TableSeries(shops, **READING), horizon=7))
+    fit = trainer(PredictionIntervals())
+    fit.fit(Forecaster(hidden_size=4), TableDataModule(TableSeries(shops, **READING), horizon=7))
     fit.save_checkpoint(path)
     return path
 
@@ -49,17 +49,23 @@ def test_a_loaded_forecaster_takes_a_frame_and_returns_what_predict_gives(
     shops: pl.DataFrame, checkpoint: Path
 ) -> None:
     forecaster = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
-    table = forecast_frame(forecaster, shops, num_samples=20, levels=(50, 80), num_paths=1)
+    intervals = PredictionIntervals.from_checkpoint(checkpoint)
+    wanted: dict[str, Any] = {"num_samples": 20, "levels": (50, 80), "num_paths": 1}
+    table = forecast_frame(forecaster, shops, intervals=intervals, **wanted)
     names = ["sold", "sold-lo-50", "sold-hi-50", "sold-lo-80", "sold-hi-80", "sold-path-1"]
     assert table.columns == ["shop", "day", *names]
-    data = SequenceDataModule(TableSeries(shops, **READING), horizon=7, num_samples=20)
+    data = TableDataModule(TableSeries(shops, **READING), horizon=7, num_samples=20)
     predicted: Any = trainer().predict(forecaster, data)
-    (forecast,) = predicted
+    (forecast,), (batch,) = predicted, data.predict_dataloader()
+    given = {"context": batch.context, "seasons": batch.traits["season"]}
+    bounds = intervals.interval_bounds(forecast.point, levels=[50, 80], **given)
+    paths = intervals.spread_paths(forecast.samples, forecast.point, **given)
     np.testing.assert_array_equal(table["sold"], forecast.point.ravel())
-    np.testing.assert_array_equal(table["sold-path-1"], forecast.samples[0].ravel())
-    ends = forecaster.interval_ends(forecast, [50, 80])
-    assert ends is not None
-    np.testing.assert_allclose(table["sold-hi-50"], ends[1].ravel(), rtol=1e-6)
+    np.testing.assert_allclose(table["sold-path-1"], paths[0].ravel(), rtol=1e-6)
+    np.testing.assert_allclose(table["sold-hi-50"], bounds[1].ravel(), rtol=1e-6)
+    sampled = forecast_frame(forecaster, shops, **wanted)
+    np.testing.assert_array_equal(sampled["sold-path-1"], forecast.samples[0].ravel())
+    np.testing.assert_allclose(sampled["sold-hi-50"], forecast.samples.quantile(0.75, 0).ravel(), rtol=1e-6)
     assert table["shop"].unique(maintain_order=True).to_list() == list(data.data.ids)
     types = {"shop": pl.String, "day": pl.Date, "sold": pl.Float64}
     assert {name: table.schema[name] for name in types} == types
@@ -71,8 +77,12 @@ def test_a_loaded_forecaster_takes_a_frame_and_returns_what_predict_gives(
 
 def test_a_checkpoint_forecasts_as_the_network_in_it(shops: pl.DataFrame, checkpoint: Path) -> None:
     forecaster = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
-    assert forecast_frame(checkpoint, shops).equals(forecast_frame(forecaster, shops))
-    assert forecast_frame(str(checkpoint), shops, 3).equals(forecast_frame(forecaster, shops, 3))
+    kept: dict[str, Any] = {"intervals": PredictionIntervals.from_checkpoint(checkpoint)}
+    expected = forecast_frame(forecaster, shops, **kept)
+    assert expected.columns == ["shop", "day", "sold", "sold-lo-80", "sold-hi-80"]
+    assert forecast_frame(checkpoint, shops).equals(expected)
+    shorter = forecast_frame(forecaster, shops, 3, **kept)
+    assert forecast_frame(str(checkpoint), shops, 3).equals(shorter)
     with pytest.raises(InputError, match=r"there is no checkpoint nowhere\.ckpt"):
         forecast_frame("nowhere.ckpt", shops)
 
@@ -80,15 +90,21 @@ def test_a_checkpoint_forecasts_as_the_network_in_it(shops: pl.DataFrame, checkp
 class UnitIntervals(L.Callback):
     """Prediction intervals from one below the forecast to one above it."""
 
-    validated_horizon = 7
+    horizon = 7
 
-    def interval_bounds(self, forecast: Any, batch: Any, levels: Sequence[int]) -> torch.Tensor:
-        return torch.stack([forecast.point - 1, forecast.point + 1] * len(levels))
+    def interval_bounds(
+        self, point: torch.Tensor, context: torch.Tensor, levels: Sequence[int], **_: Any
+    ) -> torch.Tensor:
+        assert len(context) == len(point)
+        return torch.stack([point - 1, point + 1] * len(levels))
+
+    def spread_paths(self, samples: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return samples
 
 
 def test_intervals_are_those_available_and_never_missing(shops: pl.DataFrame) -> None:
     without = Forecaster(hidden_size=4)
-    data = SequenceDataModule(TableSeries(shops, **READING), horizon=7, val_fraction=0)
+    data = TableDataModule(TableSeries(shops, **READING), horizon=7, val_fraction=0)
     trainer().fit(without, data)
     assert forecast_frame(without, shops).columns == ["shop", "day", "sold"]
     with pytest.raises(InputError, match=r"`levels` \[80\]: the network was fitted without validation"):
@@ -112,7 +128,7 @@ def test_a_shop_without_known_covariates_is_left_out(shops: pl.DataFrame, checkp
     assert table.equals(expected.filter(pl.col("shop") != names[1]))
     with pytest.raises(InputError, match="the covariates promo are not known"):
         forecast_frame(forecaster, closed, skip_incomplete=False)
-    data = SequenceDataModule(TableSeries(closed, **READING), horizon=7)
+    data = TableDataModule(TableSeries(closed, **READING), horizon=7)
     with pytest.raises(InputError, match="the covariates promo are not known"):
         trainer().predict(forecaster, data)
     assert repr(names[1]) in data.leave_out_incomplete()
@@ -159,13 +175,13 @@ def test_other_columns_can_be_named(shops: pl.DataFrame, checkpoint: Path) -> No
     with pytest.raises(InputError, match="has not been fitted"):
         forecast_frame(Forecaster(), shops)
     with pytest.raises(InputError, match="forecast takes numbers: call forecast_frame with a table"):
-        forecaster.forecast(shops, 3)  # type: ignore[type-var]
+        forecaster.forecast(shops, 3)
 
 
 def test_a_data_module_takes_frames_paths_and_arrays(tmp_path: Path) -> None:
     frame = pl.DataFrame({"ds": range(40), "y": np.sin(np.arange(40.0))})
     frame.write_csv(tmp_path / "table.csv")
     for source in (frame, tmp_path / "table.csv", frame.select("y").to_numpy()):
-        data = SequenceDataModule(source, context_length=5, scored_length=5, horizon=2)
+        data = TableDataModule(source, context_length=5, scored_length=5, horizon=2)
         assert data.describe().startswith("data      1 series, 40 steps")
         np.testing.assert_allclose(data.data.values[:, 0], frame["y"], rtol=1e-6)
