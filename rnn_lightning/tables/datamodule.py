@@ -1,5 +1,6 @@
 """The data module of tables: paths and frames, sizes found in the data, seasons, and what a table lacks."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 
+from rnn_lightning.data.array import ArraySeries
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.series import Series, SeriesData
 from rnn_lightning.data.windows import (
@@ -156,7 +158,8 @@ class TableDataModule(SequenceDataModule):
         self.data = self._loaded
         self.segments = self.split()
         self.seasons = self._find_seasons(stage) if self._given_seasons is None else self._given_seasons
-        self.data.traits["season"] = torch.full((self.data.num_series,), self.longest_season)  # type: ignore[index]
+        season = torch.full((self.data.num_series,), self.longest_season)
+        self.data = replace(self.data, traits={**self.data.traits, "season": season})
         if self._auto:
             given = {name: getattr(self, name) for name in SIZES}
             for name, size in default_sizes(self._auto, self.data, self.longest_season, given).items():
@@ -173,7 +176,8 @@ class TableDataModule(SequenceDataModule):
 
     def load(self) -> SeriesData:
         """Load the series once on each machine: one process writes them into a file, which all map."""
-        if self.trainer is None or self.trainer.num_devices == 1 or not isinstance(self.series, TableSeries):
+        is_mapped = isinstance(self.series, ArraySeries)  # by every process already
+        if self.trainer is None or self.trainer.num_devices == 1 or is_mapped:
             data = super().load()
             unlink_scratch(data)
             return data

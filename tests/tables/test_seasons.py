@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from rnn_lightning import LinearSeries, RandomSeries, SequenceDataModule, SeriesData, SineSeries
+from rnn_lightning import LinearSeries, RandomSeries, SeriesData, SineSeries, TableDataModule
 from rnn_lightning.data.array import ArraySeries
 from rnn_lightning.tables.calendar import CalendarIndex
 from rnn_lightning.tables.seasons import calendar_seasons, find_seasons
 
 
-def table(values: Sequence[np.ndarray], interval: str) -> SeriesData:
+def table(values: Sequence[np.ndarray], frequency: str) -> SeriesData:
     """Series of one feature in steps of a calendar."""
     from datetime import datetime
 
@@ -21,7 +21,7 @@ def table(values: Sequence[np.ndarray], interval: str) -> SeriesData:
         offsets=torch.tensor([0, *np.cumsum(lengths)]),
         ids=[str(index) for index in range(len(values))],
         features=["y"],
-        times=CalendarIndex([datetime(2020, 1, 1)] * len(values), [interval] * len(values)),
+        times=CalendarIndex([datetime(2020, 1, 1)] * len(values), [frequency] * len(values)),
     )
 
 
@@ -39,7 +39,7 @@ def seasonal(season: int, length: int, rng: np.random.Generator, noise: float = 
 
 
 @pytest.mark.parametrize(
-    ("interval", "season", "length"),
+    ("frequency", "season", "length"),
     [
         ("1mo", 12, 40),
         ("1me", 12, 144),
@@ -54,9 +54,9 @@ def seasonal(season: int, length: int, rng: np.random.Generator, noise: float = 
         ("1m", 60, 300),
     ],
 )
-def test_a_season_of_the_calendar_is_found(interval: str, season: int, length: int) -> None:
+def test_a_season_of_the_calendar_is_found(frequency: str, season: int, length: int) -> None:
     rng = np.random.default_rng(season)
-    data = table([seasonal(season, length, rng, 0.4) for _ in range(3)], interval)
+    data = table([seasonal(season, length, rng, 0.4) for _ in range(3)], frequency)
     assert find_seasons(data) == (season,)
 
 
@@ -163,8 +163,8 @@ def test_ten_thousand_series_are_cheap() -> None:
 def test_what_the_calendar_suggests() -> None:
     given = {"1mo": (12,), "3me": (4,), "12mo": (), "1d": (7, 365), "7d": (52,), "1bd": (5,), "2d": ()}
     given |= {"1h": (24, 168), "30m": (2, 48, 336), "15m": (4, 96, 672), "10s": (6, 360, 8640, 60480)}
-    for interval, seasons in given.items():
-        assert calendar_seasons(interval) == seasons
+    for frequency, seasons in given.items():
+        assert calendar_seasons(frequency) == seasons
     assert calendar_seasons(0.5) == ()
 
 
@@ -172,7 +172,7 @@ def test_the_data_module_says_what_it_was_given_or_found() -> None:
     values = np.resize(np.arange(31.0), 310)
 
     def seasons(**settings: object) -> tuple[int, ...]:
-        datamodule = SequenceDataModule(ArraySeries(values), **settings)  # type: ignore[arg-type]
+        datamodule = TableDataModule(ArraySeries(values), **settings)  # type: ignore[arg-type]
         datamodule.setup("fit")
         assert datamodule.summary()["seasons"] == list(datamodule.seasons)
         return datamodule.seasons
@@ -187,10 +187,24 @@ def test_the_data_module_says_what_it_was_given_or_found() -> None:
             seasons(season=wrong)
 
 
+def test_the_season_of_one_data_module_is_not_that_of_another_with_the_same_source() -> None:
+    class Kept(SineSeries):
+        def load(self) -> SeriesData:
+            return data
+
+    data = SineSeries().load()
+    first, second = (TableDataModule(Kept(), season=season) for season in (7, 12))
+    for datamodule in (first, second):
+        datamodule.setup("fit")
+    assert first.data.traits["season"].tolist() == [7]
+    assert second.data.traits["season"].tolist() == [12]
+    assert data.traits == {}
+
+
 def test_the_test_split_does_not_decide() -> None:
     rng = np.random.default_rng(7)
     values = np.r_[rng.normal(size=200), 50 * np.resize(shape(20, rng), 400)]
-    datamodule = SequenceDataModule(ArraySeries(values), test_fraction=2 / 3)
+    datamodule = TableDataModule(ArraySeries(values), test_fraction=2 / 3)
     found = []
     for stage in ("fit", "predict"):
         datamodule.setup(stage)

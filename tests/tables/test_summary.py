@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from rnn_lightning import Forecaster, RandomSeries, SequenceDataModule, SeriesData
+from rnn_lightning import Forecaster, RandomSeries, SeriesData, TableDataModule
 from rnn_lightning.cli.callbacks import DataSummary
 from rnn_lightning.data.series import TimeIndex
 from rnn_lightning.tables.calendar import CalendarIndex
@@ -236,7 +236,7 @@ def fit(folder: Path, **options: Any) -> dict[str, Any]:
         callbacks=[DataSummary(as_text)],
         **options,
     )
-    datamodule = SequenceDataModule(RandomSeries(2, 60), context_length=3, scored_length=3)
+    datamodule = TableDataModule(RandomSeries(2, 60), context_length=3, scored_length=3)
     trainer.fit(Forecaster(hidden_size=2), datamodule)
     return datamodule.summary()
 
