@@ -8,13 +8,13 @@ import polars as pl
 import pytest
 import torch
 
-from rnn_lightning import Forecaster, SeriesData
+from rnn_lightning import Forecaster, PretrainedForecaster, SeriesData
 from rnn_lightning.data.windows import split_by_time
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.backtest import Backtest, backtest
 from rnn_lightning.evaluation.backtest_plot import chosen_forecasts
 from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
-from rnn_lightning.tables.calendar import TimeIndex
+from rnn_lightning.tables.calendar import CalendarIndex
 
 HEADER = [
     "unique_id",
@@ -41,7 +41,7 @@ def table(*lengths: int, features: int = 1) -> SeriesData:
         torch.tensor([0, *np.cumsum(lengths)]),
         [f"s{i}" for i in range(len(lengths))],
         [f"y{i}" for i in range(features)],
-        TimeIndex([date(2024, 1, 1)] * len(lengths), ["1d"] * len(lengths)),
+        CalendarIndex([date(2024, 1, 1)] * len(lengths), ["1d"] * len(lengths)),
     )
 
 
@@ -51,6 +51,7 @@ def network(features: int = 1) -> Forecaster:
     forecaster = Forecaster(num_features=features, hidden_size=4, transforms=["standardize_context"])
     forecaster.network.transforms.fit([torch.zeros(1, features)])
     forecaster.network.residual_covariance.copy_(0.01 * torch.eye(features))
+    forecaster.is_trained = True
     return forecaster
 
 
@@ -159,10 +160,10 @@ def test_series_without_a_step_after_a_context_are_refused() -> None:
 
 
 def test_the_network_of_the_package_is_told_the_season_for_as_long_as_it_takes() -> None:
-    forecaster = Forecaster(pretrained=True)
-    result = backtest(forecaster, table(200, 200), horizon=7, context_length=56)
+    forecaster, data = PretrainedForecaster(), table(200, 200)
+    result = backtest(forecaster, data, horizon=7, context_length=56)
     assert result.scores.relative_error < 1
-    assert int(forecaster.network.season) == 1  # type: ignore[arg-type]
+    assert data.traits == {}
     assert forecaster.training
 
 
@@ -198,7 +199,7 @@ def test_the_intervals_of_a_fit_are_used_and_stay_as_they_are() -> None:
 
 
 def test_a_network_that_was_never_fitted_is_calibrated_by_what_comes_before_the_first_origin() -> None:
-    forecaster, data = Forecaster(pretrained=True), table(200, 200, 200)
+    forecaster, data = PretrainedForecaster(), table(200, 200, 200)
     other = dataclasses.replace(data, values=data.values.clone())
     for end in data.ends.tolist():
         other.values[end - 7 : end] += 1000  # forecast by the last origin, known to none

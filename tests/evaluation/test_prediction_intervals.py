@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from rnn_lightning import ArraySeries, Forecaster, PredictionIntervals, SequenceDataModule, SineSeries
+from rnn_lightning import (
+    ArraySeries,
+    Forecaster,
+    PredictionIntervals,
+    PretrainedForecaster,
+    SequenceDataModule,
+    SineSeries,
+)
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.interval_widths import learn_half_widths
 
@@ -150,7 +157,7 @@ def test_a_fit_calibrates_and_its_checkpoint_keeps_the_intervals(tmp_path: Path)
 
 
 def test_calibrated_intervals_hold_what_they_say_on_new_series() -> None:
-    intervals, forecaster, data = PredictionIntervals(), Forecaster(pretrained=True), walks(60)
+    intervals, forecaster, data = PredictionIntervals(), PretrainedForecaster(), walks(60)
     forecaster.is_trained = True
     trainer(intervals).validate(forecaster, data, verbose=False)
     values = 50 + torch.randn(300, 80, 1, generator=torch.manual_seed(9)).cumsum(1)
@@ -165,7 +172,7 @@ def test_calibrated_intervals_hold_what_they_say_on_new_series() -> None:
 
 def test_a_network_that_was_never_trained_has_intervals_of_the_present_table_alone() -> None:
     def predict(intervals: PredictionIntervals, data: SequenceDataModule) -> float:
-        trainer(intervals).predict(Forecaster(pretrained=True), data)
+        trainer(intervals).predict(PretrainedForecaster(), data)
         return width(intervals)
 
     intervals = PredictionIntervals()
@@ -178,7 +185,7 @@ def test_a_network_that_was_never_trained_has_intervals_of_the_present_table_alo
     assert predict(intervals, narrow) == fresh
     assert intervals.state_dict() == {}
     single = SequenceDataModule(ArraySeries(np.ones((1, 1, 1))), context_length=40, horizon=6)
-    trainer(intervals).predict(Forecaster(pretrained=True), single)
+    trainer(intervals).predict(PretrainedForecaster(), single)
     assert not intervals.calibrated
 
 
@@ -189,7 +196,7 @@ def test_a_test_of_a_network_that_was_never_trained_does_not_calibrate_on_the_va
         values[:, -8:] += change * torch.randn(9, 8, 1)
         intervals, changed = PredictionIntervals(), walks(9)
         changed.series = ArraySeries(values.numpy())
-        trainer(intervals).test(Forecaster(pretrained=True), changed, verbose=False)
+        trainer(intervals).test(PretrainedForecaster(), changed, verbose=False)
         assert intervals.calibrated
         widths.append(width(intervals))
     assert widths[0] == widths[1]
@@ -198,6 +205,7 @@ def test_a_test_of_a_network_that_was_never_trained_does_not_calibrate_on_the_va
 def test_a_network_that_was_trained_keeps_the_intervals_of_its_validation() -> None:
     forecaster, intervals = Forecaster(hidden_size=4), PredictionIntervals()
     forecaster.network.transforms.fitted.fill_(True)
+    forecaster.is_trained = True
     trainer(intervals).predict(forecaster, SequenceDataModule(SineSeries()))
     assert not intervals.calibrated
     trainer(intervals).validate(forecaster, walks(9), verbose=False)
