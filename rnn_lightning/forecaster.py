@@ -19,7 +19,7 @@ from rnn_lightning.network import Cell, Network, RecurrentNetwork
 from rnn_lightning.rollout import State, generate, generators, observe, rollout, warm_up
 from rnn_lightning.transforms import TransformName
 
-ARCHITECTURE = ("num_features", "num_covariates", "cell", "hidden_size", "num_layers", "transforms")
+ARCHITECTURE = ("cell", "hidden_size", "num_layers", "transforms")
 """The arguments that the weights of a checkpoint depend on."""
 
 _LOCK = threading.Lock()  # of the mode of networks that several threads evaluate
@@ -260,10 +260,20 @@ class Forecaster(L.LightningModule):
         if not is_class(str(saved), type(self)):
             given = f"the checkpoint holds a network of the class {saved}"
             raise InputError(f"{given}, not {own}: load it by its own class.")
+        kept = checkpoint["hyper_parameters"]
         for name in ARCHITECTURE:
             given = self.hparams.get(name)
-            if given != (kept := checkpoint["hyper_parameters"].get(name, given)):
-                raise InputError(f"`{name}` is {given}, and the checkpoint holds a network with {kept}.")
+            if given != kept.get(name, given):
+                raise InputError(
+                    f"`{name}` is {given}, and the checkpoint holds a network with {kept[name]}."
+                )
+        sizes = {name: kept.get(name) or 0 for name in self.sizes_given}
+        for name, given in self.sizes_given.items():
+            if given is not None and given != sizes[name]:
+                what = f"the data have {given} {name.removeprefix('num_')}"
+                raise InputError(f"{what}, and the checkpoint holds a network with {sizes[name]}.")
+        if any(size != getattr(self.network, name) for name, size in sizes.items()):
+            self._set_network(**sizes)
         self.data_facts, self.is_trained = checkpoint["data_facts"], True
 
     def forecast(

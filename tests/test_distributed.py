@@ -26,10 +26,11 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from rnn_lightning import Forecaster, RandomSeries, SequenceDataModule, SeriesData, SineSeries
+from rnn_lightning import Forecaster, RandomSeries, SeriesData, SineSeries, TableDataModule
 from rnn_lightning.cli.command_line import run
 from rnn_lightning.errors import InputError
-from rnn_lightning.evaluation.backtest_writer import BacktestWriter
+from rnn_lightning.evaluation.callbacks import BacktestWriter
+from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 from rnn_lightning.tables.forecast_options import ForecastOptions
 from rnn_lightning.tables.forecast_writer import ForecastWriter
 
@@ -64,14 +65,10 @@ def start_group(
     return group
 
 
-def results(group: list[tuple[ForkServerProcess, Connection]], seconds: float = 60) -> list[Any]:
+def results(group: list[tuple[ForkServerProcess, Connection]]) -> list[Any]:
     """What each process returned; where one raised or died, its traceback or a note of it."""
     returned = []
     for process, connection in group:
-        if not connection.poll(seconds):
-            process.kill()
-            returned.append(Failure("no end"))
-            continue
         try:
             returned.append(connection.recv())
         except EOFError:
@@ -149,7 +146,7 @@ def forecaster(**options: Any) -> Forecaster:
 def predict_cases(folder: Path) -> None:
     for num_series in (1, 2, 3, 7, 100):
         for batch_size in (1, 4, 64):
-            datamodule = SequenceDataModule(
+            datamodule = TableDataModule(
                 RandomSeries(num_series, 30, 2),
                 context_length=10,
                 horizon=5,
@@ -168,9 +165,8 @@ def test_predict_writes_the_same_file_whatever_the_number_of_devices(tmp_path: P
         assert results(group) == [None] * num
     for num_series in (1, 2, 3, 7, 100):
         expected = pl.read_csv(tmp_path / "1" / f"{num_series}-64" / "forecast.csv")
-        index_columns = ["unique_id", "ds"] if num_series > 1 else ["ds"]
-        if num_series > 1:
-            assert expected["unique_id"].to_list() == [index for index in range(num_series) for _ in range(5)]
+        index_columns = ["unique_id", "ds"]
+        assert expected["unique_id"].to_list() == [index for index in range(num_series) for _ in range(5)]
         values = ["y0", "y0-lo-80", "y0-hi-80", "y1", "y1-lo-80", "y1-hi-80"]
         assert expected.columns == [*index_columns, *values]
         for folder in (
@@ -185,16 +181,20 @@ def test_predict_writes_the_same_file_whatever_the_number_of_devices(tmp_path: P
 def evaluate_cases(folder: Path) -> list[list[float]]:
     cases = []
     for num_series, num_steps, batch_size in ((1, 40, 4), (5, 47, 3), (7, 53, 64)):
-        datamodule = SequenceDataModule(
+        datamodule = TableDataModule(
             RandomSeries(num_series, num_steps, 2), context_length=10, horizon=4, batch_size=batch_size
         )
         model = forecaster()
-        check = trainer(folder, callbacks=[BacktestWriter()])
+        intervals = PredictionIntervals()
+        check = trainer(folder, callbacks=[intervals, BacktestWriter()])
         values: list[float] = []
         for metrics in (check.validate(model, datamodule), check.test(model, datamodule)):
             values += metrics[0].values()
         values += model.network.residual_covariance.flatten().tolist()
-        cases.append(values + model.intervals(torch.tensor([0.5, 0.8]), 6).flatten().tolist())
+        model.is_trained = True  # so that validation calibrates
+        check.validate(model, datamodule)
+        context, point = torch.rand(1, 9, 2, generator=torch.manual_seed(1)), torch.zeros(1, 3, 2)
+        cases.append(values + intervals.interval_bounds(point, context, [50, 80]).flatten().tolist())
     return cases
 
 
@@ -202,7 +202,7 @@ def test_metrics_intervals_and_the_noise_of_paths_are_exact_on_every_device(tmp_
     """There are 1, 10 and 21 forecasts to validate on: fewer than devices, and shares that differ."""
     groups = [start_group(num, evaluate_cases, tmp_path) for num in (1, 2, 3)]
     everywhere = [result for group in groups for result in results(group)]
-    assert len(everywhere[0][0]) == 8 + 4 + 12
+    assert len(everywhere[0][0]) == 8 + 4 + 24
     for result in everywhere:
         np.testing.assert_allclose(result, everywhere[0], rtol=1e-6)
 
@@ -211,7 +211,7 @@ def fit_curve(folder: Path) -> None:
     """Eighteen steps: almost four passes over 54 windows, 12 to a batch of all devices together."""
     num = int(os.environ.get("WORLD_SIZE", "1"))
     series = SineSeries(40, num_series=3)
-    datamodule = SequenceDataModule(
+    datamodule = TableDataModule(
         series, context_length=5, scored_length=10, batch_size=12 // num, num_batches_per_epoch=9, horizon=4
     )
     logger = CSVLogger(folder, name=None, version=f"curve{num}")
@@ -247,7 +247,7 @@ class CountedSeries(RandomSeries):
 
 def load_counted(notes: Path, fails: bool) -> str:
     tempfile.tempdir = str(notes.parent / "scratch")
-    datamodule = SequenceDataModule(CountedSeries(notes, fails), batch_size=1000)
+    datamodule = TableDataModule(CountedSeries(notes, fails), batch_size=1000)
     try:
         trainer(notes.parent).validate(forecaster(num_features=1), datamodule)
     except InputError as error:
@@ -433,7 +433,7 @@ def test_when_a_process_is_killed_the_others_end_and_say_so(
 
 
 def evaluated(
-    model: Forecaster, datamodule: SequenceDataModule, folder: Path, **options: Any
+    model: Forecaster, datamodule: TableDataModule, folder: Path, **options: Any
 ) -> list[torch.Tensor]:
     """Metrics, noise and forecasts."""
     found = [torch.tensor(list(trainer(folder, **options).validate(model, datamodule)[0].values()))]
@@ -448,7 +448,7 @@ def evaluated(
 def test_mixed_precision_trains_in_bfloat16_and_generates_in_float32(
     cell: Any, num_layers: int, tmp_path: Path
 ) -> None:
-    datamodule = SequenceDataModule(
+    datamodule = TableDataModule(
         SineSeries(num_series=2),
         context_length=10,
         scored_length=20,
@@ -473,14 +473,12 @@ def test_mixed_precision_trains_in_bfloat16_and_generates_in_float32(
 def test_a_precision_that_would_round_the_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"`precision` bf16-true .* choose bf16-mixed"):
         trainer(tmp_path, precision="bf16-true", max_epochs=1).fit(
-            Forecaster(), SequenceDataModule(SineSeries())
+            Forecaster(), TableDataModule(SineSeries())
         )
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
+def wait_for(condition: Callable[[], Any]) -> None:
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
 
 
@@ -502,7 +500,7 @@ def test_the_processes_that_the_command_line_starts_end_with_it(tmp_path: Path) 
     with start(f"{FIT} --trainer.max_epochs=100000") as fit:
         wait_for((experiment / "fit_0" / "checkpoints" / "last.ckpt").exists)
         fit.terminate()
-        assert fit.wait(60) == 143
+        assert fit.wait() == 143
     assert (
         torch.load(experiment / "fit_0" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 6
     )
@@ -524,7 +522,7 @@ def test_the_processes_that_the_command_line_starts_end_with_it(tmp_path: Path) 
 def test_a_gpu_gives_the_forecasts_and_metrics_of_the_cpu(precision: str, tmp_path: Path) -> None:
     """Fit on one device by DDP (NCCL), move the checkpoint to the CPU and back, and go on there."""
     gpu = {"accelerator": "gpu", "devices": 1, "strategy": "ddp", "precision": precision}
-    datamodule = SequenceDataModule(
+    datamodule = TableDataModule(
         SineSeries(num_series=3), context_length=10, scored_length=20, num_batches_per_epoch=50, num_samples=3
     )
     torch.manual_seed(0)

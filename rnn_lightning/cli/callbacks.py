@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rnn_lightning.cli.checkpoints import read_checkpoint
 from rnn_lightning.cli.exit_messages import handle_stop_signals, stop_now
+from rnn_lightning.errors import InputError
 from rnn_lightning.files import atomic_file
 
 SIGNAL_BATCHES = 10
@@ -99,8 +100,8 @@ class LastCheckpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Keep the state, unless training has diverged and left weights that are not numbers."""
-        if all(bool(weights.isfinite().all()) for weights in pl_module.parameters()):
+        """Keep the state, unless training has diverged."""
+        if not isinstance(exception, InputError):
             super().on_exception(trainer, pl_module, exception)
 
 

@@ -179,9 +179,10 @@ class TableDataModule(SequenceDataModule):
         is_mapped = isinstance(self.series, ArraySeries)  # by every process already
         if self.trainer is None or self.trainer.num_devices == 1 or is_mapped:
             data = super().load()
-            unlink_scratch(data)
-            return data
-        return load_shared(super().load, self.trainer)
+        else:
+            data = load_shared(super().load, self.trainer)
+        unlink_scratch(data)
+        return data
 
     def split(self) -> dict[Split, Segments]:
         if not self._val_is_auto:

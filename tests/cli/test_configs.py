@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from rnn_lightning import Forecaster
+from rnn_lightning import Forecaster, PretrainedForecaster
 from rnn_lightning.pretrained.bundled import bundled_network
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -53,7 +53,7 @@ def test_pretraining_learns_from_series_of_any_season(rnn_lightning: Callable[..
     losses = pl.read_csv("runs/pretrain/fit_0/metrics.csv")["train_loss"].drop_nulls()
     assert len(losses) == 2
     assert losses.is_finite().all()
-    network = Forecaster.load_from_checkpoint("runs/pretrain/fit_0/checkpoints/last.ckpt").network
+    network = PretrainedForecaster.load_from_checkpoint("runs/pretrain/fit_0/checkpoints/last.ckpt").network
     assert network.state_dict().keys() == bundled_network().state_dict().keys()
 
 
