@@ -162,7 +162,7 @@ class Series(ABC):
         plain = (str, int, float, bool, list, tuple, type(None))
         shown = ", ".join(f"{name}={value!r}" for name, value in given.items() if isinstance(value, plain))
         features = f"{counted(self.num_features, 'feature')}, {counted(self.num_covariates, 'covariate')}"
-        return f"{type(self).__name__}: {features}\n  {shown}"
+        return f"{type(self).__name__}: {features}" + (f"\n  {shown}" if shown else "")
 
     @abstractmethod
     def load(self) -> SeriesData:
