@@ -180,26 +180,27 @@ class SequenceDataModule(L.LightningDataModule):
     def train_dataloader(self) -> Any:
         """Return shuffled training windows, which the module transforms several batches at a time."""
         module = None if self.trainer is None else self.trainer.lightning_module
-        prepare = getattr(module, "training_windows", lambda batch: batch)
+        prepare = getattr(module, "training_windows", None)
         settings = (self.batch_size, self.num_batches_per_epoch, self.devices, self.seed, prepare)
         loader = self.series.training_loader(*settings) or self._training_loader(prepare)
         progress: Any = self.trainer and self.trainer.fit_loop.epoch_loop.batch_progress.total
         loader.position = max(self._position, progress.processed if progress else 0)
         return loader
 
-    def _training_loader(self, prepare: Callable[[WindowBatch], Any]) -> ShuffledLoader:
+    def _training_loader(self, prepare: Callable[[WindowBatch], Any] | None) -> ShuffledLoader:
         segments, windows = self.training_segments(), self.training_starts()
         length = self.context_length + self.scored_length
         cut = partial(window_batch, self.data, segments, windows, self.context_length, length)
         numbers = self.batch_size * length * (self.num_features + self.num_covariates)
+        together = min(max(1, NUMBERS_TOGETHER // numbers), MAX_BATCHES_TOGETHER) if prepare else 1
         return ShuffledLoader(
-            lambda items: prepare(cut(items)),
+            lambda items: prepare(cut(items)) if prepare else cut(items),
             len(windows),
             self.batch_size,
             self.devices,
             num_batches=self.num_batches_per_epoch,
             seed=self.seed,
-            batches_together=min(max(1, NUMBERS_TOGETHER // numbers), MAX_BATCHES_TOGETHER),
+            batches_together=together,
         )
 
     def val_dataloader(self) -> BatchLoader[ForecastBatch] | list[Any]:

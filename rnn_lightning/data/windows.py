@@ -22,19 +22,12 @@ Split = Literal["train", "val", "test"]
 
 
 class Segments(NamedTuple):
-    """The steps of one split: one run of rows for each of its series; a run may be empty.
+    """The steps of one split, ``(segment,)`` each: one run of rows for each series; a run may be empty."""
 
-    Attributes:
-        series: ``(segment,)``, the series of each run.
-        first: ``(segment,)``, the first row of that series: contexts do not reach further back.
-        start: ``(segment,)``, the first row of the run.
-        end: ``(segment,)``, one past its last row.
-    """
-
-    series: Tensor
-    first: Tensor
-    start: Tensor
-    end: Tensor
+    series: Tensor  # the number of the series
+    first: Tensor  # its first row: contexts do not reach further back
+    start: Tensor  # the first row of the run
+    end: Tensor  # one past its last row
 
     @property
     def lengths(self) -> Tensor:
@@ -86,13 +79,7 @@ def split_by_series(
 
 
 class Windows:
-    """Starts of windows in closed form: window ``j`` of segment ``i`` is at ``first[i] + j * stride``.
-
-    Args:
-        first: ``(segment,)``, the row at which the first window of each segment starts.
-        counts: ``(segment,)``, number of windows of each segment.
-        stride: steps between two windows of a segment.
-    """
+    """The starts of windows: window ``j`` of segment ``i``, of ``counts[i]``, is at ``first[i] + j * stride``."""
 
     def __init__(self, first: Tensor, counts: Tensor, stride: int) -> None:
         self.first, self.stride, self.ends = first, stride, counts.cumsum(0)
@@ -116,10 +103,9 @@ def training_starts(
 ) -> Windows:
     """Return the windows inside segments, ``stride`` apart: ``(n - length) // stride + 1`` of ``n`` steps.
 
-    A shorter segment of at least two steps has one window that reaches beyond it on both sides, so that its
-    steps are divided into context and scored ones like those of a whole window. With ``min_context_length``
-    windows also start before their segment, as long as that many steps of their context, or half of the
-    segment, lie within it.
+    A shorter segment of at least two steps has one window, divided alike, that reaches beyond it on both
+    sides. With ``min_context_length`` windows also start before their segment, as long as that many steps of
+    their context, or half of the segment, lie within it.
     """
     lengths = segments.lengths
     if min_context_length is None:
@@ -140,9 +126,8 @@ def forecast_starts(
 ) -> Windows:
     """Return windows that score every step of the segments once, ``ceil(n / scored_length)`` each.
 
-    Their contexts reach back before the segment, and before a series too short for a whole window, where
-    there is nothing. The first steps of a series are context only. The last window of a segment may reach
-    past its end. With a ``stride``, they start so many steps apart instead, up to the last step; with
+    Their contexts reach back before the segment, and before a series that is too short; the last window may
+    reach past the end. With a ``stride``, they start so many steps apart instead, up to the last step; with
     ``min_context_length`` so many steps of a context within the series are enough.
     """
     stride = stride or scored_length
@@ -158,8 +143,7 @@ def rolling_starts(
 ) -> Windows:
     """Return windows of the last origins of segments, ``origin_step`` apart: 1 to ``num_origins`` of each.
 
-    The last one ends where its segment ends; one of a segment shorter than the horizon starts where the
-    segment starts, and reaches past its end. Contexts are those of ``forecast_starts``.
+    The last one ends where its segment ends, or past the end of one that is shorter than the horizon.
     """
     context = _own_context(segments.end - segments.first, context_length, horizon)
     start = torch.maximum(segments.start, segments.first + context)
@@ -197,42 +181,21 @@ class WindowBatch(NamedTuple):
         """Return the batch on a device."""
         return moved(self, device, options)
 
-    def rows(self, start: int, end: int) -> "WindowBatch":
-        """Return the windows from ``start`` to before ``end``."""
-        covariates = None if self.covariates is None else self.covariates[start:end]
-        traits = {name: trait[start:end] for name, trait in self.traits.items()}
-        return self._replace(values=self.values[start:end], covariates=covariates, traits=traits)
-
 
 class ForecastBatch(NamedTuple):
-    """Forecasts to make, in the units of the data.
+    """Forecasts to make, in the units of the data."""
 
-    Attributes:
-        context: ``(batch, time, feature)``, the steps up to the origin, NaN where they are unknown.
-        horizon: number of steps to generate.
-        series_index: ``(batch,)``, the series of each forecast.
-        names: the id of that series.
-        origin: ``(batch,)``, the last known step, counted from the start of the series.
-        target: ``(batch, horizon, feature)``, what follows, NaN where it is unknown; ``(batch, 0, feature)``
-            where nothing follows.
-        scale: ``(batch, feature)``, the unit in which errors of different series are compared.
-        covariates: ``(batch, time + horizon, covariate)``, those of the context and of the horizon, or None.
-        num_samples: number of sampled paths wanted, or None.
-        seed: seed of the sampled paths.
-        traits: traits of the series, ``(batch, ...)`` each.
-    """
-
-    context: Tensor
-    horizon: int
-    series_index: Tensor
-    names: list[str]
-    origin: Tensor
-    target: Tensor
-    scale: Tensor
-    covariates: Tensor | None = None
-    num_samples: int | None = None
-    seed: int = 0
-    traits: Traits = {}
+    context: Tensor  # (batch, time, feature), the steps up to the origin, NaN where they are unknown
+    horizon: int  # number of steps to generate
+    series_index: Tensor  # (batch,), the number of the series
+    names: list[str]  # the id of the series
+    origin: Tensor  # (batch,), the last known step, counted from the start of the series
+    target: Tensor  # (batch, horizon, feature), what follows, NaN where unknown; no step to predict
+    scale: Tensor  # (batch, feature), the unit in which errors of different series are compared
+    covariates: Tensor | None = None  # (batch, time + horizon, covariate)
+    num_samples: int | None = None  # number of sampled paths wanted
+    seed: int = 0  # of the sampled paths
+    traits: Traits = {}  # (batch, ...) each
 
     def to(self, device: torch.device, **options: Any) -> "ForecastBatch":
         """Return the batch on a device."""
@@ -339,16 +302,11 @@ Batch = TypeVar("Batch")
 
 
 class BatchLoader(Generic[Batch]):
-    """Loads the items in order, a batch by one call: no work and no copy per item.
+    """Loads the items in order, a batch of item numbers ``(batch,)`` by one call of ``make_batch``.
 
-    Every device takes every ``world_size``-th item, and nothing is repeated to make the shares equal. A
-    device without items gets one empty batch: it has to take part when the devices combine their results.
-
-    Args:
-        make_batch: maps item numbers ``(batch,)`` to a batch.
-        num_items: number of items.
-        batch_size: items of a batch on each device.
-        devices: the number of this device, and of all.
+    Of ``devices``, the number of this one and of all, every one takes every ``world_size``-th item, and
+    nothing is repeated to make the shares equal. A device without items gets one empty batch: it has to take
+    part when the devices combine their results.
     """
 
     def __init__(
@@ -371,19 +329,13 @@ class BatchLoader(Generic[Batch]):
 
 
 class ShuffledLoader(BatchLoader[Any]):
-    """Loads random items in epochs of a given number of batches.
+    """Loads random items in epochs of ``num_batches`` batches, or of one pass.
 
     Each pass goes over all items in an order of its own; where there are more than ``MAX_PERMUTED``, the
-    items of each batch are drawn with replacement instead. The items of a batch depend on the seed and on
-    ``position``, the number of batches before it, alone. The devices share each batch equally; where the last
-    batch of a pass cannot be shared, it is cut down.
-
-    Args:
-        make_batch, num_items, batch_size, devices: see ``BatchLoader``.
-        num_batches: number of batches in an epoch; None for one pass.
-        seed: seed of the order.
-        batches_together: number of batches that one call makes, whose result is cut by ``rows(start, end)``:
-            small batches are all overhead.
+    items of each batch are drawn with replacement. The items of a batch depend on the seed and on
+    ``position``, the number of batches before it, alone. The devices share each batch equally; the last of a
+    pass is cut down to it. One call makes ``batches_together`` small batches, which are all overhead; its
+    result is cut by ``rows(start, end)``.
     """
 
     position = 0

@@ -196,7 +196,7 @@ class PriorSeries(Series):
         num_batches: int | None,
         devices: tuple[int, int],
         seed: int,
-        prepare: Callable[[WindowBatch], Any],
+        prepare: Callable[[WindowBatch], Any] | None,
     ) -> "FreshLoader | None":
         """Return a loader that draws new series for every batch; None unless ``fresh``."""
         return FreshLoader(batch_size, num_batches or 1, devices[0], seed, prepare) if self.fresh else None
@@ -227,13 +227,18 @@ class FreshLoader:
         num_batches: number of batches in an epoch.
         rank: number of this device; all devices draw windows of the same shape.
         seed: seed of all batches.
-        prepare: transforms a batch.
+        prepare: transforms a batch, if anything.
     """
 
     position = 0
 
     def __init__(
-        self, batch_size: int, num_batches: int, rank: int, seed: int, prepare: Callable[[WindowBatch], Any]
+        self,
+        batch_size: int,
+        num_batches: int,
+        rank: int,
+        seed: int,
+        prepare: Callable[[WindowBatch], Any] | None,
     ) -> None:
         self.batch_size, self.num_batches, self.rank = batch_size, num_batches, rank
         self.seed, self.prepare = seed % 2**64, prepare
@@ -246,7 +251,8 @@ class FreshLoader:
             self.position += 1
             key = [self.seed, self.position]
             generators = np.random.default_rng(key), np.random.default_rng([*key, self.rank])
-            yield self.prepare(draw_batch(self.batch_size, *generators))
+            batch = draw_batch(self.batch_size, *generators)
+            yield self.prepare(batch) if self.prepare else batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: the data module keeps the position. Lightning asks for it to resume an epoch."""
