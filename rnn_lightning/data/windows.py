@@ -79,7 +79,7 @@ def split_by_series(
 
 
 class Windows:
-    """The starts of windows: window ``j`` of segment ``i``, of ``counts[i]``, is at ``first[i] + j * stride``."""
+    """The starts of ``counts`` windows: number ``j`` of segment ``i`` is at ``first[i] + j * stride``."""
 
     def __init__(self, first: Tensor, counts: Tensor, stride: int) -> None:
         self.first, self.stride, self.ends = first, stride, counts.cumsum(0)
