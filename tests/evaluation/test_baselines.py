@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from rnn_lightning import SeriesData
+from rnn_lightning.data.series import TimeIndex
 from rnn_lightning.data.windows import Segments
 from rnn_lightning.evaluation.baselines import (
     BASELINES,
@@ -13,7 +14,6 @@ from rnn_lightning.evaluation.baselines import (
     never_negative,
     seasonal_naive,
 )
-from rnn_lightning.tables.calendar import TimeIndex
 
 NAN = torch.nan
 
