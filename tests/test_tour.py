@@ -29,3 +29,16 @@ def test_the_folders_beside_the_core_exist() -> None:
     folders = re.findall(r"^\| `(\w+)/`", TOUR, re.MULTILINE)
     on_disk = {path.name for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
     assert set(folders) == on_disk - {"data"}
+
+
+def test_the_tree_of_files_is_that_on_disk() -> None:
+    (tree,) = re.findall(
+        r"```text\n(rnn_lightning/\n.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL
+    )
+    named: set[str] = set()
+    for line in tree.splitlines()[1:]:
+        folder, _, files = line.partition(": ")
+        prefix = "" if folder.strip() == "." else f"{folder.strip()}/"
+        named |= {f"{prefix}{name}.py" for name in files.split()}
+    on_disk = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if path.name[:2] != "__"}
+    assert named == on_disk
