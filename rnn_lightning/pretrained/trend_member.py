@@ -1,0 +1,159 @@
+"""A second forecaster beside the network: exponential smoothing with the slope of the whole history.
+
+It is akin to the Theta method. The network carries the latest slope on; this member remembers the long one.
+It counts as much as its forecasts from earlier origins of a series deserve.
+"""
+
+import numpy as np
+
+from rnn_lightning.pretrained.season_policy import nan_mean
+
+SLOPE_PART = 0.75
+"""The part of the slope of the history that goes on: Theta has a half."""
+
+MAX_HISTORY, HISTORY_SEASONS = 1000, 5
+"""The last steps, or seasons where these are longer, that the member looks at."""
+
+ALPHAS = np.array([0.05, *np.arange(0.1, 1.01, 0.1)])
+"""Smoothing factors of the level, of which the best one step ahead counts."""
+
+MULTIPLICATIVE_FROM = 0.05
+"""A season multiplies where the least value is above this part of the mean."""
+
+MIN_INDEX = 0.01
+
+ERROR_POWER, PRIOR, MAX_WEIGHT = 4.0, 0.5, 0.5
+"""The odds of the member are the prior times this power of the network's error over its own."""
+
+MAX_UNCHANGED = 0.2
+"""The part of steps without a change above which a series is intermittent."""
+
+MIN_HISTORY, MIN_SEASONS = 10, 3
+
+
+def trend_forecasts(values: np.ndarray, seasons: np.ndarray, shares: np.ndarray, horizon: int) -> np.ndarray:
+    """Forecast ``horizon`` steps after each row, ``(row, horizon)``; NaN for rows without a known value.
+
+    Args:
+        values: ``(row, time)``, NaN where unknown, aligned at the last step.
+        seasons: ``(row,)``, steps of a season, 1 for none.
+        shares: ``(row,)``, the part of the season that is taken out before and put back after.
+        horizon: number of steps.
+    """
+    forecasts = np.full((len(values), horizon), np.nan)
+    for season in np.unique(seasons).tolist():
+        rows = np.flatnonzero((seasons == season) & ~np.isnan(values).all(1))
+        if len(rows):
+            recent = values[rows, -max(MAX_HISTORY, HISTORY_SEASONS * season) :]
+            forecasts[rows] = _forecast(_without_gaps(recent), season, shares[rows], horizon)
+    return forecasts
+
+
+def trend_weights(
+    values: np.ndarray,
+    seasons: np.ndarray,
+    has_season: np.ndarray,
+    network_errors: np.ndarray,
+    member_errors: np.ndarray,
+) -> np.ndarray:
+    """Return the weights ``(row,)`` of the member, at most a half.
+
+    Intermittent and short series do without it, and so do series with a season but no earlier origin.
+
+    Args:
+        values: ``(row, time)``.
+        seasons: ``(row,)``, steps of a season.
+        has_season: ``(row,)``, whether the network's forecast has it.
+        network_errors: ``(origin, row)``, mean errors of the network from earlier origins, NaN for none.
+        member_errors: ``(origin, row)``, those of the member.
+    """
+    floor = 1e-7 * nan_mean(np.abs(values), 1) + np.finfo(float).tiny
+    odds = (
+        PRIOR * ((nan_mean(network_errors, 0) + floor) / (nan_mean(member_errors, 0) + floor)) ** ERROR_POWER
+    )
+    without_origin = np.where(has_season, 0.0, PRIOR / (1 + PRIOR))
+    weights = np.where(np.isnan(odds), without_origin, np.minimum(odds / (1 + odds), MAX_WEIGHT))
+    known = ~np.isnan(values)
+    lengths = np.where(known.any(1), values.shape[1] - known.argmax(1), 0)
+    unchanged = (np.diff(values) == 0).sum(1) > MAX_UNCHANGED * np.maximum(lengths - 1, 1)
+    is_short = lengths < np.maximum(MIN_HISTORY, MIN_SEASONS * np.where(has_season, seasons, 1))
+    return np.where(unchanged | is_short, 0.0, weights)
+
+
+def _forecast(values: np.ndarray, season: int, shares: np.ndarray, horizon: int) -> np.ndarray:
+    """Forecast rows ``(row, time)`` of one season, which are NaN before their start only."""
+    lengths = (~np.isnan(values)).sum(1)
+    lowest, mean = np.nanmin(values, 1), np.nanmean(values, 1)
+    multiplies = (lowest > 0) & (lowest > MULTIPLICATIVE_FROM * mean)
+    ahead = np.arange(1, horizon + 1)
+    past = future = np.where(multiplies, 1.0, 0.0)[:, None]
+    if season > 1:
+        used = np.where(lengths > 2 * season, shares, 0.0)[:, None]
+        indices = _season_indices(values, season, multiplies)  # (row, phase), the last step has phase 0
+        indices = np.where(multiplies[:, None], np.maximum(indices, MIN_INDEX) ** used, indices * used)
+        past, future = indices[:, np.arange(1 - values.shape[1], 1) % season], indices[:, ahead % season]
+    rest = np.where(multiplies[:, None], values / np.where(multiplies[:, None], past, 1.0), values - past)
+    level, alpha = _smoothed_level(rest, lengths)
+    first_steps = (1 - (1 - alpha) ** lengths) / alpha
+    line = level[:, None] + SLOPE_PART * _slope(rest)[:, None] * (ahead - 1 + first_steps[:, None])
+    return np.where(multiplies[:, None], line * future, line + future)
+
+
+def _season_indices(values: np.ndarray, season: int, multiplies: np.ndarray) -> np.ndarray:
+    """Return the classical indices ``(row, phase)`` of a season relative to a centred moving average."""
+    num_rows, length = values.shape
+    known, half = ~np.isnan(values), season // 2
+    level = np.nanmean(values, 1, keepdims=True)
+    sums = np.cumsum(np.pad(np.where(known, values - level, 0.0), ((0, 0), (1, 0))), 1)
+    averages = np.full((num_rows, length), np.nan)
+    windows = (sums[:, season:] - sums[:, :-season]) / season
+    windows = windows if season % 2 else (windows[:, 1:] + windows[:, :-1]) / 2
+    averages[:, half : half + windows.shape[1]] = level + windows
+    begins = known.argmax(1)[:, None]
+    averages = np.where(np.arange(length) >= begins + half, averages, np.nan)
+    safe = np.where(averages > 0, averages, np.nan)
+    relative = np.where(multiplies[:, None], values / safe, values - averages)
+    whole = -(-length // season) * season
+    padded = np.pad(relative, ((0, 0), (whole - length, 0)), constant_values=np.nan)
+    by_phase = nan_mean(padded.reshape(num_rows, -1, season), 1)  # the last step is the last phase
+    by_phase = np.roll(by_phase, 1, 1)
+    none = np.where(multiplies, 1.0, 0.0)[:, None]
+    by_phase = np.where(np.isnan(by_phase), none, by_phase)
+    center = by_phase.mean(1, keepdims=True)
+    return np.where(multiplies[:, None], by_phase / center, by_phase - center)
+
+
+def _smoothed_level(values: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the last level ``(row,)`` of simple exponential smoothing, and the factor that fits best."""
+    begins = values.shape[1] - lengths
+    level = values[np.arange(len(values)), begins][:, None].repeat(len(ALPHAS), 1)  # (row, alpha)
+    squares = np.zeros_like(level)
+    steps = np.nan_to_num(values).T[..., None]  # (time, row, 1)
+    has_begun = np.arange(values.shape[1])[:, None] > begins
+    for step in range(int(begins.min()) + 1, values.shape[1]):
+        error = np.where(has_begun[step, :, None], steps[step] - level, 0.0)
+        squares += np.square(error)
+        level += ALPHAS * error
+    best = squares.argmin(1)
+    return level[np.arange(len(level)), best], ALPHAS[best]
+
+
+def _slope(values: np.ndarray) -> np.ndarray:
+    """Return the slope ``(row,)`` of the least-squares line of each row, 0 for fewer than three values."""
+    known = ~np.isnan(values)
+    steps = np.where(known, np.arange(values.shape[1]), np.nan)
+    steps = steps - np.nanmean(steps, 1, keepdims=True)
+    moments = np.nansum(steps * (values - np.nanmean(values, 1, keepdims=True)), 1)
+    return np.where(known.sum(1) > 2, moments / np.maximum(np.nansum(np.square(steps), 1), 1e-12), 0.0)
+
+
+def _without_gaps(values: np.ndarray) -> np.ndarray:
+    """Interpolate the gaps of rows linearly from their first known value on."""
+    known = ~np.isnan(values)
+    begins = known.argmax(1)
+    gaps = np.flatnonzero(known.sum(1) < values.shape[1] - begins)
+    filled, steps = values.copy(), np.arange(values.shape[1])
+    for row in gaps.tolist():
+        own = steps[begins[row] :]
+        filled[row, begins[row] :] = np.interp(own, steps[known[row]], values[row, known[row]])
+    return filled
