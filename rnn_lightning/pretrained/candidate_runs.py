@@ -98,12 +98,11 @@ def _run(
 
 def _chunks(values: Tensor) -> Iterator[tuple[np.ndarray, int]]:
     """Go through rows of ``values (row, time, feature)`` in batches, with the first step that each needs."""
-    known = ~values.isnan().numpy()
+    known: np.ndarray = ~values.isnan().numpy()
     length = values.shape[1]
-    any_known = known.any(-1)  # (row, time)
-    first = np.where(any_known.any(1), any_known.argmax(1), length)
-    begins = np.where(known.any(1), known.argmax(1), length)  # (row, feature)
-    has_gaps = (known.sum(1) < length - begins).any(1)
+    begins = np.where(known.any(axis=1), known.argmax(axis=1), length)  # (row, feature)
+    first = begins.min(axis=1)
+    has_gaps = (known.sum(axis=1) < length - begins).any(axis=1)
     order = np.lexsort((-first, has_gaps))
     order = order[first[order] < length]
     while len(order):

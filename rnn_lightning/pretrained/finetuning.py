@@ -12,9 +12,9 @@ from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.losses import teacher_forced
 from rnn_lightning.pretrained.bundled import bundled_network
-from rnn_lightning.pretrained.forecaster import PretrainedForecaster, without_end
+from rnn_lightning.pretrained.forecaster import PretrainedForecaster
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
-from rnn_lightning.pretrained.seasonal_loss import by_season
+from rnn_lightning.pretrained.seasonal_loss import by_season, without_end
 
 TUNING_WEIGHTS = (0.0, 0.5, 1.0)
 """How far the weights may go from the pretrained to the fine-tuned ones."""

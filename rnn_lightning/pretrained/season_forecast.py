@@ -1,114 +1,116 @@
 """Forecasts of series whose seasons are found: the network by each candidate season, and the trend member."""
 
-from typing import NamedTuple
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rnn_lightning.pretrained.candidate_runs import Contexts, Runs, context_length, cut_contexts, run_network
-from rnn_lightning.pretrained.season_policy import (
-    MIN_YEARS,
-    Candidate,
-    CandidateErrors,
-    SeasonCandidates,
-    candidate_weights,
-    counted_errors,
-    find_candidates,
-    nan_mean,
-    origin_offsets,
-    usable_origins,
-    weighted_mean,
-)
+from rnn_lightning.errors import InputError
+from rnn_lightning.pretrained.candidate_runs import context_length
+from rnn_lightning.pretrained.season_mix import Histories, SeasonMix, mix_seasons
+from rnn_lightning.pretrained.season_policy import nan_mean, origin_offsets, weighted_mean
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
 from rnn_lightning.pretrained.trend_member import trend_forecasts, trend_weights
-from rnn_lightning.pretrained.yearly_harmonics import take_out_year
 from rnn_lightning.transforms import Traits
 
-MAX_COUNTED = 400
-"""Last one-step errors of a context that are compared."""
+WANTED_STEPS, WANTED_SEASONS, WANTED_YEARS = 1000, 20, 8
+"""Last steps, seasons and years of a history that the choice of seasons looks at, whichever are longest."""
 
 
-class Histories(NamedTuple):
-    """Series up to their origins, in double precision.
-
-    Attributes:
-        values: ``(batch, time, feature)``, NaN where unknown.
-        covariates: ``(batch, time + horizon, covariate)``, or None.
-        horizon: steps to forecast.
-    """
-
-    values: np.ndarray
-    covariates: np.ndarray | None
-    horizon: int
-
-    @property
-    def rows(self) -> np.ndarray:
-        """Every feature as a series of its own, ``(batch * feature, time)``."""
-        return self.values.transpose(0, 2, 1).reshape(-1, self.values.shape[1])
-
-    def targets(self) -> np.ndarray:
-        """Return the values ``(origin, row, horizon)`` after the earlier origins, NaN before the start."""
-        rows = self.rows
-        found = np.full((len(origin_offsets(self.horizon)), len(rows), self.horizon), np.nan)
-        for origin, offset in enumerate(origin_offsets(self.horizon)):
-            begin = rows.shape[1] - offset
-            if begin >= 0:
-                found[origin] = rows[:, begin : begin + self.horizon]
-        return found
-
-
-class SeasonMix(NamedTuple):
-    """The network's forecasts by every candidate season of each row, and their weights.
+class PretrainedForecast(NamedTuple):
+    """What ``predict_step`` returns: ``forecaster.Forecast`` and the own error of each series.
 
     Attributes:
-        candidates: the candidates.
-        weights: ``(candidate, row)``.
-        forecasts: ``(candidate, 1 + origin, row, horizon)``, from the end and from the earlier origins, NaN
-            where there are none.
-        targets: ``(origin, row, horizon)``, the values after the earlier origins.
+        series_index: ``(batch,)``, the series of each forecast.
+        point: ``(batch, horizon, feature)``.
+        samples: ``(sample, batch, horizon, feature)``, sampled paths, or None.
+        own_error: ``(batch, feature)``, the mean absolute error of forecasts from earlier origins of the
+            series, NaN where there are none; None where no seasons were compared.
     """
 
-    candidates: SeasonCandidates
-    weights: np.ndarray
-    forecasts: np.ndarray
-    targets: np.ndarray
-
-    @property
-    def best(self) -> np.ndarray:
-        """The place of the candidate with the largest weight, ``(row,)``."""
-        return self.weights.argmax(0)
+    series_index: Tensor
+    point: Tensor
+    samples: Tensor | None
+    own_error: Tensor | None
 
 
-def mix_seasons(
-    network: SeasonalNetwork, histories: Histories, traits: Traits, hold_outs: bool = True
-) -> SeasonMix:
-    """Forecast series by all their candidate seasons, and weigh these.
+class SeasonForecast(NamedTuple):
+    """Forecasts of series by their candidate seasons and the trend.
 
-    Args:
-        network: the network.
-        histories: the series.
-        traits: ``seasons (batch, k)`` and perhaps ``year (batch,)`` and ``season (batch,)``.
-        hold_outs: whether to forecast from earlier origins too; else one-step errors alone give the weights.
+    Attributes:
+        point: ``(batch, horizon, feature)``, in the units of the data.
+        own_error: ``(batch, feature)``, the mean absolute error of such forecasts from up to three earlier
+            origins of each series, NaN where its history is too short, or where no hold-outs were made.
+        season: ``(batch, feature)``, the season of the largest weight, 1 for none.
+        has_year: ``(batch, feature)``, whether that candidate has the year as harmonics.
     """
-    rows, num_features = histories.rows, histories.values.shape[2]
-    candidates = find_candidates(rows, *(trait.repeat(num_features, 0) for trait in _calendar(traits)))
-    usable = usable_origins(candidates, histories.horizon) & hold_outs
-    num_candidates, num_rows = candidates.active.shape
-    forecasts = np.full((num_candidates, 1 + len(usable), num_rows, histories.horizon), np.nan)
-    errors = np.full((num_candidates, num_rows, MAX_COUNTED), np.nan)
-    for index, candidate in enumerate(candidates.all):
-        wanted = candidates.active[index] & np.concatenate([np.ones((1, num_rows), bool), usable])
-        _run_candidate(network, histories, candidate, wanted, forecasts[index], errors[index])
-        length = context_length(candidate.season)
-        errors[index] = counted_errors(candidates, index, errors[index], length)
-    negative = np.nanmin(rows, 1, initial=0.0) < 0
-    forecasts = np.maximum(forecasts, np.where(negative, -np.inf, 0.0)[:, None])
-    targets = histories.targets()
-    of_origins = nan_mean(np.abs(forecasts[:, 1:] - targets), 3)
-    magnitude = np.nan_to_num(nan_mean(np.abs(rows), 1))
-    weights = candidate_weights(candidates, CandidateErrors(errors, of_origins), magnitude)
-    return SeasonMix(candidates, weights, forecasts, targets)
+
+    point: Tensor
+    own_error: Tensor
+    season: Tensor
+    has_year: Tensor
+
+
+def as_histories(
+    network: SeasonalNetwork, context: Tensor, horizon: int, covariates: Tensor | None
+) -> Histories:
+    """Return contexts ``(batch, time, feature)`` and their covariates in double precision.
+
+    Raises:
+        InputError: if there are other covariates than the network has, or unknown ones in the horizon.
+    """
+    wanted = (len(context), context.shape[1] + horizon, network.num_covariates)
+    given = (*wanted[:2], 0) if covariates is None else tuple(covariates.shape)
+    if given != wanted:
+        rule = f"the covariates must be (batch, time + horizon, covariate) = {wanted}"
+        raise InputError(f"{rule}, got {given}.")
+    if covariates is not None and bool(covariates[:, context.shape[1] :].isnan().any()):
+        raise InputError("the covariates of the horizon must all be known: some are NaN.")
+    known = None if covariates is None else covariates.double().cpu().numpy()
+    return Histories(context.double().cpu().numpy(), known, horizon)
+
+
+def context_wanted(seasons: Sequence[int], horizon: int, year: float) -> int:
+    """Return how many last steps of a history a forecast looks at, see ``PretrainedForecaster``."""
+    longest = max([*seasons, 1])
+    years = math.ceil(WANTED_YEARS * year)
+    return max(WANTED_STEPS, WANTED_SEASONS * longest, years, context_length(longest) + 2 * horizon)
+
+
+def forecast_seasons(
+    network: SeasonalNetwork,
+    histories: Histories,
+    traits: Traits,
+    hold_outs: bool = True,
+    names: Sequence[str] | None = None,
+) -> SeasonForecast:
+    """Forecast series by their candidate seasons and the trend; for the arguments see ``mix_seasons``.
+
+    ``names`` are those of the series, for the warning about series without a known value.
+    """
+    mix = mix_seasons(network, histories, traits, hold_outs)
+    forecasts, errors = add_trend(histories, mix)
+    best = [mix.candidates.all[index] for index in mix.best]
+    weight, num_series = network.readout.weight, len(histories.values)
+
+    def as_batch(values: np.ndarray | list[Any]) -> Tensor:
+        return torch.as_tensor(np.asarray(values)).unflatten(0, (num_series, -1))
+
+    point = as_batch(forecasts[0]).transpose(1, 2).to(weight)
+    if bool((unknown := point.isnan().any(1).any(1)).any()):
+        index = int(unknown.nonzero()[0])
+        which = names[index] if names is not None else f"series {index} of the batch"
+        warnings.warn(f"nothing is known of {which}: its forecast is NaN.", RuntimeWarning, stacklevel=3)
+    return SeasonForecast(
+        point,
+        as_batch(nan_mean(errors, 0)).to(weight),
+        as_batch([candidate.season for candidate in best]),
+        as_batch([candidate.year > 0 for candidate in best]),
+    )
 
 
 def add_trend(histories: Histories, mix: SeasonMix) -> tuple[np.ndarray, np.ndarray]:
@@ -141,68 +143,3 @@ def add_trend(histories: Histories, mix: SeasonMix) -> tuple[np.ndarray, np.ndar
         weights > 0, np.maximum((1 - weights) * of_network + weights * of_trend, bound), of_network
     )
     return both, nan_mean(np.abs(both[1:] - mix.targets), 2)
-
-
-def _calendar(traits: Traits) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return candidate seasons ``(batch, k)``, years and given seasons ``(batch,)`` of series."""
-    seasons = traits["seasons"].numpy()
-    years = traits["year"].double().numpy() if "year" in traits else np.zeros(len(seasons))
-    given = traits["season"].numpy() if "season" in traits else np.ones(len(seasons), np.int64)
-    return seasons, years, given
-
-
-def _run_candidate(
-    network: SeasonalNetwork,
-    histories: Histories,
-    candidate: Candidate,
-    wanted: np.ndarray,
-    forecasts: np.ndarray,
-    errors: np.ndarray,
-) -> None:
-    """Fill in the ``forecasts (1 + origin, row, horizon)`` and ``errors (row, time)`` of a candidate.
-
-    ``wanted (1 + origin, row)`` says from which origins of which rows to forecast.
-    """
-    num_features, num_steps = histories.values.shape[2], histories.values.shape[1]
-    offsets = np.array([0, *origin_offsets(histories.horizon)])
-    origin, series = np.nonzero(wanted.reshape(len(offsets), -1, num_features).any(2))
-    if len(series) == 0:
-        return
-    ends = num_steps - offsets[origin]
-    runs = _runs(network, histories, candidate, series, ends)
-    rows = series[:, None] * num_features + np.arange(num_features)  # (run, feature)
-    forecasts[origin[:, None], rows] = runs.forecasts.transpose(0, 2, 1)
-    last, counted = origin == 0, min(MAX_COUNTED, runs.errors.shape[1])
-    errors[rows[last], -counted:] = runs.errors[last, -counted:].transpose(0, 2, 1)
-    forecasts[~wanted] = np.nan
-    errors[~wanted[0]] = np.nan
-
-
-def _runs(
-    network: SeasonalNetwork, histories: Histories, candidate: Candidate, series: np.ndarray, ends: np.ndarray
-) -> Runs:
-    """Run the network on the histories of ``series (run,)`` up to ``ends (run,)``."""
-    values, covariates, horizon = histories
-    length = min(context_length(candidate.season), max(int(ends.max()), 2))
-    covariates = None if covariates is None else covariates[series]
-    contexts = cut_contexts(values[series], ends, length, horizon, covariates)
-    if not candidate.year:
-        return run_network(network, contexts, horizon, candidate.season)
-    yearly = np.zeros((len(series), horizon, values.shape[2]))
-    for run, (index, end) in enumerate(zip(series, ends, strict=True)):
-        for feature in range(values.shape[2]):
-            known = values[index, :end, feature]
-            begin = int((~np.isnan(known)).argmax())
-            if end - begin >= MIN_YEARS * candidate.year:
-                rest, yearly[run, :, feature] = take_out_year(
-                    known, horizon, candidate.season, candidate.year
-                )
-                contexts.values[run, -len(rest) :, feature] = torch.from_numpy(rest[-length:])
-    runs = run_network(network, Contexts(contexts.values, contexts.covariates), horizon, candidate.season)
-    return runs._replace(forecasts=runs.forecasts + yearly)
-
-
-def as_histories(context: Tensor, horizon: int, covariates: Tensor | None) -> Histories:
-    """Return contexts ``(batch, time, feature)`` and their covariates in double precision."""
-    known = None if covariates is None else covariates.double().cpu().numpy()
-    return Histories(context.double().cpu().numpy(), known, horizon)

@@ -77,3 +77,13 @@ def geometric_error(predicted: Tensor, target: Tensor) -> Tensor:
     logarithms = torch.log(errors.sum(1) / count.clamp_min(1) + ERROR_FLOOR)
     counted = count > 0
     return torch.stack([torch.where(counted, logarithms, 0.0).sum(), counted.sum().to(logarithms)])
+
+
+def without_end(windows: TrainingWindows, num_features: int) -> TrainingWindows:
+    """Return windows with zeros after the last known step: nothing is scored there, and no gap is filled."""
+    values = windows.inputs[..., :num_features]
+    after_end = values.isnan().all(-1).flip(1).cummin(1).values.flip(1)  # (batch, time)
+    inputs = torch.cat(
+        [values.masked_fill(after_end[..., None], 0.0), windows.inputs[..., num_features:]], -1
+    )
+    return windows._replace(inputs=inputs)

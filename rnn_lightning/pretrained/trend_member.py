@@ -120,7 +120,9 @@ def _season_indices(values: np.ndarray, season: int, multiplies: np.ndarray) -> 
     none = np.where(multiplies, 1.0, 0.0)[:, None]
     by_phase = np.where(np.isnan(by_phase), none, by_phase)
     center = by_phase.mean(1, keepdims=True)
-    return np.where(multiplies[:, None], by_phase / center, by_phase - center)
+    return np.where(
+        multiplies[:, None], by_phase / np.where(multiplies[:, None], center, 1.0), by_phase - center
+    )
 
 
 def _smoothed_level(values: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

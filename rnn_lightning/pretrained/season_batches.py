@@ -1,0 +1,65 @@
+"""Generation for series of several seasons: the network generates those of each season together."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnn_lightning.pretrained.candidate_runs import context_length
+from rnn_lightning.pretrained.season_forecast import SeasonForecast
+from rnn_lightning.pretrained.season_scale import season_groups
+
+Generate = Callable[..., Tensor]
+"""Takes a context, a horizon and what is known besides, as ``Forecaster.forward`` does."""
+
+
+def generate_by_season(generate: Generate, context: Tensor, horizon: int, **known: Any) -> Tensor:
+    """Generate ``([sample,] batch, horizon, feature)`` with the trait ``season`` of each series."""
+    groups = list(season_groups(known.get("traits") or {}))
+    if len(groups) <= 1:
+        return generate(context, horizon, **known)
+    values: Tensor | None = None
+    for _, rows in groups:
+        part = generate(context[rows], horizon, **_select(known, rows, len(context)))
+        if values is None:
+            values = part.new_empty(*part.shape[:-3], len(context), *part.shape[-2:])
+        values[..., rows.to(part.device), :, :] = part
+    assert values is not None
+    return values
+
+
+def shifted_paths(
+    generate: Generate, forecast: SeasonForecast, context: Tensor, horizon: int, **known: Any
+) -> Tensor:
+    """Sample paths ``(sample, batch, horizon, feature)`` with the best season of each series.
+
+    They are shifted by what the forecast differs from the path without noise.
+    """
+    known["traits"] = {"season": forecast.season[:, 0]}
+
+    def generate_recent(context: Tensor, horizon: int, **known: Any) -> Tensor:
+        """Generate from as many last steps as a run of the season reads."""
+        length = context_length(int(known["traits"]["season"][0]))
+        if known.get("covariates") is not None:
+            known["covariates"] = known["covariates"][:, -(length + horizon) :]
+        return generate(context[:, -length:], horizon, **known)
+
+    plain = {name: part for name, part in known.items() if name in ("covariates", "traits", "names")}
+    paths = generate_by_season(generate_recent, context, horizon, **known)
+    shift = forecast.point - generate_by_season(generate_recent, context, horizon, **plain)
+    never_negative = ~(context < 0).any(1, keepdim=True)
+    return torch.where(never_negative, (paths + shift).clamp_min(0.0), paths + shift)
+
+
+def _select(known: dict[str, Any], rows: Tensor, batch_size: int) -> dict[str, Any]:
+    """Return the rows of what is known of each series; what is known of all stays."""
+    selected = dict(known)
+    for name, part in known.items():
+        if isinstance(part, dict):
+            selected[name] = {trait: values[rows] for trait, values in part.items()}
+        elif isinstance(part, Tensor) and name != "noise":
+            selected[name] = part[rows.to(part.device)]
+        elif isinstance(part, list) and len(part) == batch_size:
+            selected[name] = [part[row] for row in rows.tolist()]
+    return selected

@@ -1,0 +1,167 @@
+"""The network's forecasts of series by each of their candidate seasons, and the weights of these."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from rnn_lightning.pretrained.candidate_runs import Contexts, Runs, context_length, cut_contexts, run_network
+from rnn_lightning.pretrained.season_policy import (
+    MIN_YEARS,
+    Candidate,
+    CandidateErrors,
+    SeasonCandidates,
+    candidate_weights,
+    counted_errors,
+    find_candidates,
+    nan_mean,
+    origin_offsets,
+    usable_origins,
+)
+from rnn_lightning.pretrained.seasonal import SeasonalNetwork
+from rnn_lightning.pretrained.yearly_harmonics import take_out_year
+from rnn_lightning.transforms import Traits
+
+MAX_COUNTED = 400
+"""Last one-step errors of a context that are compared."""
+
+
+class Histories(NamedTuple):
+    """Series up to their origins, in double precision.
+
+    Attributes:
+        values: ``(batch, time, feature)``, NaN where unknown.
+        covariates: ``(batch, time + horizon, covariate)``, or None.
+        horizon: steps to forecast.
+    """
+
+    values: np.ndarray
+    covariates: np.ndarray | None
+    horizon: int
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Every feature as a series of its own, ``(batch * feature, time)``."""
+        return self.values.transpose(0, 2, 1).reshape(-1, self.values.shape[1])
+
+    def targets(self) -> np.ndarray:
+        """Return the values ``(origin, row, horizon)`` after the earlier origins, NaN before the start."""
+        rows = self.rows
+        found = np.full((len(origin_offsets(self.horizon)), len(rows), self.horizon), np.nan)
+        for origin, offset in enumerate(origin_offsets(self.horizon)):
+            begin = rows.shape[1] - offset
+            if begin >= 0:
+                found[origin] = rows[:, begin : begin + self.horizon]
+        return found
+
+
+class SeasonMix(NamedTuple):
+    """The network's forecasts by every candidate season of each row, and their weights.
+
+    Attributes:
+        candidates: the candidates.
+        weights: ``(candidate, row)``.
+        forecasts: ``(candidate, 1 + origin, row, horizon)``, from the end and from the earlier origins, NaN
+            where there are none.
+        targets: ``(origin, row, horizon)``, the values after the earlier origins.
+    """
+
+    candidates: SeasonCandidates
+    weights: np.ndarray
+    forecasts: np.ndarray
+    targets: np.ndarray
+
+    @property
+    def best(self) -> np.ndarray:
+        """The place of the candidate with the largest weight, ``(row,)``."""
+        return self.weights.argmax(0)
+
+
+def mix_seasons(
+    network: SeasonalNetwork, histories: Histories, traits: Traits, hold_outs: bool = True
+) -> SeasonMix:
+    """Forecast series by all their candidate seasons, and weigh these.
+
+    Args:
+        network: the network.
+        histories: the series.
+        traits: ``seasons (batch, k)`` and perhaps ``year (batch,)`` and ``season (batch,)``.
+        hold_outs: whether to forecast from earlier origins too; else one-step errors alone give the weights.
+    """
+    rows, num_features = histories.rows, histories.values.shape[2]
+    candidates = find_candidates(rows, *(trait.repeat(num_features, 0) for trait in _calendar(traits)))
+    usable = usable_origins(candidates, histories.horizon) & hold_outs
+    num_candidates, num_rows = candidates.active.shape
+    forecasts = np.full((num_candidates, 1 + len(usable), num_rows, histories.horizon), np.nan)
+    errors = np.full((num_candidates, num_rows, MAX_COUNTED), np.nan)
+    for index, candidate in enumerate(candidates.all):
+        wanted = candidates.active[index] & np.concatenate([np.ones((1, num_rows), bool), usable])
+        _run_candidate(network, histories, candidate, wanted, forecasts[index], errors[index])
+        length = context_length(candidate.season)
+        errors[index] = counted_errors(candidates, index, errors[index], length)
+    negative = np.nanmin(rows, 1, initial=0.0) < 0
+    forecasts = np.maximum(forecasts, np.where(negative, -np.inf, 0.0)[:, None])
+    targets = histories.targets()
+    of_origins = nan_mean(np.abs(forecasts[:, 1:] - targets), 3)
+    magnitude = np.nan_to_num(nan_mean(np.abs(rows), 1))
+    weights = candidate_weights(candidates, CandidateErrors(errors, of_origins), magnitude)
+    return SeasonMix(candidates, weights, forecasts, targets)
+
+
+def _calendar(traits: Traits) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return candidate seasons ``(batch, k)``, years and given seasons ``(batch,)`` of series."""
+    seasons = traits["seasons"].numpy()
+    years = traits["year"].double().numpy() if "year" in traits else np.zeros(len(seasons))
+    given = traits["season"].numpy() if "season" in traits else np.ones(len(seasons), np.int64)
+    return seasons, years, given
+
+
+def _run_candidate(
+    network: SeasonalNetwork,
+    histories: Histories,
+    candidate: Candidate,
+    wanted: np.ndarray,
+    forecasts: np.ndarray,
+    errors: np.ndarray,
+) -> None:
+    """Fill in the ``forecasts (1 + origin, row, horizon)`` and ``errors (row, time)`` of a candidate.
+
+    ``wanted (1 + origin, row)`` says from which origins of which rows to forecast.
+    """
+    num_features, num_steps = histories.values.shape[2], histories.values.shape[1]
+    offsets = np.array([0, *origin_offsets(histories.horizon)])
+    origin, series = np.nonzero(wanted.reshape(len(offsets), -1, num_features).any(2))
+    if len(series) == 0:
+        return
+    ends = num_steps - offsets[origin]
+    runs = _runs(network, histories, candidate, series, ends)
+    rows = series[:, None] * num_features + np.arange(num_features)  # (run, feature)
+    forecasts[origin[:, None], rows] = runs.forecasts.transpose(0, 2, 1)
+    last, counted = origin == 0, min(MAX_COUNTED, runs.errors.shape[1])
+    errors[rows[last], -counted:] = runs.errors[last, -counted:].transpose(0, 2, 1)
+    forecasts[~wanted] = np.nan
+    errors[~wanted[0]] = np.nan
+
+
+def _runs(
+    network: SeasonalNetwork, histories: Histories, candidate: Candidate, series: np.ndarray, ends: np.ndarray
+) -> Runs:
+    """Run the network on the histories of ``series (run,)`` up to ``ends (run,)``."""
+    values, covariates, horizon = histories
+    length = min(context_length(candidate.season), max(int(ends.max()), 2))
+    covariates = None if covariates is None else covariates[series]
+    contexts = cut_contexts(values[series], ends, length, horizon, covariates)
+    if not candidate.year:
+        return run_network(network, contexts, horizon, candidate.season)
+    yearly = np.zeros((len(series), horizon, values.shape[2]))
+    for run, (index, end) in enumerate(zip(series, ends, strict=True)):
+        for feature in range(values.shape[2]):
+            known = values[index, :end, feature]
+            begin = int((~np.isnan(known)).argmax())
+            if end - begin >= MIN_YEARS * candidate.year:
+                rest, yearly[run, :, feature] = take_out_year(
+                    known, horizon, candidate.season, candidate.year
+                )
+                contexts.values[run, -len(rest) :, feature] = torch.from_numpy(rest[-length:])
+    runs = run_network(network, Contexts(contexts.values, contexts.covariates), horizon, candidate.season)
+    return runs._replace(forecasts=runs.forecasts + yearly)
