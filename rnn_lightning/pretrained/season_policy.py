@@ -30,8 +30,11 @@ SURE_STEPS = 8
 MIN_ORIGIN = 10
 """Steps that an earlier origin has to leave, beside two seasons and two steps."""
 
-ERROR_FLOOR, VALUE_FLOOR = 1e-3, 1e-7
-"""Parts of the one-step error and of the magnitude of a series that are added to its errors."""
+ERROR_FLOOR, ROUNDING = 1e-3, 1e-6
+"""Parts of the one-step error and of the magnitude of a series below which errors count as equal.
+
+Errors of exact repeats are those of rounding, which differ from batch to batch.
+"""
 
 NUM_ORIGINS = 3
 
@@ -97,9 +100,8 @@ def find_candidates(
             active[index] = has_year & (shortest == season) & (years == year)
         else:
             is_own = (seasons == season).any(1)
-            active[index] = is_own & (
-                lengths >= np.where(shortest == season, _needed(season), 2 * season + 2)
-            )
+            needed = np.where(shortest == season, _needed(season), 2 * season + 2)
+            active[index] = (is_own & (lengths >= needed)) | (is_given & (given == season))
     strengths = [
         strength(row[-20 * season :], season)[0] if season > 1 else np.nan
         for row, season in zip(values, shortest.tolist(), strict=True)
@@ -154,8 +156,9 @@ def candidate_weights(
     shared = (~np.isnan(errors.one_step) | ~active[..., None]).all(0)  # (row, time)
     num_steps = shared.sum(1)
     one_step = nan_mean(np.where(shared, errors.one_step, np.nan), 2)  # (candidate, row)
-    floor = ERROR_FLOOR * one_step + VALUE_FLOOR * magnitude + np.finfo(float).tiny
-    hold_out = np.exp(nan_mean(np.log(errors.hold_out + floor[:, None]), 1))
+    one_step = without_rounding(one_step, magnitude)
+    floor = ERROR_FLOOR * one_step
+    hold_out = np.exp(nan_mean(np.log(without_rounding(errors.hold_out, magnitude) + floor[:, None]), 1))
     has_origin = np.isfinite(hold_out)
     hold_out = np.where(has_origin, hold_out, one_step) + floor
     power = WEIGHT_POWER * np.where(has_origin, 1.0, np.minimum(1.0, num_steps / SURE_STEPS))
@@ -175,6 +178,12 @@ def weighted_mean(weights: np.ndarray, forecasts: np.ndarray) -> np.ndarray:
     shape = (len(weights), *[1] * (forecasts.ndim - 3), weights.shape[1], 1)
     weights = weights.reshape(shape)
     return (weights * np.where(weights > 0, forecasts, 0.0)).sum(0)
+
+
+def without_rounding(errors: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
+    """Return errors ``(..., row)`` of which those from rounding are equal, and none is zero."""
+    least = ROUNDING * magnitude
+    return np.maximum(errors - least, 0.0) + least + np.finfo(float).tiny
 
 
 def nan_mean(values: np.ndarray, axis: int | Sequence[int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from rnn_lightning.transforms import Traits, Transform, TransformState
 MIN_STEPS, LEVEL_STEPS = 40, 6
 """Steps that the scale and the level are taken from, where four seasons and one season are fewer."""
 
-SCALE_OF_ZEROS = 1e-9
+SCALE_OF_ZEROS, LEAST_OF_RANGE = 1e-9, 1e-3
 
 
 def season_groups(traits: Traits) -> Iterator[tuple[int, Tensor]]:
@@ -58,12 +58,15 @@ class SeasonScale(Transform):
         return state
 
     def _start(self, context: Tensor, season: int) -> TransformState:
-        """Return the state ``(batch, 1, feature)`` after contexts ``(batch, time, feature)`` of a season."""
+        """Return the state ``(batch, 1, feature)`` after contexts ``(batch, time, feature)`` of one season."""
         recent = context[..., -max(4 * season, MIN_STEPS) :, :].double()
         neighbours, apart = mean_difference(recent, 1), mean_difference(recent, season)
         scale = 0.75 * torch.where(apart.isnan(), neighbours, apart) + 0.25 * neighbours
         magnitude = recent.abs().nanmean(-2, keepdim=True)
         scale = torch.where(scale.isnan(), magnitude, scale) + 1e-6 * magnitude
+        # A jump across a gap is in no difference, and would be a million scales.
+        highest, lowest = (recent.nan_to_num(-torch.inf).amax(-2), recent.nan_to_num(torch.inf).amin(-2))
+        scale = torch.maximum(scale, LEAST_OF_RANGE * (highest - lowest).clamp_min(0)[..., None, :])
         scale = torch.where(scale == 0, SCALE_OF_ZEROS, scale)
         level = recent[..., -max(season, LEVEL_STEPS) :, :].nanmean(-2, keepdim=True)
         level = torch.where(level.isnan(), recent.nanmean(-2, keepdim=True), level)

@@ -6,7 +6,7 @@ It counts as much as its forecasts from earlier origins of a series deserve.
 
 import numpy as np
 
-from rnn_lightning.pretrained.season_policy import nan_mean
+from rnn_lightning.pretrained.season_policy import nan_mean, without_rounding
 
 SLOPE_PART = 0.75
 """The part of the slope of the history that goes on: Theta has a half."""
@@ -67,10 +67,11 @@ def trend_weights(
         network_errors: ``(origin, row)``, mean errors of the network from earlier origins, NaN for none.
         member_errors: ``(origin, row)``, those of the member.
     """
-    floor = 1e-7 * nan_mean(np.abs(values), 1) + np.finfo(float).tiny
-    odds = (
-        PRIOR * ((nan_mean(network_errors, 0) + floor) / (nan_mean(member_errors, 0) + floor)) ** ERROR_POWER
+    magnitude = nan_mean(np.abs(values), 1)
+    of_network, of_member = (
+        without_rounding(nan_mean(errors, 0), magnitude) for errors in (network_errors, member_errors)
     )
+    odds = PRIOR * (of_network / of_member) ** ERROR_POWER
     without_origin = np.where(has_season, 0.0, PRIOR / (1 + PRIOR))
     weights = np.where(np.isnan(odds), without_origin, np.minimum(odds / (1 + odds), MAX_WEIGHT))
     known = ~np.isnan(values)

@@ -1,0 +1,243 @@
+"""Each series has its own seasons: the same forecast alone and in any batch, right for known cases."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rnn_lightning.errors import InputError
+from rnn_lightning.pretrained.forecaster import PretrainedForecaster
+
+FORECASTER = PretrainedForecaster()
+WEEK = np.array([0.0, 3, 5, 4, 2, -18, -25])
+
+
+def pack(series: Sequence[Any]) -> torch.Tensor:
+    """Series of several lengths as ``(batch, time, 1)``, NaN before their start."""
+    parts = [torch.as_tensor(np.asarray(part, np.float64)) for part in series]
+    padded = torch.nn.utils.rnn.pad_sequence(parts, True, torch.nan, "left")
+    return padded[..., None].float()
+
+
+def forecasts(
+    series: Sequence[Any], horizon: int, seasons: Sequence[Sequence[int]], year: float = 0.0
+) -> Any:
+    """Forecasts ``(batch, horizon)``, with candidate seasons for each series."""
+    traits = {"seasons": torch.tensor(seasons), "year": torch.full((len(series),), year)}
+    result = FORECASTER.forecast_with_errors(pack(series), horizon, traits=traits)
+    return result.point[..., 0].double().numpy()
+
+
+def daily(num_days: int, amplitude: float = 0.0, noise: float = 2.0, seed: int = 0) -> np.ndarray:
+    steps = np.arange(num_days)
+    year = amplitude * np.sin(2 * np.pi * steps / 365.25 + seed)
+    return 200 + WEEK[steps % 7] + year + np.random.default_rng(seed).normal(0, noise, num_days)
+
+
+def monthly(num_months: int, noise: float = 1.0, seed: int = 0) -> np.ndarray:
+    steps = np.arange(num_months)
+    rng = np.random.default_rng(seed)
+    return 100 + 0.3 * steps + 20 * np.sin(2 * np.pi * steps / 12) + rng.normal(0, noise, num_months)
+
+
+@st.composite
+def one_series(draw: st.DrawFn) -> tuple[np.ndarray, list[int]]:
+    length = draw(st.integers(1, 130))
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    season = draw(st.sampled_from([0, 4, 7, 12]))
+    kind = draw(st.sampled_from(["walk", "season", "exact", "constant", "zero", "counts"]))
+    profile = rng.normal(0, 1, max(season, 1))[np.arange(length) % max(season, 1)]
+    values = {
+        "walk": rng.normal(0, 1, length).cumsum(),
+        "season": 5 + profile + rng.normal(0, 0.3, length),
+        "exact": 5 + profile,
+        "constant": np.full(length, 3.0),
+        "zero": np.zeros(length),
+        "counts": rng.poisson(0.4, length).astype(float),
+    }[kind]
+    if draw(st.booleans()):
+        values[rng.random(length) < 0.15] = np.nan
+        values[-1] = 1.0
+    second = draw(st.sampled_from([0, 24])) if season else 0
+    return values * draw(st.sampled_from([1e-6, 1.0, 1e3, 1e9])), [season, second]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(one_series(), min_size=2, max_size=6), st.integers(1, 20))
+def test_a_series_has_the_same_forecast_alone_and_in_any_batch(
+    batch: list[tuple[np.ndarray, list[int]]], horizon: int
+) -> None:
+    together = forecasts([values for values, _ in batch], horizon, [seasons for _, seasons in batch])
+    assert np.isfinite(together).all()
+    for (values, seasons), forecast in zip(batch, together, strict=True):
+        alone = forecasts([values], horizon, [seasons])[0]
+        scale = np.nanmean(np.abs(values))
+        np.testing.assert_allclose(forecast, alone, rtol=0, atol=1e-5 * scale + 1e-15)
+
+
+def test_a_new_series_of_one_row_changes_nothing() -> None:
+    live = daily(120)
+    both = forecasts([live, [1010.0]], 14, [[7], [7]], 365.25)
+    np.testing.assert_allclose(both[0], forecasts([live], 14, [[7]], 365.25)[0], rtol=1e-6)
+    np.testing.assert_allclose(both[0], 200 + WEEK[np.arange(120, 134) % 7], atol=5)
+    np.testing.assert_allclose(both[1], 1010.0)
+
+
+def test_a_season_is_kept_beside_a_short_series_and_beside_noise() -> None:
+    rng = np.random.default_rng(3)
+    truth = monthly(144, 0.0)[108:]
+    together = forecasts([monthly(108), rng.normal(50, 1, 6), rng.normal(50, 9, 200)], 36, [[12]] * 3)
+    assert np.abs(together[0] - truth).mean() < 4  # of a season of 20 and a trend of 11
+    assert np.abs(together[2] - 50).mean() < 3
+
+
+@pytest.mark.parametrize("amplitude", [0, 3, 10, 25])
+def test_a_week_within_a_year_is_kept(amplitude: float) -> None:
+    errors, repeated = [], []
+    for seed in range(3):
+        values = daily(1028, amplitude, seed=seed)
+        point = forecasts([values[:1000]], 28, [[7]], 365.25)[0]
+        truth = daily(1028, amplitude, 0.0, seed)[1000:]
+        errors.append(np.abs(point - truth).mean())
+        repeated.append(np.abs(np.tile(values[993:1000], 4) - truth).mean())
+    assert np.mean(errors) < 1.3
+    assert np.mean(errors) < 0.8 * np.mean(repeated)
+
+
+def test_a_first_day_after_a_week_within_a_year_is_right() -> None:
+    steps = np.arange(1001)
+    noise = np.random.default_rng(5).normal(0, 2, 1001)
+    values = (
+        115 - 20 * (steps % 7 == 6) - 10 * (steps % 7 == 5) + 10 * np.cos(2 * np.pi * steps / 365.25) + noise
+    )
+    first = forecasts([values[:1000]], 28, [[7]], 365.25)[0, 0]
+    assert first == pytest.approx(values[1000] - noise[1000], abs=2.5)
+
+
+def test_constants_and_exact_repeats_go_on() -> None:
+    roster = np.tile([4.0, 5, 5, 6, 5, 0, 0], 20)
+    point = forecasts([np.full(50, 7.0), roster, np.zeros(60)], 14, [[7]] * 3, 365.25)
+    np.testing.assert_allclose(point[0], 7.0, rtol=1e-6)
+    np.testing.assert_allclose(point[1], roster[:14], atol=1e-2)
+    np.testing.assert_allclose(point[2], 0.0, atol=1e-6)
+
+
+def test_a_season_is_chosen_unless_the_values_speak_against_it() -> None:
+    smooth = [np.random.default_rng(seed).normal(0, 1, 400).cumsum().cumsum() for seed in range(20)]
+    traits = {"seasons": torch.full((20, 1), 7)}
+    assert (FORECASTER.choose_seasons(pack(smooth), traits, 7) == 1).sum() >= 15
+    weeks = [daily(60, seed=seed) for seed in range(20)]
+    assert (FORECASTER.choose_seasons(pack(weeks), traits, 7) == 7).all()
+
+
+def test_chosen_seasons_take_histories_of_several_lengths() -> None:
+    histories = [torch.tensor(part)[:, None] for part in (daily(50), daily(90), np.arange(40.0), np.ones(1))]
+    traits = {"seasons": torch.tensor([[7, 0]] * 3 + [[12, 0]])}
+    assert FORECASTER.choose_seasons(histories, traits, 7).tolist() == [7, 7, 1, 1]
+
+
+def test_a_longer_season_beside_a_short_one_is_found() -> None:
+    steps = np.arange(24 * 7 * 6)
+    weekend = np.where(steps // 24 % 7 >= 5, 0.3, 1.0)
+    noise = np.random.default_rng(0).normal(0, 0.02, len(steps))
+    hours = 10 + 5 * weekend * np.sin(2 * np.pi * steps / 24) + noise
+    known = len(hours) - 48
+    point = forecasts([hours[:known]], 48, [[24, 168]])[0]
+    assert np.abs(point - hours[known:]).mean() < 0.15
+    assert np.abs(hours[known - 24 : known] - hours[known : known + 24]).mean() > 0.3
+
+
+def test_own_errors_are_those_of_the_last_values() -> None:
+    series = [daily(300), 10 * daily(300), daily(20)]
+    traits = {"seasons": torch.full((3, 1), 7)}
+    errors = FORECASTER.forecast_with_errors(pack(series), 14, traits=traits).own_error[:, 0]
+    assert float(errors[0]) == pytest.approx(2 * np.sqrt(2 / np.pi), rel=0.4)  # of normal noise of 2
+    assert float(errors[1] / errors[0]) == pytest.approx(10, rel=1e-3)
+    assert bool(errors[2].isnan())
+
+
+def test_features_are_series_of_their_own() -> None:
+    forecaster = PretrainedForecaster(num_features=2)
+    walk = np.random.default_rng(1).normal(0, 1, 120).cumsum()
+    both = np.stack([daily(120), walk], 1)
+    point = forecaster.forecast(both, 14, seasons=[7])
+    for feature in (0, 1):
+        alone = FORECASTER.forecast(both[:, feature], 14, seasons=[7])
+        np.testing.assert_allclose(point[:, feature], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_covariates_go_into_every_candidate() -> None:
+    forecaster = PretrainedForecaster(num_covariates=1)
+    covariate = np.random.default_rng(2).normal(0, 1, (1, 314, 1))
+    values = daily(300)[None, :, None] + 4 * covariate[:, :300]
+    _, ((_, scale, _),) = forecaster.network.transforms.start(
+        torch.as_tensor(values), {"season": torch.tensor([7])}
+    )
+    with torch.no_grad():
+        forecaster.network.effect.fill_(4.0 / float(scale))
+    point = forecaster.forecast(values, 14, seasons=[7], covariates=covariate)[0, :, 0]
+    truth = 200 + WEEK[np.arange(300, 314) % 7] + 4 * covariate[0, 300:, 0]
+    assert np.abs(point - truth).mean() < 2
+    covariate[0, -1] = np.nan
+    with pytest.raises(InputError, match="must all be known"):
+        forecaster.forecast(values, 14, seasons=[7], covariates=covariate)
+    with pytest.raises(InputError, match="must be \\(batch, time \\+ horizon, covariate\\)"):
+        forecaster.forecast(values, 14, seasons=[7])
+
+
+def test_sampled_paths_surround_the_forecast_and_stay_alike_in_any_batch() -> None:
+    series = [daily(200), monthly(100)]
+    settings: dict[str, Any] = {"seasons": [7, 12], "seed": 3}
+    point = FORECASTER.forecast(pack(series), 7, **settings)
+    paths = FORECASTER.forecast(pack(series), 7, num_samples=200, **settings)
+    assert paths.shape == (200, 2, 7, 1)
+    assert bool(((paths.mean(0) - point).abs() < 0.5 * paths.std(0)).all())
+    alone = FORECASTER.forecast(pack(series[:1]), 7, num_samples=200, **settings)
+    torch.testing.assert_close(alone[:, 0], paths[:, 0], rtol=0, atol=2e-3)
+
+
+def test_never_negative_series_stay_so() -> None:
+    falling = np.maximum(100 - np.arange(60.0), 0.5) + 5 * (np.arange(60) % 7 == 0)
+    settings: dict[str, Any] = {"seasons": [7], "num_samples": 50}
+    assert FORECASTER.forecast(falling, 40, seasons=[7]).min() >= 0
+    assert FORECASTER.forecast(falling, 40, **settings).min() >= 0
+
+
+def test_hold_outs_can_be_left_out() -> None:
+    series, traits = pack([daily(300, seed=seed) for seed in range(3)]), {"seasons": torch.full((3, 1), 7)}
+    without = PretrainedForecaster(hold_outs="never").forecast_with_errors(series, 14, traits=traits)
+    assert bool(without.own_error.isnan().all())
+    truth = torch.as_tensor(200 + WEEK[np.arange(300, 314) % 7])
+    assert float((without.point[..., 0] - truth).abs().mean()) < 1.5
+    assert not torch.equal(without.point, FORECASTER.forecast_with_errors(series, 14, traits=traits).point)
+    with pytest.raises(InputError, match="`hold_outs` must be auto, always or never"):
+        PretrainedForecaster(hold_outs="some")  # type: ignore[arg-type]
+
+
+def test_a_given_season_without_candidates_is_kept() -> None:
+    hours = pack([np.sin(2 * np.pi * np.arange(100) / 9)])
+    traits = {"seasons": torch.tensor([[0]]), "season": torch.tensor([9])}
+    result = FORECASTER.forecast_with_errors(hours, 9, traits=traits)
+    assert result.season.tolist() == [[9]]
+    truth = torch.sin(2 * torch.pi * torch.arange(100, 109) / 9)
+    torch.testing.assert_close(result.point[0, :, 0], truth, rtol=0, atol=0.05)
+
+
+def test_a_series_without_values_is_named() -> None:
+    series = torch.cat([pack([daily(60)]), torch.full((1, 60, 1), torch.nan)])
+    traits = {"seasons": torch.full((2, 1), 7)}
+    with pytest.warns(RuntimeWarning, match="nothing is known of shop"):
+        result = FORECASTER.forecast_with_errors(series, 7, traits=traits, names=["live", "shop"])
+    assert bool(result.point[1].isnan().all())
+    assert bool(result.point[0].isfinite().all())
+
+
+def test_wanted_contexts_hold_twenty_seasons_and_eight_years() -> None:
+    assert FORECASTER.context_wanted([12], 18) == 1000
+    assert FORECASTER.context_wanted([24, 168], 48) == 20 * 168
+    assert FORECASTER.context_wanted([7], 28, 365.25) == 8 * 365.25
+    assert FORECASTER.context_wanted([], 2000) == 4100
