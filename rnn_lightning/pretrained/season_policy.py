@@ -103,8 +103,8 @@ def find_candidates(
             needed = np.where(shortest == season, _needed(season), 2 * season + 2)
             active[index] = (is_own & (lengths >= needed)) | (is_given & (given == season))
     strengths = [
-        strength(row[-20 * season :], season)[0] if season > 1 else np.nan
-        for row, season in zip(values, shortest.tolist(), strict=True)
+        strength(row[len(row) - length :], season)[0] if season > 1 else np.nan
+        for row, length, season in zip(values, lengths.tolist(), shortest.tolist(), strict=True)
     ]
     is_clear = np.array(strengths) > CLEAR_STRENGTH
     active[0] = ~active.any(0) | ~(is_clear | is_given)
