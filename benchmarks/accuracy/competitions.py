@@ -3,15 +3,16 @@
     OMP_NUM_THREADS=1 python benchmarks/accuracy/competitions.py FOLDER [SET ...] [--table FILE.md]
 
 FOLDER holds a set of series per file, ``m3_monthly.csv.gz`` and so on, with the columns ``unique_id``,
-``freq`` (YS, QS, MS, 7D, D, B, h or int), ``season``, ``horizon``, and ``train`` and ``test``: numbers separated
-by spaces, ``nan`` where unknown. Nothing but the frequency is given to the forecaster: each series finds its
-seasons. sMAPE and MASE are means over series; OWA is against Naive2, for the sets of M4; the points of M3 are
+``freq`` (YS, QS, MS, 7D, D, B, h or int), ``season``, ``horizon``, and ``train`` and ``test``: numbers with
+spaces between them, ``nan`` where unknown. Nothing but the frequency is given to the forecaster: each series
+finds its seasons. Four sets of days with a week and a year are generated. sMAPE and MASE are means over series; OWA is against Naive2, for the sets of M4; the points of M3 are
 the mean sMAPE over all points of its four categories. Time is CPU time on one thread.
 """
 
 import argparse
 import csv
 import gzip
+import itertools
 import os
 import subprocess
 import time
@@ -26,8 +27,31 @@ from rnn_lightning.pretrained.forecaster import PretrainedForecaster
 
 CALENDAR = {"h": [24, 168], "D": [7], "7D": [52], "MS": [12], "QS": [4], "B": [5]}
 YEAR = {"D": 365.25}
+AMPLITUDES = (0, 3, 10, 25)
 BATCH = 256
 HARDWARE = "one thread of two shared cores of an AMD EPYC (AVX-512)"
+
+
+def days(amplitude: float) -> list[dict[str, Any]]:
+    """Daily values of 2.2 to 6 years with a week of about 20 in them and a year of an amplitude; noise 2."""
+    rng, rows = np.random.default_rng(11), []
+    for years, shift in itertools.product((2.2, 3, 4, 6), range(8)):
+        steps = np.arange(int(years * 365) + 50 * shift + 28)
+        week = np.array([0, 3, 5, 4, 2, -18, -25])[steps % 7]
+        year = amplitude * np.sin(2 * np.pi * steps / 365.25 + shift)
+        values = 200 + week + year + rng.normal(0, 2, len(steps))
+        row = {"train": values[:-28], "test": values[-28:], "freq": "D", "season": 7, "horizon": 28}
+        rows.append(row)
+    return rows
+
+
+def relative_error(rows: list[dict[str, Any]], points: np.ndarray) -> float:
+    """The mean absolute error of days over that of last week or the days a year ago, the better one."""
+    tests = np.stack([row["test"] for row in rows])
+    week = np.stack([np.tile(row["train"][-7:], 4) for row in rows])
+    year = np.stack([row["train"][-364:][:28] for row in rows])
+    errors = [np.abs(tests - each).mean() for each in (points, week, year)]
+    return float(errors[0] / min(errors[1:]))
 
 
 def load(path: Path) -> list[dict[str, Any]]:
@@ -111,13 +135,15 @@ def table(lines: list[str], num_series: int, points: float | None) -> str:
     head = [
         "# Forecasting competitions",
         "",
-        f"`benchmarks/accuracy/competitions.py` on {num_series:,} series, every other one of each set: those on "
-        "which the season policy was chosen. Nothing is given but the frequency, and nothing is fitted.",
+        f"`benchmarks/accuracy/competitions.py` on {num_series:,} series, every other one of each set: the "
+        "season policy was chosen on them. Nothing is given but the frequency, and nothing is fitted.",
         "",
-        f"{date.today()}, commit {commit.stdout.strip()}, {HARDWARE}; CPU ms per series, hold-outs included.",
+        f"{date.today()}, commit {commit.stdout.strip()}, {HARDWARE}; CPU ms per series, hold-outs included. "
+        "`days` are generated, with a week and a year of these amplitudes; `to week, year` is the error over that of "
+        "the last week or of the days a year ago, whichever is better.",
         "",
-        "| set | series | horizon | sMAPE | MASE | OWA | CPU ms |",
-        "|---|---|---|---|---|---|---|",
+        "| set | series | horizon | sMAPE | MASE | OWA | to week, year | CPU ms |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     tail = [] if points is None else ["", f"M3, mean sMAPE over all points of its four sets: {points:.2f}."]
     return "\n".join([*head, *lines, *tail]) + "\n"
@@ -132,14 +158,17 @@ def main() -> None:
     if os.environ.get("OMP_NUM_THREADS") != "1":
         raise SystemExit("set OMP_NUM_THREADS=1: times are those of one thread.")
     forecaster, lines, sums, num_series = PretrainedForecaster().eval(), [], np.zeros(2), 0
-    for name in given.sets or sorted(path.name.split(".")[0] for path in given.folder.glob("*.csv.gz")):
-        rows = load(given.folder / f"{name}.csv.gz")
+    generated = {f"days_{amplitude}": amplitude for amplitude in AMPLITUDES}
+    files = sorted(path.name.split(".")[0] for path in given.folder.glob("*.csv.gz"))
+    for name in given.sets or [*files, *generated]:
+        rows = days(generated[name]) if name in generated else load(given.folder / f"{name}.csv.gz")
         started = time.process_time()
         points = forecast(forecaster, rows)
         spent = 1000 * (time.process_time() - started) / len(rows)
         found, horizon = scores(name, rows, points), rows[0]["horizon"]
         owa = f"{found['OWA']:.3f}" if "OWA" in found else ""
-        errors = f"{found['sMAPE']:.2f} | {found['MASE']:.3f} | {owa}"
+        relative = f"{relative_error(rows, points):.3f}" if name in generated else ""
+        errors = f"{found['sMAPE']:.2f} | {found['MASE']:.3f} | {owa} | {relative}"
         lines.append(f"| {name} | {len(rows):,} | {horizon} | {errors} | {spent:.1f} |")
         print(lines[-1], flush=True)
         num_series += len(rows)

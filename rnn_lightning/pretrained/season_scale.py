@@ -58,7 +58,7 @@ class SeasonScale(Transform):
         return state
 
     def _start(self, context: Tensor, season: int) -> TransformState:
-        """Return the state ``(batch, 1, feature)`` after contexts ``(batch, time, feature)`` of one season."""
+        """Return the state after contexts ``(batch, time, feature)`` of one season."""
         recent = context[..., -max(4 * season, MIN_STEPS) :, :].double()
         neighbours, apart = mean_difference(recent, 1), mean_difference(recent, season)
         scale = 0.75 * torch.where(apart.isnan(), neighbours, apart) + 0.25 * neighbours

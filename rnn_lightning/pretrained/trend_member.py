@@ -1,15 +1,16 @@
 """A second forecaster beside the network: exponential smoothing with the slope of the whole history.
 
-It is akin to the Theta method. The network carries the latest slope on; this member remembers the long one.
-It counts as much as its forecasts from earlier origins of a series deserve.
+It is akin to the Theta methods. The network carries the latest slope on; this member remembers the long one,
+of positive series both in their own units and in logarithms, whose forecasts it averages. It counts as much
+as its forecasts from earlier origins of a series deserve.
 """
 
 import numpy as np
 
 from rnn_lightning.pretrained.season_policy import nan_mean, without_rounding
 
-SLOPE_PART = 0.75
-"""The part of the slope of the history that goes on: Theta has a half."""
+SLOPE_PART, SLOPE_MEMORY = 0.75, 0.5
+"""The part of the slope that goes on without one-step errors, and its weight beside what these say."""
 
 MAX_HISTORY, HISTORY_SEASONS = 1000, 5
 """The last steps, or seasons where these are longer, that the member looks at."""
@@ -22,7 +23,10 @@ MULTIPLICATIVE_FROM = 0.05
 
 MIN_INDEX = 0.01
 
-ERROR_POWER, PRIOR, MAX_WEIGHT = 4.0, 0.5, 0.5
+LOG_HISTORY, MAX_LOG_RISE = 2, 7.0
+"""Logarithms need so many horizons of history, and rise at most this far above the highest value."""
+
+ERROR_POWER, PRIOR, MAX_WEIGHT = 4.0, 0.7, 0.6
 """The odds of the member are the prior times this power of the network's error over its own."""
 
 MAX_UNCHANGED = 0.2
@@ -45,7 +49,7 @@ def trend_forecasts(values: np.ndarray, seasons: np.ndarray, shares: np.ndarray,
         rows = np.flatnonzero((seasons == season) & ~np.isnan(values).all(1))
         if len(rows):
             recent = values[rows, -max(MAX_HISTORY, HISTORY_SEASONS * season) :]
-            forecasts[rows] = _forecast(_without_gaps(recent), season, shares[rows], horizon)
+            forecasts[rows] = _forecast_both(_without_gaps(recent), season, shares[rows], horizon)
     return forecasts
 
 
@@ -56,7 +60,7 @@ def trend_weights(
     network_errors: np.ndarray,
     member_errors: np.ndarray,
 ) -> np.ndarray:
-    """Return the weights ``(row,)`` of the member, at most a half.
+    """Return the weights ``(row,)`` of the member, at most ``MAX_WEIGHT``.
 
     Intermittent and short series do without it, and so do series with a season but no earlier origin.
 
@@ -81,12 +85,29 @@ def trend_weights(
     return np.where(unchanged | is_short, 0.0, weights)
 
 
-def _forecast(values: np.ndarray, season: int, shares: np.ndarray, horizon: int) -> np.ndarray:
-    """Forecast rows ``(row, time)`` of one season, which are NaN before their start only."""
-    lengths = (~np.isnan(values)).sum(1)
-    lowest, mean = np.nanmin(values, 1), np.nanmean(values, 1)
+def _forecast_both(values: np.ndarray, season: int, shares: np.ndarray, horizon: int) -> np.ndarray:
+    """Forecast rows ``(row, time)`` of one season, positive ones in logarithms too, and average."""
+    lengths, lowest, mean = (~np.isnan(values)).sum(1), np.nanmin(values, 1), np.nanmean(values, 1)
     multiplies = (lowest > 0) & (lowest > MULTIPLICATIVE_FROM * mean)
-    ahead = np.arange(1, horizon + 1)
+    logs = np.flatnonzero((lowest > 0) & (lengths >= LOG_HISTORY * horizon))
+    forecasts = _forecast(
+        np.concatenate([values, np.log(values[logs])]),
+        season,
+        np.concatenate([shares, shares[logs]]),
+        np.concatenate([multiplies, np.zeros(len(logs), bool)]),
+        horizon,
+    )
+    plain, of_logs = forecasts[: len(values)], forecasts[len(values) :]
+    highest = np.log(np.nanmax(values[logs], 1, keepdims=True))
+    plain[logs] = (plain[logs] + np.exp(np.minimum(of_logs, highest + MAX_LOG_RISE))) / 2
+    return plain
+
+
+def _forecast(
+    values: np.ndarray, season: int, shares: np.ndarray, multiplies: np.ndarray, horizon: int
+) -> np.ndarray:
+    """Forecast rows ``(row, time)``, NaN before their start only, whose season is added or ``multiplies``."""
+    lengths, ahead = (~np.isnan(values)).sum(1), np.arange(1, horizon + 1)
     past = future = np.where(multiplies, 1.0, 0.0)[:, None]
     if season > 1:
         used = np.where(lengths > 2 * season, shares, 0.0)[:, None]
@@ -94,9 +115,9 @@ def _forecast(values: np.ndarray, season: int, shares: np.ndarray, horizon: int)
         indices = np.where(multiplies[:, None], np.maximum(indices, MIN_INDEX) ** used, indices * used)
         past, future = indices[:, np.arange(1 - values.shape[1], 1) % season], indices[:, ahead % season]
     rest = np.where(multiplies[:, None], values / np.where(multiplies[:, None], past, 1.0), values - past)
-    level, alpha = _smoothed_level(rest, lengths)
+    level, slope, alpha = _level_and_slope(rest, lengths)
     first_steps = (1 - (1 - alpha) ** lengths) / alpha
-    line = level[:, None] + SLOPE_PART * _slope(rest)[:, None] * (ahead - 1 + first_steps[:, None])
+    line = level[:, None] + slope[:, None] * (ahead - 1 + first_steps[:, None])
     return np.where(multiplies[:, None], line * future, line + future)
 
 
@@ -126,28 +147,43 @@ def _season_indices(values: np.ndarray, season: int, multiplies: np.ndarray) -> 
     )
 
 
-def _smoothed_level(values: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the last level ``(row,)`` of simple exponential smoothing, and the factor that fits best."""
-    begins = values.shape[1] - lengths
-    level = values[np.arange(len(values)), begins][:, None].repeat(len(ALPHAS), 1)  # (row, alpha)
-    squares = np.zeros_like(level)
-    steps = np.nan_to_num(values).T[..., None]  # (time, row, 1)
-    has_begun = np.arange(values.shape[1])[:, None] > begins
-    for step in range(int(begins.min()) + 1, values.shape[1]):
-        error = np.where(has_begun[step, :, None], steps[step] - level, 0.0)
-        squares += np.square(error)
+def _level_and_slope(values: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the last level of exponential smoothing, the slope that goes on, and the factor of each row.
+
+    The part of the slope is the least-squares one of the one-step errors, drawn towards ``SLOPE_PART``; the
+    smoothing factor is the one whose errors are then smallest.
+    """
+    num_steps, begins = values.shape[1], values.shape[1] - lengths
+    start = values[np.arange(len(values)), begins]
+    steps = np.where(np.isnan(values), 0.0, values - start[:, None]).T[..., None]  # (time, row, 1)
+    slopes = _running_slopes(values - start[:, None]).T[..., None]
+    level = np.zeros((len(values), len(ALPHAS)))  # (row, alpha)
+    errors, products, squares = np.zeros_like(level), np.zeros_like(level), np.zeros_like(level)
+    for step in range(int(begins.min()) + 1, num_steps):
+        num_before = np.maximum(step - begins, 0)[:, None]
+        error = np.where(num_before > 0, steps[step] - level, 0.0)
+        drift = np.where(num_before > 2, slopes[step - 1], 0.0) * (1 - (1 - ALPHAS) ** num_before) / ALPHAS
+        errors += error * error
+        products += error * drift
+        squares += drift * drift
         level += ALPHAS * error
-    best = squares.argmin(1)
-    return level[np.arange(len(level)), best], ALPHAS[best]
+    best_parts = (products + SLOPE_MEMORY * SLOPE_PART * squares) / np.maximum(
+        (1 + SLOPE_MEMORY) * squares, np.finfo(float).tiny
+    )
+    parts = np.clip(best_parts, 0.0, 1.0)
+    best = (errors - 2 * parts * products + parts * parts * squares).argmin(1)
+    rows = np.arange(len(values))
+    return start + level[rows, best], parts[rows, best] * slopes[-1, :, 0], ALPHAS[best]
 
 
-def _slope(values: np.ndarray) -> np.ndarray:
-    """Return the slope ``(row,)`` of the least-squares line of each row, 0 for fewer than three values."""
+def _running_slopes(values: np.ndarray) -> np.ndarray:
+    """Return the slope of the least-squares line of each row up to each step, 0 up to its first value."""
     known = ~np.isnan(values)
-    steps = np.where(known, np.arange(values.shape[1]), np.nan)
-    steps = steps - np.nanmean(steps, 1, keepdims=True)
-    moments = np.nansum(steps * (values - np.nanmean(values, 1, keepdims=True)), 1)
-    return np.where(known.sum(1) > 2, moments / np.maximum(np.nansum(np.square(steps), 1), 1e-12), 0.0)
+    count = known.cumsum(1)
+    steps, values = np.where(known, count, 0.0), np.where(known, values, 0.0)
+    spread = count * np.square(steps).cumsum(1) - np.square(steps.cumsum(1))
+    moment = count * (steps * values).cumsum(1) - steps.cumsum(1) * values.cumsum(1)
+    return np.where(count > 1, moment / np.maximum(spread, 1.0), 0.0)
 
 
 def _without_gaps(values: np.ndarray) -> np.ndarray:
