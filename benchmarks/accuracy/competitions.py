@@ -5,8 +5,10 @@
 FOLDER holds a set of series per file, ``m3_monthly.csv.gz`` and so on, with the columns ``unique_id``,
 ``freq`` (YS, QS, MS, 7D, D, B, h or int), ``season``, ``horizon``, and ``train`` and ``test``: numbers with
 spaces between them, ``nan`` where unknown. Nothing but the frequency is given to the forecaster: each series
-finds its seasons. Four sets of days with a week and a year are generated. sMAPE and MASE are means over series; OWA is against Naive2, for the sets of M4; the points of M3 are
-the mean sMAPE over all points of its four categories. Time is CPU time on one thread.
+finds its seasons. Four sets of days with a week and a year are generated.
+
+sMAPE and MASE are means over series; OWA is against Naive2, for the sets of M4; the points of M3 are the mean
+sMAPE over all points of its four categories. Time is CPU time on one thread.
 """
 
 import argparse
@@ -84,7 +86,7 @@ def forecast(forecaster: PretrainedForecaster, rows: list[dict[str, Any]]) -> np
 def symmetric_errors(test: np.ndarray, point: np.ndarray) -> float:
     size = np.abs(test) + np.abs(point)
     errors = np.where(size == 0, 0.0, 200 * np.abs(test - point) / np.where(size == 0, 1.0, size))
-    return float(np.nanmean(errors))
+    return float(errors[~np.isnan(errors)].mean()) if not np.isnan(errors).all() else np.nan
 
 
 def scaled_error(row: dict[str, Any], point: np.ndarray) -> float:
@@ -139,8 +141,8 @@ def table(lines: list[str], num_series: int, points: float | None) -> str:
         "season policy was chosen on them. Nothing is given but the frequency, and nothing is fitted.",
         "",
         f"{date.today()}, commit {commit.stdout.strip()}, {HARDWARE}; CPU ms per series, hold-outs included. "
-        "`days` are generated, with a week and a year of these amplitudes; `to week, year` is the error over that of "
-        "the last week or of the days a year ago, whichever is better.",
+        "`days` are generated, with a week and a year of these amplitudes; `to week, year` is the error over "
+        "that of the last week or of the days a year ago, whichever is better.",
         "",
         "| set | series | horizon | sMAPE | MASE | OWA | to week, year | CPU ms |",
         "|---|---|---|---|---|---|---|---|",

@@ -9,7 +9,7 @@ import numpy as np
 
 from rnn_lightning.pretrained.season_policy import nan_mean, without_rounding
 
-SLOPE_PART, SLOPE_MEMORY = 0.75, 0.5
+SLOPE_PART, SLOPE_MEMORY = 0.75, 1.5
 """The part of the slope that goes on without one-step errors, and its weight beside what these say."""
 
 MAX_HISTORY, HISTORY_SEASONS = 1000, 5
@@ -26,7 +26,7 @@ MIN_INDEX = 0.01
 LOG_HISTORY, MAX_LOG_RISE = 2, 7.0
 """Logarithms need so many horizons of history, and rise at most this far above the highest value."""
 
-ERROR_POWER, PRIOR, MAX_WEIGHT = 4.0, 0.7, 0.6
+ERROR_POWER, PRIOR, MAX_WEIGHT = 3.0, 0.7, 0.6
 """The odds of the member are the prior times this power of the network's error over its own."""
 
 MAX_UNCHANGED = 0.2

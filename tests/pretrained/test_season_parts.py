@@ -53,8 +53,8 @@ def test_no_year_is_taken_out_of_noise_and_constants() -> None:
 def test_the_trend_member_continues_most_of_a_line() -> None:
     line = np.arange(60.0)[None] - 70
     forecast = trend_forecasts(line, np.array([1]), np.array([0.0]), 10)[0]
-    np.testing.assert_allclose(np.diff(forecast), (1 + 0.5 * 0.75) / 1.5)
-    assert forecast[0] == pytest.approx(-10, abs=0.1)
+    np.testing.assert_allclose(np.diff(forecast), (1 + 1.5 * 0.75) / 2.5)
+    assert forecast[0] == pytest.approx(-10, abs=0.2)
 
 
 def test_the_trend_member_takes_positive_series_in_logarithms_too() -> None:
@@ -105,7 +105,7 @@ def test_the_weight_of_the_trend_follows_the_errors_of_the_series() -> None:
     walk[3] = RNG(0).poisson(0.3, 60)  # intermittent
     network, member = np.ones((3, 4)), np.array([[0.5, 2.0, np.nan, 0.1]] * 3)
     weights = trend_weights(walk, np.ones(4), np.zeros(4, bool), network, member)
-    np.testing.assert_allclose(weights, [0.6, 0.7 / 16 / (1 + 0.7 / 16), 0.7 / 1.7, 0.0], rtol=1e-5)
+    np.testing.assert_allclose(weights, [0.6, 0.7 / 8 / (1 + 0.7 / 8), 0.7 / 1.7, 0.0], rtol=1e-5)
     weights = trend_weights(walk, np.full(4, 12), np.ones(4, bool), network, member)
     assert weights[2] == 0  # a season, and no earlier origin
     short = np.concatenate([np.full((4, 30), np.nan), walk[:, :30]], 1)
