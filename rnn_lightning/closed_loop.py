@@ -14,8 +14,7 @@ loop that equals it. See ``docs/method.md``.
 import torch
 from torch import Tensor, nn
 
-from rnn_lightning.recurrent import RecurrentState, step
-from rnn_lightning.recurrent import native as native
+from rnn_lightning.recurrent import RecurrentState, native, step
 
 FOLDABLE = ("RNN_TANH", "RNN_RELU", "LSTM")
 """Cells that add the recurrent and the input part before anything else, see ``FoldedLoop``."""

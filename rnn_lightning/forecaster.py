@@ -258,8 +258,8 @@ class Forecaster(L.LightningModule):
         """Refuse the checkpoint of another class: what that class adds would be lost."""
         saved, own = checkpoint.get("forecaster_class"), class_name(type(self))
         if not is_class(str(saved), type(self)):
-            given = f"the checkpoint holds a network of the class {saved}"
-            raise InputError(f"{given}, not {own}: load it by its own class.")
+            held = f"the checkpoint holds a network of the class {saved}"
+            raise InputError(f"{held}, not {own}: load it by its own class.")
         kept = checkpoint["hyper_parameters"]
         for name in ARCHITECTURE:
             given = self.hparams.get(name)
@@ -268,9 +268,9 @@ class Forecaster(L.LightningModule):
                     f"`{name}` is {given}, and the checkpoint holds a network with {kept[name]}."
                 )
         sizes = {name: kept.get(name) or 0 for name in self.sizes_given}
-        for name, given in self.sizes_given.items():
-            if given is not None and given != sizes[name]:
-                what = f"the data have {given} {name.removeprefix('num_')}"
+        for name, size in self.sizes_given.items():
+            if size is not None and size != sizes[name]:
+                what = f"the data have {size} {name.removeprefix('num_')}"
                 raise InputError(f"{what}, and the checkpoint holds a network with {sizes[name]}.")
         if any(size != getattr(self.network, name) for name, size in sizes.items()):
             self._set_network(**sizes)

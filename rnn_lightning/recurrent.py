@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 try:
-    from rnn_lightning.native import layers as native
+    from rnn_lightning.native import layers
 except ImportError:  # the folder was deleted: everything works without it, only slower
-    native = None  # type: ignore[assignment]
+    layers = None  # type: ignore[assignment]
+native = layers
 
 RecurrentState = tuple[Tensor, ...]
 """The hidden state ``(layer, batch, hidden)``, and for an LSTM the cell state of the same shape."""

@@ -22,6 +22,7 @@ from rnn_lightning import (
     SineSeries,
 )
 from rnn_lightning.errors import InputError
+from rnn_lightning.forecaster import class_name, is_class
 from rnn_lightning.losses import TrainingWindows, teacher_forced, training_windows
 from rnn_lightning.rollout import generate, generators, warm_up
 
@@ -396,9 +397,6 @@ def test_what_does_not_fit_together_is_refused(
         trainer(tmp_path, max_epochs=1).fit(Forecaster(transforms=["difference", "difference"]), short)
     with pytest.raises(InputError, match="the network has not been fitted"):
         trainer(tmp_path).predict(Forecaster(), SequenceDataModule(SineSeries()))
-    other = Forecaster(hidden_size=9, transforms=["difference", "standardize"])
-    with pytest.raises(RuntimeError, match="size mismatch"):
-        trainer(tmp_path).predict(other, fitted[1], ckpt_path=fitted[2], weights_only=True)
     with pytest.raises(InputError, match="the data have 2 features and the network 1"):
         trainer(tmp_path, max_epochs=1).fit(Forecaster.load_from_checkpoint(fitted[2]), two)
     with pytest.raises(InputError, match="`precision` bf16-true would round the data"):
@@ -425,6 +423,27 @@ def test_one_vector_of_several_features_is_one_step() -> None:
     assert torch.equal(forecaster.generate(one, 5), forecaster.generate(whole, 5))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "saved"),
+    [
+        ("hidden_size", 9, "8"),
+        ("cell", "gru", "lstm"),
+        ("num_layers", 2, "1"),
+        ("transforms", ["difference"], r"\['difference', 'standardize'\]"),
+    ],
+)
+def test_weights_of_another_architecture_are_refused_by_the_name_of_the_argument(
+    name: str, value: Any, saved: str, fitted: tuple[Forecaster, SequenceDataModule, Path], tmp_path: Path
+) -> None:
+    _, datamodule, path = fitted
+    same: dict[str, Any] = {"hidden_size": 8, "transforms": ["difference", "standardize"]}
+    with pytest.raises(InputError, match=rf"`{name}` is .*, and the checkpoint holds a network with {saved}"):
+        trainer(tmp_path).predict(
+            Forecaster(**{**same, name: value}), datamodule, ckpt_path=path, weights_only=True
+        )
+    trainer(tmp_path).predict(Forecaster(**same), datamodule, ckpt_path=path, weights_only=True)
+
+
 class Scaled(Forecaster):
     """A forecaster with an argument of its own."""
 
@@ -448,13 +467,20 @@ def test_a_checkpoint_is_loaded_by_its_own_class_alone(
     assert loaded.factor == 3.0
     context = datamodule.data.series(0)[-10:]
     assert torch.equal(loaded.forecast(context, 5), forecaster.forecast(context, 5))
-    of_other = r"checkpoint is of the class test_forecaster\.Scaled, and this is .*\.Forecaster: load it by"
+    of_other = r"a network of the class test_forecaster\.Scaled, not .*\.Forecaster: load it by its own class"
     with pytest.raises(InputError, match=of_other):
         Forecaster.load_from_checkpoint(own)
-    with pytest.raises(InputError, match=r"of the class rnn_lightning\.forecaster\.Forecaster, and this is"):
+    with pytest.raises(InputError, match=r"of the class rnn_lightning\.forecaster\.Forecaster, not "):
         Scaled.load_from_checkpoint(path)
     with pytest.raises(InputError, match=of_other):
         trainer(tmp_path).predict(Forecaster(hidden_size=4), datamodule, ckpt_path=own, weights_only=True)
+
+
+def test_a_class_of_a_script_is_the_same_when_it_is_imported() -> None:
+    assert is_class(class_name(Scaled), Scaled)
+    assert is_class("__main__.Scaled", Scaled)
+    for other in ("__main__.Forecaster", "elsewhere.Scaled", "Scaled", class_name(Forecaster)):
+        assert not is_class(other, Scaled)
 
 
 def run_in_threads(calls: list[Callable[[], Any]]) -> list[Any]:

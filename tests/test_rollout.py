@@ -18,6 +18,7 @@ from rnn_lightning.errors import InputError
 from rnn_lightning.network import Cell, RecurrentNetwork
 from rnn_lightning.recurrent import RecurrentState, recur, zero_state
 from rnn_lightning.rollout import State, generate, generators, observe, rollout, warm_up
+from rnn_lightning.transforms import Traits
 
 CELLS: list[Cell] = ["rnn_tanh", "rnn_relu", "gru", "lstm"]
 CHAINS = [
@@ -424,6 +425,26 @@ def test_covariates_of_context_and_horizon_reach_the_network(cell: Cell) -> None
         rollout(network, context, 7)
     with pytest.raises(InputError, match=r"from the second step on must be \(2, 6, 2\), got None"):
         generate(network, state_then, 7)
+
+
+def test_a_network_is_given_the_traits_of_every_row() -> None:
+    class Shifted(RecurrentNetwork):
+        def free_run(
+            self, inputs: Tensor, state: RecurrentState, traits: Traits
+        ) -> tuple[Tensor, RecurrentState]:
+            values, state = super().free_run(inputs, state, traits)
+            return values + traits["shift"][:, None, None], state
+
+    torch.manual_seed(0)
+    network, plain = Shifted(1, "gru", 4, transforms=()), RecurrentNetwork(1, "gru", 4, transforms=())
+    plain.load_state_dict(network.state_dict())
+    context, traits = torch.randn(3, 9, 1), {"shift": torch.tensor([0.0, 10.0, 20.0])}
+    expected = rollout(plain, context, 5) + traits["shift"][:, None, None]
+    torch.testing.assert_close(rollout(network, context, 5, traits=traits), expected)
+    paths = rollout(network, context, 5, traits=traits, num_samples=4, noise=torch.zeros(1, 1))
+    torch.testing.assert_close(paths, expected.expand(4, -1, -1, -1))
+    state = observe(network, warm_up(network, context[:, :6], traits=traits), context[:, 6:])
+    torch.testing.assert_close(generate(network, state, 5), expected)
 
 
 def test_sampling_without_a_covariance_is_refused() -> None:

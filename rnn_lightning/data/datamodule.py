@@ -166,7 +166,12 @@ class SequenceDataModule(L.LightningDataModule):
 
     def forecast_starts(self, split: Split) -> Windows:
         """Return the starts of the forecasts of a held-out split, which score each of its steps once."""
-        return forecast_starts(self.segments[split], self.context_length, self.horizon_of(split))
+        return forecast_starts(self.segments[split], self.forecast_context, self.horizon_of(split))
+
+    @property
+    def forecast_context(self) -> int:
+        """Known steps before each forecast."""
+        return self.context_length
 
     def train_series(self) -> Iterable[torch.Tensor]:
         """Return the training part of every series, in chunks ``(time, feature)``."""
@@ -211,20 +216,20 @@ class SequenceDataModule(L.LightningDataModule):
 
     def predict_dataloader(self) -> BatchLoader[ForecastBatch]:
         """Return the forecasts of what follows each series."""
-        settings = (self.context_length, self.horizon, self.num_samples, self.seed)
+        settings = (self.forecast_context, self.horizon, self.num_samples, self.seed)
         cut = partial(future_batch, self.data, *settings)
         return self.in_order(cut, self.data.num_series, self.horizon)
 
     def forecast_loader(self, split: Split, num_samples: int | None = None) -> BatchLoader[ForecastBatch]:
         """Return the forecasts of a held-out split with what followed them."""
         windows, horizon = self.forecast_starts(split), self.horizon_of(split)
-        settings = (self.context_length, horizon, num_samples, self.seed)
+        settings = (self.forecast_context, horizon, num_samples, self.seed)
         cut = partial(forecast_batch, self.data, self.segments[split], windows, *settings)
         return self.in_order(cut, len(windows), horizon)
 
     def in_order(self, cut: Any, num_items: int, horizon: int) -> BatchLoader[ForecastBatch]:
         """Return a loader of forecasts in large batches, because each step of a batch costs much the same."""
-        num_steps = (self.context_length + horizon) * (self.num_samples or 1)
+        num_steps = (self.forecast_context + horizon) * (self.num_samples or 1)
         batch_size = max(self.batch_size, FORECAST_STEPS // (num_steps * self.num_features))
         return BatchLoader(cut, num_items, batch_size, self.devices)
 

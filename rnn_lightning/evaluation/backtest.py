@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +14,20 @@ from torch import Tensor
 from rnn_lightning.data.series import Series, SeriesData
 from rnn_lightning.data.windows import BatchLoader, Segments, forecast_batch, rolling_starts
 from rnn_lightning.errors import InputError, counted
-from rnn_lightning.evaluation.baselines import seasons_of, with_seasons
+from rnn_lightning.evaluation.baselines import seasons_of
 from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals, is_trained
 from rnn_lightning.evaluation.records import ForecastRecords, bound_columns, forecast_columns, record
 from rnn_lightning.evaluation.scores import Scores
 from rnn_lightning.files import atomic_file
+from rnn_lightning.transforms import Traits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEXT_METRICS = {"mase": "MASE", "rmsse": "RMSSE", "smape": "sMAPE", "wape": "WAPE", "mae": "MAE"}
+
+CONTEXT_LENGTH = 24
+"""Known steps before each origin, unless a number is given or the network asks for more."""
 
 NUM_NAMED_SERIES = 3
 """Number of series without an error scale that the text names."""
@@ -129,7 +133,7 @@ def backtest(
     *,
     horizon: int = 24,
     origin_step: int | None = None,
-    context_length: int = 24,
+    context_length: int | None = None,
     season: int | None = None,
     num_samples: int | None = None,
     levels: Sequence[int] | None = None,
@@ -148,7 +152,8 @@ def backtest(
         num_origins: number of forecasts of each series; the last one ends where the series ends.
         horizon: number of steps to forecast.
         origin_step: steps between two origins; the horizon if None.
-        context_length: number of known steps before each origin that the network is given.
+        context_length: number of known steps before each origin that the network is given; None for those
+            that it asks for, else 24.
         season: steps of a season, 1 for none; that of each series if None.
         num_samples: number of sampled paths, which give the intervals where calibration gave none.
         levels: levels of the intervals in percent; 80 if None, where there are intervals.
@@ -164,11 +169,13 @@ def backtest(
     step = origin_step or horizon
     start = torch.maximum(data.offsets[:-1], data.ends - horizon - (num_origins - 1) * step)
     segments = Segments(torch.arange(data.num_series), data.offsets[:-1], start, data.ends)
+    traits = {"season": torch.full_like(start, season)} if season else _found_seasons(data, start)
+    data = replace(data, traits={**data.traits, **traits})
+    seasons = seasons_of(data)
+    context_length = context_length or _context_wanted(forecaster, data, horizon)
     windows = rolling_starts(segments, context_length, horizon, num_origins, step)
     if len(windows) == 0:
         raise InputError("no series has a step to forecast after a context of one: give longer ones.")
-    seasons = torch.full_like(start, season) if season else _found_seasons(data, start)
-    data = with_seasons(data, seasons)
     intervals = intervals or PredictionIntervals()
     with _evaluating(forecaster):
         if not is_trained(forecaster):
@@ -186,15 +193,24 @@ def backtest(
     return Backtest(data, Scores.from_records(records.collect(), data, start, seasons, levels))
 
 
-def _found_seasons(data: SeriesData, ends: Tensor) -> Tensor:
-    """Return the season of each series, ``(series,)``: its trait, or what is found in the values before."""
+def _context_wanted(forecaster: Any, data: SeriesData, horizon: int) -> int:
+    """Return how many steps a network with candidate seasons looks at, of those that there are; else 24."""
+    wanted, candidates = getattr(forecaster, "context_wanted", None), data.traits.get("seasons")
+    if wanted is None or candidates is None:
+        return CONTEXT_LENGTH
+    steps = wanted(candidates.unique().tolist(), horizon, float(data.traits["year"].amax()))
+    return max(CONTEXT_LENGTH, min(steps, int(data.lengths.max())))
+
+
+def _found_seasons(data: SeriesData, ends: Tensor) -> Traits:
+    """Return traits of seasons found in the values before ``ends``; none if the series have them already."""
     if "season" in data.traits:
-        return seasons_of(data)
+        return {}
     try:
         from rnn_lightning.tables.seasons import find_seasons
     except ImportError:
-        return seasons_of(data)
-    return torch.full_like(ends, max(find_seasons(data, ends), default=1))
+        return {}
+    return find_seasons(data, ends)
 
 
 @contextmanager

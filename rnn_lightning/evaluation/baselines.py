@@ -1,7 +1,6 @@
 """Baseline forecasts, which need no training, and the error scales of MASE and RMSSE."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -22,11 +21,6 @@ ROWS_AT_ONCE = 2**20
 def seasons_of(data: SeriesData) -> Tensor:
     """Return the season of each series, ``(series,)``: its trait, or 1 for none."""
     return data.traits.get("season", torch.ones(data.num_series, dtype=torch.long))
-
-
-def with_seasons(data: SeriesData, seasons: Tensor) -> SeriesData:
-    """Return the series with ``seasons (series,)`` as their trait, which networks and baselines look at."""
-    return replace(data, traits={**data.traits, "season": seasons})
 
 
 def ends_before(data: SeriesData, held_out: Segments) -> Tensor:

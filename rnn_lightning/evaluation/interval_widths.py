@@ -27,6 +27,15 @@ GROWTH_POWER = 0.3
 POOLING_FACTOR = 2.0
 """Errors whose lead times differ by less than this factor are pooled, after removing the growth."""
 
+OWN_ERROR_POWER = 0.25
+"""Part that the errors of earlier forecasts of a series have in the logarithm of its error scale."""
+
+MIN_OF_ERROR = 0.25
+"""Least error scale, as a part of the errors of earlier forecasts of a series."""
+
+MIN_RELATIVE_CHANGE = 1e-4
+"""Change relative to the magnitude of a series below which its errors say nothing of those of others."""
+
 MIN_RELATIVE_SCALE = 1e-6
 """Lowest error scale relative to the magnitude of a series: float32 resolves no less."""
 
@@ -47,7 +56,7 @@ def floor_of(context: Tensor, nonnegative: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(is_limited, 0.0, -torch.inf), is_common
 
 
-def error_scale(context: Tensor, seasons: Tensor) -> Tensor:
+def error_scale(context: Tensor, seasons: Tensor, own_error: Tensor | None = None) -> Tensor:
     """Return the unit of the errors of each series, ``(batch, feature)``.
 
     It is the mean absolute change from step to step, or from season to season where that is smaller, after
@@ -56,6 +65,8 @@ def error_scale(context: Tensor, seasons: Tensor) -> Tensor:
     Args:
         context: ``(batch, time, feature)``, the known steps before a forecast, NaN where unknown.
         seasons: ``(batch,)``, the season of each series in steps; 1 for none.
+        own_error: ``(batch, feature)``, the mean absolute error of earlier forecasts of the series, which
+            counts for a part of its scale; NaN where unknown.
     """
     scale = _mean_change(context, 1)
     for season in seasons.unique().tolist():
@@ -63,7 +74,20 @@ def error_scale(context: Tensor, seasons: Tensor) -> Tensor:
             rows = seasons == season
             scale[rows] = torch.fmin(scale[rows], _mean_change(context[rows], season))
     magnitude = context.abs().nanmean(1).nan_to_num(0.0)
-    return torch.maximum(torch.where(scale.isnan(), magnitude, scale), MIN_RELATIVE_SCALE * magnitude)
+    scale = torch.where(scale.isnan(), magnitude, scale)
+    if own_error is not None:
+        error = torch.where(own_error.isnan(), scale, own_error.to(scale))
+        scale = scale ** (1 - OWN_ERROR_POWER) * error**OWN_ERROR_POWER
+        scale = torch.maximum(scale, MIN_OF_ERROR * error)
+    return torch.maximum(scale, MIN_RELATIVE_SCALE * magnitude)
+
+
+def is_like_others(context: Tensor, seasons: Tensor) -> Tensor:
+    """Return whether the errors of a series say something of those of others, ``(batch, feature)``.
+
+    Those of constant, dead and exactly repeating series do not.
+    """
+    return error_scale(context, seasons) > MIN_RELATIVE_CHANGE * context.abs().nanmean(1).nan_to_num(0.0)
 
 
 def _mean_change(context: Tensor, lag: int) -> Tensor:

@@ -112,6 +112,7 @@ class PredictionIntervals(L.Callback):
         levels: Sequence[int],
         *,
         seasons: Tensor | None = None,
+        own_error: Tensor | None = None,
         samples: Tensor | None = None,
     ) -> Tensor:
         """Return the bounds of intervals, ``(2 * level, batch, horizon, feature)``: low, high, low ...
@@ -121,6 +122,7 @@ class PredictionIntervals(L.Callback):
             context: ``(batch, time, feature)``, the known steps before it, NaN where unknown.
             levels: levels in percent.
             seasons: ``(batch,)``, the season of each series; that of the calibration if None.
+            own_error: ``(batch, feature)``, see ``error_scale``; of a network that gives it.
             samples: ``(sample, batch, horizon, feature)``, which give the bounds if not ``calibrated``.
 
         Raises:
@@ -128,18 +130,32 @@ class PredictionIntervals(L.Callback):
         """
         signed = torch.tensor([sign * level / 100 for level in levels for sign in (-1, 1)])
         if self.calibrated or samples is None:
-            return self._values_at(signed, point, context, seasons)
+            return self._values_at(signed, point, context, seasons, own_error)
         # torch.quantile takes 16 million numbers at most.
         bounds = np.quantile(samples.cpu().numpy(), (0.5 + signed.double() / 2).tolist(), axis=0)
         return torch.from_numpy(bounds).to(point)
 
-    def quantiles(self, number: int, point: Tensor, context: Tensor, seasons: Tensor | None = None) -> Tensor:
+    def quantiles(
+        self,
+        number: int,
+        point: Tensor,
+        context: Tensor,
+        *,
+        seasons: Tensor | None = None,
+        own_error: Tensor | None = None,
+    ) -> Tensor:
         """Return equally likely values, ascending, ``(number, batch, horizon, feature)``."""
         signed = (2 * torch.arange(number, dtype=torch.float32) + 1) / number - 1
-        return self._values_at(signed, point, context, seasons)
+        return self._values_at(signed, point, context, seasons, own_error)
 
     def spread_paths(
-        self, samples: Tensor, point: Tensor, context: Tensor, *, seasons: Tensor | None = None
+        self,
+        samples: Tensor,
+        point: Tensor,
+        context: Tensor,
+        *,
+        seasons: Tensor | None = None,
+        own_error: Tensor | None = None,
     ) -> Tensor:
         """Spread sampled paths ``(sample, batch, horizon, feature)`` as wide as the intervals.
 
@@ -150,22 +166,31 @@ class PredictionIntervals(L.Callback):
         if not self.calibrated:
             return samples
         ranks = samples.argsort(0).argsort(0)
-        return self.quantiles(len(samples), point, context, seasons=seasons).gather(0, ranks)
+        known = {"seasons": seasons, "own_error": own_error}
+        return self.quantiles(len(samples), point, context, **known).gather(0, ranks)
 
-    def _values_at(self, signed: Tensor, point: Tensor, context: Tensor, seasons: Tensor | None) -> Tensor:
+    def _values_at(
+        self,
+        signed: Tensor,
+        point: Tensor,
+        context: Tensor,
+        seasons: Tensor | None,
+        own_error: Tensor | None,
+    ) -> Tensor:
         """Return the ends of intervals of levels from -1, lower end, to 1, ``(level, *point.shape)``."""
         if len(point) == 0:  # a device without forecasts
             return point.new_zeros(len(signed), *point.shape)
         if not self.calibrated:
             raise InputError(f"there are no prediction intervals: {REMEDY}")
         seasons = torch.full((len(context),), self._season) if seasons is None else seasons.cpu()
-        scale = error_scale(context, seasons)[:, None]  # (batch, 1, feature)
+        scale = error_scale(context, seasons, own_error)[:, None]  # (batch, 1, feature)
         floor, is_common = floor_of(context, self._nonnegative.to(context.device))
+        lowest = torch.minimum(floor[:, None], point)  # an interval holds its point
         half = half_widths_at(self._half_widths, signed.abs(), point.shape[1]).to(point)  # (level, horizon)
         sign = signed.sign().to(point)[:, None, None, None]
         values = point + sign * half[:, None, :, None] * scale
-        values = torch.where((sign < 0) & is_common[:, None], floor[:, None], values)
-        return torch.maximum(values, floor[:, None])
+        values = torch.where((sign < 0) & is_common[:, None], lowest, values)
+        return torch.maximum(values, lowest)
 
     @torch.no_grad()
     def calibrate(
@@ -244,7 +269,8 @@ def is_trained(forecaster: Any) -> bool:
 def _settings(trainer: L.Trainer) -> dict[str, Any]:
     """Return the sizes and devices of a calibration."""
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-    names = ("context_length", "horizon", "min_context_length")
+    names = ("horizon", "min_context_length")
     sizes = {name: getattr(datamodule, name, None) for name in names}
+    sizes["context_length"] = datamodule.forecast_context
     seasons = seasons_of(datamodule.data)
     return {**sizes, "seasons": seasons, "rank": trainer.global_rank, "world_size": trainer.world_size}

@@ -9,7 +9,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from rnn_lightning.data.windows import ForecastBatch
-from rnn_lightning.evaluation.interval_widths import error_scale
+from rnn_lightning.evaluation.interval_widths import error_scale, is_like_others
 
 CRPS_QUANTILES = 99
 """Number of equally likely values by which intervals give a CRPS."""
@@ -73,9 +73,10 @@ def record(
     columns = {"y": batch.target, "rnn": point}
     if levels:
         seasons = batch.traits.get("season")
-        bounds = intervals.interval_bounds(point, batch.context, levels, seasons=seasons, samples=samples)
+        known = {"seasons": seasons, "own_error": own_error_of(forecast)}
+        bounds = intervals.interval_bounds(point, batch.context, levels, samples=samples, **known)
         if intervals.calibrated or samples is None:  # an empty batch has no samples
-            samples = intervals.quantiles(CRPS_QUANTILES, point, batch.context, seasons=seasons)
+            samples = intervals.quantiles(CRPS_QUANTILES, point, batch.context, **known)
         columns |= {
             "crps": crps(samples, batch.target),
             **dict(zip(bound_columns(levels), bounds, strict=True)),
@@ -86,19 +87,33 @@ def record(
 def errors_of(forecaster: Any, batches: Iterable[ForecastBatch], seasons: Tensor) -> tuple[Tensor, Tensor]:
     """Return the errors ``(forecast, horizon, feature)`` of all devices, and their scale.
 
+    Errors of series that are constant, dead or repeat exactly are NaN, unless all series are.
+
     Args:
         forecaster: the network, in evaluation mode; its ``predict_step`` is called.
         batches: the forecasts of this device, with targets.
         seasons: ``(series,)``, the season of each series; 1 for none.
     """
-    records = ForecastRecords(["error", "error_scale"]).to(forecaster.device)
+    records = ForecastRecords(["error", "error_scale", "counts"]).to(forecaster.device)
     for case in batches:
         batch = case.to(forecaster.device)
-        error = batch.target - forecaster.predict_step(batch, 0).point
-        scale = error_scale(batch.context, seasons[case.series_index])[:, None].expand_as(error)
-        records.update(batch.series_index, batch.origin, {"error": error, "error_scale": scale})
+        forecast = forecaster.predict_step(batch, 0)
+        error, own_error = batch.target - forecast.point, own_error_of(forecast)
+        own_seasons = seasons[case.series_index]
+        columns = {
+            "error_scale": error_scale(batch.context, own_seasons, own_error),
+            "counts": is_like_others(batch.context, own_seasons).to(error),
+        }
+        columns = {name: column[:, None].expand_as(error) for name, column in columns.items()}
+        records.update(batch.series_index, batch.origin, {"error": error, **columns})
     found = records.collect()
-    return found["error"], found["error_scale"][:, 0]
+    error, counts = found["error"], found["counts"] > 0
+    return torch.where(counts | ~counts.any(), error, torch.nan), found["error_scale"][:, 0]
+
+
+def own_error_of(forecast: Any) -> Tensor | None:
+    """Return the error ``(batch, feature)`` of earlier forecasts of each series, if a network gives one."""
+    return getattr(forecast, "own_error", None)
 
 
 def bound_columns(levels: Sequence[int]) -> list[str]:

@@ -1,1 +1,1 @@
-"""The forecast as an ONNX graph; every module here needs the package ``onnx``."""
+"""Export of a forecast as an ONNX graph; all modules but ``export`` need the package ``onnx``."""

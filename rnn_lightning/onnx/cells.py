@@ -1,4 +1,4 @@
-"""Recurrent layers in an ONNX graph: fused nodes over a sequence, and single steps for loops."""
+"""Recurrent layers in an ONNX graph: fused nodes for sequences, single steps for loops."""
 
 from collections.abc import Sequence
 
@@ -8,23 +8,23 @@ from torch import Tensor
 from rnn_lightning.onnx.graph import Graph, Operand, Value, numbers
 
 Weights = Sequence[Tensor]
-"""Of one layer, as PyTorch has them: input, hidden, and the bias of each."""
+"""The weights of one layer in the order of PyTorch: input, hidden, and the bias of each."""
 
 GATES = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2], "rnn_tanh": [0], "rnn_relu": [0]}
-"""The gates of PyTorch in the order of ONNX: input, output, forget, new; update, reset, new."""
+"""For each gate of ONNX its place in PyTorch: input, output, forget, new; update, reset, new."""
 
 
 def fused(
     graph: Graph, cell: str, weights: Weights, inputs: Value, state: list[Value]
 ) -> tuple[Value, list[Value]]:
-    """One layer over a whole sequence by an LSTM, GRU or RNN node.
+    """Run one layer over a sequence by an LSTM, GRU or RNN node.
 
     Args:
         graph: the graph.
         cell: kind of recurrent cell.
-        weights: of the layer.
+        weights: weights of the layer.
         inputs: ``(time, batch, input)``.
-        state: the tensors ``(batch, hidden)`` of the state before.
+        state: the tensors ``(batch, hidden)`` of the state before the first input.
 
     Returns:
         The hidden outputs ``(time, batch, hidden)`` and the state after them.
@@ -51,7 +51,7 @@ def fused(
 
 
 def step(graph: Graph, cell: str, weights: Weights, inputs: Value, state: list[Value]) -> list[Value]:
-    """The state of one layer after one step, ``inputs (batch, input)``."""
+    """Return the state of one layer after one step with ``inputs (batch, input)``."""
     w_input, w_hidden, b_input, b_hidden = map(numbers, weights)
     hidden = state[0]
     if cell == "gru":
@@ -74,6 +74,6 @@ def _parts(graph: Graph, value: Value, number: int) -> list[Value]:
 
 
 def _arranged(weight: Tensor, order: Sequence[int]) -> np.ndarray:
-    """A weight or bias with its gates in another order."""
+    """Return a weight or bias with its gates in another order."""
     array = numbers(weight)
     return array.reshape(len(order), -1, *array.shape[1:])[list(order)].reshape(array.shape)

@@ -1,4 +1,4 @@
-"""Leaving with a network: its forecast as a file that other programs run."""
+"""Export of a forecast to a file that other programs run."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from rnn_lightning.network import RecurrentNetwork
 
 
 def export_onnx(network: nn.Module, path: str | Path) -> None:
-    """Write the forecast of a network as an ONNX graph, see ``onnx/forecast.py`` for its inputs.
+    """Write the forecast of a network as an ONNX graph; ``onnx/forecast.py`` lists its inputs.
 
     Args:
-        network: a ``RecurrentNetwork``, with the statistics of its transforms.
+        network: a ``RecurrentNetwork`` whose transforms have their statistics.
         path: the file, such as ``model.onnx``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Writing an ONNX graph as one writes NumPy: values with operators, loops and branches."""
+"""ONNX graphs written like NumPy: values with operators, loops and branches."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, Union
@@ -9,12 +9,12 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 OPSET, IR_VERSION = 17, 8
-"""What every runtime since 2022 reads."""
+"""Every runtime since 2022 reads these versions."""
 
 Operand: TypeAlias = Union["Value", float, np.ndarray, np.float32]
 
 END = 2**62
-"""Behind the last step of any axis."""
+"""An index behind the last step of any axis."""
 
 
 class Value:
@@ -48,18 +48,18 @@ class Value:
         return self.graph.op("Less", self, other)
 
     def cast(self, kind: str) -> "Value":
-        """As ``FLOAT``, ``DOUBLE``, ``INT64`` or ``BOOL``."""
+        """Convert to ``FLOAT``, ``DOUBLE``, ``INT64`` or ``BOOL``."""
         return self.graph.op("Cast", self, to=TensorProto.DataType.Value(kind))
 
     def is_nan(self) -> "Value":
         return self.graph.op("IsNaN", self)
 
     def or_where_nan(self, other: Operand) -> "Value":
-        """The value, or ``other`` where it is NaN."""
+        """Return the value, or ``other`` where it is NaN."""
         return self.graph.op("Where", self.is_nan(), other, self)
 
     def sum(self, axis: int) -> "Value":
-        """The sum along an axis, which stays."""
+        """Return the sum along an axis, which is kept with length 1."""
         return self.graph.op("ReduceSum", self, np.array([axis]))
 
     def cumsum(self, axis: int) -> "Value":
@@ -69,7 +69,7 @@ class Value:
         return self.graph.op("Transpose", self, perm=axes)
 
     def slice(self, axis: int, begin: "Value | int", end: "Value | int" = END) -> "Value":
-        """The part of an axis from ``begin`` to before ``end``, integers or tensors of one."""
+        """Return the part of an axis from ``begin`` to before ``end``, integers or tensors of one."""
         return self.graph.op("Slice", self, self.graph.sizes(begin), self.graph.sizes(end), np.array([axis]))
 
     def reshape(self, *sizes: "Value | int") -> "Value":
@@ -79,12 +79,12 @@ class Value:
         return self.graph.op("Expand", self, self.graph.sizes(*sizes))
 
     def size(self, axis: int) -> "Value":
-        """The length of an axis, as a tensor of one integer."""
+        """Return the length of an axis as a tensor of one integer."""
         return self.graph.op("Gather", self.graph.op("Shape", self), np.array([axis]))
 
 
 class Graph:
-    """A graph in the making: its nodes so far, and all constants."""
+    """A graph under construction: its nodes so far, and all constants."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
@@ -92,7 +92,7 @@ class Graph:
         self._count = 0
 
     def constant(self, value: float | np.float32 | np.ndarray) -> Value:
-        """A constant; a number is float32, an array of integers int64."""
+        """Add a constant: float32 for a number, the type of the array otherwise."""
         array = value if isinstance(value, np.ndarray) else np.asarray(value, np.float32)
         name = self._new_name("constant")
         self._constants.append(
@@ -101,23 +101,23 @@ class Graph:
         return Value(self, name)
 
     def op(self, kind: str, *inputs: Operand | None, **attributes: Any) -> Value:
-        """The first result of a new node."""
+        """Add a node and return its first result."""
         return self.ops(kind, *inputs, num_outputs=1, **attributes)[0]
 
     def ops(self, kind: str, *inputs: Operand | None, num_outputs: int, **attributes: Any) -> list[Value]:
-        """All results of a new node."""
+        """Add a node and return all its results."""
         names = ["" if value is None else self._value(value).name for value in inputs]
         outputs = [self._new_name(kind) for _ in range(num_outputs)]
         self._nodes.append(helper.make_node(kind, names, outputs, **attributes))
         return [Value(self, name) for name in outputs]
 
     def sizes(self, *sizes: Value | int) -> Value:
-        """A shape of integers and of tensors of one integer."""
+        """Join integers and tensors of one integer to a shape."""
         parts = [size if isinstance(size, Value) else self.constant(np.array([size])) for size in sizes]
         return self.op("Concat", *parts, axis=0)
 
     def any_nan(self, values: Value) -> Value:
-        """Whether any of the values is NaN, a scalar."""
+        """Return a scalar that is true if any value is NaN."""
         found = values.is_nan().cast("FLOAT")
         return self.op("ReduceMax", found, keepdims=0).above(0.0)
 
@@ -127,7 +127,7 @@ class Graph:
     def branch(
         self, condition: Value, then: Callable[[], list[Value]], otherwise: Callable[[], list[Value]]
     ) -> list[Value]:
-        """The results of one of two functions."""
+        """Return the results of one of two functions."""
         yes, no = self._subgraph(lambda _: then(), []), self._subgraph(lambda _: otherwise(), [])
         return self.ops("If", condition, num_outputs=len(yes.output), then_branch=yes, else_branch=no)
 
@@ -138,10 +138,10 @@ class Graph:
         step: Callable[[Value, list[Value]], tuple[list[Value], Value]],
         kind: int = TensorProto.FLOAT,
     ) -> tuple[list[Value], Value]:
-        """Call ``step(number, carried)`` again and again; what is carried has two axes each.
+        """Call ``step(number, carried)`` for each step; the carried values have two axes each.
 
         Returns:
-            What is carried after the last step, and the second results of all steps, stacked along a new
+            The carried values after the last step, and the second results of all steps, stacked along a new
             first axis.
         """
 
@@ -160,7 +160,7 @@ class Graph:
     def model(
         self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto], **metadata: str
     ) -> onnx.ModelProto:
-        """The whole graph; its values of the names of ``outputs`` are what comes out."""
+        """Return the checked model, whose outputs are the values with the names of ``outputs``."""
         graph = helper.make_graph(self._nodes, "rnn_lightning", inputs, outputs, self._constants)
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(
@@ -171,16 +171,16 @@ class Graph:
         return model
 
     def name(self, value: Value, name: str) -> None:
-        """Give a value a name of its own."""
+        """Name a value."""
         self._nodes.append(helper.make_node("Identity", [value.name], [name]))
 
     def _subgraph(
         self, make: Callable[[list[Value]], list[Value]], types: Sequence[tuple[int, int]]
     ) -> onnx.GraphProto:
-        """A graph within a node; ``types`` are the type and the number of axes of each input."""
+        """Return a graph within a node; ``types`` are the type and the number of axes of each input."""
         inputs = [self._new_name("input") for _ in types]
         outer, self._nodes = self._nodes, []
-        # What comes from outside of a subgraph needs a node of its own in it.
+        # A subgraph may only return results of its own nodes, not values from outside.
         outputs = [self.op("Identity", value) for value in make([Value(self, name) for name in inputs])]
         inner, self._nodes = self._nodes, outer
         described = [
@@ -199,5 +199,5 @@ class Graph:
 
 
 def numbers(tensor: Tensor) -> np.ndarray:
-    """A tensor of the network as float32 numbers."""
+    """Return a tensor of the network as float32 numbers."""
     return tensor.detach().float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""The transforms in an ONNX graph, each the twin of the one of its name in the package."""
+"""The transforms in an ONNX graph, each the twin of a transform of the package."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,40 +14,40 @@ from rnn_lightning.onnx.graph import Graph, Value, numbers
 
 TransformState = tuple[Value, ...]
 
-NOT_KNOWN = np.float32(np.nan)
+UNKNOWN = np.float32(np.nan)
 
 
 class Twin(ABC):
-    """A transform of ``(batch, time, feature)`` values."""
+    """A transform of ``(batch, time, feature)`` values in a graph."""
 
     def __init__(self, graph: Graph, part: Any) -> None:
         self.graph, self.part = graph, part
 
     @abstractmethod
     def start(self, context: Value) -> tuple[Value, TransformState]:
-        """The transformed values of a context, and the state at its beginning."""
+        """Return the transformed context, and the state at its beginning."""
 
     @abstractmethod
     def inverse(self, transformed: Value, state: TransformState) -> Value:
-        """Back to the units of the input, for the steps after the state."""
+        """Put the steps after the state back into the units of the input."""
 
     def impute(self, context: Value, filled: Value, state: TransformState) -> tuple[Value, TransformState]:
-        """The context, what is not known taken from its transform without gaps; and the state."""
+        """Return the context without gaps, by its transform without gaps, and the state after it."""
         return context.or_where_nan(self.inverse(filled, state)), state
 
 
 class Log(Twin):
-    """A graph cannot refuse values of zero or less: they are not known."""
+    """A graph cannot refuse values of zero or less: they count as unknown."""
 
     def start(self, context: Value) -> tuple[Value, TransformState]:
-        return self.graph.op("Log", self.graph.op("Where", context.above(0.0), context, NOT_KNOWN)), ()
+        return self.graph.op("Log", self.graph.op("Where", context.above(0.0), context, UNKNOWN)), ()
 
     def inverse(self, transformed: Value, state: TransformState) -> Value:
         return self.graph.op("Exp", transformed)
 
 
 class Difference(Twin):
-    """The state is the last value; the sums are in double precision."""
+    """The state is the last value; sums are in double precision."""
 
     def start(self, context: Value) -> tuple[Value, TransformState]:
         return context.slice(1, 1) - context.slice(1, 0, -1), ()
@@ -62,7 +62,7 @@ class Difference(Twin):
         return whole, (whole.slice(1, -1),)
 
     def _continued(self, context: Value, filled: Value) -> Value:
-        """Each gap goes on from the last known value before it; what lies before the first one stays NaN."""
+        """Continue each gap from the last known value before it; steps before the first one stay NaN."""
         levels, changes = (value.transpose(1, 0, 2).cast("DOUBLE") for value in (context, filled))
         first = levels.slice(0, 0, 1)
 
@@ -78,7 +78,7 @@ class Difference(Twin):
 
 
 class Standardize(Twin):
-    """Zero mean and unit deviation by the training split."""
+    """Zero mean and unit standard deviation over the training split."""
 
     def start(self, context: Value) -> tuple[Value, TransformState]:
         return (context - numbers(self.part.mean)) / numbers(self.part.scale), ()
@@ -88,7 +88,7 @@ class Standardize(Twin):
 
 
 class StandardizeContext(Twin):
-    """Zero mean and unit deviation by the context; the state is the mean and the scale."""
+    """Zero mean and unit standard deviation over the context; the state is the mean and the scale."""
 
     def start(self, context: Value) -> tuple[Value, TransformState]:
         graph, part, values = self.graph, self.part, context.cast("DOUBLE")
@@ -114,16 +114,16 @@ class StandardizeContext(Twin):
         return transformed * scale + mean
 
     def _count(self, values: Value) -> Value:
-        """The number of known steps, ``(batch, 1, feature)``."""
+        """Return the number of known steps, ``(batch, 1, feature)``."""
         return self.graph.op("Not", values.is_nan()).cast("DOUBLE").sum(1)
 
     def _mean(self, values: Value) -> Value:
-        """The mean of the known steps."""
+        """Return the mean of the known steps, ``(batch, 1, feature)``."""
         return values.or_where_nan(np.array(0.0)).sum(1) / self._count(values)
 
 
 def doubles(tensor: Tensor) -> np.ndarray:
-    """Statistics as float64 numbers."""
+    """Return statistics as float64 numbers."""
     return tensor.detach().double().cpu().numpy()
 
 
@@ -144,7 +144,7 @@ class Chain:
                 raise InputError(f"the transform {type(part).__name__} cannot be exported to ONNX.")
         self.twins = [TWINS[type(part)](graph, part) for part in parts]
         self._starts: list[tuple[Value, TransformState]] = []
-        self._memory: list[TransformState] = []
+        self._states: list[TransformState] = []  # after the context, last transform first
 
     def start(self, context: Value) -> Value:
         """Transform a context."""
@@ -155,13 +155,13 @@ class Chain:
         return context
 
     def impute(self, filled: Value) -> None:
-        """Remember the context's end, given its transform without gaps."""
+        """Store the states after the context, given its transform without gaps."""
         for twin, (context, state) in zip(reversed(self.twins), reversed(self._starts), strict=True):
             filled, after = twin.impute(context, filled, state)
-            self._memory.append(after)
+            self._states.append(after)
 
     def inverse(self, transformed: Value) -> Value:
-        """Back to the units of the data, for the steps after the context."""
-        for twin, state in zip(reversed(self.twins), self._memory, strict=True):
+        """Put the steps after the context back into the units of the data."""
+        for twin, state in zip(reversed(self.twins), self._states, strict=True):
             transformed = twin.inverse(transformed, state)
         return transformed

@@ -20,6 +20,7 @@ def generate_by_season(generate: Generate, context: Tensor, horizon: int, **know
     if len(groups) <= 1:
         return generate(context, horizon, **known)
     values: Tensor | None = None
+    known = {"names": [f"series {row} of the batch" for row in range(len(context))]} | known
     for _, rows in groups:
         part = generate(context[rows], horizon, **_select(known, rows, len(context)))
         if values is None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnn_lightning.pretrained.season_strength import strength
+from rnn_lightning.season_strength import strength
 
 MIN_YEARS = 1.6
 """Years of history from which the year is a candidate."""

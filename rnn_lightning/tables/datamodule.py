@@ -26,9 +26,10 @@ from rnn_lightning.errors import InputError, counted, require_counts
 from rnn_lightning.tables.default_sizes import BATCH_SIZES, HORIZON, SIZES, VAL_FRACTION, default_sizes
 from rnn_lightning.tables.incomplete import require_future, without_incomplete
 from rnn_lightning.tables.load_series import load_shared, unlink_scratch
-from rnn_lightning.tables.seasons import find_seasons, given_seasons
+from rnn_lightning.tables.seasons import find_seasons, given_seasons, given_traits
 from rnn_lightning.tables.storage import require_memory
 from rnn_lightning.tables.table import TableSeries
+from rnn_lightning.transforms import Traits
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
@@ -61,7 +62,7 @@ class TableDataModule(SequenceDataModule):
             ``unique_id, ds, y``, the path of such a table, or a NumPy array.
         context_length: known steps that warm the state up, before the loss counts in a window and before
             generation in a forecast; ``auto`` for five seasons, at least 100 steps, of which those before the
-            start of a series are unknown.
+            start of a series are unknown, and as many as it asks for in forecasts of the pretrained network.
         scored_length: steps of a training window on which the loss counts, after the context; ``auto`` for
             the horizon, at most 48.
         min_context_length: steps of the context of a training window that must lie within the series, where
@@ -69,8 +70,9 @@ class TableDataModule(SequenceDataModule):
         stride: steps between the starts of two training windows of a series.
         horizon: number of steps to forecast; ``auto`` for one season, two of at most 12 steps, 24 steps
             without a season, but at most a quarter of the longest series.
-        season: steps after which the values repeat: found in the data with ``auto``, ``none``, or given, such
-            as ``24``, or ``24,168`` for a day and a week of hours.
+        season: steps after which the values repeat: with ``auto`` those that the calendar and the values of
+            each series show, ``none``, or given for all, such as ``24``, or ``24,168`` for a day and a week
+            of hours. Series that have the trait ``season`` keep it with ``auto``.
         batch_size: windows in a batch, on each device; forecasts in a batch, unless more cost nothing;
             ``auto`` for the number of series, 12 to 32.
         split_by: split each series by time, or the set of series.
@@ -89,11 +91,9 @@ class TableDataModule(SequenceDataModule):
 
     Attributes:
         was_held_out: the test split was held out from the fit of the checkpoint as well.
-        seasons: the seasons in steps, shortest first, after ``setup``.
     """
 
     was_held_out = True
-    seasons: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -150,6 +150,7 @@ class TableDataModule(SequenceDataModule):
             origin_step,
         )
         self._val_is_auto, self._given_seasons = val_fraction == "auto", given_seasons(season)
+        self._found_context: int | None = None  # that ``auto`` found
 
     def setup(self, stage: str) -> None:
         """Load the series, find their seasons and the sizes that are ``auto``, and split."""
@@ -157,14 +158,13 @@ class TableDataModule(SequenceDataModule):
             self._loaded = self.load()
         self.data = self._loaded
         self.segments = self.split()
-        self.seasons = self._find_seasons(stage) if self._given_seasons is None else self._given_seasons
-        season = torch.full((self.data.num_series,), self.longest_season)
-        self.data = replace(self.data, traits={**self.data.traits, "season": season})
+        self.data = replace(self.data, traits={**self.data.traits, **self._season_traits(stage)})
         if self._auto:
             given = {name: getattr(self, name) for name in SIZES}
-            for name, size in default_sizes(self._auto, self.data, self.longest_season, given).items():
+            for name, size in default_sizes(self._auto, self.data, self.season, given).items():
                 setattr(self, name, size)
                 self.hparams[name] = size
+            self._found_context = self.context_length if "context_length" in self._auto else None
         self._require_memory(stage)
         if stage == "test" and self.test_fraction == 0:
             raise InputError(
@@ -191,10 +191,20 @@ class TableDataModule(SequenceDataModule):
         return split_by_time(self.data.offsets[:-1], self.data.ends, *fractions, 2 * self.horizon)
 
     @property
-    def longest_season(self) -> int:
-        """The longest season that most series have twice; 1 for none."""
-        half = int(self.data.lengths.median()) // 2
-        return max((season for season in self.seasons if season <= half), default=1)
+    def season(self) -> int:
+        """The most common season of the series in steps, 1 for none, after ``setup``."""
+        return int(self.data.traits["season"].mode().values)
+
+    @property
+    def forecast_context(self) -> int:
+        """Known steps before each forecast: with ``auto``, those that the network looks at, if it says so."""
+        module: Any = None if self.trainer is None else self.trainer.lightning_module
+        wanted, candidates = getattr(module, "context_wanted", None), self.data.traits.get("seasons")
+        if wanted is None or candidates is None or self.context_length != self._found_context:
+            return self.context_length
+        year = float(self.data.traits["year"].amax())
+        steps = wanted(candidates.unique().tolist(), self.horizon, year)
+        return max(self.context_length, min(steps, int(self.data.lengths.max())))
 
     def training_starts(self) -> Windows:
         lengths = (self.context_length, self.scored_length, self.stride, self.min_context_length)
@@ -206,8 +216,10 @@ class TableDataModule(SequenceDataModule):
             return super().forecast_starts(split)
         segments, horizon = self.segments[split], self.horizon_of(split)
         longest = int(segments.lengths.max()) if len(segments.series) else 0
-        step = self.origin_step or (horizon if longest >= 2 * horizon else min((*self.seasons, horizon)))
-        return rolling_starts(segments, self.context_length, horizon, self.num_origins or MAX_ORIGINS, step)
+        is_short = longest < 2 * horizon and self.season > 1
+        step = self.origin_step or (min(self.season, horizon) if is_short else horizon)
+        num_origins = self.num_origins or MAX_ORIGINS
+        return rolling_starts(segments, self.forecast_context, horizon, num_origins, step)
 
     def leave_out_incomplete(self) -> str:
         """After ``setup("predict")``, leave out the series whose covariates are unknown over the horizon.
@@ -225,8 +237,7 @@ class TableDataModule(SequenceDataModule):
     def predict_dataloader(self) -> BatchLoader[ForecastBatch]:
         require_future(self.data, self.horizon)
         # No more context than there is, because filling it up costs time; but as much as any transform needs.
-        context_length = min(self.context_length, max(int(self.data.lengths.max()), MIN_CONTEXT))
-
+        context_length = min(self.forecast_context, max(int(self.data.lengths.max()), MIN_CONTEXT))
         settings = (context_length, self.horizon, self.num_samples, self.seed)
         return self.in_order(partial(future_batch, self.data, *settings), self.data.num_series, self.horizon)
 
@@ -247,12 +258,14 @@ class TableDataModule(SequenceDataModule):
         if self.trainer is None:
             return {}
         facts = {"frequencies": self._frequencies(), "test_fraction": self.test_fraction}
+        facts["found_context"] = self._found_context
         return {**super().state_dict(), **facts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the position; refuse series of other frequencies than those of the fit."""
         super().load_state_dict(state_dict)
         self.was_held_out = state_dict.get("test_fraction", self.test_fraction) >= self.test_fraction
+        self._found_context = state_dict.get("found_context", self._found_context)
         trained: list[str] = state_dict.get("frequencies", [])
         other = sorted(set(self._frequencies()) - set(trained)) if hasattr(self, "_loaded") else []
         if trained and other:
@@ -269,7 +282,7 @@ class TableDataModule(SequenceDataModule):
         """Return what there is to train and to score on, see ``summary.py``."""
         from rnn_lightning.tables.summary import split_counts, summarize
 
-        return summarize(self.data, split_counts(self), self.horizon, self.seasons)
+        return summarize(self.data, split_counts(self), self.horizon)
 
     def describe(self) -> str:
         """Return what there is to train and to score on, as the command prints it before a fit."""
@@ -284,7 +297,12 @@ class TableDataModule(SequenceDataModule):
         ends[segments.series] = torch.where(segments.start > segments.first, segments.start, segments.end)
         return ends
 
-    def _find_seasons(self, stage: str) -> tuple[int, ...]:
+    def _season_traits(self, stage: str) -> Traits:
+        """Return the seasons given, or else those found in what comes before the test split."""
+        if self._given_seasons is not None:
+            return given_traits(self._given_seasons, self.data.lengths)
+        if "season" in self.data.traits:
+            return {}
         ends, test = self.data.ends.clone(), self.segments["test"]
         if stage != "predict":
             ends[test.series] = test.start
@@ -293,7 +311,7 @@ class TableDataModule(SequenceDataModule):
     def _require_memory(self, stage: str) -> None:
         """Refuse a batch that cannot be held, before the system ends a process that tries."""
         longest, total = int(self.data.lengths.max()), int(self.data.lengths.sum())
-        context_length = min(self.context_length, longest) if stage == "predict" else self.context_length
+        context_length = min(self.forecast_context, longest) if stage == "predict" else self.context_length
         length = context_length + max(self.horizon, self.scored_length if stage == "fit" else 0)
         size = min(self.batch_size, total)
         num_bytes = 4 * size * length * (self.num_features + self.num_covariates)

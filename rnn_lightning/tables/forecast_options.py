@@ -77,12 +77,24 @@ class IntervalSource(Protocol):
     """Number of steps ahead for which forecasts were validated; 0 if there are no intervals."""
 
     def interval_bounds(
-        self, point: Tensor, context: Tensor, levels: Sequence[int], *, seasons: Tensor | None = None
+        self,
+        point: Tensor,
+        context: Tensor,
+        levels: Sequence[int],
+        *,
+        seasons: Tensor | None = None,
+        own_error: Tensor | None = None,
     ) -> Tensor:
         """Return ``(2 * level, batch, horizon, feature)``: low and high bound of each level in percent."""
 
     def spread_paths(
-        self, samples: Tensor, point: Tensor, context: Tensor, *, seasons: Tensor | None = None
+        self,
+        samples: Tensor,
+        point: Tensor,
+        context: Tensor,
+        *,
+        seasons: Tensor | None = None,
+        own_error: Tensor | None = None,
     ) -> Tensor:
         """Return sampled paths that spread as wide as the intervals."""
 
@@ -116,12 +128,14 @@ class ForecastColumns:
         """Return the values of all columns, ``(batch, horizon, feature, column)``."""
         if len(forecast.point) == 0:  # a device without series in this batch
             return np.empty((*forecast.point.shape, len(self.names([""]))), np.float32)
-        point, samples, seasons = forecast.point, forecast.samples, batch.traits.get("season")
+        point, samples = forecast.point, forecast.samples
+        own_error = getattr(forecast, "own_error", None)  # of a network that gives it
+        known = {"seasons": batch.traits.get("season"), "own_error": own_error}
         columns = [point[None]]
         if self.intervals is not None:
-            columns.append(self.intervals.interval_bounds(point, batch.context, self.levels, seasons=seasons))
+            columns.append(self.intervals.interval_bounds(point, batch.context, self.levels, **known))
             if samples is not None:
-                samples = self.intervals.spread_paths(samples, point, batch.context, seasons=seasons)
+                samples = self.intervals.spread_paths(samples, point, batch.context, **known)
         elif self.levels and samples is not None:
             columns.append(sample_quantiles(samples, self.levels))
         if self.num_paths and samples is not None:

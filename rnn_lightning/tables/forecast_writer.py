@@ -24,6 +24,7 @@ from rnn_lightning.tables.forecast_options import (
     find_intervals,
 )
 from rnn_lightning.tables.panels import find_series, num_history_steps, representative_series
+from rnn_lightning.tables.summary import seasons_text, summarize_seasons
 from rnn_lightning.tables.table_data import TableData, as_table_data
 
 
@@ -56,6 +57,7 @@ class ForecastWriter(L.Callback):
         self.plotted = dict.fromkeys(find_series(data.ids, plot_ids, "`plot_ids`"), "")
         validated = intervals.horizon if intervals is not None else 0
         notes = check_forecast(data, self.columns, horizon, validated)
+        notes = [f"Season: {seasons_text(summarize_seasons(data))}", *notes]
         for note in notes if trainer.is_global_zero else []:
             print(note)
         self.folder = Path(trainer.log_dir or trainer.default_root_dir)

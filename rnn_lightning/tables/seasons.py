@@ -1,29 +1,31 @@
-"""Seasons of a table: those its calendar suggests and its values confirm, or else a cycle of the values."""
+"""The seasons of each series: those that its calendar suggests, unless its own values speak against them."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import InputError
+from rnn_lightning.season_strength import MAX_REPEATS, MIN_STRENGTH, detrended, line, strength, trend
 from rnn_lightning.tables.frequency import DAY, Frequency
+from rnn_lightning.transforms import Traits
 
-MAX_SERIES = 100
-"""Number of series to examine; of more, evenly spaced ones."""
-
-MAX_REPEATS = 20
-"""Number of repeats at the end of a series to examine: earlier seasons may have differed."""
-
-MIN_STRENGTH = 0.3
-"""Share of the detrended variance that a season must explain."""
+MAX_EXAMINED = 10_000
+"""Number of series up to which values are examined; in larger tables the calendar alone decides."""
 
 OUTLIER = 5.0
 """Distance from the trend, in robust standard deviations, beyond which a value is an outlier."""
 
-CYCLES = (60 * 10**9, 3600 * 10**9, DAY, 7 * DAY)
-"""A minute, an hour, a day and a week in nanoseconds."""
+MINUTE, HOUR, WEEK = DAY // 1440, DAY // 24, 7 * DAY
+"""In nanoseconds."""
+
+MIN_SHORT_CYCLE, MAX_CANDIDATE = 12, 2016
+"""Steps that a minute or an hour must have to count as a season, and longest season to try for a forecast."""
+
+YEAR_OF_DAYS = 365.25
+"""Days of a year, which forecasts take as harmonics beside the week."""
 
 MAX_CYCLE = 400
 """Longest cycle in steps to look for without a calendar."""
@@ -31,45 +33,71 @@ MAX_CYCLE = 400
 MIN_SWINGS = 8
 """Number of cycles from which a cycle of varying length is accepted, though its phases explain little."""
 
-CYCLE_TOLERANCE, MAX_TRIED = 0.06, 20
-"""Relative distance from a peak of the autocorrelation to search for a cycle, and number of series to try."""
+CYCLE_TOLERANCE = 0.06
+"""Relative distance from a peak of the autocorrelation to search for a cycle."""
 
 
-def find_seasons(data: SeriesData, ends: Tensor | None = None) -> tuple[int, ...]:
-    """Find the seasons of a table in steps, shortest first; none if its values do not repeat.
-
-    The most common frequency of the series suggests seasons, such as 24 and 168 for hours. A season is
-    accepted if its phase means explain enough of the variance without trend and shorter seasons, in the
-    median over the series, with or without outliers. If none is accepted, the first clear peak of the
-    autocorrelation is tested in the same way.
+def find_seasons(data: SeriesData, ends: Tensor | None = None) -> Traits:
+    """Find the seasons of each series, from its own calendar and values alone.
 
     Args:
         data: the series, of which unknown values are ignored.
         ends: ``(series,)``, one past the last row of each series to examine, such as the end of its training
             part; by default all known rows.
+
+    Returns:
+        - ``season (series,)``: steps of the season, 1 for none. It is that of the calendar, unless the values
+          speak against it or show another; a longer one, such as the week of hours, where they show it.
+        - ``seasons (series, k)``: candidates for a forecast, shortest first, 0 where there are fewer: the
+          seasons of the calendar, and the cycle of the values where they show none of these.
+        - ``year (series,)``: steps of a year beside them, 0 for none.
     """
-    frequency, count = Counter(data.times.frequencies).most_common(1)[0]
-    alike = [index for index, each in enumerate(data.times.frequencies) if each == frequency]
-    candidates = calendar_seasons(frequency)
-    max_steps = MAX_REPEATS * max((*candidates, MAX_CYCLE))
-    columns: list[np.ndarray] = []  # each feature of each series, (time,)
-    for place in np.linspace(0, count - 1, min(count, MAX_SERIES)):
-        index = alike[int(place)]
-        end = int((data.ends if ends is None else ends)[index])
-        start = max(int(data.offsets[index]), end - max_steps)
-        columns += list(data.values[start:end].numpy().astype(np.float64).T)
-    found, rest = [], columns
-    for season in candidates:
+    found, candidates = [], []
+    ends = data.ends if ends is None else ends
+    for frequency, first, end in zip(
+        data.times.frequencies, data.offsets.tolist(), ends.tolist(), strict=False
+    ):
+        suggested = calendar_seasons(frequency)
+        season, cycle = (suggested or (1,))[0], None
+        if data.num_series <= MAX_EXAMINED:
+            first = max(first, end - MAX_REPEATS * max((*suggested, MAX_CYCLE)))
+            columns = list(data.values[first:end].numpy().astype(np.float64).T)
+            season, cycle = find_season(columns, suggested)
+        found.append(season)
+        candidates.append(sorted({*candidate_seasons(frequency), *([cycle] if cycle else [])}))
+    width = max(1, *map(len, candidates))
+    is_daily = [Frequency.parse(frequency) == (1, "d") for frequency in data.times.frequencies]
+    return {
+        "season": torch.tensor(found),
+        "seasons": torch.tensor([each + [0] * (width - len(each)) for each in candidates]),
+        "year": YEAR_OF_DAYS * torch.tensor(is_daily).float(),
+    }
+
+
+def find_season(columns: Sequence[np.ndarray], suggested: Sequence[int]) -> tuple[int, int | None]:
+    """Return the season of one series, 1 for none, and the cycle of its values if the calendar has no such.
+
+    Args:
+        columns: the features of the series, ``(time,)`` each, NaN where unknown.
+        suggested: seasons by its calendar, shortest first.
+    """
+    accepted: list[int] = []
+    rest = columns
+    for season in suggested:
         tried = rest
         if not _is_accepted(tried, season):
             tried = [_without_outliers(column, season) for column in rest]
             if not _is_accepted(tried, season):
                 continue
-        found.append(season)
+        accepted.append(season)
         rest = [_without_season(column, season) for column in tried]
-    if not found and (cycle := _find_cycle(columns)):
-        found.append(cycle)
-    return tuple(found)
+    if accepted:  # a longer season comes in place of a shorter one only if it contains that
+        return max(season for season in accepted if season % accepted[0] == 0), None
+    shortest = suggested[0] if suggested else 1
+    if (cycle := _find_cycle(columns)) and cycle > shortest:
+        return cycle, cycle
+    speaks_for = suggested and _median_strength(columns, shortest)[0] > 0
+    return (shortest if speaks_for else 1), None
 
 
 def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
@@ -88,6 +116,17 @@ def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
     return tuple(seasons)
 
 
+def given_traits(seasons: Sequence[int], lengths: Tensor) -> Traits:
+    """Return the traits of series for which a user gave seasons: the longest that each has twice, and all."""
+    season = torch.ones_like(lengths)
+    for each in sorted(seasons):
+        season = torch.where(lengths >= 2 * each, each, season)
+    if len(seasons) == 1:
+        return {"season": torch.full_like(lengths, seasons[0])}
+    several = {"seasons": torch.tensor([seasons]).repeat(len(lengths), 1), "year": torch.zeros(len(lengths))}
+    return {"season": season, **(several if seasons else {})}
+
+
 def calendar_seasons(frequency: int | float | str) -> tuple[int, ...]:
     """Return the seasons in steps, shortest first, that a frequency suggests; none for a number."""
     size, unit = Frequency.parse(frequency)
@@ -97,81 +136,38 @@ def calendar_seasons(frequency: int | float | str) -> tuple[int, ...]:
         "me": [12 / size],
         "bd": [5 / size],
         "d": [7 / size, year_of_days],
-        "ns": [cycle / size for cycle in CYCLES],
+        "ns": [
+            cycle / size
+            for cycle in (MINUTE, HOUR, DAY, WEEK)
+            if cycle >= DAY or cycle / size >= MIN_SHORT_CYCLE
+        ],
     }
     return tuple(int(season) for season in suggested.get(unit, []) if season >= 2 and season == int(season))
 
 
-def strength(values: np.ndarray, season: int) -> tuple[float, float]:
-    """Return the share of the detrended variance of ``(time,)`` that a season explains, and its threshold.
-
-    The share is the intraclass correlation of the phases (Fisher 1925), which is 0 on average for noise,
-    however few the repeats. Both are NaN for less than two repeats and for constant values.
-    """
-    values = values[-MAX_REPEATS * season :]
-    if len(values) < 2 * season:
-        return np.nan, np.nan
-    rest, phase = _detrended(values, season)
-    counts = np.bincount(phase, minlength=season)
-    between, within = season - 1, len(rest) - season  # degrees of freedom
-    if within < 1 or not counts.all():
-        return np.nan, np.nan
-    means = np.bincount(phase, rest) / counts
-    inner = np.square(rest - means[phase]).sum() / within
-    outer = (counts * np.square(means - rest.mean())).sum() / between
-    if not outer + inner > 1e-12 * np.nanvar(values):
-        return np.nan, np.nan
-    repeats = len(rest) / season
-    noise = 2 * np.sqrt(2 / between + 2 / within) / repeats  # two standard deviations of the share
-    # A random walk may look like two repeats of a season, but hardly ever like five.
-    threshold = max(noise, MIN_STRENGTH * repeats / (repeats - 1))
-    return float((outer - inner) / (outer + (repeats - 1) * inner)), float(threshold)
+def candidate_seasons(frequency: int | float | str) -> list[int]:
+    """Return the seasons of the calendar that forecasts try; the year of days is taken as harmonics."""
+    unit = Frequency.parse(frequency).unit
+    suggested = calendar_seasons(frequency)
+    return [season for season in suggested if season <= MAX_CANDIDATE and (unit, season) != ("d", 365)]
 
 
 def _is_accepted(columns: Sequence[np.ndarray], season: int) -> bool:
-    """Return True if the median strength exceeds the median threshold, of the columns long enough."""
+    """Return True if the median strength over the features exceeds the median threshold."""
+    share, threshold = _median_strength(columns, season)
+    return bool(share > threshold)
+
+
+def _median_strength(columns: Sequence[np.ndarray], season: int) -> np.ndarray:
+    """Return the medians of the strengths and thresholds of the features, NaN where none has any."""
     strengths = np.array([strength(column, season) for column in columns]).reshape(-1, 2)
     measured = strengths[~np.isnan(strengths[:, 0])]
-    return len(measured) > 0 and bool(np.greater(*np.median(measured, 0)))
-
-
-def _detrended(values: np.ndarray, season: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the known values without their trend, ``(known,)``, and the phase of each."""
-    rest = values - _trend(values, season)
-    known = np.flatnonzero(~np.isnan(rest))
-    return rest[known], known % season
-
-
-def _trend(values: np.ndarray, season: int) -> np.ndarray:
-    """Return the centred moving average over one season, or a line for less than three seasons."""
-    if len(values) < 3 * season:
-        return _line(values)
-    known = ~np.isnan(values)
-    level = values[known].mean() if known.any() else 0.0
-    sums = _moving_sums(np.where(known, values - level, 0.0), season)
-    counts = _moving_sums(known.astype(float), season)
-    means = np.full(len(values), np.nan)
-    middle = slice(season // 2, season // 2 + len(sums))
-    means[middle] = np.where(counts > season / 2, level + sums / np.maximum(counts, 1), np.nan)
-    return means
-
-
-def _line(values: np.ndarray) -> np.ndarray:
-    """Return the least-squares line through the known values, or the values if at most two are known."""
-    steps, known = np.arange(len(values)), ~np.isnan(values)
-    return np.polyval(np.polyfit(steps[known], values[known], 1), steps) if known.sum() > 2 else values
-
-
-def _moving_sums(values: np.ndarray, season: int) -> np.ndarray:
-    """Return the sums over a season around each step; the outermost steps of an even one count half."""
-    total = np.r_[0.0, values.cumsum()]
-    sums = total[season:] - total[:-season]
-    return sums if season % 2 else (sums[1:] + sums[:-1]) / 2
+    return np.median(measured, 0) if len(measured) else np.full(2, np.nan)
 
 
 def _without_outliers(values: np.ndarray, season: int) -> np.ndarray:
     """Replace values far from the trend by NaN: a few large ones hide a season."""
-    rest = values - _trend(values, season)
+    rest = values - trend(values, season)
     if np.isnan(rest).all():
         return values
     distance = np.abs(rest - np.nanmedian(rest))
@@ -181,13 +177,13 @@ def _without_outliers(values: np.ndarray, season: int) -> np.ndarray:
 
 def _without_season(values: np.ndarray, season: int) -> np.ndarray:
     """Subtract the mean of each phase of the season."""
-    rest, phase = _detrended(values, season)
+    rest, phase = detrended(values, season)
     means = np.bincount(phase, rest, minlength=season) / np.bincount(phase, minlength=season).clip(1)
     return values - means[np.arange(len(values)) % season]
 
 
-def _find_cycle(columns: list[np.ndarray]) -> int | None:
-    """Return the cycle near the first clear peak of the autocorrelation of most series, or None.
+def _find_cycle(columns: Sequence[np.ndarray]) -> int | None:
+    """Return the cycle near the first clear peak of the autocorrelation of most features, or None.
 
     The peak of a cycle of varying length, such as that of the sunspots, is ragged. So of the lags near it the
     strongest season is taken.
@@ -196,11 +192,12 @@ def _find_cycle(columns: list[np.ndarray]) -> int | None:
     if 2 * len(peaks) <= len(columns):
         return None
     middle = float(np.median(peaks))
-    tried = [column for column in columns if len(column) >= 4 * middle][:MAX_TRIED]
     lags = range(max(2, round((1 - CYCLE_TOLERANCE) * middle)), round((1 + CYCLE_TOLERANCE) * middle) + 1)
-    best = max(lags, key=lambda lag: np.median(np.nan_to_num([strength(column, lag)[0] for column in tried])))
+    best = max(
+        lags, key=lambda lag: np.median(np.nan_to_num([strength(column, lag)[0] for column in columns]))
+    )
     num_swinging = sum(_swings(column, best) for column in columns)
-    return best if _is_accepted(tried, best) or 2 * num_swinging > len(columns) else None
+    return best if _is_accepted(columns, best) or 2 * num_swinging > len(columns) else None
 
 
 def _swings(values: np.ndarray, cycle: int) -> bool:
@@ -237,7 +234,7 @@ def _autocorrelation(values: np.ndarray, max_lag: int) -> np.ndarray:
     known = ~np.isnan(values)
     if known.sum() < 12:
         return np.zeros(0)
-    rest = np.where(known, values - _line(values), 0.0)
+    rest = np.where(known, values - line(values), 0.0)
     width = 2 * len(values)
     products = np.fft.irfft(np.abs(np.fft.rfft(rest, width)) ** 2, width)
     pairs = np.fft.irfft(np.abs(np.fft.rfft(known.astype(float), width)) ** 2, width)

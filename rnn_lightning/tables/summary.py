@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+import torch
 
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import counted
@@ -18,9 +19,7 @@ MAX_NAMED = 5
 Splits = Mapping[str, Mapping[str, int]]
 
 
-def summarize(
-    data: SeriesData, splits: Splits, horizon: int | None = None, seasons: Sequence[int] = ()
-) -> dict[str, Any]:
+def summarize(data: SeriesData, splits: Splits, horizon: int | None = None) -> dict[str, Any]:
     """Return the numbers of a data summary, in types that JSON has.
 
     Args:
@@ -29,7 +28,6 @@ def summarize(
             ``padded_series`` and ``unused_series``; for ``val`` and ``test``, if these splits exist,
             ``series``, ``steps``, ``forecasts`` and ``horizon``.
         horizon: the requested horizon; those of ``val`` and ``test`` may be shorter.
-        seasons: the seasons in steps.
     """
     data = as_table_data(data)
     summary: dict[str, Any] = {
@@ -40,7 +38,7 @@ def summarize(
         "covariates": list(data.covariate_names),
         "calendar": list(data.calendar_names),
         "time": _summarize_times(data),
-        "seasons": list(seasons),
+        "seasons": summarize_seasons(data),
         "missing": _summarize_missing(data),
         "splits": {name: dict(numbers) for name, numbers in splits.items()},
         "left_out": dict(data.left_out),
@@ -58,12 +56,11 @@ def summarize(
 
 def as_text(summary: Mapping[str, Any]) -> str:
     """Return a data summary as a block of short lines."""
-    seasons = " and ".join(f"{season:,}" for season in summary["seasons"])
     lines = [
         ("data", _size_text(summary)),
         ("columns", _columns_text(summary)),
         ("time", _time_text(summary["time"])),
-        ("season", f"{seasons} steps" if seasons else "none"),
+        ("season", seasons_text(summary["seasons"])),
         ("missing", _missing_text(summary["missing"])),
     ]
     for name, numbers in summary["splits"].items():
@@ -81,6 +78,21 @@ def remarks(data: SeriesData) -> list[str]:
     data = as_table_data(data)
     left_out = [f"Left out: {_left_out_text(data.left_out)}"] if data.left_out else []
     return left_out + [f"Note: {note}" for note in data.notes]
+
+
+def summarize_seasons(data: SeriesData) -> list[dict[str, int]]:
+    """Return how many series have which season in steps, 1 for none, the most common one first."""
+    counts = Counter(data.traits.get("season", torch.ones(data.num_series, dtype=torch.long)).tolist())
+    return [{"season": season, "series": count} for season, count in counts.most_common()]
+
+
+def seasons_text(seasons: Sequence[Mapping[str, int]]) -> str:
+    """Return a text such as ``12 steps (142 series), none (2 series)``."""
+    texts = [counted(each["season"], "step") if each["season"] > 1 else "none" for each in seasons]
+    if len(seasons) > 1:
+        pairs = zip(texts, seasons, strict=True)
+        texts = [f"{text} ({_series_text(each['series'])})" for text, each in pairs]
+    return _names_text(texts, len(texts))
 
 
 def _summarize_lengths(data: SeriesData) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.series import Series, SeriesData
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecaster
-from rnn_lightning.losses import TrainingWindows, training_windows
+from rnn_lightning.losses import TrainingWindows, context_state, teacher_forced, training_windows
 from rnn_lightning.pretrained.bundled import bundled_network
 from rnn_lightning.pretrained.forecaster import PretrainedForecaster
 from rnn_lightning.pretrained.prior import PriorSeries
@@ -146,22 +146,16 @@ def test_the_one_step_errors_of_several_seasons_are_those_of_the_series_alone() 
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
-def test_one_step_errors_are_in_units_of_the_noise_of_each_series() -> None:
-    """A series in another unit, or a noisier one, has errors of the same size."""
-    forecaster = PretrainedForecaster()
-    quiet, noisy = (30 + scale * torch.randn(40, 200, 1).cumsum(1) for scale in (0.01, 10))
-    traits = {"season": torch.ones(40, dtype=torch.long)}
+@pytest.mark.parametrize("row", range(6))
+def test_one_step_errors_are_in_units_of_the_noise_of_each_series(row: int) -> None:
+    forecaster = perturbed()
+    windows, network = windows_of(forecaster, [row]), forecaster.network
     with torch.no_grad():
-        spread = [
-            float(
-                forecaster.one_step_errors(
-                    training_windows(forecaster.network, each, 150, traits=traits)
-                ).std()
-            )
-            for each in (quiet, noisy)
-        ]
-    assert spread[0] == pytest.approx(spread[1], rel=0.2)
-    assert 0.5 < spread[0] < 3
+        scale = network.noise_scale(context_state(network, windows))
+        expected = (windows.target - teacher_forced(network, windows)) / scale
+        given = forecaster.one_step_errors(windows)
+    torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
+    assert not torch.allclose(scale, torch.ones(()), rtol=0.1)
 
 
 def test_a_fit_over_series_of_several_seasons_validates_each_by_its_own(tmp_path: Path) -> None:
@@ -243,7 +237,7 @@ def test_a_checkpoint_of_any_size_is_loaded_by_its_own_class(tmp_path: Path) -> 
         )
         np.testing.assert_array_equal(given, expected)
         with pytest.raises(
-            InputError, match=r"of the class .*PretrainedForecaster, and this is .*\.Forecaster:"
+            InputError, match=r"of the class .*PretrainedForecaster, not .*\.Forecaster: load it"
         ):
             Forecaster.load_from_checkpoint(path)
     with pytest.raises(InputError, match="`weights` must be bundled or random, got 'mine'"):

@@ -59,6 +59,20 @@ def test_the_weight_of_the_free_run_is_that_of_the_free_run() -> None:
     assert loss_of(network, other, 1.0) > free_run + 0.1
 
 
+@pytest.mark.parametrize(("season", "start", "first"), [(4, 0, 6), (4, 10, 16), (12, 0, 18), (12, 20, 30)])
+def test_the_next_step_counts_from_one_and_a_half_seasons_on_or_half_of_the_context(
+    season: int, start: int, first: int
+) -> None:
+    network, values, traits = made(), walks(3), torch.full((3,), season)
+    values[:, :start] = torch.nan
+    windows = windows_of(network, values, traits)
+    context = windows.inputs[:, :40]
+    with torch.no_grad():
+        predictions = network.encode(context, None, windows.traits).predictions[:, first:-1]
+    total, count = geometric_error(predictions, context[:, first + 1 :])
+    assert loss_of(network, windows, 0.0) == pytest.approx(float(total / count), rel=1e-12)
+
+
 def test_the_free_run_part_is_the_error_of_what_is_generated() -> None:
     network, values = made(2, 1), walks(3, 2)
     covariates, traits = walks(3), {"season": torch.full((3,), 4)}
