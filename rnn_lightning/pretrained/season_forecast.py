@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.pretrained.candidate_runs import context_length
+from rnn_lightning.pretrained.mean_forecast import mean_forecasts
 from rnn_lightning.pretrained.season_mix import Histories, SeasonMix, mix_seasons
 from rnn_lightning.pretrained.season_policy import nan_mean, origin_offsets, weighted_mean
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
@@ -74,6 +75,24 @@ def as_histories(
     return Histories(context.double().cpu().numpy(), known, horizon)
 
 
+def choose_seasons(
+    network: SeasonalNetwork,
+    histories: Tensor | Sequence[Tensor],
+    traits: Traits,
+    horizon: int,
+    covariates: Tensor | None,
+    hold_outs: bool,
+) -> Tensor:
+    """Return the season ``(batch,)`` of the largest weight, see ``PretrainedForecaster.choose_seasons``."""
+    if not isinstance(histories, Tensor):
+        histories = nn.utils.rnn.pad_sequence(
+            list(histories), batch_first=True, padding_value=torch.nan, padding_side="left"
+        )
+    mix = mix_seasons(network, as_histories(network, histories, horizon, covariates), traits, hold_outs)
+    seasons = torch.tensor([candidate.season for candidate in mix.candidates.all])
+    return seasons[torch.from_numpy(mix.best)].unflatten(0, (len(histories), -1))[:, 0]
+
+
 def context_wanted(seasons: Sequence[int], horizon: int, year: float) -> int:
     """Return how many last steps of a history a forecast looks at, see ``PretrainedForecaster``."""
     longest = max([*seasons, 1])
@@ -86,21 +105,30 @@ def forecast_seasons(
     histories: Histories,
     traits: Traits,
     hold_outs: bool = True,
+    as_means: bool = False,
     names: Sequence[str] | None = None,
 ) -> SeasonForecast:
-    """Forecast series by their candidate seasons and the trend; for the arguments see ``mix_seasons``.
+    """Forecast series by their candidate seasons and the trend; for the first arguments see ``mix_seasons``.
 
-    ``names`` are those of the series, for the warning about series without a known value.
+    Args:
+        network: the network.
+        histories: the series.
+        traits: their candidate seasons.
+        hold_outs: whether to forecast from earlier origins too.
+        as_means: whether intermittent series have mean forecasts, see ``mean_forecast.py``.
+        names: names of the series, for the warning about those without a known value.
     """
     mix = mix_seasons(network, histories, traits, hold_outs)
     forecasts, errors = add_trend(histories, mix)
     best = [mix.candidates.all[index] for index in mix.best]
     weight, num_series = network.readout.weight, len(histories.values)
+    seasons = np.array([candidate.season for candidate in best])
+    points = mean_forecasts(histories.rows, seasons, forecasts[0]) if as_means else forecasts[0]
 
     def as_batch(values: np.ndarray | list[Any]) -> Tensor:
         return torch.as_tensor(np.asarray(values)).unflatten(0, (num_series, -1))
 
-    point = as_batch(forecasts[0]).transpose(1, 2).to(weight)
+    point = as_batch(points).transpose(1, 2).to(weight)
     if bool((unknown := point.isnan().any(1).any(1)).any()):
         index = int(unknown.nonzero()[0])
         which = names[index] if names is not None else f"series {index} of the batch"
@@ -108,7 +136,7 @@ def forecast_seasons(
     return SeasonForecast(
         point,
         as_batch(nan_mean(errors, 0)).to(weight),
-        as_batch([candidate.season for candidate in best]),
+        as_batch(seasons),
         as_batch([candidate.year > 0 for candidate in best]),
     )
 

@@ -241,3 +241,29 @@ def test_wanted_contexts_hold_twenty_seasons_and_eight_years() -> None:
     assert FORECASTER.context_wanted([24, 168], 48) == 20 * 168
     assert FORECASTER.context_wanted([7], 28, 365.25) == 8 * 365.25
     assert FORECASTER.context_wanted([], 2000) == 4100
+
+
+def test_mean_forecasts_of_intermittent_demand_have_its_sum() -> None:
+    rng = np.random.default_rng(0)
+    demand = rng.poisson(0.3, (200, 72)).astype(float)
+    series, traits = pack(demand[:, :60]), {"seasons": torch.full((200, 1), 12)}
+    sums = {}
+    for point in ("median", "mean"):
+        forecaster = PretrainedForecaster(point=point)  # type: ignore[arg-type]
+        sums[point] = float(forecaster.forecast_with_errors(series, 12, traits=traits).point.sum())
+    assert sums["mean"] == pytest.approx(demand[:, 60:].sum(), rel=0.1)
+    assert sums["median"] < 0.8 * sums["mean"]
+    with pytest.raises(InputError, match="`point` must be median or mean"):
+        PretrainedForecaster(point="mode")  # type: ignore[arg-type]
+
+
+def test_mean_forecasts_keep_closed_days_and_change_no_other_series() -> None:
+    rng = np.random.default_rng(0)
+    sales = rng.poisson(4, (20, 140)) * (np.arange(140) % 7 < 5) * 1.0
+    traits = {"seasons": torch.full((21, 1), 7)}
+    series = pack([*sales, daily(140)])
+    mean = PretrainedForecaster(point="mean").forecast_with_errors(series, 14, traits=traits).point[..., 0]
+    median = FORECASTER.forecast_with_errors(series, 14, traits=traits).point[..., 0]
+    assert torch.equal(mean[20], median[20])
+    assert float(mean[:20].sum(1).mean()) == pytest.approx(10 * 4, rel=0.1)
+    assert float(mean[:20, [5, 6, 12, 13]].max()) < 0.5

@@ -1,0 +1,68 @@
+"""Mean forecasts of intermittent series: their sum over a horizon is that of the demand to expect.
+
+The network's forecast is close to a median, which of intermittent demand may be zero at every step, whatever
+its total. Of other series the mean and the median are taken to be the same.
+"""
+
+import numpy as np
+
+from rnn_lightning.pretrained.season_policy import nan_mean
+from rnn_lightning.pretrained.season_strength import strength
+
+MIN_ZEROS = 0.2
+"""The part of the known values that is zero from which a series is intermittent."""
+
+ALPHA, START_STEPS = 0.2, 12
+"""Smoothing factor of the level, which starts at the mean of the first values."""
+
+MIN_PROFILE = 0.05
+
+
+def mean_forecasts(values: np.ndarray, seasons: np.ndarray, forecasts: np.ndarray) -> np.ndarray:
+    """Return ``forecasts (row, horizon)`` with those of intermittent rows replaced by means.
+
+    A mean is the exponentially smoothed level, shared out by the profile of the season as clearly as the
+    values show it.
+
+    Args:
+        values: ``(row, time)``, NaN where unknown.
+        seasons: ``(row,)``, steps of a season, 1 for none.
+        forecasts: ``(row, horizon)``, NaN where nothing is known.
+    """
+    found, horizon = forecasts.copy(), forecasts.shape[1]
+    known = ~np.isnan(values)
+    zeros, negative = (values == 0).sum(1), (values < 0).any(1)
+    intermittent = (zeros > 0) & (zeros >= MIN_ZEROS * known.sum(1)) & ~negative
+    for row in np.flatnonzero(intermittent).tolist():
+        season = int(seasons[row])
+        own = values[row, int(known[row].argmax()) :]
+        profile = _profile(own, season)  # (season,), the last step has phase 0
+        past = profile[np.arange(1 - len(own), 1) % season]
+        found[row] = _level(own, past) * profile[np.arange(1, horizon + 1) % season]
+    return found
+
+
+def _level(values: np.ndarray, profile: np.ndarray) -> float:
+    """Return the smoothed level after ``values (time,)`` with the seasonal ``profile (time,)``."""
+    pairs = np.stack([values, profile], 1)[~np.isnan(values)]
+    level = pairs[:START_STEPS].mean(0)
+    for pair in pairs:
+        level = level + ALPHA * (pair - level)
+    return float(level[0] / max(level[1], MIN_PROFILE))
+
+
+def _profile(values: np.ndarray, season: int) -> np.ndarray:
+    """Return the part of the mean that each phase of a season has, ``(season,)`` with a mean of 1.
+
+    It is drawn towards 1 by the reliability of means of as many values as a phase has.
+    """
+    share, repeats = strength(values, season)[0] if season > 1 else 0.0, len(values) / season
+    total = nan_mean(values, 0)
+    if not share > 0 or not total > 0:
+        return np.ones(season)
+    whole = -(-len(values) // season) * season
+    by_phase = np.pad(values, (whole - len(values), 0), constant_values=np.nan).reshape(-1, season)
+    relative = np.roll(nan_mean(by_phase, 0), 1) / total
+    reliability = repeats * share / (1 + (repeats - 1) * share)
+    relative = 1 + reliability * (np.where(np.isnan(relative), 1.0, relative) - 1)
+    return relative / relative.mean()
