@@ -167,7 +167,7 @@ class PretrainedForecaster(Forecaster):
     def choose_seasons(
         self, histories: Tensor | Sequence[Tensor], traits: Traits, horizon: int, covariates: Any = None
     ) -> Tensor:
-        """Return the season ``(batch,)`` of the largest weight of each series (its first feature), 1 for none.
+        """Return the season ``(batch,)`` of the largest weight of each series by its first feature, or 1.
 
         Args:
             histories: ``(batch, time, feature)``, NaN where unknown, or the histories ``(time, feature)`` of

@@ -1,14 +1,17 @@
 """Each series has its own seasons: the same forecast alone and in any batch, right for known cases."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning.pytorch import Trainer
 
+from rnn_lightning.data.datamodule import SequenceDataModule
+from rnn_lightning.data.series import Series, SeriesData, TimeIndex
 from rnn_lightning.errors import InputError
 from rnn_lightning.pretrained.forecaster import PretrainedForecaster
 
@@ -246,10 +249,11 @@ def test_wanted_contexts_hold_twenty_seasons_and_eight_years() -> None:
 def test_mean_forecasts_of_intermittent_demand_have_its_sum() -> None:
     rng = np.random.default_rng(0)
     demand = rng.poisson(0.3, (200, 72)).astype(float)
-    series, traits = pack(demand[:, :60]), {"seasons": torch.full((200, 1), 12)}
+    series, traits = pack(list(demand[:, :60])), {"seasons": torch.full((200, 1), 12)}
     sums = {}
-    for point in ("median", "mean"):
-        forecaster = PretrainedForecaster(point=point)  # type: ignore[arg-type]
+    points: tuple[Literal["median", "mean"], ...] = ("median", "mean")
+    for point in points:
+        forecaster = PretrainedForecaster(point=point)
         sums[point] = float(forecaster.forecast_with_errors(series, 12, traits=traits).point.sum())
     assert sums["mean"] == pytest.approx(demand[:, 60:].sum(), rel=0.1)
     assert sums["median"] < 0.8 * sums["mean"]
@@ -267,3 +271,31 @@ def test_mean_forecasts_keep_closed_days_and_change_no_other_series() -> None:
     assert torch.equal(mean[20], median[20])
     assert float(mean[:20].sum(1).mean()) == pytest.approx(10 * 4, rel=0.1)
     assert float(mean[:20, [5, 6, 12, 13]].max()) < 0.5
+
+
+class Sales(Series):
+    """Two series of different lengths with the traits of their calendars."""
+
+    def load(self) -> SeriesData:
+        parts = [torch.as_tensor(daily(300)).float(), torch.as_tensor(monthly(90)).float()]
+        return SeriesData(
+            values=torch.cat(parts)[:, None],
+            offsets=torch.tensor([0, 300, 390]),
+            ids=["days", "months"],
+            features=["y"],
+            times=TimeIndex([0, 0], [1, 1]),
+            traits={"seasons": torch.tensor([[7], [12]]), "year": torch.tensor([365.25, 0.0])},
+        )
+
+
+def test_lightning_predicts_with_candidate_seasons_and_returns_own_errors() -> None:
+    data = SequenceDataModule(Sales(), context_length=1000, horizon=12, num_samples=5)
+    (forecast,) = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False).predict(
+        FORECASTER, data
+    )
+    traits = data.data.traits
+    alone = FORECASTER.forecast_with_errors(pack([daily(300), monthly(90)]), 12, traits=traits)
+    torch.testing.assert_close(forecast.point, alone.point, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(forecast.own_error, alone.own_error, rtol=1e-4, atol=1e-4)
+    assert alone.season.tolist() == [[7], [12]]
+    assert forecast.samples.shape == (5, 2, 12, 1)
