@@ -18,6 +18,9 @@ from rnn_lightning.pretrained.seasonal import SeasonalNetwork
 from rnn_lightning.pretrained.trend_member import trend_forecasts, trend_weights
 from rnn_lightning.transforms import Traits
 
+MIN_SHARE = 0.005
+"""Weight of the seasons from which a forecast has one."""
+
 WANTED_STEPS, WANTED_SEASONS, WANTED_YEARS = 1000, 20, 8
 """Last steps, seasons and years of a history that the choice of seasons looks at, whichever are longest."""
 
@@ -147,27 +150,27 @@ def add_trend(histories: Histories, mix: SeasonMix) -> tuple[np.ndarray, np.ndar
     The second array is ``(origin, row)``, the mean absolute errors from the earlier origins.
     """
     of_network = weighted_mean(mix.weights, mix.forecasts)  # (1 + origin, row, horizon)
+    rows, num_steps, horizon = histories.rows, histories.values.shape[1], histories.horizon
     harmonic = np.array([candidate.year > 0 for candidate in mix.candidates.all])
-    lengths = np.array([candidate.season for candidate in mix.candidates.all])
-    plain = np.where((lengths > 1)[:, None] & ~harmonic[:, None], mix.weights, -1.0)
-    by_best = lengths[plain.argmax(0)]
-    seasons = np.where(plain.max(0) >= 0, by_best, 1)
-    shares = 1 - mix.weights[0] * (lengths[0] == 1)
-    rows, num_steps = histories.rows, histories.values.shape[1]
-    offsets = [0, *origin_offsets(histories.horizon)]
+    seasons, shares = _plain_seasons(mix, harmonic), 1 - mix.weights[0]
     of_trend = np.full_like(of_network, np.nan)
-    for origin, offset in enumerate(offsets):
+    for origin, offset in enumerate([0, *origin_offsets(horizon)]):
         wanted = np.flatnonzero(~np.isnan(of_network[origin]).any(1))
         if len(wanted):
             known = rows[wanted, : num_steps - offset]
-            settings = (seasons[wanted], shares[wanted], histories.horizon)
-            of_trend[origin, wanted] = trend_forecasts(known, *settings)
+            of_trend[origin, wanted] = trend_forecasts(known, seasons[wanted], shares[wanted], horizon)
     errors = [nan_mean(np.abs(part[1:] - mix.targets), 2) for part in (of_network, of_trend)]
-    weights = trend_weights(rows, seasons, shares > 0.005, *errors) * (1 - mix.weights[harmonic].sum(0))
-    weights = weights[:, None]
-    negative = np.nanmin(rows, 1, initial=0.0) < 0
-    bound = np.where(negative, -np.inf, 0.0)[:, None]
-    both = np.where(
-        weights > 0, np.maximum((1 - weights) * of_network + weights * of_trend, bound), of_network
-    )
+    weights = trend_weights(rows, seasons, shares > MIN_SHARE, *errors)
+    weights = (weights * (1 - mix.weights[harmonic].sum(0)))[:, None]
+    never_negative = ~(rows < 0).any(axis=1, keepdims=True)
+    both = (1 - weights) * of_network + weights * np.where(weights > 0, of_trend, 0.0)
+    both = np.where(never_negative, np.maximum(both, 0.0), both)
     return both, nan_mean(np.abs(both[1:] - mix.targets), 2)
+
+
+def _plain_seasons(mix: SeasonMix, harmonic: np.ndarray) -> np.ndarray:
+    """Return the season ``(row,)`` with the largest weight among those without a year, 1 if there is none."""
+    lengths = np.array([candidate.season for candidate in mix.candidates.all])
+    is_season = mix.candidates.active & ((lengths > 1) & ~harmonic)[:, None]
+    best = np.where(is_season, mix.weights, -1.0).argmax(0)
+    return np.where(is_season.any(0), lengths[best], 1)

@@ -99,8 +99,8 @@ def mix_seasons(
         _run_candidate(network, histories, candidate, wanted, forecasts[index], errors[index])
         length = context_length(candidate.season)
         errors[index] = counted_errors(candidates, index, errors[index], length)
-    negative = np.nanmin(rows, 1, initial=0.0) < 0
-    forecasts = np.maximum(forecasts, np.where(negative, -np.inf, 0.0)[:, None])
+    never_negative = ~(rows < 0).any(1)  # but harmonics that are put back may be
+    forecasts = np.maximum(forecasts, np.where(never_negative, 0.0, -np.inf)[:, None])
     targets = histories.targets()
     of_origins = nan_mean(np.abs(forecasts[:, 1:] - targets), 3)
     magnitude = np.nan_to_num(nan_mean(np.abs(rows), 1))

@@ -290,9 +290,9 @@ class Sales(Series):
 
 def test_lightning_predicts_with_candidate_seasons_and_returns_own_errors() -> None:
     data = SequenceDataModule(Sales(), context_length=1000, horizon=12, num_samples=5)
-    (forecast,) = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False).predict(
-        FORECASTER, data
-    )
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    predictions: Any = trainer.predict(FORECASTER, data)
+    (forecast,) = predictions
     traits = data.data.traits
     alone = FORECASTER.forecast_with_errors(pack([daily(300), monthly(90)]), 12, traits=traits)
     torch.testing.assert_close(forecast.point, alone.point, rtol=1e-5, atol=1e-5)
