@@ -7,7 +7,7 @@ its total. Of other series the mean and the median are taken to be the same.
 import numpy as np
 
 from rnn_lightning.pretrained.season_policy import nan_mean
-from rnn_lightning.pretrained.season_strength import strength
+from rnn_lightning.season_strength import strength
 
 MIN_ZEROS = 0.2
 """The part of the known values that is zero from which a series is intermittent."""

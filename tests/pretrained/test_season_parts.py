@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from rnn_lightning.pretrained.season_strength import seasons_in_values, strength
 from rnn_lightning.pretrained.trend_member import trend_forecasts, trend_weights
 from rnn_lightning.pretrained.yearly_harmonics import take_out_year
+from rnn_lightning.season_strength import strength
 
 RNG = np.random.default_rng
 
@@ -17,17 +17,6 @@ def test_strength_is_the_part_of_the_variance_that_a_season_explains() -> None:
     assert strength(RNG(0).normal(0, 1, 240), 12)[0] == pytest.approx(0.0, abs=0.1)
     assert np.isnan(strength(np.ones(240), 12)[0])
     assert np.isnan(strength(season[:20], 12)[0])
-
-
-def test_values_show_their_season_without_a_calendar() -> None:
-    steps = np.arange(300)
-    assert seasons_in_values(np.sin(2 * np.pi * steps / 23) + RNG(0).normal(0, 0.3, 300)) == [23]
-    with_gaps = np.where(RNG(1).random(300) < 0.2, np.nan, np.sin(2 * np.pi * steps / 23))
-    assert seasons_in_values(with_gaps) == [23]
-    assert seasons_in_values(RNG(0).normal(0, 1, 300)) == []
-    assert seasons_in_values(RNG(0).normal(0, 1, 300).cumsum()) == []
-    assert seasons_in_values(np.ones(300)) == []
-    assert seasons_in_values(np.ones(3)) == []
 
 
 def test_a_year_is_taken_out_and_put_back() -> None:
