@@ -420,12 +420,12 @@ def test_when_a_process_is_killed_the_others_end_and_say_so(
     monkeypatch.chdir(tmp_path)
     lost = "another process of this run has ended"
     killed = results(
-        start_group(2, commands, f"{FIT} --trainer.max_epochs=3 {signalled(rank, signal.SIGKILL)}"), 30
+        start_group(2, commands, f"{FIT} --trainer.max_epochs=3 {signalled(rank, signal.SIGKILL)}")
     )
     assert killed[rank] == "died"
     assert lost in killed[1 - rank]
     predict = f"predict --ckpt_path=last --data.batch_size=1 {signalled(rank, signal.SIGKILL)}"
-    killed = results(start_group(2, commands, predict), 30)
+    killed = results(start_group(2, commands, predict))
     assert killed[rank] == "died"
     assert lost in killed[1 - rank]
     assert not list(Path("runs/default/predict_0").glob("forecast*"))
