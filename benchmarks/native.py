@@ -20,7 +20,6 @@ from report import publish
 from torch import Tensor, nn
 
 from rnn_lightning import RecurrentNetwork
-from rnn_lightning.gaps import first_known, recur_over_gaps
 from rnn_lightning.native import library
 from rnn_lightning.network import Cell
 from rnn_lightning.recurrent import recur
@@ -91,11 +90,10 @@ def gap_table(budget: float) -> list[str]:
         holed[::4, :20] = torch.nan  # short series
 
         def whole(network: RecurrentNetwork = network, inputs: Tensor = inputs) -> None:
-            network(inputs, first=29)[0].square().mean().backward()
+            network.encode(inputs, None, {}, 29, complete=True).predictions.square().mean().backward()
 
         def bridged(network: RecurrentNetwork = network, inputs: Tensor = holed) -> None:
-            begin = first_known(inputs)
-            recur_over_gaps(network, inputs, begin=begin, first=29).outputs.square().mean().backward()
+            network.encode(inputs, None, {}, 29).predictions.square().mean().backward()
 
         seconds = best_seconds([whole, bridged], budget, time.process_time)
         lines.append(
