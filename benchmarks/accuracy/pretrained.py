@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnn_lightning.losses import MOST_SCALES, geometric_error
 from rnn_lightning.pretrained.bundled import NOISE, WEIGHTS
 from rnn_lightning.pretrained.prior import MAX_FREE_RUN, draw_series, draw_shape
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
+from rnn_lightning.pretrained.seasonal_loss import MAX_VALUE, geometric_error
+from rnn_lightning.transforms import Traits
 
 SEED, NUM_BATCHES, NUM_SERIES = 987_654, 200, 24
 
@@ -31,41 +32,42 @@ def loaded(path: str) -> SeasonalNetwork:
     return network.eval()
 
 
-def batch(number: int) -> tuple[int, Tensor, Tensor]:
-    """The season, contexts and targets ``(series, time, 1)`` of a batch."""
+def batch(number: int) -> tuple[Traits, Tensor, Tensor]:
+    """Draw the traits, contexts and targets ``(series, time, 1)`` of a batch."""
     rng = np.random.default_rng([SEED, number])
     season, context_length, horizon = draw_shape(rng)
     horizon = min(horizon, MAX_FREE_RUN)
     values = torch.from_numpy(draw_series(rng, NUM_SERIES, context_length + horizon, season))[..., None]
-    return season, values[:, :context_length], values[:, context_length:]
+    traits = {"season": torch.full((NUM_SERIES,), season)}
+    return traits, values[:, :context_length], values[:, context_length:]
 
 
 @torch.inference_mode()
 def error(network: SeasonalNetwork) -> float:
-    """The geometric mean of the absolute errors of free runs, in season scales of the contexts."""
+    """Return the geometric mean of the absolute errors of free runs, in season scales of the contexts."""
     logarithms = []
     for number in range(NUM_BATCHES):
-        season, context, target = batch(number)
-        network.set_season(season)
-        transformed, state = network.transforms.start(context)
+        traits, context, target = batch(number)
+        transformed, state = network.transforms.start(context, traits)
         wanted, _ = network.transforms(target, state)
-        far = (torch.cat([transformed, wanted], 1).abs() > MOST_SCALES).any(1, keepdim=True)
-        generated, _ = network.free_run(torch.zeros_like(wanted), network.encode(transformed)[2])
-        logarithms.append(float(geometric_error(generated, wanted.masked_fill(far, torch.nan))))
+        far = (torch.cat([transformed, wanted], 1).abs() > MAX_VALUE).any(1, keepdim=True)
+        after = network.encode(transformed, None, traits).state
+        generated, _ = network.free_run(torch.zeros_like(wanted), after, traits)
+        total, count = geometric_error(generated, wanted.masked_fill(far, torch.nan))
+        logarithms.append(float(total / count.clamp_min(1)))
     return float(np.exp(np.mean(logarithms)))
 
 
 @torch.inference_mode()
 def noise(network: SeasonalNetwork) -> Tensor:
-    """The variance of the one-step errors after contexts, in units of their spread; extremes cut off."""
+    """Return the variance of one-step errors after contexts, in units of their scale; extremes are cut."""
     squares = []
     for number in range(NUM_BATCHES):
-        season, context, target = batch(number)
-        network.set_season(season)
-        transformed, state = network.transforms.start(context)
+        traits, context, target = batch(number)
+        transformed, state = network.transforms.start(context, traits)
         wanted, _ = network.transforms(target[:, :1], state)
-        predictions, _, after = network.encode(transformed)
-        errors = (wanted - predictions[:, -1:]) / network.spread(after)
+        encoded = network.encode(transformed, None, traits)
+        errors = (wanted - encoded.predictions[:, -1:]) / network.noise_scale(encoded.state)
         squares.append(errors.clamp(-5, 5).square().flatten())
     return torch.cat(squares).mean().reshape(1, 1)
 
