@@ -16,7 +16,7 @@ from pathlib import Path
 
 from report import publish
 
-TESTS = ("test_native.py", "test_gaps.py", "test_closed_loop.py")
+TESTS = ("native/test_native.py", "native/test_recurrence.py", "test_recurrent.py", "test_closed_loop.py")
 FLAGS = "-O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -shared -fPIC"
 
 
@@ -29,7 +29,7 @@ def sanitized(folder: Path, compiler: str) -> Path:
     shutil.copytree(
         "rnn_lightning", folder / "rnn_lightning", ignore=shutil.ignore_patterns("*.so", "__pycache__")
     )
-    native = folder / "rnn_lightning" / "model" / "native"
+    native = folder / "rnn_lightning" / "native"
     command = [
         compiler,
         *FLAGS.split(),
@@ -67,7 +67,7 @@ def main() -> None:
             "UBSAN_OPTIONS": "print_stacktrace=1",
             "PYTHONPATH": name,
         }
-        tests = [f"tests/model/{test}" for test in TESTS]
+        tests = [f"tests/{test}" for test in TESTS]
         run = subprocess.run(
             [
                 sys.executable,
