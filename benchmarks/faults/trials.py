@@ -44,7 +44,7 @@ def _work(folder: str, words: Sequence[str], file_size: int | None) -> None:
     torch.set_num_threads(1)
     if file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
-    from rnn_lightning.__main__ import main
+    from rnn_lightning.cli.main import main
 
     main()
 
