@@ -1,6 +1,6 @@
 """What each part of the default buys: scores of the tables of a folder with one option changed at a time.
 
-    python benchmarks/accuracy/ablations.py FOLDER --row="--model.pretrained=false" --row="--data.season=none"
+    python benchmarks/accuracy/ablations.py FOLDER --row="--model=Forecaster" --row="--data.season=none"
 
 Each row has options of ``fit``, separated by spaces; the first row is the default, the last one ``predict``
 without a fit. Scores and seconds are those of ``tables.py``, in Markdown.

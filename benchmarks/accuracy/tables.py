@@ -3,7 +3,7 @@
     python benchmarks/accuracy/tables.py FOLDER                # fit TABLE, then predict TABLE
     python benchmarks/accuracy/tables.py FOLDER --no-fit       # predict TABLE alone
     python benchmarks/accuracy/tables.py FOLDER --intervals    # 200 sampled paths: quantile loss and coverage
-    python benchmarks/accuracy/tables.py FOLDER --seeds 3 --options="--model.pretrained=false"
+    python benchmarks/accuracy/tables.py FOLDER --seeds 3 --options="--model=Forecaster"
 
 Each table is forecast from its last value and from the one that is one horizon before, in an empty folder,
 with the horizon as the only option. The score of a series is its mean absolute error over that of the
