@@ -2,8 +2,8 @@
 
     python benchmarks/journeys.py
 
-Counts the files of the package that run, and the calls of its functions, for one training step of a plain LSTM,
-``fit TABLE``, ``predict`` of that fit and ``predict TABLE`` without a fit. Imports do not count.
+Counts the files of the package that run, and the calls of its functions, for one training step of a plain
+LSTM, ``fit TABLE``, ``predict`` of that fit and ``predict TABLE`` without a fit. Imports do not count.
 """
 
 import contextlib
