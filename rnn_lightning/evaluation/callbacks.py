@@ -70,6 +70,7 @@ class ValidationScores(L.Callback):
 
     def __init__(self) -> None:
         self.latest: dict[str, Any] = {}
+        self.is_sample = False
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.records = ForecastRecords(forecast_columns([])).to(pl_module.device)
@@ -84,6 +85,7 @@ class ValidationScores(L.Callback):
             scores = scores_of_split(self.records, sequence_datamodule(trainer), "val")
             number, horizon = scores.num_forecasts, scores.horizon
             self.latest = {"verdict": scores.verdict, "forecasts": number, "horizon": horizon}
+            self.is_sample = number < len(sequence_datamodule(trainer).forecast_starts("val"))
         if trainer.state.fn == TrainerFn.VALIDATING:
             self.on_fit_end(trainer, pl_module)
 
@@ -98,7 +100,8 @@ class ValidationScores(L.Callback):
         if not best:
             return
         steps, wanted = counted(best["horizon"], "step"), sequence_datamodule(trainer).horizon
-        print(f"Validation, {counted(best['forecasts'], 'forecast')} of {steps}: {best['verdict']}.")
+        which = f"{counted(best['forecasts'], 'forecast')}{' (a sample)' if self.is_sample else ''}"
+        print(f"Validation, {which} of {steps}: {best['verdict']}.")
         if best["horizon"] < wanted:
             print(
                 f"Validation could look {steps} ahead, fewer than `horizon` {wanted}: raise `val_fraction` "

@@ -49,7 +49,7 @@ class FineTuning(L.Callback):
         self.weight, self.verdict = state_dict["weight"], state_dict["verdict"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        _forecaster(pl_module).num_stages = 2
+        _forecaster(pl_module).num_stages = 1 if trainer.max_epochs == 1 else 2
         trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]  # for the second stage
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -67,32 +67,48 @@ class FineTuning(L.Callback):
         """Choose at the end of the first stage; what is validated and calibrated then is what was chosen."""
         is_stage_end = trainer.current_epoch + 1 == stage_epochs(trainer) and not trainer.sanity_checking
         if self.weight is None and is_stage_end:
-            forecaster = _forecaster(pl_module)
-            tuned = copy_weights(forecaster)
-            errors = []
-            for weight in TUNING_WEIGHTS:
-                interpolate_weights(forecaster, tuned, weight)
-                errors.append(forecast_errors(trainer, forecaster))
-            self._choose([error for error, _ in errors], errors[0][1])
-            interpolate_weights(forecaster, tuned, self.weight or 0.0)
+            self._compare(trainer, _forecaster(pl_module))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        forecaster, epoch = _forecaster(pl_module), trainer.current_epoch + 1
-        if epoch == stage_epochs(trainer) and self.weight is not None:
-            interpolate_weights(forecaster, copy_weights(forecaster), 0.0)
-            if self.weight == 0.0:
+        forecaster, data = _forecaster(pl_module), _data(trainer)
+        if data.trains_on_all:
+            if is_end(trainer):
+                interpolate_weights(forecaster, copy_weights(forecaster), self.weight or 0.0)
+        elif trainer.current_epoch + 1 == stage_epochs(trainer):
+            if self.weight is None:  # no validation was due
+                self._compare(trainer, forecaster)
+            if not self.weight:
                 trainer.should_stop = True
-                return
-            for optimizer in trainer.optimizers:
-                optimizer.state.clear()
-            _data(trainer).trains_on_all = True
-        elif epoch == trainer.max_epochs and self.weight is not None:
-            interpolate_weights(forecaster, copy_weights(forecaster), self.weight)
+            elif not is_end(trainer):
+                interpolate_weights(forecaster, copy_weights(forecaster), 0.0)
+                for optimizer in trainer.optimizers:
+                    optimizer.state.clear()
+                data.trains_on_all = True
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.is_global_zero:
-            stopped = "Stopped before the validation: the network has not been trained on all data."
-            print(self.verdict or stopped)
+        """Say what the weights are now."""
+        if not trainer.is_global_zero:
+            return
+        if self.weight is None:
+            print("Stopped before the validation: the network is fine-tuned in part, and was not compared.")
+        elif not self.weight:
+            print(f"{self.verdict}.")
+        elif not _data(trainer).trains_on_all:
+            print(f"{self.verdict}, on all data but those of the validation.")
+        else:
+            first, epochs = stage_epochs(trainer), trainer.current_epoch
+            wanted = max(trainer.max_epochs or 0, epochs) - first
+            part = "" if epochs - first == wanted else f" for {epochs - first} of {wanted} epochs"
+            print(f"{self.verdict}, then trained on all data{part}.")
+
+    def _compare(self, trainer: L.Trainer, forecaster: PretrainedForecaster) -> None:
+        """Choose among the pretrained network, the fine-tuned one and one halfway, and set the weights."""
+        tuned, errors = copy_weights(forecaster), []
+        for weight in TUNING_WEIGHTS:
+            interpolate_weights(forecaster, tuned, weight)
+            errors.append(forecast_errors(trainer, forecaster))
+        self._choose([error for error, _ in errors], errors[0][1])
+        interpolate_weights(forecaster, tuned, self.weight or 0.0)
 
     def _choose(self, errors: Sequence[float], num_forecasts: int) -> None:
         """Set the weight of the fine-tuned network by the errors with each of ``TUNING_WEIGHTS``."""
@@ -103,15 +119,21 @@ class FineTuning(L.Callback):
         measured = f"{change:+.0f} % error in {num_forecasts} validation forecasts"
         if not self.weight:
             rejected = f"fine-tuning was not clearly better ({measured})"
-            self.verdict = f"Network: pretrained, kept as it is; {rejected}."
+            self.verdict = f"Network: pretrained, kept as it is; {rejected}"
         else:
             how = "fine-tuned" if self.weight == 1.0 else "halfway between pretrained and fine-tuned"
-            self.verdict = f"Network: {how} ({measured}), then trained on all data."
+            self.verdict = f"Network: {how} ({measured})"
 
 
 def stage_epochs(trainer: L.Trainer) -> int:
     """Return the number of epochs of each stage."""
     return max(1, (trainer.max_epochs or 0) // 2)
+
+
+def is_end(trainer: L.Trainer) -> bool:
+    """Return True if the fit ends with this epoch."""
+    ends = trainer.current_epoch + 1 == trainer.max_epochs or trainer.global_step == trainer.max_steps
+    return ends or trainer.should_stop
 
 
 def _forecaster(module: L.LightningModule) -> PretrainedForecaster:

@@ -245,5 +245,5 @@ class PretrainedForecaster(Forecaster):
         """Return the part of the learning rate, which each stage begins anew."""
         num_steps = num_steps / self.num_stages
         if self.num_stages > 1 and step < self.num_stages * num_steps:
-            step = step % int(num_steps)
+            step = step % max(1, int(num_steps))
         return super().rate(step, num_steps)

@@ -47,6 +47,9 @@ MIN_CONTEXT = 16
 MAX_ORIGINS = 3
 """Forecasts of each series in a test, unless a number is given."""
 
+MAX_VALIDATED = 2000
+"""Forecasts of the validation split, evenly spaced, of a network that was not fitted to the series."""
+
 MAX_COUNT = 2**48
 """The largest number of steps, windows or paths: positions in the data are integers of 64 bits."""
 
@@ -151,6 +154,7 @@ class TableDataModule(SequenceDataModule):
         )
         self._val_is_auto, self._given_seasons = val_fraction == "auto", given_seasons(season)
         self._found_context: int | None = None  # that ``auto`` found
+        self._found_seasons: tuple[torch.Tensor, Traits] | None = None  # before these ends
 
     def setup(self, stage: str) -> None:
         """Load the series, find their seasons and the sizes that are ``auto``, and split."""
@@ -199,11 +203,11 @@ class TableDataModule(SequenceDataModule):
     def forecast_context(self) -> int:
         """Known steps before each forecast: with ``auto``, those that the network looks at, if it says so."""
         module: Any = None if self.trainer is None else self.trainer.lightning_module
-        wanted, candidates = getattr(module, "context_wanted", None), self.data.traits.get("seasons")
-        if wanted is None or candidates is None or self.context_length != self._found_context:
+        wanted, traits = getattr(module, "context_wanted", None), self.data.traits
+        if wanted is None or self.context_length != self._found_context:
             return self.context_length
-        year = float(self.data.traits["year"].amax())
-        steps = wanted(candidates.unique().tolist(), self.horizon, year)
+        seasons = {*traits["season"].tolist(), *traits["seasons"].flatten().tolist()}
+        steps = wanted(sorted(seasons), self.horizon, float(traits["year"].amax()))
         return max(self.context_length, min(steps, int(self.data.lengths.max())))
 
     def training_starts(self) -> Windows:
@@ -233,6 +237,16 @@ class TableDataModule(SequenceDataModule):
         if note:
             self.segments = self.split()
         return note
+
+    def val_dataloader(self) -> BatchLoader[ForecastBatch] | list[Any]:
+        """Return the forecasts of the validation split; of a network that was not fitted a sample of them."""
+        loader, module = super().val_dataloader(), self.trainer and self.trainer.lightning_module
+        if isinstance(loader, list) or getattr(module, "is_trained", True):
+            return loader
+        chosen = torch.linspace(0, loader.num_items - 1, min(loader.num_items, MAX_VALIDATED)).long()
+        return BatchLoader(
+            lambda items: loader.make_batch(chosen[items]), len(chosen), loader.batch_size, self.devices
+        )
 
     def predict_dataloader(self) -> BatchLoader[ForecastBatch]:
         require_future(self.data, self.horizon)
@@ -302,11 +316,13 @@ class TableDataModule(SequenceDataModule):
         if self._given_seasons is not None:
             return given_traits(self._given_seasons, self.data.lengths)
         if "season" in self.data.traits:
-            return {}
+            return {**given_traits((), self.data.lengths), **self.data.traits}
         ends, test = self.data.ends.clone(), self.segments["test"]
         if stage != "predict":
             ends[test.series] = test.start
-        return find_seasons(self.data, ends)
+        if self._found_seasons is None or not torch.equal(self._found_seasons[0], ends):
+            self._found_seasons = ends, find_seasons(self.data, ends)
+        return self._found_seasons[1]
 
     def _require_memory(self, stage: str) -> None:
         """Refuse a batch that cannot be held, before the system ends a process that tries."""

@@ -85,7 +85,9 @@ def forecast_frame(
     settings |= {} if horizon is None else {"horizon": horizon}
     datamodule = _read_as_in_fit(forecaster.data_facts, frame, options, settings)
     chosen = None if levels is None else [*levels]
-    collector = _Collector(ForecastOptions(chosen, num_paths=num_paths, skip_incomplete=skip_incomplete))
+    collector = _Collector(
+        ForecastOptions(levels=chosen, num_paths=num_paths, skip_incomplete=skip_incomplete)
+    )
     intervals = intervals or _new_intervals()
     callbacks: list[Any] = [collector] if intervals is None else [intervals, collector]
     _quiet_trainer(forecaster, callbacks).predict(forecaster, datamodule, return_predictions=False)

@@ -27,6 +27,8 @@ class ForecastOptions:
     """Options of the forecast file and its picture.
 
     Args:
+        point: ``median`` of what may come, which of intermittent demand may be zero at every step, or
+            ``mean``, whose sum over the horizon is right; by default what the network gives.
         levels: levels of the prediction intervals in percent, ``[]`` for no intervals. By default 80 where
             intervals are available: from validation, or from sampled paths (``num_samples``).
         plot: draw ``forecast.png``, with at most eight features.
@@ -40,6 +42,7 @@ class ForecastOptions:
             no run folder. ``--output`` is short for it.
     """
 
+    point: Literal["median", "mean"] | None = None
     levels: list[int] | None = None
     plot: bool = True
     format: Literal["csv", "parquet"] = "csv"

@@ -117,14 +117,15 @@ def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
 
 
 def given_traits(seasons: Sequence[int], lengths: Tensor) -> Traits:
-    """Return the traits of series for which a user gave seasons: the longest that each has twice, and all."""
+    """Return the traits of series for which a user gave seasons: one is fixed, several are tried.
+
+    The ``season`` of several is the longest that a series of ``lengths (series,)`` has twice.
+    """
     season = torch.ones_like(lengths)
-    for each in sorted(seasons):
-        season = torch.where(lengths >= 2 * each, each, season)
-    if len(seasons) == 1:
-        return {"season": torch.full_like(lengths, seasons[0])}
-    several = {"seasons": torch.tensor([seasons]).repeat(len(lengths), 1), "year": torch.zeros(len(lengths))}
-    return {"season": season, **(several if seasons else {})}
+    for each in seasons:
+        season = torch.where((lengths >= 2 * each) | (len(seasons) == 1), each, season)
+    candidates = torch.tensor([seasons if len(seasons) > 1 else [0]]).repeat(len(lengths), 1)
+    return {"season": season, "seasons": candidates, "year": torch.zeros(len(lengths))}
 
 
 def calendar_seasons(frequency: int | float | str) -> tuple[int, ...]:

@@ -204,8 +204,35 @@ def test_a_fit_that_is_stopped_in_its_second_stage_goes_on_in_it(
 def test_a_fit_that_ends_before_the_validation_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fit(tmp_path, FineTuning(), max_steps=2)
+    fit(tmp_path, FineTuning(), max_epochs=4, max_steps=2)
     assert "Stopped before the validation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_epochs": 1}, "on all data but those of the validation."),
+        ({"max_steps": 4}, "on all data but those of the validation."),
+        ({"fast_dev_run": True}, "on all data but those of the validation."),
+        ({"max_epochs": 4, "max_steps": 9}, "then trained on all data for 1 of 2 epochs."),
+        ({"max_epochs": 5, "check_val_every_n_epoch": 3}, "then trained on all data."),
+        ({"limit_val_batches": 0}, "then trained on all data."),
+    ],
+)
+def test_what_is_said_of_a_fit_is_what_was_saved(
+    options: dict[str, Any],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(finetuning, "forecast_errors", errors_of(0.0, -0.5, -1.0))
+    forecaster, data = fit(tmp_path, FineTuning(), **options)
+    printed = capsys.readouterr().out
+    assert "Network: fine-tuned (-63 % error in 2 validation forecasts)" in printed
+    assert said in printed
+    assert data.trains_on_all == ("then trained" in said)
+    assert not is_bundled(forecaster)
 
 
 @pytest.mark.parametrize(

@@ -207,10 +207,10 @@ def test_the_data_module_says_what_it_was_given_or_found() -> None:
         return {name: trait.flatten().tolist() for name, trait in datamodule.data.traits.items()}
 
     assert traits() == {"season": [31], "seasons": [31], "year": [0]}
-    assert traits(season="none") == {"season": [1]}
+    assert traits(season="none") == {"season": [1], "seasons": [0], "year": [0]}
     assert traits(season="168, 24") == traits(season=[24, 168])
     assert traits(season=[24, 168]) == {"season": [24], "seasons": [24, 168], "year": [0]}
-    assert traits(season=24) == {"season": [24]}
+    assert traits(season=24) == {"season": [24], "seasons": [0], "year": [0]}
     wrongs: tuple[object, ...] = ("week", 1, "0,24", [])
     for wrong in wrongs:
         with pytest.raises(ValueError, match=r"`season` must be auto, none, or numbers of steps"):
@@ -250,5 +250,5 @@ def test_series_keep_a_season_of_their_own() -> None:
 
     datamodule = TableDataModule(Known())
     datamodule.setup("fit")
-    assert list(datamodule.data.traits) == ["season"]
+    assert datamodule.data.traits["seasons"].tolist() == [[0]]
     assert datamodule.data.traits["season"].tolist() == [5]
