@@ -176,7 +176,8 @@ class SeasonalNetwork(nn.Module):
         )
 
     def _gates(self, hidden: Tensor, features: Tensor) -> Tensor:
-        return self.readout(functional.silu(self.inner(torch.cat([hidden, features], -1))))
+        """Return the gates in the type of the features: autocast makes those of the layers half as wide."""
+        return self.readout(functional.silu(self.inner(torch.cat([hidden, features], -1)))).to(features)
 
     def _effect(self, covariates: Tensor | None, values: Tensor) -> Tensor:
         """What covariates add to the values ``(row, time)`` of the next steps, beside what the LSTM does.
