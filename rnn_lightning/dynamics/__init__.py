@@ -1,0 +1,1 @@
+"""Learned dynamics: canonical systems as series, metrics of attractors, Lyapunov exponents."""

@@ -1,0 +1,179 @@
+"""Canonical chaotic systems as series, each deterministic in its own seed."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from rnn_lightning.data.series import Series, SeriesData
+from rnn_lightning.data.synthetic import require_positive
+from rnn_lightning.errors import InputError
+
+Field = Callable[[np.ndarray], np.ndarray]
+
+
+def integrate(
+    field: Field, start: np.ndarray, time_step: float, num_steps: int, substeps: int = 4
+) -> np.ndarray:
+    """Integrate ``dp / dt = field(p)`` by Runge and Kutta of order four; return ``(time, feature)``."""
+    points, point, size = np.empty((num_steps, len(start))), start, time_step / substeps
+    for index in range(num_steps):
+        points[index] = point
+        for _ in range(substeps):
+            first = field(point)
+            second = field(point + size / 2 * first)
+            third = field(point + size / 2 * second)
+            fourth = field(point + size * third)
+            point = point + size / 6 * (first + 2 * second + 2 * third + fourth)
+    return points
+
+
+class DynamicsSeries(Series):
+    """A recording of one dynamical system: subclass it and write ``clean``.
+
+    Attributes:
+        lyapunov_time: steps in which a small error grows by the factor e, from the literature.
+    """
+
+    lyapunov_time: float
+
+    def __init__(self, num_steps: int, noise: float, seed: int) -> None:
+        require_positive(num_steps=num_steps)
+        if noise < 0:
+            raise InputError(f"`noise` must not be negative, got {noise}.")
+        self.num_steps, self.noise, self.seed = num_steps, noise, seed
+
+    def clean(self) -> np.ndarray:
+        """Return the noise-free values ``(time, feature)``."""
+        raise NotImplementedError
+
+    def load(self) -> SeriesData:
+        values = self.clean()
+        drawn = np.random.default_rng([self.seed % 2**64, 1]).standard_normal(values.shape)
+        return SeriesData.from_equal(torch.from_numpy(values + self.noise * values.std(0) * drawn)[None])
+
+
+class LorenzSeries(DynamicsSeries):
+    """The system of Lorenz (1963) with its three features, at the parameters 10, 28 and 8/3.
+
+    Args:
+        num_steps: number of steps of the recording, after 500 that are left out.
+        time_step: time between two steps.
+        noise: standard deviation of observation noise, as a fraction of that of each feature.
+        seed: seed of the start and of the noise.
+    """
+
+    num_features = 3
+
+    def __init__(
+        self, num_steps: int = 5000, time_step: float = 0.02, noise: float = 0.0, seed: int = 0
+    ) -> None:
+        super().__init__(num_steps, noise, seed)
+        require_positive(time_step=time_step)
+        self.time_step, self.lyapunov_time = time_step, 1 / (0.9056 * time_step)
+
+    def clean(self) -> np.ndarray:
+        def field(point: np.ndarray) -> np.ndarray:
+            x, y, z = point.tolist()
+            return np.array([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z])
+
+        start = np.array([1.0, 1.0, 25.0]) + np.random.default_rng(self.seed % 2**64).normal(size=3)
+        return integrate(field, start, self.time_step, self.num_steps + 500)[500:]
+
+
+class RosslerSeries(DynamicsSeries):
+    """The system of Rossler (1976) with its three features, at the parameters 0.2, 0.2 and 5.7.
+
+    Args:
+        num_steps: number of steps of the recording, after 500 that are left out.
+        time_step: time between two steps; a turn takes about 5.9.
+        noise: standard deviation of observation noise, as a fraction of that of each feature.
+        seed: seed of the start and of the noise.
+    """
+
+    num_features = 3
+
+    def __init__(
+        self, num_steps: int = 5000, time_step: float = 0.1, noise: float = 0.0, seed: int = 0
+    ) -> None:
+        super().__init__(num_steps, noise, seed)
+        require_positive(time_step=time_step)
+        self.time_step, self.lyapunov_time = time_step, 1 / (0.0714 * time_step)
+
+    def clean(self) -> np.ndarray:
+        def field(point: np.ndarray) -> np.ndarray:
+            x, y, z = point.tolist()
+            return np.array([-y - z, x + 0.2 * y, 0.2 + z * (x - 5.7)])
+
+        start = np.array([1.0, 1.0, 1.0]) + np.random.default_rng(self.seed % 2**64).random(3)
+        return integrate(field, start, self.time_step, self.num_steps + 500)[500:]
+
+
+class MackeyGlassSeries(DynamicsSeries):
+    """The delay equation of Mackey and Glass (1977), by the recipe of Jaeger (GMD report 148, section 6).
+
+    ``dy / dt = 0.2 y(t - delay) / (1 + y(t - delay)^10) - 0.1 y(t)`` by Euler steps of 0.1, of which every
+    tenth is kept, squashed by ``tanh(y - 1)``.
+
+    Args:
+        num_steps: number of steps of the recording, after 1,000 that are left out.
+        delay: the delay; chaos begins at 16.8, and 17 is the usual benchmark.
+        noise: standard deviation of observation noise, as a fraction of that of the values.
+        seed: seed of the start and of the noise.
+    """
+
+    def __init__(self, num_steps: int = 3000, delay: float = 17.0, noise: float = 0.0, seed: int = 0) -> None:
+        super().__init__(num_steps, noise, seed)
+        if not delay >= 0.1:
+            raise InputError(f"`delay` must be at least 0.1, got {delay}.")
+        self.delay, self.time_step, self.lyapunov_time = delay, 1.0, 197.0
+
+    def clean(self) -> np.ndarray:
+        lag, discarded = round(self.delay * 10), 1000
+        uniform = np.random.default_rng(self.seed % 2**64).random(lag + 1)
+        values = (1.2 + 0.2 * (uniform - 0.5)).tolist()
+        for index in range(lag, lag + (self.num_steps + discarded) * 10):
+            before, now = values[index - lag], values[index]
+            values.append(now + 0.1 * (0.2 * before / (1 + before**10) - 0.1 * now))
+        kept = np.array(values[lag + 1 :][9::10][discarded:])
+        return np.tanh(kept - 1)[:, None]
+
+
+class FlowSeries(DynamicsSeries):
+    """Any of the 130 chaotic flows of the package ``dysts`` (Gilpin 2021), by its name there.
+
+    Args:
+        name: name of the flow, such as ``Halvorsen``.
+        num_steps: number of steps of the recording, after 500 that are left out.
+        steps_per_period: steps in the dominant period of the flow.
+        noise: standard deviation of observation noise, as a fraction of that of each feature.
+        seed: seed of the noise, and of the start unless it is 0, the start given in the package.
+    """
+
+    def __init__(
+        self,
+        name: str = "Halvorsen",
+        num_steps: int = 5000,
+        steps_per_period: int = 50,
+        noise: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(num_steps, noise, seed)
+        require_positive(steps_per_period=steps_per_period)
+        try:
+            from dysts import flows
+        except ImportError as error:
+            raise InputError("FlowSeries needs the package dysts: pip install dysts.") from error
+        if not hasattr(flows, name):
+            raise InputError(f"`name`: the package dysts has no flow {name!r}.")
+        self.name, self.steps_per_period, self.flow = name, steps_per_period, getattr(flows, name)()
+        self.time_step = float(self.flow.period) / steps_per_period
+        self.lyapunov_time = 1 / (float(self.flow.maximum_lyapunov_estimated) * self.time_step)
+        self.num_features = len(self.flow.ic)
+
+    def clean(self) -> np.ndarray:
+        start = np.array(self.flow.ic, np.float64)
+        if self.seed != 0:
+            start *= 1 + 0.01 * np.random.default_rng(self.seed % 2**64).standard_normal(len(start))
+        field = lambda point: np.array(self.flow.rhs(point, 0.0), np.float64)  # noqa: E731
+        return integrate(field, start, self.time_step, self.num_steps + 500)[500:]
