@@ -13,7 +13,13 @@ from torch import Tensor
 
 from rnn_lightning.data.windows import ForecastBatch, WindowBatch
 from rnn_lightning.errors import InputError
-from rnn_lightning.losses import TrainingWindows, teacher_forced, training_loss, training_windows
+from rnn_lightning.losses import (
+    TrainingWindows,
+    teacher_forced,
+    training_loss,
+    training_windows,
+    with_input_noise,
+)
 from rnn_lightning.metrics import FreeRunError, ResidualMoments
 from rnn_lightning.network import Cell, Network, RecurrentNetwork
 from rnn_lightning.rollout import State, generate, generators, observe, rollout, warm_up
@@ -56,6 +62,8 @@ class Forecaster(L.LightningModule):
             the loss; the teacher-forced next step has the rest.
         warmup_steps: number of steps over which the learning rate first rises to its value.
         num_covariates: number of covariates; taken from the data if not given.
+        input_noise: standard deviation of noise on the inputs of training windows, in transformed units; their
+            targets stay as they are.
     """
 
     network: Any  # a Network
@@ -73,6 +81,7 @@ class Forecaster(L.LightningModule):
         free_run_weight: float = 0.0,
         warmup_steps: int = 0,
         num_covariates: int | None = None,
+        input_noise: float = 0.0,
     ) -> None:
         super().__init__()
         if not learning_rate > 0:
@@ -83,6 +92,9 @@ class Forecaster(L.LightningModule):
             raise InputError(f"`schedule`: unknown schedule {schedule!r}; there are constant, cosine.")
         if warmup_steps < 0:
             raise InputError(f"`warmup_steps` must not be negative, got {warmup_steps}.")
+        if not input_noise >= 0:
+            raise InputError(f"`input_noise` must not be negative, got {input_noise}.")
+        self.input_noise = input_noise
         transforms = list(transforms)  # a tuple would differ from what the command line makes of it
         self.save_hyperparameters()
         self.learning_rate, self.schedule, self.free_run_weight = learning_rate, schedule, free_run_weight
@@ -155,7 +167,11 @@ class Forecaster(L.LightningModule):
         return windows.target - teacher_forced(self.network, windows)
 
     def training_step(self, batch: TrainingWindows, batch_idx: int) -> Tensor:
-        loss, trainer = self.loss(batch), self.trainer
+        trainer = self.trainer
+        if self.input_noise:  # other draws in every step and on every device, the same in a resumed fit
+            seed = self.global_step * trainer.world_size + trainer.global_rank
+            batch = with_input_noise(batch, self.network.num_features, self.input_noise, seed)
+        loss = self.loss(batch)
         every, last = trainer.log_every_n_steps, trainer.num_training_batches - 1  # type: ignore[attr-defined]
         if batch_idx == last or (every and (self.global_step + 1) % every == 0):  # it costs a third of a step
             self.log("train_loss", loss.detach(), prog_bar=True, sync_dist=True)
@@ -248,11 +264,15 @@ class Forecaster(L.LightningModule):
     def on_train_start(self) -> None:
         self.is_trained = True
 
+    def checkpoint_class(self) -> str:
+        """Return the name of the class that loads the checkpoints; override it to train the same network."""
+        return class_name(type(self))
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         from rnn_lightning import __version__
 
         checkpoint["rnn_lightning_version"], checkpoint["data_facts"] = __version__, self.data_facts
-        checkpoint["forecaster_class"] = class_name(type(self))
+        checkpoint["forecaster_class"] = self.checkpoint_class()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another class: what that class adds would be lost."""
@@ -275,6 +295,7 @@ class Forecaster(L.LightningModule):
         if any(size != getattr(self.network, name) for name, size in sizes.items()):
             self._set_network(**sizes)
         self.data_facts, self.is_trained = checkpoint["data_facts"], True
+        self.network.to(checkpoint["state_dict"]["network.readout.weight"].dtype)  # float64 is kept
 
     def forecast(
         self, context: Any, horizon: int, *, num_samples: int | None = None, seed: int = 0, **known: Any

@@ -60,7 +60,7 @@ def training_windows(
         complete: whether all values are known; looked up if None, for which a GPU must be waited for.
         traits: traits of the series.
     """
-    traits = {} if traits is None else traits
+    traits, values = {} if traits is None else traits, values.to(network.readout.weight.dtype)
     context, state = network.transforms.start(values[:, :context_length], traits)
     target, _ = network.transforms(values[:, context_length:], state)  # (batch, scored, feature)
     known, lost = context.shape[1], context_length - context.shape[1]
@@ -74,6 +74,17 @@ def training_windows(
         target = target.masked_fill((first_known(context) == known)[:, None, None], torch.nan)
     inputs = network.join(torch.cat([context, target], 1), following)
     return TrainingWindows(inputs, known, target, complete, traits)
+
+
+def with_input_noise(
+    windows: TrainingWindows, num_features: int, deviation: float, seed: int
+) -> TrainingWindows:
+    """Add normal noise to the input values; targets and covariates stay as they are."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.zeros_like(windows.inputs)
+    drawn = torch.randn(*noise.shape[:2], num_features, generator=generator, dtype=noise.dtype)
+    noise[..., :num_features] = deviation * drawn.to(noise)
+    return windows._replace(inputs=windows.inputs + noise)
 
 
 def training_loss(network: Network, windows: TrainingWindows, free_run_weight: float = 0.0) -> Tensor:

@@ -1,0 +1,1 @@
+"""Training with a solved readout: variable projection, and its corner, the reservoir."""

@@ -1,0 +1,218 @@
+"""The LightningModule whose readout is solved, and whose recurrent weights are trained by L-BFGS."""
+
+import copy
+import math
+from collections.abc import Mapping
+from functools import cached_property, partial
+from typing import Any, Literal, cast
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from rnn_lightning.data.windows import BatchLoader
+from rnn_lightning.errors import InputError
+from rnn_lightning.forecaster import Forecaster, class_name
+from rnn_lightning.network import Cell, Network
+from rnn_lightning.solver.free_run_score import FreeRunScore, Score
+from rnn_lightning.solver.least_squares import evaluate
+from rnn_lightning.solver.plan import Number, Stage, projection_plan, reservoir_plan
+from rnn_lightning.solver.reservoir import draw_reservoir
+from rnn_lightning.solver.search import Search
+from rnn_lightning.solver.window_chunks import WindowChunks
+from rnn_lightning.transforms import TransformName
+
+LOSS_SCALE = 1e6
+"""What the loss is multiplied by: ``torch.optim.LBFGS`` forgets curvatures below 1e-10."""
+
+HISTORY_SIZE = 50
+
+
+class VariableProjectionForecaster(Forecaster):
+    """A ``Forecaster`` whose readout is solved in every evaluation of the loss, in float64.
+
+    An epoch is ``iterations`` of L-BFGS over the recurrent weights, each on all training windows, which stand
+    side by side whatever the stride and the batch size of the data. With ``auto`` arguments the epochs are
+    divided among their values; the network with the best validation free run of all epochs is trained on for
+    the last ones on all values, and that result is kept unless its free run leaves the range of the data. Best
+    with the cell ``rnn_tanh`` and, for a fit of all features in their units, the transform ``standardize``.
+
+    Its checkpoints are those of a ``Forecaster``, which loads them.
+
+    Args:
+        num_features: number of features; taken from the data if not given.
+        cell: kind of recurrent cell.
+        hidden_size: hidden units of each layer.
+        num_layers: number of recurrent layers.
+        transforms: transforms of the values, see ``Forecaster``.
+        num_covariates: number of covariates; taken from the data if not given.
+        solver: train the recurrent weights by ``variable_projection``, or draw them as a ``reservoir``.
+        iterations: iterations of L-BFGS in an epoch.
+        input_noise: standard deviation of fixed noise on the inputs in transformed units; ``auto`` tries a few.
+        ridge: penalty of squared readout weights; ``auto`` lowers it within the fit.
+        spectral_radius: largest absolute eigenvalue of the recurrent weights of a reservoir.
+        input_scale: largest input weight of a reservoir.
+        bias_scale: largest bias of a reservoir.
+    """
+
+    def __init__(
+        self,
+        num_features: int | None = None,
+        cell: Cell = "rnn_tanh",
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        transforms: list[TransformName] = ["standardize"],  # noqa: B006
+        num_covariates: int | None = None,
+        solver: Literal["variable_projection", "reservoir"] = "variable_projection",
+        iterations: int = 20,
+        input_noise: float | Literal["auto"] = "auto",
+        ridge: float | Literal["auto"] = "auto",
+        spectral_radius: float = 0.6,
+        input_scale: float = 0.5,
+        bias_scale: float = 0.5,
+    ) -> None:
+        sizes: dict[str, Any] = {"num_features": num_features, "num_covariates": num_covariates}
+        network: dict[str, Any] = {"cell": cell, "hidden_size": hidden_size, "num_layers": num_layers}
+        super().__init__(**sizes, **network, transforms=transforms)
+        if solver not in ("variable_projection", "reservoir"):
+            raise InputError(f"`solver`: there are variable_projection and reservoir, got {solver!r}.")
+        if iterations < 1:
+            raise InputError(f"`iterations` must be at least 1, got {iterations}.")
+        for name, number in (("input_noise", input_noise), ("ridge", ridge)):
+            if number != "auto" and (isinstance(number, str) or not number >= 0):
+                raise InputError(f"`{name}` must be auto or a number of at least 0, got {number!r}.")
+        self.solver, self.iterations = solver, iterations
+        self.input_noise: Number = input_noise
+        self.ridge: Number = ridge
+        self.of_reservoir = (spectral_radius, input_scale, bias_scale)
+        self.automatic_optimization = False
+        self.search = Search()
+        self.choice = ""  # what was chosen, in one line
+
+    def make_network(self, num_features: int, num_covariates: int) -> Network:
+        """Make the network in float64, which it keeps: it is trained and generates in it."""
+        network = cast(Any, super().make_network(num_features, num_covariates)).double()
+        return cast(Network, network)
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage != "fit":
+            return
+        if getattr(self.trainer, "datamodule", None) is None:
+            raise InputError("the solver goes through all windows: give the Trainer a `SequenceDataModule`.")
+        self.__dict__.pop("plan", None)
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.score = FreeRunScore(data) if data.val_fraction > 0 else None
+        if not self.search.initial:
+            if self.solver == "reservoir":
+                draw_reservoir(self.network.recurrent, *self.of_reservoir)
+            initial = self.trainer.strategy.broadcast(self._weights())
+            self.search = Search(initial=initial)
+            self._set_weights(initial)
+
+    @cached_property
+    def plan(self) -> list[list[Stage]]:
+        """The stages of each epoch."""
+        if self.solver == "reservoir":
+            return reservoir_plan(self.input_noise, self.ridge)
+        limits: list[Any] = [self.trainer.max_epochs, self.trainer.max_steps]
+        num_epochs = min((limit for limit in limits if limit is not None and limit > 0), default=0)
+        if num_epochs == 0:
+            raise InputError("the solver divides the epochs: give `max_epochs`.")
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        validates = data.val_fraction > 0
+        return projection_plan(num_epochs, self.iterations, self.input_noise, self.ridge, validates)
+
+    def training_loader(self, data: Any) -> BatchLoader[Tensor]:
+        """Return one batch for an epoch, without content: the solver cuts its windows itself."""
+        return BatchLoader(lambda items: items, num_items=1, batch_size=1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        epoch = self.trainer.current_epoch
+        if epoch < len(self.plan):
+            with torch.autocast(self.device.type, enabled=False):
+                for stage in self.plan[epoch]:
+                    self._run(stage)
+        if epoch + 1 >= len(self.plan):
+            self._set_weights(self.search.best)
+            self.choice = self.search.described(self.score)
+            self.trainer.should_stop = True
+
+    def _run(self, stage: Stage) -> None:
+        """Run a stage, and remember its network if none before it generates better."""
+        if stage.is_refit:  # with what has been best
+            stage = stage._replace(noise=self.search.noise, ridge=self.search.ridge)
+        if stage.start != "present":
+            self._set_weights(self.search.initial if stage.start == "initial" else self.search.best)
+        windows, optimizer = self._windows(stage), cast(Any, self.optimizers())
+        if stage.is_new_loss or not windows.complete:
+            optimizer.optimizer.state.clear()  # the curvatures of another loss
+        settings = optimizer.param_groups[0]
+        settings["max_iter"], settings["max_eval"] = stage.iterations, stage.iterations * 5 // 4 + 1
+        optimizer.step(partial(self._closure, windows, stage.ridge))
+        # The line search may have ended at another point than the last one that it looked at.
+        error = evaluate(self.network, windows, stage.ridge, self._add_up, wants_gradient=False).error
+        self.log("train_loss", error, prog_bar=True, batch_size=1)
+        if math.isfinite(error):
+            score = Score(False, 0.0, 0.0) if self.score is None else self.score(self.network)
+            self.search = self.search.after(stage, score, self._weights())
+
+    def _windows(self, stage: Stage) -> WindowChunks:
+        """Return the windows of a stage; gaps are imputed by the network as it is now, once it is trained."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        was = data.trains_on_all
+        data.trains_on_all = was or stage.is_refit
+        segments = data.training_segments()
+        data.trains_on_all = was
+        filler = None if stage.start == "initial" else copy.deepcopy(self.network)
+        return WindowChunks(self.network, data, segments, stage.noise, filler, data.seed)
+
+    def _closure(self, windows: WindowChunks, ridge: float) -> float:
+        """Evaluate the loss for L-BFGS, and put its gradient where that looks for it."""
+        loss, gradient, _ = evaluate(self.network, windows, ridge, self._add_up)
+        parameters = list(self.network.recurrent.parameters())
+        parts = gradient.split([parameter.numel() for parameter in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.grad = LOSS_SCALE * part.view_as(parameter)
+        return LOSS_SCALE * loss
+
+    def _add_up(self, tensor: Tensor) -> Tensor:
+        """Return the sum over all devices."""
+        return cast(Tensor, self.trainer.strategy.reduce(tensor, reduce_op="sum"))
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Return a copy of what the solver trains."""
+        return {name: value.detach().clone() for name, value in self.network.named_parameters()}
+
+    @torch.no_grad()
+    def _set_weights(self, weights: Mapping[str, Tensor]) -> None:
+        for name, value in self.network.named_parameters():
+            value.copy_(weights[name])
+
+    def on_train_end(self) -> None:
+        rank_zero_info(self.choice)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.LBFGS(
+            self.network.recurrent.parameters(),
+            history_size=HISTORY_SIZE,
+            tolerance_grad=0,
+            tolerance_change=0,
+            line_search_fn="strong_wolfe",
+        )
+
+    def checkpoint_class(self) -> str:
+        """Return the class that loads the checkpoints: they name the network, not the solver."""
+        return class_name(Forecaster)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["solver"] = self.search.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        if "solver" in checkpoint:
+            self.search = Search.from_state(checkpoint["solver"])

@@ -1,0 +1,59 @@
+"""The best network so far, with what is needed to go on with a fit that was stopped."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from rnn_lightning.solver.free_run_score import FreeRunScore, Score
+from rnn_lightning.solver.plan import Stage
+
+
+@dataclass(frozen=True)
+class Search:
+    """What the stages of a fit have found.
+
+    Attributes:
+        initial: the weights before the fit.
+        best: the weights with the best free run.
+        score: its score.
+        noise: the input noise it was trained with.
+        ridge: the ridge it was trained with.
+        is_refit: whether it was trained on the validation split too.
+    """
+
+    initial: Mapping[str, Tensor] = field(default_factory=dict)
+    best: Mapping[str, Tensor] = field(default_factory=dict)
+    score: Score | None = None
+    noise: float = 0.0
+    ridge: float = 0.0
+    is_refit: bool = False
+
+    def after(self, stage: Stage, score: Score, weights: Mapping[str, Tensor]) -> "Search":
+        """Return the search after a stage that has led to ``weights``; without validation the last is best."""
+        if self.score is not None and score > self.score:
+            return self
+        found = {"noise": stage.noise, "ridge": stage.ridge, "is_refit": stage.is_refit}
+        return replace(self, best=weights, score=score, **found)
+
+    def described(self, free_run: FreeRunScore | None) -> str:
+        """Return what was chosen, in one line."""
+        chosen = f"input noise {self.noise:g}, ridge {self.ridge:g}"
+        if free_run is None or self.score is None:
+            return f"{chosen}, without validation"
+        valid, horizon = -self.score.valid_steps, free_run.batch.horizon
+        refit = ", refitted on all values" if self.is_refit else ""
+        range_left = "; a long free run leaves the range of the data" if self.score.leaves else ""
+        return f"{chosen}{refit}: valid for {valid:g} of {horizon} steps on validation data{range_left}"
+
+    def state(self) -> dict[str, Any]:
+        """Return plain values for a checkpoint."""
+        state = {**asdict(self), "initial": dict(self.initial), "best": dict(self.best)}
+        return {**state, "score": None if self.score is None else list(self.score)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "Search":
+        """Return the search of a checkpoint."""
+        score = state["score"]
+        return cls(**{**state, "score": None if score is None else Score(*score)})
