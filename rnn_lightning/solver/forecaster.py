@@ -143,24 +143,26 @@ class VariableProjectionForecaster(Forecaster):
 
     def _run(self, stage: Stage) -> None:
         """Run a stage, and remember its network if none before it generates better."""
-        if stage.is_refit:  # with what has been best
-            stage = stage._replace(noise=self.search.noise, ridge=self.search.ridge)
-        if stage.start != "present":
-            self._set_weights(self.search.initial if stage.start == "initial" else self.search.best)
-        windows, optimizer = self._windows(stage), cast(Any, self.optimizers())
-        if stage.is_new_loss or not windows.complete:
+        settings = noise, ridge = self.search.settings(stage)
+        start, is_new = stage.start, settings != self.search.present
+        if is_new and start == "present":  # the ridge falls
+            start = "best"
+        if start != "present":
+            self._set_weights(self.search.initial if start == "initial" else self.search.best)
+        windows, optimizer = self._windows(stage, noise), cast(Any, self.optimizers())
+        if is_new or start != "present" or not windows.complete:
             optimizer.optimizer.state.clear()  # the curvatures of another loss
-        settings = optimizer.param_groups[0]
-        settings["max_iter"], settings["max_eval"] = stage.iterations, stage.iterations * 5 // 4 + 1
-        optimizer.step(partial(self._closure, windows, stage.ridge))
+        group = optimizer.param_groups[0]
+        group["max_iter"], group["max_eval"] = stage.iterations, stage.iterations * 5 // 4 + 1
+        optimizer.step(partial(self._closure, windows, ridge))
         # The line search may have ended at another point than the last one that it looked at.
-        error = evaluate(self.network, windows, stage.ridge, self._add_up, wants_gradient=False).error
+        error = evaluate(self.network, windows, ridge, self._add_up, wants_gradient=False).error
         self.log("train_loss", error, prog_bar=True, batch_size=1)
         if math.isfinite(error):
             score = Score(False, 0.0, 0.0) if self.score is None else self.score(self.network)
-            self.search = self.search.after(stage, score, self._weights())
+            self.search = self.search.after(stage, settings, score, self._weights())
 
-    def _windows(self, stage: Stage) -> WindowChunks:
+    def _windows(self, stage: Stage, noise: float) -> WindowChunks:
         """Return the windows of a stage; gaps are imputed by the network as it is now, once it is trained."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         was = data.trains_on_all
@@ -168,7 +170,7 @@ class VariableProjectionForecaster(Forecaster):
         segments = data.training_segments()
         data.trains_on_all = was
         filler = None if stage.start == "initial" else copy.deepcopy(self.network)
-        return WindowChunks(self.network, data, segments, stage.noise, filler, data.seed)
+        return WindowChunks(self.network, data, segments, noise, filler, data.seed)
 
     def _closure(self, windows: WindowChunks, ridge: float) -> float:
         """Evaluate the loss for L-BFGS, and put its gradient where that looks for it."""

@@ -1,15 +1,16 @@
 """What each epoch of a fit does: a pure function of the arguments, so that a resumed fit goes on with it."""
 
-from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from rnn_lightning.errors import InputError
 
-NOISES = (0.0, 1e-4, 1e-3)
+NOISES = (0.0, 1e-5, 1e-4, 1e-3)
 """Input noise that ``auto`` tries, in standard deviations of transformed values."""
 
-RIDGES = (1e-6, 1e-8, 1e-10)
-"""Ridges that ``auto`` goes through within a fit: a small one from the start blocks stiff systems."""
+RIDGES = (1e-12, 1e-8, 1e-6)
+"""Ridges that ``auto`` tries; the first is also the lowest to which the ridge falls."""
+
+NOISE_WITHOUT_VALIDATION = 1e-4
 
 Number = float | Literal["auto"]
 
@@ -18,19 +19,19 @@ class Stage(NamedTuple):
     """Some iterations of the solver.
 
     Attributes:
-        noise: standard deviation of the input noise; of a refit, that of the best stage instead.
-        ridge: ridge of the readout; of a refit, that of the best stage instead.
+        noise: standard deviation of the input noise; None for that of the best stage before.
+        ridge: ridge of the readout; None for that of the best stage before.
         iterations: iterations of L-BFGS; with none the readout is solved for the weights as they are.
         start: the weights to start from.
-        is_new_loss: another loss than that of the stage before.
+        fall: what the ridge is multiplied by, down to the lowest.
         is_refit: train on the validation split too.
     """
 
-    noise: float
-    ridge: float
+    noise: float | None
+    ridge: float | None
     iterations: int
     start: Literal["present", "initial", "best"] = "present"
-    is_new_loss: bool = False
+    fall: float = 1.0
     is_refit: bool = False
 
 
@@ -41,8 +42,8 @@ def candidates(number: Number, auto: tuple[float, ...]) -> tuple[float, ...]:
 
 def reservoir_plan(input_noise: Number, ridge: Number) -> list[list[Stage]]:
     """Return the one epoch of a reservoir: a solution for each noise and ridge."""
-    noises, ridges = candidates(input_noise, (*NOISES, 1e-2)), candidates(ridge, RIDGES)
-    return [[Stage(noise, value, 0, "initial", True) for noise in noises for value in ridges]]
+    noises, ridges = candidates(input_noise, (*NOISES, 1e-2)), candidates(ridge, (*RIDGES, 1e-10))
+    return [[Stage(noise, value, 0, "initial") for noise in noises for value in ridges]]
 
 
 def projection_plan(
@@ -50,21 +51,29 @@ def projection_plan(
 ) -> list[list[Stage]]:
     """Return the stages of each epoch of variable projection.
 
-    Each noise gets an equal part of the epochs, in which the ridge falls; the last epochs refit on all values.
-    Without validation data nothing can be chosen: the middle noise is taken.
+    First each noise is tried, then each ridge with the best noise, for a tenth of the epochs at most. The
+    best of these goes on, and a large ridge falls twice: a small one blocks stiff systems from the start. The
+    last epochs refit on all values. Without validation data nothing can be chosen.
     """
-    noises = candidates(input_noise, NOISES if validates else NOISES[1:2])
-    ridges = candidates(ridge, RIDGES)
-    num_refit = max(1, num_epochs // 12) if validates and num_epochs > 3 * len(noises) else 0
-    num_each, more = divmod(num_epochs - num_refit, len(noises))
-    if num_each < 1:
-        rule = f"each of {len(noises)} values of `input_noise` needs one"
-        raise InputError(f"`max_epochs` {num_epochs} is too low: {rule}; raise it, or give the noise.")
-    epochs = []
-    for noise, size in zip(noises, (num_each + (index < more) for index in range(len(noises))), strict=True):
-        falling = [ridges[epoch * len(ridges) // size] if size > 1 else ridges[-1] for epoch in range(size)]
-        epochs.append([Stage(noise, falling[0], iterations, "initial", True)])
-        epochs += [[Stage(noise, new, iterations, is_new_loss=new != old)] for old, new in pairwise(falling)]
-    starts: list[Literal["present", "best"]] = ["best", *["present"] * num_refit]  # type: ignore[list-item]
-    refits = [Stage(0.0, 0.0, iterations, start, start == "best", True) for start in starts[:num_refit]]
-    return epochs + [[stage] for stage in refits]
+    noises = candidates(input_noise, NOISES if validates else (NOISE_WITHOUT_VALIDATION,))
+    ridges = candidates(ridge, RIDGES if validates else RIDGES[:1])
+    tried: list[tuple[float | None, float]] = [(noise, ridges[0]) for noise in noises]
+    tried += [(None, value) for value in ridges[1:]]
+    num_refit = max(1, num_epochs // 12) if validates and num_epochs > 1 else 0
+    num_trial = max(1, (num_epochs - num_refit) // (2 * len(tried))) if len(tried) > 1 else 0
+    num_main = num_epochs - num_refit - num_trial * len(tried)
+    if num_main < 1:
+        rule = f"`max_epochs` {num_epochs} is too low to try {len(tried)} values of `input_noise` and `ridge`"
+        raise InputError(f"{rule}: give them as numbers, or at least {len(tried) + 2} epochs.")
+    stages = []
+    for noise, value in tried if num_trial else []:
+        stages += [Stage(noise, value, iterations, "initial")]
+        stages += [Stage(noise, value, iterations)] * (num_trial - 1)
+    first = Stage(None, None, iterations, "best") if num_trial else Stage(*(tried[0]), iterations, "initial")
+    falls = {num_main // 3, 2 * num_main // 3} - {0} if ridge == "auto" else set()
+    stages += [first]
+    stages += [
+        Stage(None, None, iterations, fall=1e-2 if epoch in falls else 1.0) for epoch in range(1, num_main)
+    ]
+    refits = [Stage(None, None, iterations, "present" if index else "best", 1.0, True) for index in range(num_refit)]
+    return [[stage] for stage in stages + refits]

@@ -1,13 +1,13 @@
 """The best network so far, with what is needed to go on with a fit that was stopped."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 from rnn_lightning.solver.free_run_score import FreeRunScore, Score
-from rnn_lightning.solver.plan import Stage
+from rnn_lightning.solver.plan import RIDGES, Stage
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Search:
         noise: the input noise it was trained with.
         ridge: the ridge it was trained with.
         is_refit: whether it was trained on the validation split too.
+        present: input noise and ridge of the last stage.
     """
 
     initial: Mapping[str, Tensor] = field(default_factory=dict)
@@ -29,13 +30,24 @@ class Search:
     noise: float = 0.0
     ridge: float = 0.0
     is_refit: bool = False
+    present: tuple[float, float] = (0.0, 0.0)
 
-    def after(self, stage: Stage, score: Score, weights: Mapping[str, Tensor]) -> "Search":
+    def settings(self, stage: Stage) -> tuple[float, float]:
+        """Return the input noise and the ridge of a stage, which may be those of the best before it."""
+        noise = self.noise if stage.noise is None else stage.noise
+        if stage.ridge is not None:
+            return noise, stage.ridge
+        return noise, self.ridge if stage.fall == 1 else max(self.ridge * stage.fall, min(RIDGES[0], self.ridge))
+
+    def after(
+        self, stage: Stage, settings: tuple[float, float], score: Score, weights: Mapping[str, Tensor]
+    ) -> "Search":
         """Return the search after a stage that has led to ``weights``; without validation the last is best."""
         if self.score is not None and score > self.score:
-            return self
-        found = {"noise": stage.noise, "ridge": stage.ridge, "is_refit": stage.is_refit}
-        return replace(self, best=weights, score=score, **found)
+            return replace(self, present=settings)
+        noise, ridge = settings
+        found: dict[str, Any] = {"noise": noise, "ridge": ridge, "is_refit": stage.is_refit}
+        return replace(self, best=weights, score=score, present=settings, **found)
 
     def described(self, free_run: FreeRunScore | None) -> str:
         """Return what was chosen, in one line."""
@@ -49,11 +61,12 @@ class Search:
 
     def state(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
-        state = {**asdict(self), "initial": dict(self.initial), "best": dict(self.best)}
+        state = {**vars(self), "initial": dict(self.initial), "best": dict(self.best)}
         return {**state, "score": None if self.score is None else list(self.score)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Search":
         """Return the search of a checkpoint."""
         score = state["score"]
-        return cls(**{**state, "score": None if score is None else Score(*score)})
+        present = tuple(state["present"])
+        return cls(**{**state, "score": None if score is None else Score(*score), "present": present})

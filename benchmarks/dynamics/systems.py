@@ -1,0 +1,58 @@
+"""Clean systems: how long forecasts hold. ``python benchmarks/dynamics/systems.py [--seeds 5] [SYSTEM ...]``.
+
+Everything is chosen on validation data, with the defaults of the configs. Of the peers, the echo state network
+is the solver's own corner with 500 units (ridge and noise chosen by validation), NG-RC has fixed settings.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+
+from cases import SERIES, Case, adam, make_case, next_generation, scored, solved
+
+from rnn_lightning import Forecaster
+
+
+def rows(name: str, num_seeds: int, with_adam: bool) -> None:
+    case = make_case(name)
+    by_error = name == "Mackey-Glass"
+
+    def shown(values: list[float]) -> str:
+        middle, worst = statistics.median(values), (max if by_error else min)(values)
+        return f"{middle:.1e} ({worst:.1e})" if by_error else f"{middle:.2f} ({worst:.2f})"
+
+    place = 1 if by_error else 0
+    persistence = case.context[:, -1:].expand_as(case.truth)
+    print(f"| {name} | persistence | {shown([scored(case, persistence)[place]])} | 0 |  |")
+    for degree in (2, 3):
+        score = scored(case, next_generation(case, degree))[place]
+        print(f"| {name} | NG-RC, degree {degree} | {shown([score])} | 0 |  |", flush=True)
+    methods: dict[str, Callable[[Case, int], tuple[Forecaster, float]]] = {
+        "reservoir of 500 units": lambda case, seed: solved(
+            case, seed, solver="reservoir", hidden_size=500
+        ),
+        "variable projection, auto": solved,
+    }
+    if with_adam:
+        methods["LSTM-64, Adam"] = adam
+    for method, fit in methods.items():
+        scores, seconds, choices = [], [], []
+        for seed in range(num_seeds):
+            forecaster, spent = fit(case, seed)
+            scores.append(scored(case, forecaster.forecast(case.context, case.truth.shape[1]))[place])
+            seconds.append(spent)
+            choices.append(getattr(forecaster, "choice", "").split(",")[0].removeprefix("input noise "))
+        note = "noise " + " ".join(choices) if any(choices) else ""
+        print(f"| {name} | {method} | {shown(scores)} | {statistics.median(seconds):.1f} | {note} |", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", default=list(SERIES))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--adam", action="store_true")
+    given = parser.parse_args()
+    print("| system | method | VPT, or NRMSE84: median (worst) of seeds | CPU s of a fit | chosen |")
+    print("|---|---|---|---|---|")
+    for each in given.names:
+        rows(each, given.seeds, given.adam)
