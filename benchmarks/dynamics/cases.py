@@ -67,7 +67,7 @@ def fit(forecaster: Forecaster, train: np.ndarray, seed: int, num_epochs: int, *
     """Fit, and return the CPU seconds; draws of the weights are those made before."""
     sizes = {"context_length": 50, "scored_length": 100, "horizon": 200, "test_fraction": 0.0} | data
     module = SequenceDataModule(ArraySeries(train), **sizes, seed=seed)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     begin = time.process_time()
     L.Trainer(max_epochs=num_epochs, accelerator="cpu", enable_checkpointing=False, **quiet).fit(
         forecaster, module
@@ -96,7 +96,9 @@ def next_generation(case: Case, degree: int, num_lags: int = 2, ridge: float = 1
     values, contexts = (case.train - mean) / deviation, (case.context.numpy() - mean) / deviation
     size = num_lags * values.shape[1]
     powers = [
-        list(each) for order in range(2, degree + 1) for each in combinations_with_replacement(range(size), order)
+        list(each)
+        for order in range(2, degree + 1)
+        for each in combinations_with_replacement(range(size), order)
     ]
 
     def features(lags: np.ndarray) -> np.ndarray:

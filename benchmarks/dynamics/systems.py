@@ -1,7 +1,8 @@
 """Clean systems: how long forecasts hold. ``python benchmarks/dynamics/systems.py [--seeds 5] [SYSTEM ...]``.
 
-Everything is chosen on validation data, with the defaults of the configs. Of the peers, the echo state network
-is the solver's own corner with 500 units (ridge and noise chosen by validation), NG-RC has fixed settings.
+Everything is chosen on validation data, with the defaults of the configs. Of the peers, the echo state
+network is the solver's own corner with 500 units (ridge and noise chosen by validation); NG-RC has fixed
+settings.
 """
 
 import argparse
@@ -28,9 +29,7 @@ def rows(name: str, num_seeds: int, with_adam: bool) -> None:
         score = scored(case, next_generation(case, degree))[place]
         print(f"| {name} | NG-RC, degree {degree} | {shown([score])} | 0 |  |", flush=True)
     methods: dict[str, Callable[[Case, int], tuple[Forecaster, float]]] = {
-        "reservoir of 500 units": lambda case, seed: solved(
-            case, seed, solver="reservoir", hidden_size=500
-        ),
+        "reservoir of 500 units": lambda case, seed: solved(case, seed, solver="reservoir", hidden_size=500),
         "variable projection, auto": solved,
     }
     if with_adam:
@@ -43,7 +42,9 @@ def rows(name: str, num_seeds: int, with_adam: bool) -> None:
             seconds.append(spent)
             choices.append(getattr(forecaster, "choice", "").split(",")[0].removeprefix("input noise "))
         note = "noise " + " ".join(choices) if any(choices) else ""
-        print(f"| {name} | {method} | {shown(scores)} | {statistics.median(seconds):.1f} | {note} |", flush=True)
+        print(
+            f"| {name} | {method} | {shown(scores)} | {statistics.median(seconds):.1f} | {note} |", flush=True
+        )
 
 
 if __name__ == "__main__":

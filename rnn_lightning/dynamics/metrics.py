@@ -1,4 +1,4 @@
-"""Metrics of generated dynamics, on torchmetrics: how long a forecast holds, and how alike two attractors are.
+"""Metrics of generated dynamics on torchmetrics: how long a forecast holds, how alike two attractors are.
 
 The definitions are those of the field: valid prediction time as in Pathak et al. (2018) with the threshold
 0.4 of Vlachas et al. (2020); power-spectrum and state-space distances as in Koppe et al. (2019), Brenner et

@@ -32,12 +32,11 @@ class VariableProjectionForecaster(Forecaster):
     """A ``Forecaster`` whose readout is solved in every evaluation of the loss, in float64.
 
     An epoch is ``iterations`` of L-BFGS over the recurrent weights, each on all training windows, which stand
-    side by side whatever the stride and the batch size of the data. With ``auto`` arguments the epochs are
-    divided among their values; the network with the best validation free run of all epochs is trained on for
-    the last ones on all values, and that result is kept unless its free run leaves the range of the data. Best
-    with the cell ``rnn_tanh`` and, for a fit of all features in their units, the transform ``standardize``.
+    side by side whatever the stride and the batch size of the data. The first epochs try the values of ``auto``
+    arguments, the next ones go on with the best, and the last ones train that on all values. The network with
+    the best free run on validation data of all epochs is kept. The cell ``rnn_tanh`` is the best for it.
 
-    Its checkpoints are those of a ``Forecaster``, which loads them.
+    Checkpoints name the network and not the solver: ``Forecaster.load_from_checkpoint`` loads them.
 
     Args:
         num_features: number of features; taken from the data if not given.
@@ -48,8 +47,8 @@ class VariableProjectionForecaster(Forecaster):
         num_covariates: number of covariates; taken from the data if not given.
         solver: train the recurrent weights by ``variable_projection``, or draw them as a ``reservoir``.
         iterations: iterations of L-BFGS in an epoch.
-        input_noise: standard deviation of fixed noise on the inputs in transformed units; ``auto`` tries a few.
-        ridge: penalty of squared readout weights; ``auto`` lowers it within the fit.
+        input_noise: standard deviation of fixed noise on the inputs, in transformed units; ``auto`` tries some.
+        ridge: penalty of squared readout weights; ``auto`` tries some, and lowers a large one within the fit.
         spectral_radius: largest absolute eigenvalue of the recurrent weights of a reservoir.
         input_scale: largest input weight of a reservoir.
         bias_scale: largest bias of a reservoir.
@@ -82,8 +81,7 @@ class VariableProjectionForecaster(Forecaster):
             if number != "auto" and (isinstance(number, str) or not number >= 0):
                 raise InputError(f"`{name}` must be auto or a number of at least 0, got {number!r}.")
         self.solver, self.iterations = solver, iterations
-        self.input_noise: Number = input_noise
-        self.ridge: Number = ridge
+        self.given: tuple[Number, Number] = (input_noise, ridge)
         self.of_reservoir = (spectral_radius, input_scale, bias_scale)
         self.automatic_optimization = False
         self.search = Search()
@@ -117,14 +115,14 @@ class VariableProjectionForecaster(Forecaster):
     def plan(self) -> list[list[Stage]]:
         """The stages of each epoch."""
         if self.solver == "reservoir":
-            return reservoir_plan(self.input_noise, self.ridge)
+            return reservoir_plan(*self.given)
         limits: list[Any] = [self.trainer.max_epochs, self.trainer.max_steps]
         num_epochs = min((limit for limit in limits if limit is not None and limit > 0), default=0)
         if num_epochs == 0:
             raise InputError("the solver divides the epochs: give `max_epochs`.")
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         validates = data.val_fraction > 0
-        return projection_plan(num_epochs, self.iterations, self.input_noise, self.ridge, validates)
+        return projection_plan(num_epochs, self.iterations, *self.given, validates)
 
     def training_loader(self, data: Any) -> BatchLoader[Tensor]:
         """Return one batch for an epoch, without content: the solver cuts its windows itself."""
@@ -154,7 +152,7 @@ class VariableProjectionForecaster(Forecaster):
             optimizer.optimizer.state.clear()  # the curvatures of another loss
         group = optimizer.param_groups[0]
         group["max_iter"], group["max_eval"] = stage.iterations, stage.iterations * 5 // 4 + 1
-        optimizer.step(partial(self._closure, windows, ridge))
+        optimizer.step(partial(self._closure, windows, ridge, stage.iterations > 0))
         # The line search may have ended at another point than the last one that it looked at.
         error = evaluate(self.network, windows, ridge, self._add_up, wants_gradient=False).error
         self.log("train_loss", error, prog_bar=True, batch_size=1)
@@ -172,8 +170,10 @@ class VariableProjectionForecaster(Forecaster):
         filler = None if stage.start == "initial" else copy.deepcopy(self.network)
         return WindowChunks(self.network, data, segments, noise, filler, data.seed)
 
-    def _closure(self, windows: WindowChunks, ridge: float) -> float:
+    def _closure(self, windows: WindowChunks, ridge: float, is_trained: bool) -> float:
         """Evaluate the loss for L-BFGS, and put its gradient where that looks for it."""
+        if not is_trained:  # a reservoir: the step is only counted
+            return 0.0
         loss, gradient, _ = evaluate(self.network, windows, ridge, self._add_up)
         parameters = list(self.network.recurrent.parameters())
         parts = gradient.split([parameter.numel() for parameter in parameters])
@@ -213,6 +213,11 @@ class VariableProjectionForecaster(Forecaster):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         checkpoint["solver"] = self.search.state()
+        if "hyper_parameters" in checkpoint:  # a number, as the plain network takes
+            checkpoint["hyper_parameters"] = {
+                **checkpoint["hyper_parameters"],
+                "input_noise": self.search.noise,
+            }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)

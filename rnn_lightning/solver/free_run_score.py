@@ -39,7 +39,8 @@ class FreeRunScore:
 
     def __init__(self, data: Any) -> None:
         segments, horizon = data.segments["val"], data.horizon_of("val")
-        every = forecast_starts(segments, data.context_length, horizon, 1)
+        last = torch.maximum(segments.end - horizon, segments.start) + 1  # forecasts that end in the split
+        every = forecast_starts(segments._replace(end=last), data.context_length, horizon, 1)
         items = torch.linspace(0, len(every) - 1, min(NUM_FORECASTS, len(every))).round().long()
         settings = (data.context_length, horizon, None, 0)
         self.batch: ForecastBatch = forecast_batch(data.data, segments, every, *settings, items)
@@ -56,7 +57,7 @@ class FreeRunScore:
         """Return the score of a network."""
         device = network.readout.weight.device
         batch = self.batch.to(device)
-        known = {"covariates": batch.covariates, "traits": batch.traits}
+        known: dict[str, Any] = {"covariates": batch.covariates, "traits": batch.traits}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             generated = rollout(network, batch.context, batch.horizon, **known)

@@ -8,7 +8,7 @@ limits it: an evaluation goes through the windows twice, and the devices add up 
 gradient.
 """
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import torch
@@ -42,7 +42,7 @@ class Chunks(Protocol):
     complete: bool
 
     def __len__(self) -> int: ...
-    def __iter__(self) -> Iterable[Chunk]: ...  # type: ignore[misc]
+    def __iter__(self) -> Iterator[Chunk]: ...
 
 
 class Sums(NamedTuple):
@@ -51,12 +51,12 @@ class Sums(NamedTuple):
     Attributes:
         gram: ``(1 or feature, hidden + 1, hidden + 1)``, products of the hidden states and a constant.
         cross: ``(feature, hidden + 1)``, their products with the targets.
-        count: ``(feature,)``, number of known targets.
+        number: ``(feature,)``, number of known targets.
     """
 
     gram: Tensor
     cross: Tensor
-    count: Tensor
+    number: Tensor
 
     def plus(self, other: "Sums") -> "Sums":
         return Sums(*(mine + its for mine, its in zip(self, other, strict=True)))
@@ -80,8 +80,8 @@ def normal_sums(hidden: Tensor, target: Tensor, complete: bool) -> Sums:
     rows = functional.pad(hidden.flatten(0, 1), (0, 1), value=1.0)  # (row, hidden + 1)
     wanted = target.flatten(0, 1)  # (row, feature)
     if complete:
-        count = wanted.new_full((wanted.shape[1],), len(wanted))
-        return Sums((rows.T @ rows)[None], wanted.T @ rows, count)
+        number = wanted.new_full((wanted.shape[1],), len(wanted))
+        return Sums((rows.T @ rows)[None], wanted.T @ rows, number)
     known = (~wanted.isnan()).to(rows)
     gram = torch.stack([(rows * weight[:, None]).T @ rows for weight in known.unbind(1)])
     return Sums(gram, wanted.nan_to_num(0.0).T @ rows, known.sum(0))
@@ -89,11 +89,10 @@ def normal_sums(hidden: Tensor, target: Tensor, complete: bool) -> Sums:
 
 def solve(sums: Sums, ridge: float) -> Tensor:
     """Return the readout ``(feature, hidden + 1)``, its bias last, that minimises the loss with a ridge."""
-    count = sums.count.clamp_min(1)
-    number = count[: len(sums.gram), None, None]
+    number = sums.number.clamp_min(1)
     size = sums.gram.shape[-1]
-    matrix = sums.gram / number + ridge * torch.eye(size).to(sums.gram)
-    right = sums.cross / count[:, None]
+    matrix = sums.gram / number[: len(sums.gram), None, None] + ridge * torch.eye(size).to(sums.gram)
+    right = sums.cross / number[:, None]
     if len(matrix) == 1:
         return torch.linalg.solve(matrix[0], right.T).T
     return torch.linalg.solve(matrix, right)
@@ -139,7 +138,7 @@ def evaluate(
             hidden = hidden_states(network, chunk) if kept is None else kept
             errors = functional.linear(hidden, weights[:, :-1], weights[:, -1]) - chunk.target
             squares = errors.square() if chunks.complete else errors.nan_to_num(0.0).square()
-            loss = (squares.sum((0, 1)) / sums.count.clamp_min(1)).mean()
+            loss = (squares.sum((0, 1)) / sums.number.clamp_min(1)).mean()
         total[0] += loss.detach()
         if wants_gradient:
             gradients = torch.autograd.grad(loss, parameters)

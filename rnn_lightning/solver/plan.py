@@ -75,5 +75,7 @@ def projection_plan(
     stages += [
         Stage(None, None, iterations, fall=1e-2 if epoch in falls else 1.0) for epoch in range(1, num_main)
     ]
-    refits = [Stage(None, None, iterations, "present" if index else "best", 1.0, True) for index in range(num_refit)]
+    refits = [
+        Stage(None, None, iterations, "present" if index else "best", 1.0, True) for index in range(num_refit)
+    ]
     return [[stage] for stage in stages + refits]

@@ -15,7 +15,7 @@ def draw_reservoir(
         raise InputError("`solver` reservoir is for the `cell` rnn_tanh.")
     for w_input, w_hidden, b_input, b_hidden in recurrent.all_weights:
         w_hidden.uniform_(-1, 1)
-        w_hidden *= spectral_radius / torch.linalg.eigvals(w_hidden).abs().max()
+        w_hidden.mul_(spectral_radius / torch.linalg.eigvals(w_hidden).abs().max())
         w_input.uniform_(-input_scale, input_scale)
         b_input.uniform_(-bias_scale, bias_scale)
         b_hidden.zero_()

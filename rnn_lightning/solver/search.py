@@ -37,7 +37,9 @@ class Search:
         noise = self.noise if stage.noise is None else stage.noise
         if stage.ridge is not None:
             return noise, stage.ridge
-        return noise, self.ridge if stage.fall == 1 else max(self.ridge * stage.fall, min(RIDGES[0], self.ridge))
+        return noise, self.ridge if stage.fall == 1 else max(
+            self.ridge * stage.fall, min(RIDGES[0], self.ridge)
+        )
 
     def after(
         self, stage: Stage, settings: tuple[float, float], score: Score, weights: Mapping[str, Tensor]

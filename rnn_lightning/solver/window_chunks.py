@@ -20,9 +20,7 @@ MAX_KEPT = 2**23
 """Numbers of windows that are kept in memory, 64 MB; more are cut anew in every pass."""
 
 
-def side_by_side(
-    segments: Segments, context_length: int, scored_length: int
-) -> tuple[Segments, Windows]:
+def side_by_side(segments: Segments, context_length: int, scored_length: int) -> tuple[Segments, Windows]:
     """Return windows that score each step of the segments once, and those of a last part twice at most.
 
     The context of a segment is not scored. Where the windows do not reach the end, one more ends there.
@@ -90,7 +88,9 @@ class WindowChunks:
     def _cut(self, items: Tensor) -> Chunk:
         """Cut windows, transform them, add the noise and impute the gaps."""
         settings = self.data.context_length, self.length
-        batch = window_batch(self.data.data, self.segments, self.windows, *settings, items % len(self.windows))
+        batch = window_batch(
+            self.data.data, self.segments, self.windows, *settings, items % len(self.windows)
+        )
         windows = training_windows(self.network, *batch.to(self.network.readout.weight.device))
         if self.noise:
             windows = windows._replace(inputs=windows.inputs + self._drawn(items, windows))

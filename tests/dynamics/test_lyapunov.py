@@ -1,4 +1,4 @@
-"""Lyapunov exponents: the Jacobian against finite differences, the spectrum against systems that are known."""
+"""Lyapunov exponents: the Jacobian against finite differences, the spectrum against known systems."""
 
 import copy
 
