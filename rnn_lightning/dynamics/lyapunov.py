@@ -67,8 +67,8 @@ def lyapunov_exponents(
 def closed_loop_jacobians(recurrent: nn.RNNBase, readout: nn.Linear, states: Tensor) -> Tensor:
     """Return the Jacobian of the step after each of all ``states (time + 1, batch, state)`` but the last.
 
-    ``(time, batch, state, state)``. One Elman layer ``h' = tanh(M h + ...)`` has ``diag(1 - h'^2) M``; that of
-    other cells is derived from the plain step.
+    ``(time, batch, state, state)``. That of one Elman layer ``h' = tanh(M h + ...)`` is ``diag(1 - h'^2) M``;
+    those of other cells are derived from the plain step.
     """
     if recurrent.mode == "RNN_TANH" and recurrent.num_layers == 1:
         w_input, w_hidden = recurrent.all_weights[0][:2]

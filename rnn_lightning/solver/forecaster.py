@@ -32,9 +32,9 @@ class VariableProjectionForecaster(Forecaster):
     """A ``Forecaster`` whose readout is solved in every evaluation of the loss, in float64.
 
     An epoch is ``iterations`` of L-BFGS over the recurrent weights, each on all training windows, which stand
-    side by side whatever the stride and the batch size of the data. The first epochs try the values of ``auto``
-    arguments, the next ones go on with the best, and the last ones train that on all values. The network with
-    the best free run on validation data of all epochs is kept. The cell ``rnn_tanh`` is the best for it.
+    side by side whatever the stride and the batch size of the data. The first epochs try the values of
+    ``auto`` arguments, the next ones go on with the best, and the last ones train that on all values. The
+    network of all epochs with the best free run on validation data is kept. The best cell is ``rnn_tanh``.
 
     Checkpoints name the network and not the solver: ``Forecaster.load_from_checkpoint`` loads them.
 
@@ -47,7 +47,7 @@ class VariableProjectionForecaster(Forecaster):
         num_covariates: number of covariates; taken from the data if not given.
         solver: train the recurrent weights by ``variable_projection``, or draw them as a ``reservoir``.
         iterations: iterations of L-BFGS in an epoch.
-        input_noise: standard deviation of fixed noise on the inputs, in transformed units; ``auto`` tries some.
+        input_noise: standard deviation of fixed noise on inputs in transformed units; ``auto`` tries some.
         ridge: penalty of squared readout weights; ``auto`` tries some, and lowers a large one within the fit.
         spectral_radius: largest absolute eigenvalue of the recurrent weights of a reservoir.
         input_scale: largest input weight of a reservoir.

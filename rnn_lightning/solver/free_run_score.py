@@ -30,8 +30,8 @@ class Score(NamedTuple):
 class FreeRunScore:
     """Scores networks by forecasts that start all over the validation split.
 
-    The mean *logarithm* of the error ranks closed loops: of a chaotic system it is the quality of the one-step
-    map, however long the forecast; the mean of squares is about the steps at which every forecast has failed.
+    The mean *logarithm* of the error ranks closed loops: of a chaotic system it is the quality of the
+    one-step map, however long the forecast; the mean of squares is about steps at which every forecast fails.
 
     Args:
         data: the data module, which has validation data.
@@ -71,8 +71,8 @@ class FreeRunScore:
             return Score(self._leaves(network, batch), error, -float(valid.double().median()))
 
     def _leaves(self, network: Network, batch: ForecastBatch) -> bool:
-        """Return whether long free runs leave the range of the data, where that would be wrong and can be seen."""
-        if network.num_covariates or network.transforms.num_lost:  # differences may go anywhere
+        """Return whether long free runs leave the range of the data, which those of differences may."""
+        if network.num_covariates or network.transforms.num_lost:
             return False
         rows = torch.linspace(0, len(batch.context) - 1, NUM_LONG_RUNS).round().long()
         traits = {name: trait[rows] for name, trait in batch.traits.items()}

@@ -4,8 +4,8 @@ For given recurrent weights the best readout is a ridge regression on the hidden
 evaluation, it leaves a loss whose gradient reaches the recurrent weights through the hidden states only,
 because the loss does not change to first order with a readout that is optimal (Golub and Pereyra 1973;
 Kaufman 1975). The regression needs sums over the steps, so that neither memory nor the number of devices
-limits it: an evaluation goes through the windows twice, and the devices add up their sums, then their loss and
-gradient.
+limits it: an evaluation goes through the windows twice, and the devices add up their sums, then their loss
+and gradient.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ class Chunk(NamedTuple):
 
 
 class Chunks(Protocol):
-    """The windows of a device, which can be gone through repeatedly; ``complete`` on every device or on none."""
+    """The windows of a device, to be gone through repeatedly; ``complete`` on every device or on none."""
 
     complete: bool
 

@@ -44,7 +44,7 @@ class Search:
     def after(
         self, stage: Stage, settings: tuple[float, float], score: Score, weights: Mapping[str, Tensor]
     ) -> "Search":
-        """Return the search after a stage that has led to ``weights``; without validation the last is best."""
+        """Return the search after a stage that led to ``weights``; without validation the last is best."""
         if self.score is not None and score > self.score:
             return replace(self, present=settings)
         noise, ridge = settings

@@ -38,8 +38,8 @@ def side_by_side(segments: Segments, context_length: int, scored_length: int) ->
 class WindowChunks:
     """The windows of one device, which every evaluation goes through.
 
-    The noise of a window depends on the seed and its number alone, so that any number of devices sees the same.
-    With noise each window is there twice, each time with other draws.
+    The noise of a window depends on the seed and its number alone, so that any number of devices sees the
+    same. With noise each window is there twice, each time with other draws.
 
     Args:
         network: the network whose transforms are used, and whose size says how many windows are a chunk.
@@ -69,7 +69,7 @@ class WindowChunks:
         self.num_windows = max(1, CHUNK_NUMBERS // numbers)
         kept = len(self.items) * self.length * (network.num_features + network.num_covariates)
         self.kept: list[Chunk] | None = [] if kept <= MAX_KEPT else None
-        self.complete = _complete(data, self.segments, self.windows)
+        self.complete = _complete(data, self.segments)
 
     def __len__(self) -> int:
         return max(1, -(-len(self.items) // self.num_windows))
@@ -122,7 +122,7 @@ def hold_last(values: Tensor) -> Tensor:
     return values.gather(1, last.clamp_min(0)).masked_fill(last < 0, 0.0)
 
 
-def _complete(data: Any, segments: Segments, windows: Windows) -> bool:
+def _complete(data: Any, segments: Segments) -> bool:
     """Return whether no window has an unknown value, by reading the series once."""
     values = data.data.values
     reaches_out = bool((segments.lengths < data.context_length + data.scored_length).any())
