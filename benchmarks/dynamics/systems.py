@@ -9,6 +9,7 @@ settings.
 
 import argparse
 import statistics
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -44,6 +45,7 @@ def rows(name: str, num_seeds: int, with_reservoir: bool, with_adam: bool) -> No
             forecaster, spent = fit(case, seed)
             scores.append(scored(case, forecaster.forecast(case.context, case.truth.shape[1]))[place])
             seconds.append(spent)
+            print(name, method, seed, scores[-1], f"{spent:.1f} s", file=sys.stderr, flush=True)
             choices.append(getattr(forecaster, "choice", "").split(",")[0].removeprefix("input noise "))
         note = "noise " + " ".join(choices) if any(choices) else ""
         print(
