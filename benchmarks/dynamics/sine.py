@@ -49,10 +49,10 @@ def solved(seed: int, train: np.ndarray, **arguments: Any) -> tuple[Forecaster, 
 
 def adam(seed: int, train: np.ndarray) -> tuple[Forecaster, float]:
     torch.manual_seed(seed)
-    forecaster = Forecaster(
-        cell="rnn_tanh", hidden_size=12, transforms=["standardize"], learning_rate=0.005
+    forecaster = Forecaster(cell="rnn_tanh", hidden_size=12, transforms=["standardize"], learning_rate=0.005)
+    return forecaster, fit(
+        forecaster, train, seed, 15, batch_size=16, num_batches_per_epoch=100, val_fraction=0.2
     )
-    return forecaster, fit(forecaster, train, seed, 15, batch_size=16, num_batches_per_epoch=100, val_fraction=0.2)
 
 
 def row(name: str, num_seeds: int, method: Callable[[int, np.ndarray], tuple[np.ndarray, float]]) -> None:
