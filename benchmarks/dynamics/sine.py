@@ -1,7 +1,7 @@
 """The noisy sine of ``configs/sine.yaml``: the root mean squared error of 1,000 free steps, over ten seeds.
 
-``python benchmarks/dynamics/sine.py [--seeds 10]``. The seed draws the noise and the initial weights. The truth
-is the sine without noise; the context is the whole recording of 400 values.
+``python benchmarks/dynamics/sine.py [--seeds 10]``. The seed draws the noise and the initial weights. The
+truth is the sine without noise; the context is the whole recording of 400 values.
 """
 
 import argparse
@@ -79,6 +79,6 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=10)
     num_seeds = parser.parse_args().seeds
     print("| method | RMSE of 1,000 free steps: median (worst) | CPU s |\n|---|---|---|")
-    row("exact sinusoid, all 400 values", num_seeds, lambda seed, train: (sinusoid(train), 0.0))
+    row("exact sinusoid, all 400 values", num_seeds, lambda _, train: (sinusoid(train), 0.0))
     row("Elman-12, variable projection, auto", num_seeds, trained(solved))
     row("Elman-12, Adam, as in the config", num_seeds, trained(adam))

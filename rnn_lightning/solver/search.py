@@ -22,6 +22,7 @@ class Search:
         ridge: the ridge it was trained with.
         is_refit: whether it was trained on the validation split too.
         present: input noise and ridge of the last stage.
+        validated: the best score of a network that was not trained on the validation split.
     """
 
     initial: Mapping[str, Tensor] = field(default_factory=dict)
@@ -31,6 +32,7 @@ class Search:
     ridge: float = 0.0
     is_refit: bool = False
     present: tuple[float, float] = (0.0, 0.0)
+    validated: Score | None = None
 
     def settings(self, stage: Stage) -> tuple[float, float]:
         """Return the input noise and the ridge of a stage, which may be those of the best before it."""
@@ -49,26 +51,30 @@ class Search:
             return replace(self, present=settings)
         noise, ridge = settings
         found: dict[str, Any] = {"noise": noise, "ridge": ridge, "is_refit": stage.is_refit}
+        found["validated"] = self.validated if stage.is_refit else score
         return replace(self, best=weights, score=score, present=settings, **found)
 
     def described(self, free_run: FreeRunScore | None) -> str:
         """Return what was chosen, in one line."""
         chosen = f"input noise {self.noise:g}, ridge {self.ridge:g}"
-        if free_run is None or self.score is None:
+        if free_run is None or self.validated is None:
             return f"{chosen}, without validation"
-        valid, horizon = -self.score.valid_steps, free_run.batch.horizon
-        refit = ", refitted on all values" if self.is_refit else ""
-        range_left = "; a long free run leaves the range of the data" if self.score.leaves else ""
-        return f"{chosen}{refit}: valid for {valid:g} of {horizon} steps on validation data{range_left}"
+        valid, horizon = -self.validated.valid_steps, free_run.batch.horizon
+        leaves = "; a long free run leaves the range of the data" if self.validated.leaves else ""
+        refit = "; then refitted on all values" if self.is_refit else ""
+        return f"{chosen}: valid for {valid:g} of {horizon} steps on validation data{leaves}{refit}"
 
     def state(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
-        state = {**vars(self), "initial": dict(self.initial), "best": dict(self.best)}
-        return {**state, "score": None if self.score is None else list(self.score)}
+        scores = {name: None if score is None else list(score) for name, score in self._scores().items()}
+        return {**vars(self), **scores, "initial": dict(self.initial), "best": dict(self.best)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Search":
         """Return the search of a checkpoint."""
-        score = state["score"]
-        present = tuple(state["present"])
-        return cls(**{**state, "score": None if score is None else Score(*score), "present": present})
+        search = cls(**{**state, "present": tuple(state["present"])})
+        scores = {name: None if score is None else Score(*score) for name, score in search._scores().items()}
+        return replace(search, score=scores["score"], validated=scores["validated"])
+
+    def _scores(self) -> dict[str, Score | None]:
+        return {"score": self.score, "validated": self.validated}
