@@ -86,6 +86,7 @@ class VariableProjectionForecaster(Forecaster):
         self.automatic_optimization = False
         self.search = Search()
         self.choice = ""  # what was chosen, in one line
+        self.is_best = False  # the weights are the best so far: what a checkpoint of the best should keep
 
     def make_network(self, num_features: int, num_covariates: int) -> Network:
         """Make the network in float64, which it keeps: it is trained and generates in it."""
@@ -129,14 +130,14 @@ class VariableProjectionForecaster(Forecaster):
         return BatchLoader(lambda items: items, num_items=1, batch_size=1)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
-        epoch = self.trainer.current_epoch
+        epoch, before = self.trainer.current_epoch, self.search.best
         if epoch < len(self.plan):
             with torch.autocast(self.device.type, enabled=False):
                 for stage in self.plan[epoch]:
                     self._run(stage)
+        self.is_best = self.search.best is not before or epoch + 1 >= len(self.plan)
         if epoch + 1 >= len(self.plan):
             self._set_weights(self.search.best)
-            self.choice = self.search.described(self.score)
             self.trainer.should_stop = True
 
     def _run(self, stage: Stage) -> None:
@@ -195,6 +196,9 @@ class VariableProjectionForecaster(Forecaster):
             value.copy_(weights[name])
 
     def on_train_end(self) -> None:
+        if self.search.best:  # also where something else has ended the fit
+            self._set_weights(self.search.best)
+            self.choice = self.search.described(self.score)
         rank_zero_info(self.choice)
 
     def configure_optimizers(self) -> Any:

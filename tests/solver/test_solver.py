@@ -40,10 +40,8 @@ def make_data(values: Any = None, **known: Any) -> SequenceDataModule:
 def fit(
     forecaster: Forecaster, data: SequenceDataModule, num_epochs: int = 4, callbacks: Any = None, **known: Any
 ) -> L.Trainer:
-    keeps = callbacks is not None
-    trainer = L.Trainer(
-        max_epochs=num_epochs, callbacks=callbacks, enable_checkpointing=keeps, **(QUIET | known)
-    )
+    known = {"enable_checkpointing": False, **QUIET, **known}
+    trainer = L.Trainer(max_epochs=num_epochs, callbacks=callbacks, **known)
     trainer.fit(forecaster, data)
     return trainer
 
@@ -170,10 +168,28 @@ def test_a_reservoir_solves_its_readout_and_keeps_its_weights() -> None:
     assert trainer.callback_metrics["val_rollout_nrmse"] < 0.3
 
 
+class Watch(L.Callback):
+    """Notes after which epochs the weights are the best so far."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[bool, bool]] = []
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, VariableProjectionForecaster)
+        if not trainer.sanity_checking:
+            weights = dict(module.network.named_parameters())
+            equal = [torch.equal(weights[name], best) for name, best in module.search.best.items()]
+            self.seen.append((module.is_best, all(equal)))
+
+
 def test_the_best_of_all_epochs_is_kept() -> None:
     torch.manual_seed(0)
-    forecaster = VariableProjectionForecaster(**SMALL | {"ridge": "auto"})
-    fit(forecaster, make_data(), 12)
+    forecaster, watch = VariableProjectionForecaster(**SMALL | {"ridge": "auto"}), Watch()
+    fit(forecaster, make_data(), 12, [watch])
+    assert len(watch.seen) == 12
+    assert watch.seen[0] == watch.seen[-1] == (True, True)
+    assert all(said == true for said, true in watch.seen)
+    assert (False, False) in watch.seen
     assert forecaster.score is not None
     assert forecaster.score(forecaster.network) == forecaster.search.score
     assert f"ridge {forecaster.search.ridge:g}" in forecaster.choice
