@@ -142,6 +142,8 @@ class MackeyGlassSeries(DynamicsSeries):
 class FlowSeries(DynamicsSeries):
     """Any of the 130 chaotic flows of the package ``dysts`` (Gilpin 2021), by its name there.
 
+    Its Lyapunov time is the estimate of the package; that of Rossler is less than half of the literature's.
+
     Args:
         name: name of the flow, such as ``Halvorsen``.
         num_steps: number of steps of the recording, after 500 that are left out.
