@@ -90,33 +90,54 @@ def adam(case: Case, seed: int, num_epochs: int = 20) -> tuple[Forecaster, float
     return forecaster, fit(forecaster, case.train, seed, num_epochs, batch_size=16)
 
 
-def next_generation(case: Case, degree: int, num_lags: int = 2, ridge: float = 1e-8) -> Tensor:
-    """NG-RC (Gauthier et al. 2021): increments are polynomials of the last values; fixed settings."""
+def next_generation(case: Case, degree: int, num_lags: int, skip: int, ridge: float) -> Tensor:
+    """NG-RC (Gauthier et al. 2021): increments are polynomials of the last values, ``skip`` steps apart."""
     mean, deviation = case.train.mean(0), case.train.std(0)
     values, contexts = (case.train - mean) / deviation, (case.context.numpy() - mean) / deviation
-    size = num_lags * values.shape[1]
+    width, reach = values.shape[1], (num_lags - 1) * skip
     powers = [
         list(each)
         for order in range(2, degree + 1)
-        for each in combinations_with_replacement(range(size), order)
+        for each in combinations_with_replacement(range(num_lags * width), order)
     ]
 
     def features(lags: np.ndarray) -> np.ndarray:
         products = [np.prod(lags[:, each], 1)[:, None] for each in powers]
         return np.concatenate([np.ones((len(lags), 1)), lags, *products], 1)
 
-    lags = np.concatenate([values[num_lags - 1 - lag : len(values) - 1 - lag] for lag in range(num_lags)], 1)
-    rows, change = features(lags), np.diff(values[num_lags - 1 :], axis=0)
+    places = range(0, reach + 1, skip)
+    rows = features(np.concatenate([values[reach - lag : len(values) - 1 - lag] for lag in places], 1))
     matrix = rows.T @ rows + ridge * len(rows) * np.eye(rows.shape[1])
-    weights = np.linalg.solve(matrix, rows.T @ change)
-    lags = np.concatenate([contexts[:, -1 - lag] for lag in range(num_lags)], 1)
-    path = []
+    weights = np.linalg.solve(matrix, rows.T @ np.diff(values[reach:], axis=0))
+    path = list(contexts.transpose(1, 0, 2))
     for _ in range(case.truth.shape[1]):
+        lags = np.concatenate([path[-1 - lag] for lag in places], 1)
         with np.errstate(all="ignore"):
-            new = lags[:, : values.shape[1]] + features(lags) @ weights
-        path.append(new)
-        lags = np.concatenate([new, lags[:, : -values.shape[1]]], 1)
-    return torch.from_numpy(np.stack(path, 1) * deviation + mean)
+            path.append(path[-1] + features(lags) @ weights)
+    generated = np.stack(path[contexts.shape[1] :], 1) * deviation + mean
+    return torch.from_numpy(generated)
+
+
+def chosen_next_generation(case: Case) -> tuple[Tensor, str]:
+    """NG-RC with the settings that generate best over the last tenth of the training values."""
+    if case.train.shape[1] == 1:
+        shapes = [(2, 20, 1), (3, 7, 3), (4, 6, 3)]
+    else:
+        shapes = [(2, 1, 1), (3, 1, 1), (2, 2, 1), (3, 2, 1)]
+    first = len(case.train) - len(case.train) // 10
+    starts = range(first, len(case.train) - 100, 10)
+    values = torch.from_numpy(case.train)
+    context = torch.stack([values[start - 100 : start] for start in starts])
+    truth = torch.stack([values[start : start + 100] for start in starts])
+    validation = Case(case.train[:first], context, truth, case.scale, case.series)
+
+    def error(settings: tuple[int, int, int, float]) -> float:
+        errors = (next_generation(validation, *settings) - truth).abs().nan_to_num(1e3, posinf=1e3)
+        return float(errors.clamp(1e-8, 1e3).log().mean())
+
+    best = min(((*shape, ridge) for shape in shapes for ridge in (1e-4, 1e-6, 1e-8, 1e-11)), key=error)
+    degree, num_lags, _, ridge = best
+    return next_generation(case, *best), f"degree {degree}, {num_lags} lags, ridge {ridge:g}"
 
 
 def scored(case: Case, generated: Tensor) -> tuple[float, float]:

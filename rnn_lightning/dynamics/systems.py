@@ -126,7 +126,8 @@ class MackeyGlassSeries(DynamicsSeries):
         super().__init__(num_steps, noise, seed)
         if not delay >= 0.1:
             raise InputError(f"`delay` must be at least 0.1, got {delay}.")
-        self.delay, self.time_step, self.lyapunov_time = delay, 1.0, 197.0
+        self.delay, self.time_step = delay, 1.0
+        self.lyapunov_time = 163.0  # at the delay 17, of two neighbouring runs of this recipe
 
     def clean(self) -> np.ndarray:
         lag, discarded = round(self.delay * 10), 1000
