@@ -62,8 +62,7 @@ class Forecaster(L.LightningModule):
             the loss; the teacher-forced next step has the rest.
         warmup_steps: number of steps over which the learning rate first rises to its value.
         num_covariates: number of covariates; taken from the data if not given.
-        input_noise: standard deviation of noise on the inputs of training windows, in transformed units; their
-            targets stay as they are.
+        input_noise: standard deviation of noise on the inputs of training windows, in transformed units.
     """
 
     network: Any  # a Network
@@ -175,14 +174,14 @@ class Forecaster(L.LightningModule):
         every, last = trainer.log_every_n_steps, trainer.num_training_batches - 1  # type: ignore[attr-defined]
         if batch_idx == last or (every and (self.global_step + 1) % every == 0):  # it costs a third of a step
             self.log("train_loss", loss.detach(), prog_bar=True, sync_dist=True)
-        self._last_loss = loss.detach()
+        self.last_loss = loss.detach()
         return loss
 
     def on_train_epoch_end(self) -> None:
         """Log the last loss also where the loggers take no metrics of that step: short fits have one too."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.global_step % every:
-            self.log("train_loss", self._last_loss, prog_bar=True, sync_dist=True)
+            self.log("train_loss", self.last_loss, prog_bar=True, sync_dist=True)
 
     def on_before_backward(self, loss: Tensor) -> None:
         """Stop a fit whose loss is NaN or infinite, before that reaches the weights and the checkpoints."""
@@ -276,8 +275,8 @@ class Forecaster(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another class: what that class adds would be lost."""
-        saved, own = checkpoint.get("forecaster_class"), class_name(type(self))
-        if not is_class(str(saved), type(self)):
+        saved, own = checkpoint.get("forecaster_class"), self.checkpoint_class()
+        if saved != own and not is_class(str(saved), type(self)):
             held = f"the checkpoint holds a network of the class {saved}"
             raise InputError(f"{held}, not {own}: load it by its own class.")
         kept = checkpoint["hyper_parameters"]

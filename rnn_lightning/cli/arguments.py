@@ -25,6 +25,10 @@ PRETRAINED = {
 }
 """The defaults of a fit of ``PretrainedForecaster``: two stages of one epoch each, see ``FineTuning``."""
 
+SOLVER = "VariableProjectionForecaster"
+SOLVED = {"trainer.max_epochs": 30, "trainer.gradient_clip_val": None}
+"""The class that ``--model.solver`` asks for, and the defaults of its fit: epochs of 20 iterations each."""
+
 FROM_SCRATCH = r"(?m)^(-c|--config|--model\.(cell|hidden_size|num_layers|dropout|transforms))\b"
 """The options that ask for a network from scratch."""
 
@@ -39,7 +43,8 @@ class Request:
         words: the words for the parser: without the file and the class of the network.
         rest: the words without those that decide on the checkpoint.
         text: the words and the configs, as the user wrote them.
-        settings: ``model_class``, ``experiment``, ``ckpt_path``, ``default_root_dir``, where they are given.
+        settings: ``model_class``, ``solver``, ``experiment``, ``ckpt_path`` and ``default_root_dir``, where
+            they are given.
     """
 
     command: str
@@ -64,8 +69,8 @@ class Request:
         )
         model.add_argument("--model", "--model_class", dest="model_class")
         others.add_argument("-c", "--config", action="append", default=[])
-        for name in ("experiment", "ckpt_path", "trainer.default_root_dir"):
-            others.add_argument(f"--{name}", dest=name.removeprefix("trainer."))
+        for name in ("experiment", "ckpt_path", "trainer.default_root_dir", "model.solver"):
+            others.add_argument(f"--{name}", dest=name.rpartition(".")[2])
         try:
             named, words = model.parse_known_args(words)
             known, rest = others.parse_known_args(words)
@@ -75,8 +80,8 @@ class Request:
         settings, texts = {} if file is None else {"experiment": _experiment_of(file)}, words
         for config, text in map(read_config, given.pop("config")):
             texts = [*texts, text]
-            trainer = config.get("trainer")
-            config = (trainer if isinstance(trainer, dict) else {}) | config
+            groups = [part for part in (config.get("trainer"), config.get("model")) if isinstance(part, dict)]
+            config = {name: value for group in (*groups, config) for name, value in group.items()}
             settings |= {name: str(config[name]) for name in given if config.get(name) is not None}
         settings |= {name: value for name, value in given.items() if value is not None}
         return cls(command, file, words, rest, "\n".join(texts), settings)
@@ -143,6 +148,8 @@ def choose_model(
     No class is imported that only a checkpoint names, unless it is one of this package.
     """
     name = request.settings.get("model_class")
+    if (name or "").rpartition(".")[2] == SOLVER or (name is None and "solver" in request.settings):
+        return load_class(name or SOLVER), SOLVED.copy()
     if checkpoint is None:
         is_own = name or (request.command == "fit" and re.search(FROM_SCRATCH, request.text))
         if request.file and not is_own and find_spec("rnn_lightning.pretrained"):
@@ -173,15 +180,20 @@ def load_class(name: str) -> type[Forecaster]:
     return kind
 
 
-def option_defaults(request: Request, checkpoint: Mapping[str, Any] | None) -> dict[str, Any]:
+def option_defaults(
+    request: Request, checkpoint: Mapping[str, Any] | None, kind: type[Forecaster]
+) -> dict[str, Any]:
     """Return the options that the checkpoint and the file stand for, as defaults of the parser.
 
-    No class of series is imported that only the checkpoint names, unless it is one of this package.
+    No class of series is imported that only the checkpoint names, unless it is one of this package. What a
+    solver was told, and the class of the network does not know, is left out.
     """
+    known = inspect.signature(kind).parameters
     options: dict[str, Any] = {"data.series": {"class_path": "rnn_lightning.SineSeries"}}
     for group, part in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
         for name, value in (checkpoint or {}).get(part, {}).items():
-            if name not in ("num_features", "num_covariates") and not name.startswith("_"):
+            is_option = name not in ("num_features", "num_covariates") and not name.startswith("_")
+            if is_option and (group == "data" or name in known):
                 options[f"{group}.{name}"] = value
     options["experiment"] = request.settings.get("experiment", "default")
     series = options["data.series"]
@@ -189,9 +201,9 @@ def option_defaults(request: Request, checkpoint: Mapping[str, Any] | None) -> d
     wanted = "ArraySeries" if str(request.file).endswith(".npy") else "TableSeries"
     if request.file is not None and name.rpartition(".")[2] != wanted:
         # A network that was fitted on other series reads a table as the script of its fit did.
-        known = inspect.signature(getattr(rnn_lightning, wanted)).parameters.keys() - {"path"}
+        columns = inspect.signature(getattr(rnn_lightning, wanted)).parameters.keys() - {"path"}
         reading = (checkpoint or {}).get("data_facts", {})
-        init_args = {key: value for key, value in reading.items() if key in known}
+        init_args = {key: value for key, value in reading.items() if key in columns}
         options["data.series"] = {"class_path": f"rnn_lightning.{wanted}", "init_args": init_args}
     elif not name.startswith("rnn_lightning.") and not request.names(name):
         raise InputError(

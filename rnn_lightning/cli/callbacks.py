@@ -63,6 +63,9 @@ class BestCheckpoint(ModelCheckpoint):
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
         if current is None or not bool(current.isfinite()):
             return False
+        is_best: bool | None = getattr(trainer.lightning_module, "is_best", None)
+        if is_best is not None:  # a solver has chosen
+            return is_best
         error = float(current)
         if error < self.lowest:
             standard_error = float(trainer.callback_metrics["val_rollout_nrmse_error"])

@@ -34,6 +34,8 @@ BacktestWriter: Any = None
 PredictionIntervals: Any = None
 ValidationScores: Any = None
 FineTuning: Any = None
+if find_spec("rnn_lightning.dynamics"):
+    import rnn_lightning.dynamics.systems  # noqa: F401 - so that a config may name its series
 if find_spec("rnn_lightning.tables"):
     from rnn_lightning.tables.datamodule import TableDataModule as DataModule
     from rnn_lightning.tables.forecast_options import ForecastOptions
@@ -79,7 +81,7 @@ class CommandLine(LightningCLI):
         self.path, self.checkpoint = find_checkpoint(request)
         self.is_unfitted = request.command == "predict" and self.path is None
         kind, defaults = choose_model(request, self.checkpoint)
-        self.defaults = option_defaults(request, self.checkpoint) | defaults
+        self.defaults = option_defaults(request, self.checkpoint, kind) | defaults
         # The last words win: no config may change the class and the file.
         fixed = {"--model_class": class_name(kind), "--data.series.path": request.file}
         words = [f"{option}={value}" for option, value in fixed.items() if value and not request.asks_help]

@@ -184,7 +184,7 @@ class SequenceDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> Any:
         """Return shuffled training windows, which the module transforms several batches at a time."""
-        module = None if self.trainer is None else self.trainer.lightning_module
+        module: Any = None if self.trainer is None else self.trainer.lightning_module
         if hasattr(module, "training_loader"):  # a module that goes through the windows in its own way
             return module.training_loader(self)
         prepare = getattr(module, "training_windows", None)

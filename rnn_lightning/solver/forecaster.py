@@ -156,6 +156,7 @@ class VariableProjectionForecaster(Forecaster):
         optimizer.step(partial(self._closure, windows, ridge, stage.iterations > 0))
         # The line search may have ended at another point than the last one that it looked at.
         error = evaluate(self.network, windows, ridge, self._add_up, wants_gradient=False).error
+        self.last_loss = torch.tensor(error)
         self.log("train_loss", error, prog_bar=True, batch_size=1)
         if math.isfinite(error):
             score = Score(False, 0.0, 0.0) if self.score is None else self.score(self.network)
