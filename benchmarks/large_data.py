@@ -171,7 +171,9 @@ class Watch(L.Callback):
     ) -> None:
         if batch_idx == 0:
             self.ready = time.perf_counter()
-        self.starts.append(batch.values[:, 0, 1].clone())
+        standardized = batch.inputs[:, :1, :2]  # (batch, 1, feature)
+        network: Any = pl_module.network
+        self.starts.append(network.transforms.inverse(standardized, [()])[:, 0, 1])
         if batch_idx == WARM_UP_BATCHES:
             self.wall, self.cpu = time.perf_counter(), time.process_time()
 
