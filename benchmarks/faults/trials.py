@@ -152,12 +152,9 @@ def broken_files(folder: Path) -> list[str]:
                 json.loads(path.read_text())
             elif path.name == "config.yaml":
                 assert "model" in yaml.safe_load(path.read_text())
-            elif path.name == "hparams.yaml":
-                assert "batch_size" in yaml.safe_load(path.read_text())
-            elif path.name == "metrics.csv":
-                assert path.read_text().endswith("\n")
-                rows = list(csv.reader(path.read_text().splitlines()))
-                assert {len(row) for row in rows} == {len(rows[0])}
+            elif path.name == "metrics.csv":  # Lightning's: its last row may be cut
+                rows = list(csv.reader(path.read_text().split("\n")[:-1]))
+                assert len({len(row) for row in rows}) <= 1
             elif path.suffix == ".png":
                 assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
         except Exception as error:
