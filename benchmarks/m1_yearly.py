@@ -1,14 +1,13 @@
 """M1 Yearly, 181 series, the last six years of each: mean MASE over seeds, beside the published table.
 
-    python benchmarks/m1_yearly.py --export FOLDER               # where aeon is installed, which has the
-    series python benchmarks/m1_yearly.py FOLDER/m1_yearly.csv          # in the project's environment python
-    benchmarks/m1_yearly.py FOLDER/m1_yearly.csv --inner  # what the recipe was chosen by: the six years
-    before
+    python benchmarks/m1_yearly.py FOLDER --export                # where aeon is installed
+    python benchmarks/m1_yearly.py FOLDER/m1_yearly.csv           # in the project's environment
+    python benchmarks/m1_yearly.py FOLDER/m1_yearly.csv --inner   # forecast the six years before
 
-The first writes ``unique_id, ds, y`` and checks the metric: MASE as in the Monash archive, the mean absolute
-error of the six forecasts over that of the naive forecast within the known years, its mean over the series.
-The published simple exponential smoothing is repeated for it, level and weight by least squares as R's
-``ses`` finds them.
+The first takes the series from aeon, writes ``unique_id, ds, y`` and checks the metric: MASE as in the Monash
+archive, the mean absolute error of the six forecasts over that of the naive forecast within the known years,
+its mean over the series. The published simple exponential smoothing is repeated for it, level and weight by
+least squares as R's ``ses`` finds them. The recipe was chosen by the last.
 
 The recipe is fixed below. Each seed runs ``rnn-lightning fit`` with it on a table without the years to
 forecast.

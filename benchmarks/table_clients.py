@@ -1,8 +1,7 @@
 """Is ``forecast.csv`` read as it is by pandas, polars and utilsforecast? Fit and predict here, read there.
 
     python benchmarks/table_clients.py --make FOLDER     # in the project's environment
-    python benchmarks/table_clients.py FOLDER            # where pandas, polars and utilsforecast are
-    installed
+    python benchmarks/table_clients.py FOLDER            # with pandas, polars and utilsforecast
 
 The first makes three monthly series, of which the last year is kept from the network, and forecasts it with
 intervals. The second joins forecast and truth by id and time stamp, and has utilsforecast evaluate the
