@@ -1,5 +1,6 @@
 import json
 import time
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def test_the_text() -> None:
         "data      3 series, 12 steps; lengths 2 ('b') to 6, median 4",
         "columns   features y, z; covariates price (known 2 steps ahead); calendar month",
         "time      ds from 2023-12-31 to 2024-04-30, every 1me (2 series), 1d (1 series)",
-        "season    7 and 365 steps",
+        "season    7 steps (2 series), none (1 series)",
         "missing   5 values (20.8%) in 3 series; by feature z 4 (33.3%), y 1 (8.33%); "
         "most in 'b' 1 (25%), 'long' 3 (25%), 'a' 1 (12.5%)",
         "train     3 series, 9 steps, 4 windows of 3 steps; 1 series shorter than a window, padded; "
@@ -106,7 +107,8 @@ def test_the_text() -> None:
         "note      predict needs covariates 24 steps ahead, in rows after the last value; no series has them "
         "yet",
     ]
-    text = as_text(summarize(example(), splits, horizon=24, seasons=(7, 365)))
+    data = replace(example(), traits={"season": torch.tensor([7, 1, 7])})
+    text = as_text(summarize(data, splits, horizon=24))
     assert text.splitlines() == expected
 
 
