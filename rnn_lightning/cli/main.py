@@ -6,6 +6,7 @@ import difflib
 import locale
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -38,7 +39,7 @@ def main() -> None:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(128 + 13)  # SIGPIPE, which Windows has not
 
 
 def _run_command(argv: list[str]) -> None:
@@ -131,7 +132,10 @@ def _use_utf8() -> None:
     if not sys.flags.utf8_mode and locale.getencoding().lower().replace("-", "") != "utf8":
         encoding = getattr(sys.stdout, "encoding", "ascii")
         os.environ.setdefault("PYTHONIOENCODING", f"{encoding}:backslashreplace")
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+        words = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+        if os.name == "nt":  # there the caller would not wait for the new process
+            sys.exit(subprocess.call(words))
+        os.execv(sys.executable, words)
 
 
 if __name__ == "__main__":
