@@ -14,9 +14,10 @@ from pathlib import Path
 from types import FrameType
 
 from rnn_lightning import __version__
+from rnn_lightning.cli.shipped import find_configs, list_configs
 from rnn_lightning.errors import InputError
 
-COMMANDS = ("fit", "validate", "test", "predict", "export")
+COMMANDS = ("fit", "validate", "test", "predict", "export", "configs")
 
 COLUMNS = {"time_column": "ds", "target_columns": "y"}
 """The options of columns that a table must have, with their defaults."""
@@ -54,12 +55,15 @@ def _run_command(argv: list[str]) -> None:
         # Threads of OpenMP that wait for the next of many small operators would double the CPU time.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
+            if argv[0] == "configs":
+                print(list_configs(argv[1:]), end="")
+                return
             check_file(argv)
             from rnn_lightning.cli.command_line import run
         except (InputError, MemoryError) as error:
             sys.stderr.write(f"rnn-lightning: error: {str(error) or 'out of memory.'}\n")
             sys.exit(2)
-        run()
+        run(find_configs(argv))
 
 
 def short_help(command: str = "") -> str:
