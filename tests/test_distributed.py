@@ -417,7 +417,7 @@ def different(folder: Path, what: str) -> None:
     """Fit with one difference between the two processes."""
     rank = os.environ["RANK"]
     path = folder / (rank if what == "files" else "0") / "table.csv"
-    options = {"stride": 1 + (what == "options" and rank == "1")}
+    options: dict[str, Any] = {"stride": 1 + (what == "options" and rank == "1")}
     datamodule = TableDataModule(TableSeries(path), 10, 10, horizon=5, num_batches_per_epoch=2, **options)
     fit = trainer(folder, max_epochs=1)
     begin = time.monotonic()

@@ -24,8 +24,9 @@ def require_same_run(datamodule: Any) -> None:
     """
     trainer, series = datamodule.trainer, datamodule.series
     reading = series.options() if isinstance(series, TableOptions) else repr(series)
-    options = [{name: value for name, value in datamodule.hparams.items() if name != "series"}, reading]
-    options += [dict(trainer.lightning_module.hparams), [getattr(trainer, name) for name in TRAINER_OPTIONS]]
+    options: list[Any] = [{name: value for name, value in datamodule.hparams.items() if name != "series"}]
+    options += [reading, dict(trainer.lightning_module.hparams)]
+    options += [getattr(trainer, name) for name in TRAINER_OPTIONS]
     facts = {"versions of rnn-lightning": __version__, "options": options, "files": _files(series)}
     digests = [hashlib.sha256(repr(fact).encode()).hexdigest() for fact in facts.values()]
     gathered: list[Any] = [None] * trainer.world_size

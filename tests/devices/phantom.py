@@ -84,19 +84,19 @@ class PhantomTensor(torch.Tensor):
     def __new__(cls, numbers: torch.Tensor) -> "PhantomTensor":
         layout: dict[str, Any] = {"strides": numbers.stride(), "storage_offset": numbers.storage_offset()}
         kind: dict[str, Any] = {"dtype": numbers.dtype, "device": CPU, "requires_grad": False}
-        tensor = torch.Tensor._make_wrapper_subclass(cls, numbers.size(), **layout, **kind)  # type: ignore[attr-defined]
+        tensor = torch.Tensor._make_wrapper_subclass(cls, numbers.size(), **layout, **kind)
         tensor.numbers = numbers
         return tensor
 
-    device = property(lambda _: current.device)  # type: ignore[assignment]
-    is_cuda = property(lambda _: current.kind == "cuda")  # type: ignore[assignment]
-    is_mps = property(lambda _: current.kind == "mps")  # type: ignore[assignment]
-    is_cpu = property(lambda _: False)  # type: ignore[assignment]
+    device = property(lambda _: current.device)
+    is_cuda = property(lambda _: current.kind == "cuda")
+    is_mps = property(lambda _: current.kind == "mps")
+    is_cpu = property(lambda _: False)
 
     def get_device(self) -> int:
         return 0
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"PhantomTensor({self.numbers!r})"
 
     def __format__(self, form: str) -> str:
@@ -115,7 +115,7 @@ class PhantomTensor(torch.Tensor):
         return copied
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return run(func, args, kwargs or {})
 
 
@@ -199,7 +199,7 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        first = args[0] if args else None
+        first: Any = args[0] if args else None
         if func in (torch.tensor, torch.as_tensor, torch.asarray) and current.is_meant(kwargs.get("device")):
             return moved(func(*args, **kwargs | {"device": "cpu"}), True)
         if func in (torch.Tensor.cpu, torch.Tensor.cuda):
@@ -258,11 +258,11 @@ def phantom(kind: str = "cuda") -> Iterator[Device]:
         before = torch.__future__.get_swap_module_params_on_conversion()
         torch.__future__.set_swap_module_params_on_conversion(True)  # a parameter changes its class
         try:
-            return real_apply(module, *args, **kwargs)
+            return real_apply(module, *args, **kwargs)  # type: ignore[no-untyped-call]
         finally:
             torch.__future__.set_swap_module_params_on_conversion(before)
 
-    real_groups = clip_grad._group_tensors_by_device_and_dtype
+    real_groups: Any = vars(clip_grad)["_group_tensors_by_device_and_dtype"]
 
     def groups(*args: Any) -> Any:
         return {(current.device, key[1]): group for key, group in real_groups(*args).items()}
@@ -289,7 +289,7 @@ def phantom(kind: str = "cuda") -> Iterator[Device]:
     with contextlib.ExitStack() as stack:
         for patch in patches:
             stack.enter_context(patch)
-        stack.enter_context(_Operators())
+        stack.enter_context(_Operators())  # type: ignore[no-untyped-call]
         stack.enter_context(_Functions())
         yield current
 
