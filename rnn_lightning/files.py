@@ -11,7 +11,7 @@ import numpy as np
 
 try:
     import fcntl
-except ModuleNotFoundError:  # Windows: there temporary files stay after a kill
+except ImportError:  # Windows: there temporary files stay after a kill
     fcntl: Any = None  # type: ignore[no-redef]
 
 TEMPORARY, SCRATCH = ".rnn-lightning-{}.tmp", ".forecast-{}.npy"
@@ -31,6 +31,8 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+            if fcntl is None:  # Windows renames no open file
+                file.close()
             os.replace(file.name, path)
     except BaseException:
         with contextlib.suppress(OSError):

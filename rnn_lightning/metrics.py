@@ -5,6 +5,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from rnn_lightning.transforms import precise
+
 
 class FreeRunError(Metric):
     """The error of generated values over all steps, series and features.
@@ -30,9 +32,9 @@ class FreeRunError(Metric):
         ``scale (batch, feature)`` is that of the series numbered ``series_index (batch,)``.
         """
         known = ~target.isnan()
-        errors = (generated - target).double().masked_fill(~known, 0.0)
+        errors = precise(generated - target).masked_fill(~known, 0.0)
         scaled = (errors / scale[:, None]).square()
-        sums = (errors.square(), errors.abs(), scaled, scaled.square(), known.double())
+        sums = (errors.square(), errors.abs(), scaled, scaled.square(), known.to(errors))
         self.series.append(series_index.to(errors.device))
         self.sums.append(torch.stack([each.sum(1) for each in sums], -1))  # (batch, feature, 5)
 
@@ -65,14 +67,14 @@ class ResidualMoments(Metric):
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
-        products = torch.zeros(num_features, num_features, dtype=torch.float64)
+        products = torch.zeros(num_features, num_features)
         self.add_state("products", products, dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros(()), dist_reduce_fx="sum")
 
     def update(self, errors: Tensor) -> None:
         """Add errors ``(batch, time, feature)``; steps with an unknown feature, NaN, do not count."""
         errors = errors.flatten(0, 1)
-        errors = errors[~errors.isnan().any(-1)].double()
+        errors = precise(errors[~errors.isnan().any(-1)])
         self.products += errors.T @ errors
         self.count += len(errors)
 

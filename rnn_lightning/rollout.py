@@ -196,7 +196,7 @@ class Innovations:
             )
         if not torch.allclose(covariance, covariance.T):
             raise InputError(NO_COVARIANCE)
-        self.covariance = covariance.detach().double().cpu().numpy()
+        self.covariance = covariance.detach().cpu().double().numpy()
         generator = generator or np.random.default_rng(int(torch.randint(2**63 - 1, ())))
         self.generators = [generator] if isinstance(generator, np.random.Generator) else list(generator)
         if len(self.generators) not in (1, batch_size):

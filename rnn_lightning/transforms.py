@@ -23,6 +23,11 @@ Traits = Mapping[str, Tensor]
 """What belongs to each series beside its values, ``(batch, ...)`` on the CPU, for networks that ask."""
 
 
+def precise(values: Tensor) -> Tensor:
+    """Return values in float64, or as they are on a device that has none, Apple's ``mps``."""
+    return values if values.device.type == "mps" else values.double()
+
+
 class Transform(nn.Module):
     """An invertible transform of ``(batch, time, feature)`` values; on its own it leaves them as they are."""
 
@@ -85,16 +90,16 @@ class Difference(Transform):
 
     def inverse(self, transformed: Tensor, state: TransformState) -> Tensor:
         # Float64, because the sum of a million float32 steps would drift.
-        return (state[0].double() + transformed.double().cumsum(-2)).to(transformed.dtype)
+        return (precise(state[0]) + precise(transformed).cumsum(-2)).to(transformed.dtype)
 
     def impute(self, values: Tensor, transformed: Tensor, state: TransformState) -> Tensor:
         """Continue each gap from the last known value before it; steps before the first one stay NaN."""
         levels = torch.cat([state[0], values], dim=-2)  # (batch, 1 + time, feature)
-        change = functional.pad(transformed.double().nan_to_num(0.0), (0, 0, 1, 0)).cumsum(-2)
+        change = functional.pad(precise(transformed).nan_to_num(0.0), (0, 0, 1, 0)).cumsum(-2)
         steps = torch.arange(levels.shape[-2], device=levels.device)[:, None]
         last_known = torch.where(levels.isnan(), 0, steps).cummax(-2).values  # (batch, 1 + time, feature)
         anchor = (levels - change).gather(-2, last_known)
-        imputed = torch.where(levels.isnan(), anchor + change, levels.double())
+        imputed = torch.where(levels.isnan(), anchor + change, precise(levels))
         return imputed[..., state[0].shape[-2] :, :].to(values.dtype)
 
     def advance(self, values: Tensor, state: TransformState) -> TransformState:
@@ -178,7 +183,7 @@ class StandardizeContext(Standardize):
     def start(self, context: Tensor, traits: Traits) -> TransformState:
         unknown = context.isnan()
         count = context.shape[-2] - unknown.sum(-2, keepdim=True)  # (batch, 1, feature)
-        values = context.double().masked_fill(unknown, 0.0)  # squares of float32 may overflow
+        values = precise(context).masked_fill(unknown, 0.0)  # squares of float32 may overflow
         mean, magnitude = values.sum(-2, keepdim=True) / count, values.abs().sum(-2, keepdim=True) / count
         centred = (values - mean).masked_fill(unknown, 0.0)
         deviation = (centred.square().sum(-2, keepdim=True) / count).sqrt()

@@ -1,3 +1,4 @@
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ def rnn_lightning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[.
     """The command line, in a folder of its own that has the project's configs and data."""
     for name in ("configs", "data"):
         if not (tmp_path / name).exists():
-            (tmp_path / name).symlink_to(ROOT / name)
+            shutil.copytree(ROOT / name, tmp_path / name)  # Windows has no links for everyone
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["rnn-lightning"])
 

@@ -26,7 +26,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
-from rnn_lightning import Forecaster, RandomSeries, SeriesData, SineSeries, TableDataModule
+from rnn_lightning import Forecaster, RandomSeries, SeriesData, SineSeries, TableDataModule, TableSeries
 from rnn_lightning.cli.command_line import run
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.callbacks import BacktestWriter
@@ -411,6 +411,31 @@ def test_after_sigterm_to_one_process_a_fit_goes_on_where_all_left(
     whole = weights("runs/whole/fit_0/checkpoints/last.ckpt")
     for name, value in weights("runs/default/fit_1/checkpoints/last.ckpt").items():
         assert torch.equal(value, whole[name])
+
+
+def different(folder: Path, what: str) -> None:
+    """Fit with one difference between the two processes."""
+    rank = os.environ["RANK"]
+    path = folder / (rank if what == "files" else "0") / "table.csv"
+    options: dict[str, Any] = {"stride": 1 + (what == "options" and rank == "1")}
+    datamodule = TableDataModule(TableSeries(path), 10, 10, horizon=5, num_batches_per_epoch=2, **options)
+    fit = trainer(folder, max_epochs=1)
+    begin = time.monotonic()
+    if what == "nothing":
+        fit.fit(Forecaster(hidden_size=4), datamodule)
+        return
+    with pytest.raises(InputError, match=f"^the processes 0, 1 of this run have other {what}.$"):
+        fit.fit(Forecaster(hidden_size=4), datamodule)
+    assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize("what", ["nothing", "options", "files"])
+def test_processes_that_differ_are_refused_by_all_before_the_fit(what: str, tmp_path: Path) -> None:
+    for rank in range(2):  # copies of a table of the same size, in which one value differs
+        (tmp_path / str(rank)).mkdir()
+        rows = [f"{step},{step % 7 + rank * (step == 9)}" for step in range(60)]
+        (tmp_path / str(rank) / "table.csv").write_text("\n".join(["ds,y", *rows]))
+    in_group(2, different, tmp_path, what)
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -14,7 +14,13 @@ def test_the_tour_leads_through_every_file_of_the_core() -> None:
     named = [path for path, _ in SECTIONS]
     core = {str(path.relative_to(PACKAGE)) for path in (*PACKAGE.glob("*.py"), *PACKAGE.glob("data/*.py"))}
     assert len(named) == 14
-    assert set(named) == core - {"__init__.py", "__main__.py", "files.py", "season_strength.py", "data/__init__.py"}
+    assert set(named) == core - {
+        "__init__.py",
+        "__main__.py",
+        "files.py",
+        "season_strength.py",
+        "data/__init__.py",
+    }
 
 
 def test_every_name_of_the_tour_is_defined_in_its_file() -> None:

@@ -24,6 +24,10 @@ PARTS = {"rnn_lightning_version": str, "state_dict": dict, "hyper_parameters": d
 """The parts that every checkpoint of this project has."""
 
 
+FORBIDDEN = r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*[<>:\"|?*\\].*|.*[. ]"
+"""Names of folders that Windows does not take, so that no project depends on its system."""
+
+
 def new_run_folder(experiment: Path, command: str) -> str:
     """Make a new folder ``<command>_<number>`` in the folder of an experiment, and return its name.
 
@@ -32,6 +36,9 @@ def new_run_folder(experiment: Path, command: str) -> str:
     """
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return ""
+    for part in experiment.parts[experiment.is_absolute() :]:
+        if part != ".." and re.fullmatch(FORBIDDEN, part):
+            raise InputError(f"`experiment` {part!r} is no name of a folder on every system: choose another.")
     try:
         experiment.mkdir(parents=True, exist_ok=True)
         remove_abandoned(experiment)

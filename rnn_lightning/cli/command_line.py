@@ -20,6 +20,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from rnn_lightning.cli import callbacks
 from rnn_lightning.cli.arguments import Request, choose_model, find_checkpoint, option_defaults
 from rnn_lightning.cli.checkpoints import CheckpointIO, new_run_folder, remove_if_empty
+from rnn_lightning.cli.device import choose_accelerator
 from rnn_lightning.cli.exit_messages import OptionNames, Parser, one_line_errors, quieten
 from rnn_lightning.cli.main import short_help
 from rnn_lightning.errors import InputError
@@ -155,6 +156,9 @@ class CommandLine(LightningCLI):
         config, settings = self.config_init, self.config_init.trainer
         if settings.accumulate_grad_batches < 1:
             raise InputError("`accumulate_grad_batches` must be at least 1.")
+        settings.accelerator, reason = choose_accelerator(settings, getattr(self.model, "network", None))
+        if reason and not config.quiet:
+            callbacks.say(reason)
         given = settings.callbacks or []
         given = given if isinstance(given, list) else [given]
         if not any(isinstance(callback, LightningProgressBar) for callback in given):

@@ -6,6 +6,7 @@ import difflib
 import locale
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -13,9 +14,10 @@ from pathlib import Path
 from types import FrameType
 
 from rnn_lightning import __version__
+from rnn_lightning.cli.shipped import find_configs, list_configs
 from rnn_lightning.errors import InputError
 
-COMMANDS = ("fit", "validate", "test", "predict", "export")
+COMMANDS = ("fit", "validate", "test", "predict", "export", "configs")
 
 COLUMNS = {"time_column": "ds", "target_columns": "y"}
 """The options of columns that a table must have, with their defaults."""
@@ -38,7 +40,7 @@ def main() -> None:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(128 + 13)  # SIGPIPE, which Windows has not
 
 
 def _run_command(argv: list[str]) -> None:
@@ -53,12 +55,15 @@ def _run_command(argv: list[str]) -> None:
         # Threads of OpenMP that wait for the next of many small operators would double the CPU time.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
+            if argv[0] == "configs":
+                print(list_configs(argv[1:]), end="")
+                return
             check_file(argv)
             from rnn_lightning.cli.command_line import run
         except (InputError, MemoryError) as error:
             sys.stderr.write(f"rnn-lightning: error: {str(error) or 'out of memory.'}\n")
             sys.exit(2)
-        run()
+        run(find_configs(argv))
 
 
 def short_help(command: str = "") -> str:
@@ -131,7 +136,10 @@ def _use_utf8() -> None:
     if not sys.flags.utf8_mode and locale.getencoding().lower().replace("-", "") != "utf8":
         encoding = getattr(sys.stdout, "encoding", "ascii")
         os.environ.setdefault("PYTHONIOENCODING", f"{encoding}:backslashreplace")
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+        words = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+        if os.name == "nt":  # there the caller would not wait for the new process
+            sys.exit(subprocess.call(words))
+        os.execv(sys.executable, words)
 
 
 if __name__ == "__main__":

@@ -77,5 +77,5 @@ def describe() -> str:
         return f"PyTorch operators on the CPU ({SWITCH}=0)"
     library = find()
     if library is None:
-        return "PyTorch operators on the CPU (the native kernel was not built: no C compiler was found)"
+        return "PyTorch operators on the CPU (the native kernel was not built)"
     return f"native CPU kernel ({library.rnn_instruction_set(-1).decode()})"

@@ -15,6 +15,7 @@ from rnn_lightning.pretrained.bundled import bundled_network
 from rnn_lightning.pretrained.forecaster import PretrainedForecaster
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
 from rnn_lightning.pretrained.seasonal_loss import by_season, without_end
+from rnn_lightning.transforms import precise
 
 TUNING_WEIGHTS = (0.0, 0.5, 1.0)
 """How far the weights may go from the pretrained to the fine-tuned ones."""
@@ -169,13 +170,13 @@ def linear_effect(trainer: L.Trainer, network: SeasonalNetwork) -> Tensor:
     effect the network has taken for one of the level.
     """
     size, features = 2 * network.num_covariates, network.num_features
-    sums = torch.zeros(size, size + 1, dtype=torch.float64, device=network.readout.weight.device)
+    sums = precise(network.readout.weight.new_zeros(size, size + 1))
     for batch in _data(trainer).train_dataloader():
         for windows, _ in by_season(batch):
             errors = windows.target - teacher_forced(network, without_end(windows, features))
             covariates, first = windows.inputs[..., features:], windows.context_length - 1
-            both = torch.cat([covariates[:, first:-1], covariates[:, first - 1 : -2]], -1).double()
-            for error in errors.double().unbind(-1):  # (batch, scored)
+            both = precise(torch.cat([covariates[:, first:-1], covariates[:, first - 1 : -2]], -1))
+            for error in precise(errors).unbind(-1):  # (batch, scored)
                 known = ~(error.isnan() | both.isnan().any(-1))
                 inputs, rest = both[known], error[known].clamp(-MAX_RESIDUAL, MAX_RESIDUAL)
                 sums += inputs.T @ torch.cat([inputs, rest[:, None]], 1)
@@ -188,7 +189,7 @@ def linear_effect(trainer: L.Trainer, network: SeasonalNetwork) -> Tensor:
 @torch.inference_mode()
 def forecast_errors(trainer: L.Trainer, forecaster: PretrainedForecaster) -> tuple[float, int]:
     """Return the logarithm of the geometric mean absolute error of the validation forecasts, their number."""
-    sums = torch.zeros(2, dtype=torch.float64, device=forecaster.device)
+    sums = precise(torch.zeros(2, device=forecaster.device))
     for batch in _data(trainer).val_dataloader():
         if len(batch.context):
             sums += summed_logarithms(forecaster, trainer.strategy.batch_to_device(batch))
@@ -200,7 +201,8 @@ def forecast_errors(trainer: L.Trainer, forecaster: PretrainedForecaster) -> tup
 def summed_logarithms(forecaster: PretrainedForecaster, batch: ForecastBatch) -> Tensor:
     """Return the sum of the logarithms of the mean absolute errors of a batch, and their number."""
     generated = forecaster.predict_step(batch, 0).point  # (batch, horizon, feature)
-    errors = ((generated - batch.target) / batch.scale[:, None]).abs().double().nanmean(1)
+    errors = ((generated - batch.target) / batch.scale[:, None]).abs()
+    errors = precise(errors).nanmean(1)
     known = ~errors.isnan()
     logarithms = torch.log(errors[known] + 1e-3)
-    return torch.stack([logarithms.sum(), known.sum().double()])
+    return torch.stack([logarithms.sum(), known.sum().to(logarithms)])

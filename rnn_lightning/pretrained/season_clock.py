@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rnn_lightning.pretrained.season_features import Ingredients
+from rnn_lightning.pretrained.season_features import counts
 
 LEVEL_RATES = (0.6, 0.25, 0.08)
 SLOPE_RATES = (0.2, 0.05)
@@ -30,7 +30,7 @@ class Clock(NamedTuple):
 
     Attributes:
         age, free: ``(...)``, see above.
-        counts: ``(..., 6)``, as features, see ``Ingredients.counts``.
+        counts: ``(..., 6)``, as features, see ``counts``.
         rates: ``(..., 6)``, of the smoothing of the levels, the mean and the slopes.
         error_rate: ``(...)``, of the smoothing of the errors.
         num_averaged: ``(...)``, the values that the average has so far.
@@ -74,13 +74,13 @@ def clock(
     number, length = (age + 1).to(like), average_length(season)
     plain_mean = 1 / number.clamp_min(1)
     rates = torch.maximum(like.new_tensor(RATES), plain_mean[..., None])
-    used = torch.stack([started, known, age > 0], -1).repeat_interleave(torch.tensor([3, 1, 2]), -1)
+    used = torch.stack([*[started] * len(LEVEL_RATES), known, *[age > 0] * len(SLOPE_RATES)], -1)
     error_rate = torch.where(age == 1, 1.0, plain_mean.clamp_min(ERROR_RATE)) * (known & (age > 0))
     least = torch.tensor([-1, 1, -1, 1, season, season - 1, season, 2 * season - 1], device=age.device)
     return Clock(
         age,
         free,
-        Ingredients(season, like).counts(age, free),
+        counts(season, age.to(like), free.to(like)),
         rates * used,
         error_rate,
         number.clamp(1, length),

@@ -73,13 +73,26 @@ class Step(NamedTuple):
         quantities: ``(..., 19)``, see ``QUANTITIES``.
         errors: ``(..., 7)``, smoothed absolute one-step errors of the simple forecasts.
         has_profile: ``(...)``, whether the next step has a profile.
-        counts: ``(..., 6)``, see ``Ingredients.counts``.
+        counts: ``(..., 6)``, see ``counts``.
     """
 
     quantities: Tensor
     errors: Tensor
     has_profile: Tensor
     counts: Tensor
+
+
+def counts(season: int, age: Tensor, free: Tensor) -> Tensor:
+    """Features ``(..., 6)`` of the steps ``(...)`` since the first and since the last known value."""
+    features = [
+        (age + 1 >= season).to(age),
+        (age + 1 >= 2 * season).to(age),
+        torch.full_like(age, math.log(season) / 4),
+        torch.log(age.clamp_min(0) + 2) / 5,
+        (free > 0).to(age),
+        torch.log1p(free.clamp_max(60)) / 3,
+    ]
+    return torch.stack(features, -1)
 
 
 class Ingredients:
@@ -100,26 +113,13 @@ class Ingredients:
         num_even = len(SIMPLE_FORECASTS) + NUM_COUNTS
         self._signs = like.new_tensor([-1.0] * len(DIFFERENCES) + [1.0] * num_even)
         self._mixed, self._seasonal = (
-            [QUANTITIES.index(name) for name in names]
+            torch.tensor([QUANTITIES.index(name) for name in names], device=like.device)
             for names in ((*LEVELS, *PROFILES, *SLOPES), ("lag", "adjusted", "adjusted_lag"))
         )
 
     def simple_forecasts(self, quantities: Tensor) -> Tensor:
         """Seven forecasts of the next step ``(..., 7)``, from the last season to smoothed states."""
         return quantities @ self._to_forecasts
-
-    def counts(self, age: Tensor, free: Tensor) -> Tensor:
-        """Features ``(..., 6)`` of the steps ``(...)`` since the first and since the last known value."""
-        age, free = age.to(self._signs), free.to(self._signs)
-        counts = [
-            (age + 1 >= self.season).to(age),
-            (age + 1 >= 2 * self.season).to(age),
-            torch.full_like(age, math.log(self.season) / 4),
-            torch.log(age.clamp_min(0) + 2) / 5,
-            (free > 0).to(age),
-            torch.log1p(free.clamp_max(60)) / 3,
-        ]
-        return torch.stack(counts, -1)
 
     def inputs(self, step: Step) -> Tensor:
         """The features ``(..., NUM_INPUTS)``."""
@@ -141,7 +141,7 @@ class Ingredients:
             step: what is known of the rows.
             gates: ``(2 * row, ..., NUM_GATES)``, those of the rows and then those of their negatives.
         """
-        gates = gates.unflatten(0, (2, -1))
+        gates = gates.to(step.quantities).unflatten(0, (2, -1))  # from mixed precision
         of_levels, of_profiles, of_slopes, rest = gates.split([6, 4, 3, 4], -1)
         quantities = step.quantities
         weights = torch.cat(
@@ -154,7 +154,7 @@ class Ingredients:
         )
         smooth = (weights * quantities[..., self._mixed]).sum(-1)
         part, change, free, is_free = rest.unbind(-1)
-        lag, adjusted, adjusted_lag = (quantities[..., place] for place in self._seasonal)
+        lag, adjusted, adjusted_lag = quantities[..., self._seasonal].unbind(-1)
         seasonal = lag + torch.sigmoid(change) * (adjusted - adjusted_lag)
         free = free * torch.sigmoid(is_free)
         return torch.lerp(smooth, seasonal, torch.sigmoid(part - 1)).mean(0) + 0.25 * (free[0] - free[1])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.transforms import Traits, Transform, TransformState
+from rnn_lightning.transforms import Traits, Transform, TransformState, precise
 
 MIN_STEPS, LEVEL_STEPS = 40, 6
 """Steps that the scale and the level are taken from, where four seasons and one season are fewer."""
@@ -58,8 +58,8 @@ class SeasonScale(Transform):
         return state
 
     def _start(self, context: Tensor, season: int) -> TransformState:
-        """Return the state after contexts ``(batch, time, feature)`` of one season."""
-        recent = context[..., -max(4 * season, MIN_STEPS) :, :].double()
+        """Return the state ``(batch, 1, feature)`` after contexts ``(batch, time, feature)`` of a season."""
+        recent = precise(context)[..., -max(4 * season, MIN_STEPS) :, :]
         neighbours, apart = mean_difference(recent, 1), mean_difference(recent, season)
         scale = 0.75 * torch.where(apart.isnan(), neighbours, apart) + 0.25 * neighbours
         magnitude = recent.abs().nanmean(-2, keepdim=True)

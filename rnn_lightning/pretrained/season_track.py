@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from rnn_lightning.pretrained.season_clock import RATES, Clock, average_length, clock
 from rnn_lightning.pretrained.season_features import SIMPLE_FORECASTS, Ingredients, Step
+from rnn_lightning.transforms import precise
 
 PROFILE_SEASONS = (1, 4, 12)
 
@@ -66,7 +67,7 @@ def describe(values: Tensor, known: Tensor, season: int) -> tuple[Step, Track, C
     """
     num_steps, length, now = values.shape[1], average_length(season), clock(known, values, season)
     values = torch.where(now.age >= 0, values, 0.0)
-    sums = functional.pad(values.double().cumsum(1), (1, 0))
+    sums = functional.pad(precise(values).cumsum(1), (1, 0))
     begin = (torch.arange(1, num_steps + 1, device=values.device) - now.num_averaged.long()).clamp_min(0)
     average = ((sums[:, 1:] - sums.gather(1, begin)) / now.num_averaged).to(values)
     profiles, counts = _profiles(values, sums, now.age, season)

@@ -92,7 +92,7 @@ class SeasonalNetwork(nn.Module):
             state: the state before the first input; None for a series that starts with its first known value.
             traits: ``season (batch,)``, the steps of a season, 1 for none; the same for all series.
             first_output_step: the first input whose next values are wanted.
-            complete: not needed here.
+            complete: say that no value is unknown, so that a GPU need not be waited for to see it.
         """
         season = season_of(traits)
         values, covariates = self._as_rows(inputs)  # (row, time)
@@ -102,7 +102,7 @@ class SeasonalNetwork(nn.Module):
             return encoded._replace(predictions=encoded.predictions[:, first_output_step:])
         begin = known.long().argmax(1).masked_fill(~known.any(1), values.shape[1])
         started = torch.arange(values.shape[1], device=values.device) >= begin[:, None]
-        if bool((started & ~known).any()):
+        if not complete and bool((started & ~known).any()):
             with torch.no_grad():
                 state = self.initial_state(len(inputs), traits)
                 filled = self._step_by_step(values.nan_to_num(0.0), known, covariates, state, season).values
@@ -113,7 +113,9 @@ class SeasonalNetwork(nn.Module):
         ingredients = Ingredients(season, values)
         features = ingredients.with_mirrored(ingredients.inputs(steps))
         inputs = self._with_covariates(features, covariates)
-        outputs, (hidden, cell) = recur(self.recurrent, inputs, start_step=begin.repeat(2))
+        outputs, (hidden, cell) = recur(
+            self.recurrent, inputs, start_step=None if complete else begin.repeat(2)
+        )
         predictions = ingredients.mix_mirrored(steps, self._gates(outputs, features))
         last, predictions = predictions[:, -1], predictions + effect
         errors = functional.pad((values[:, 1:] - predictions[:, :-1]).abs().nan_to_num(0.0), (1, 0))
@@ -131,23 +133,24 @@ class SeasonalNetwork(nn.Module):
     ) -> tuple[Tensor, RecurrentState]:
         """Generate from a state, see ``closed_loop.py``; the innovations are in units of ``noise_scale``."""
         innovations, covariates = self._as_rows(inputs)
-        nothing = torch.zeros_like(innovations, dtype=torch.bool)
-        _, values, state = self._step_by_step(innovations, nothing, covariates, state, season_of(traits))
+        _, values, state = self._step_by_step(innovations, None, covariates, state, season_of(traits))
         return values, state
 
     def _step_by_step(
         self,
         values: Tensor,
-        known: Tensor,
+        known: Tensor | None,
         covariates: Tensor | None,
         state: RecurrentState,
         season: int,
     ) -> Encoded:
-        """Go on step by step: known ``values (row, time)`` count, others are innovations."""
+        """Go on step by step: known ``values (row, time)`` count, others are innovations; all if None."""
         hidden, cell, prediction, effect, spread, track = self._unpacked(state, season)
         tracker, weights = Tracker(track, season), self.recurrent.all_weights[0]
+        any_known = [False] * values.shape[1] if known is None else known.any(0).tolist()
+        known = torch.zeros_like(values, dtype=torch.bool) if known is None else known
         now = clock(known, values, season, track.age, track.free)
-        any_known, all_begun = known.any(0).tolist(), bool((now.age[:, 0] >= 0).all())
+        all_begun = bool((now.age[:, 0] >= 0).all())
         effects = self._effect(covariates, values)
         predictions, taken = [], []
         for index, moment in enumerate(now.steps()):

@@ -50,7 +50,7 @@ def _summed_errors(network: SeasonalNetwork, windows: TrainingWindows, season: i
     """Return the sums and counts of the next-step and of the free-run errors, ``(2, 2)``."""
     num_features, known = network.num_features, windows.context_length
     context, traits = windows.inputs[:, :known], windows.traits
-    encoded = network.encode(context, None, traits)
+    encoded = network.encode(context, None, traits, complete=windows.complete)
     inputs = windows.inputs[:, known:].clone()
     inputs[..., :num_features] = 0.0  # no innovations
     generated, _ = network.free_run(inputs, encoded.state, traits)  # (batch, scored, feature)

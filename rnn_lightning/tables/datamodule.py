@@ -26,6 +26,7 @@ from rnn_lightning.errors import InputError, counted, require_counts
 from rnn_lightning.tables.default_sizes import BATCH_SIZES, HORIZON, SIZES, VAL_FRACTION, default_sizes
 from rnn_lightning.tables.incomplete import require_future, without_incomplete
 from rnn_lightning.tables.load_series import load_shared, unlink_scratch
+from rnn_lightning.tables.same_run import require_same_run
 from rnn_lightning.tables.seasons import find_seasons, given_seasons, given_traits
 from rnn_lightning.tables.storage import require_memory
 from rnn_lightning.tables.table import TableSeries
@@ -180,6 +181,8 @@ class TableDataModule(SequenceDataModule):
 
     def load(self) -> SeriesData:
         """Load the series once on each machine: one process writes them into a file, which all map."""
+        if self.trainer is not None and self.trainer.world_size > 1:
+            require_same_run(self)
         is_mapped = isinstance(self.series, ArraySeries)  # by every process already
         if self.trainer is None or self.trainer.num_devices == 1 or is_mapped:
             data = super().load()

@@ -1,5 +1,6 @@
 """The callback that turns predictions into a forecast file and a picture."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -109,7 +110,8 @@ class ForecastWriter(L.Callback):
         table, path = ForecastTable(self.scratch), self.options.path_in(self.folder)
         write_table(path, data, table, self.columns)
         for scratch in self.scratch:
-            scratch.unlink()  # the table keeps them open
+            with contextlib.suppress(PermissionError):  # Windows: the table keeps them open
+                scratch.unlink()
         for warning in warn_if_diverged(data, table):
             print(warning)
         written = str(path)

@@ -44,7 +44,8 @@ def load_shared(load: Callable[[], SeriesData], trainer: Any) -> SeriesData:
             return data
     finally:
         if trainer.local_rank == 0:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # Windows, while it is mapped
+                path.unlink(missing_ok=True)
 
 
 def unlink_scratch(data: SeriesData) -> None:

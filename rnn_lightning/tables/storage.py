@@ -5,6 +5,7 @@ import mmap
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ RELEASE_BYTES = 2**28
 
 ACCESS_BYTES = 2**21
 """What reading one chunk, such as a window, may map beside its own bytes: systems map whole blocks."""
+
+STALE_SECONDS = 24 * 3600
+"""Age from which a scratch file is that of a killed run, where the system has no locks."""
 
 PREFIX = "rnn-lightning-"
 """Prefix of the names of scratch files."""
@@ -81,7 +85,8 @@ class FileArray:
     def unlink(self) -> None:
         """Remove a scratch file; it stays readable where it is mapped."""
         if self.scratch:
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # Windows, until it is no longer mapped
+                self.path.unlink(missing_ok=True)
 
 
 class Buffer:
@@ -148,11 +153,16 @@ def lock(file: Any) -> None:
 
 
 def remove_stale_files(folder: Path) -> None:
-    """Remove the scratch files of runs that were killed: those that no process holds a lock of."""
+    """Remove the scratch files of runs that were killed: those that no process holds a lock of.
+
+    Without locks, those that are older than a day; Windows removes none that a process has open.
+    """
     for path in folder.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError), path.open("rb") as file:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            elif time.time() - path.stat().st_mtime < STALE_SECONDS:
+                continue
             path.unlink()
 
 

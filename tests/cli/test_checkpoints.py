@@ -1,5 +1,4 @@
 import os
-import resource
 import subprocess
 import sys
 import zipfile
@@ -39,6 +38,7 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_checkpoint(tmp_path: Pat
 def test_a_full_disk_leaves_the_old_checkpoint_and_no_scrap(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     CheckpointIO().save_checkpoint({"step": 1}, path)
+    resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:

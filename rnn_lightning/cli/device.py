@@ -1,0 +1,31 @@
+"""The device of a run for which the user names none."""
+
+from typing import Any
+
+import torch
+
+GPU_HIDDEN_SIZE = 256
+"""Hidden units from which a GPU is faster than the native kernel on a CPU."""
+
+
+def choose_accelerator(trainer: Any, network: Any) -> tuple[str, str]:
+    """Return the accelerator for the Trainer, and a line that says why it is not the GPU.
+
+    What is given is obeyed. A GPU is left alone below ``GPU_HIDDEN_SIZE``, and that of a Mac always: the
+    package computes there in float32, but nobody has measured it.
+
+    Args:
+        trainer: the options of the Trainer.
+        network: the network of the run.
+    """
+    hidden_size = getattr(getattr(network, "recurrent", None), "hidden_size", GPU_HIDDEN_SIZE)
+    is_given = (trainer.accelerator, trainer.devices, trainer.strategy) != ("auto",) * 3
+    if is_given or (torch.cuda.is_available() and hidden_size >= GPU_HIDDEN_SIZE):
+        return trainer.accelerator, ""
+    if torch.cuda.is_available():
+        reason = f"faster below {GPU_HIDDEN_SIZE} hidden units"
+    elif torch.backends.mps.is_available():
+        reason = "the GPU of a Mac is not chosen by itself"
+    else:
+        return trainer.accelerator, ""
+    return "cpu", f"Device: the CPU ({reason}); set `accelerator` gpu for the GPU."

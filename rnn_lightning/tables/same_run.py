@@ -1,0 +1,57 @@
+"""Several processes of one run must agree on what they do and on what they read."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rnn_lightning import __version__
+from rnn_lightning.errors import InputError
+from rnn_lightning.tables.files import file_names
+from rnn_lightning.tables.options import TableOptions
+
+HASHED_BYTES = 2**28
+"""Files of more bytes together are compared by their names and sizes alone."""
+
+TRAINER_OPTIONS = ("max_epochs", "max_steps", "gradient_clip_val", "accumulate_grad_batches", "precision")
+
+
+def require_same_run(datamodule: Any) -> None:
+    """Refuse, in all processes, a run in which one has another version, other options or other files.
+
+    They would meet in the wrong order, or average what does not belong together, without an error.
+    """
+    trainer, series = datamodule.trainer, datamodule.series
+    reading = series.options() if isinstance(series, TableOptions) else repr(series)
+    options: list[Any] = [{name: value for name, value in datamodule.hparams.items() if name != "series"}]
+    options += [reading, dict(trainer.lightning_module.hparams)]
+    options += [getattr(trainer, name) for name in TRAINER_OPTIONS]
+    facts = {"versions of rnn-lightning": __version__, "options": options, "files": _files(series)}
+    digests = [hashlib.sha256(repr(fact).encode()).hexdigest() for fact in facts.values()]
+    gathered: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(gathered, digests)
+    for what, *of_processes in zip(facts, *gathered, strict=True):
+        others = [rank for rank, digest in enumerate(of_processes) if digest != of_processes[0]]
+        if others:
+            raise InputError(
+                f"the processes {', '.join(map(str, [0, *others]))} of this run have other {what}."
+            )
+
+
+def _files(series: Any) -> list[tuple[str, int, str]] | str:
+    """Return the name, the size and the digest of each file of a series, wherever a machine keeps them."""
+    path = getattr(series, "path", None)
+    if not isinstance(path, str | Path):
+        return []
+    try:
+        files = [Path(name) for name in file_names(str(path))]
+    except InputError as error:  # for all processes to know
+        return str(error)
+    is_hashed = sum(file.stat().st_size for file in files) <= HASHED_BYTES
+    return [(file.name, file.stat().st_size, _digest(file) if is_hashed else "") for file in files]
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
