@@ -167,7 +167,8 @@ class TableReading:
             name: pl.Float32 if given[name] == pl.Float32 else pl.Float64 for name in options.target_columns
         }
         raw, dtype = given[options.time_column], stamps.axis.dtype
-        is_same = raw == pl.String or (raw.is_integer() and dtype == pl.Int64) or raw.is_float()
+        is_same = raw == pl.String or (raw.is_integer() and dtype == pl.Int64)
+        is_same |= raw.is_float() and dtype == pl.Float64
         types[options.time_column] = raw if first.separator is None and is_same else dtype
         if options.id_column in given:
             types[options.id_column] = given[options.id_column]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from rnn_lightning.errors import InputError
 from rnn_lightning.tables.calendar import stamp_series
 from rnn_lightning.tables.load_series import unlink_scratch
+from rnn_lightning.tables.stamp_formats import write as write_stamps
 from rnn_lightning.tables.storage import FileArray
 from rnn_lightning.tables.table import TableSeries
 from rnn_lightning.tables.table_data import TableData
@@ -151,7 +152,7 @@ def test_time_goes_on_by_the_calendar(
             "column 'x' holds text, such as '1.2.3' in data row 2 of ",
         ),
         ("ds,y\n1,2\n2,3,4\n", {}, "data row 2 has 3 cells, and the header has 2"),
-        ("ds,y\n1949-01,2\n1949-02,3\n", {}, "column 'ds' holds text, such as '1949-01' in data row 1 of "),
+        ("ds,y\n1949-13,2\n1949-02,3\n", {}, "column 'ds' holds text, such as '1949-13' in data row 1 of "),
         (
             "ds,y\n01.02.2020,2\n02.02.2020,3\n",
             {},
@@ -491,7 +492,8 @@ def test_stamps_are_read_in_the_time_format(
     data = TableSeries(write(tmp_path, text), time_format=time_format).load()
     assert stamp_series(data.times, [0], [0], 1).to_list() == [first]
     assert stamp_series(data.times, [0], [2], 1).to_list() == [following]
-    assert data.table_format.time_format == time_format
+    written = stamp_series(data.times, [0], [0], len(stamps))
+    assert write_stamps(written, str(data.table_format.time_format)).to_list() == stamps
 
 
 @pytest.mark.parametrize(
