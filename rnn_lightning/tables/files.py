@@ -4,7 +4,7 @@ import csv
 import glob
 import gzip
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,7 +186,21 @@ def text_table(name: str, separator: str) -> Table:
     for mark, what in OTHER_FORMATS.items():
         if begin.startswith(mark):
             raise InputError(f"`path` {name}: {what}.")
-    return Table(name, pl.scan_csv(name, separator=separator, infer_schema=False, glob=False), separator)
+    settings: dict[str, Any] = {"separator": separator, "infer_schema": False, "glob": False}
+    return Table(name, _with_plain_names(pl.scan_csv(name, **settings), name, settings), separator)
+
+
+def _with_plain_names(frame: pl.LazyFrame, name: str, settings: Mapping[str, Any]) -> pl.LazyFrame:
+    """Return a frame whose names have the quotes that a header doubles once, which polars leaves doubled."""
+    try:
+        names = frame.collect_schema().names()
+        if not any('""' in name for name in names):
+            return frame
+        header = pl.scan_csv(name, **settings, has_header=False, n_rows=1).collect().row(0)
+    except (pl.exceptions.PolarsError, OSError):
+        return frame  # whoever reads the columns says what is wrong
+    plain = [cell if '""' in name else name for name, cell in zip(names, header, strict=True)]
+    return frame.rename(dict(zip(names, plain, strict=True))) if len(set(plain)) == len(plain) else frame
 
 
 def table_ids(tables: Sequence[Table]) -> list[str]:

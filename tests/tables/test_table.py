@@ -699,6 +699,22 @@ def test_names_keep_every_character(tmp_path: Path) -> None:
         assert data.values[:, 0].tolist() == list(range(18))
 
 
+ODD_COLUMNS = ['"A": (US)', '"', 'say "hi"', "two\nlines", "a,b", " lead", "#1", "~", "null", "[kWh]"]
+
+
+@pytest.mark.parametrize("name", ODD_COLUMNS)
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".tsv"])
+def test_column_names_keep_every_character(tmp_path: Path, name: str, ending: str) -> None:
+    path = tmp_path / "a.csv"
+    separator = "\t" if ending == ".tsv" else ","
+    pl.DataFrame({"ds": [1, 2], name: [3, 4]}).write_csv(path, separator=separator)
+    file = compressed(path, ".gz") if ending == ".csv.gz" else str(path.rename(tmp_path / f"a{ending}"))
+    data = TableSeries(file, target_columns=[name]).load()
+    assert data.features == [name]
+    assert data.values[:, 0].tolist() == [3, 4]
+    assert list(data.table_format.column_types) == ["ds", name]
+
+
 @pytest.mark.parametrize("dtype", [pl.Int64, pl.UInt8, pl.String, pl.Categorical, pl.Enum(["7", "8"])])
 def test_types_of_columns_are_kept(tmp_path: Path, dtype: Any) -> None:
     ids = pl.Series(["7", "7", "8", "8"]).cast(pl.String if not dtype.is_integer() else dtype).cast(dtype)
