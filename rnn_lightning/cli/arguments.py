@@ -1,8 +1,10 @@
 """What a command needs before its parser is made: the file, the class of the network, the checkpoint."""
 
 import argparse
+import contextlib
 import importlib
 import inspect
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import yaml
 
 import rnn_lightning
 from rnn_lightning.cli.checkpoints import CHECKPOINTS, newest_checkpoint, read_checkpoint
+from rnn_lightning.cli.main import header_of
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecaster, class_name, is_class
 
@@ -24,6 +27,11 @@ PRETRAINED = {
     "trainer.max_epochs": 2,
 }
 """The defaults of a fit of ``PretrainedForecaster``: two stages of one epoch each, see ``FineTuning``."""
+
+COLUMNS = re.compile(
+    r"--data\.series\.(init_args\.)?(target_columns|covariate_columns|id_column|time_column)"
+)
+"""The options whose values are names of columns."""
 
 FROM_SCRATCH = r"(?m)^(-c|--config|--model\.(cell|hidden_size|num_layers|dropout|transforms))\b"
 """The options that ask for a network from scratch."""
@@ -40,6 +48,7 @@ class Request:
         rest: the words without those that decide on the checkpoint.
         text: the words and the configs, as the user wrote them.
         settings: ``model_class``, ``experiment``, ``ckpt_path``, ``default_root_dir``, where they are given.
+        columns: ``id_column`` and ``time_column``, where they are given.
     """
 
     command: str
@@ -48,6 +57,7 @@ class Request:
     rest: list[str]
     text: str
     settings: dict[str, str]
+    columns: dict[str, str]
 
     @classmethod
     def read(cls, argv: Sequence[str]) -> "Request":
@@ -59,6 +69,7 @@ class Request:
             raise InputError(f"{command} {file} {words[0]}: give one file, a folder, or a pattern in quotes.")
         if file and any(word.partition("=")[0] == "--data.series.path" for word in words):
             raise InputError(f"{command} {file} and --data.series.path both name a table: give one.")
+        words, columns = quote_columns(words, file)
         model, others = (
             argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False) for _ in range(2)
         )
@@ -79,7 +90,7 @@ class Request:
             config = (trainer if isinstance(trainer, dict) else {}) | config
             settings |= {name: str(config[name]) for name in given if config.get(name) is not None}
         settings |= {name: value for name, value in given.items() if value is not None}
-        return cls(command, file, words, rest, "\n".join(texts), settings)
+        return cls(command, file, words, rest, "\n".join(texts), settings, columns)
 
     @property
     def asks_help(self) -> bool:
@@ -94,6 +105,37 @@ class Request:
     def names(self, class_path: str) -> bool:
         """Return True if the user has written the full name of a class."""
         return bool(re.search(rf"(?<![\w.]){re.escape(class_path)}(?![\w.])", self.text))
+
+
+def quote_columns(words: Sequence[str], file: str | None) -> tuple[list[str], dict[str, str]]:
+    """Return the words with the names of columns in JSON: YAML would read null, #1 and [kWh] as no names.
+
+    A name in the header of the file is that name, whatever it looks like. Options of one name get a dash in
+    the words, and their names are returned beside.
+    """
+    quoted, is_value, single = list(words), False, dict[str, str]()
+    for place, word in enumerate(words):
+        option, sign, value = word.partition("=")
+        if is_value or (sign and COLUMNS.fullmatch(option)):
+            option, value = (words[place - 1], word) if is_value else (option, value)
+            names = [value] if value in header_of(file) else column_names(value)
+            if not option.endswith("columns"):  # text that jsonargparse keeps its quotes of
+                single[option.rpartition(".")[2]], names = names[0] if len(names) == 1 else value, ["-"]
+            given = json.dumps(names) if option.endswith("columns") else names[0]
+            quoted[place] = f"{'' if is_value else option + sign}{given}"
+        is_value = not is_value and COLUMNS.fullmatch(word) is not None
+    return quoted, single
+
+
+def column_names(value: str) -> list[str]:
+    """Return the names in an option: a list of YAML in which all is text, or one name as it is."""
+    with contextlib.suppress(yaml.YAMLError):
+        parsed = yaml.load(value, Loader=yaml.BaseLoader)
+        if isinstance(parsed, list) and all(isinstance(name, str) for name in parsed):
+            return parsed
+        if isinstance(parsed, str) and value[:1] + value[-1:] in ("''", '""'):
+            return [parsed]
+    return [value]
 
 
 def read_config(path: str) -> tuple[dict[str, Any], str]:

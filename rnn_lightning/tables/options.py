@@ -55,7 +55,10 @@ class TableOptions:
     def __post_init__(self) -> None:
         for name in ("target_columns", "covariate_columns", "calendar_features"):
             given = getattr(self, name)
-            setattr(self, name, [given] if isinstance(given, str) else list(given))
+            names = [given] if isinstance(given, str) or given is None else list(given)
+            if wrong := [each for each in names if not isinstance(each, str)]:
+                raise InputError(f"`{name}` has {wrong[0]!r}, which is no text: write names in quotes.")
+            setattr(self, name, names)
         self.separator = "\t" if self.separator in ("tab", r"\t") else self.separator
         self.num_features = len(self.target_columns)
         self.num_covariates = len(self.covariate_columns)

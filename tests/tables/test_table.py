@@ -1047,6 +1047,15 @@ def test_frames_of_pandas() -> None:
     same(TableSeries(indexed).load(), data)
 
 
+def test_two_columns_of_one_name_in_a_frame_of_pandas_are_refused() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame([[1, 2.0, 3.0, 4.0]], columns=["ds", "y", "y", "z"])
+    with pytest.raises(InputError, match="the DataFrame has 2 columns 'y': rename one"):
+        TableSeries(frame).load()
+    frame = pandas.DataFrame([[1, 2.0, 3.0, 4.0], [2, 2.0, 3.0, 4.0]], columns=["ds", "y", "z", "z"])
+    assert len(TableSeries(frame).load().values) == 2
+
+
 def test_the_global_random_state_is_left_alone() -> None:
     table = pl.DataFrame({"ds": [1, 2, 3], "y": [1.0, 2.0, 3.0]})
     state = torch.get_rng_state()
