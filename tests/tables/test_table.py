@@ -1056,6 +1056,29 @@ def test_two_columns_of_one_name_in_a_frame_of_pandas_are_refused() -> None:
     assert len(TableSeries(frame).load().values) == 2
 
 
+def test_the_hour_that_clocks_show_twice_names_the_time_zone() -> None:
+    hours = [f"2022-10-30 {hour:02}:00" for hour in (0, 1, 2, 2, 3)]
+    with pytest.raises(InputError, match="or, if its clocks are set back there, set `time_zone`"):
+        TableSeries(pl.DataFrame({"ds": hours, "y": 1.0})).load()
+    data = TableSeries(pl.DataFrame({"ds": hours, "y": 1.0}), time_zone="Europe/Berlin").load()
+    assert data.lengths.tolist() == [5]
+    with pytest.raises(InputError, match=r"keep one\.$"):
+        TableSeries(pl.DataFrame({"ds": ["2022-06-01 02:00"] * 2, "y": 1.0}), frequency="1h").load()
+
+
+@pytest.mark.parametrize("folder", ["s3:", "http:", "file:"])
+def test_a_local_folder_named_like_an_address_is_local(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(folder).mkdir()
+    table = pl.DataFrame({"ds": [1, 2], "y": [3, 4]})
+    table.write_csv(Path(folder).absolute() / "a.csv")
+    table.write_parquet(Path(folder).absolute() / "a.parquet")
+    for path in (f"{folder}/a.csv", f"{folder}/a.parquet", f"{folder}/*.csv"):
+        assert TableSeries(path).load().ids == ["a"]
+
+
 def test_the_global_random_state_is_left_alone() -> None:
     table = pl.DataFrame({"ds": [1, 2, 3], "y": [1.0, 2.0, 3.0]})
     state = torch.get_rng_state()
