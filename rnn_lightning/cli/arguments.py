@@ -49,6 +49,7 @@ class Request:
         text: the words and the configs, as the user wrote them.
         settings: ``model_class``, ``experiment``, ``ckpt_path``, ``default_root_dir``, where they are given.
         columns: ``id_column`` and ``time_column``, where they are given.
+        names_experiment: whether the user has named the experiment.
     """
 
     command: str
@@ -58,6 +59,7 @@ class Request:
     text: str
     settings: dict[str, str]
     columns: dict[str, str]
+    names_experiment: bool
 
     @classmethod
     def read(cls, argv: Sequence[str]) -> "Request":
@@ -90,7 +92,8 @@ class Request:
             config = (trainer if isinstance(trainer, dict) else {}) | config
             settings |= {name: str(config[name]) for name in given if config.get(name) is not None}
         settings |= {name: value for name, value in given.items() if value is not None}
-        return cls(command, file, words, rest, "\n".join(texts), settings, columns)
+        names_experiment = bool(given.get("experiment"))
+        return cls(command, file, words, rest, "\n".join(texts), settings, columns, names_experiment)
 
     @property
     def asks_help(self) -> bool:
@@ -169,7 +172,7 @@ def find_checkpoint(request: Request) -> tuple[Path | None, dict[str, Any] | Non
     wanted, folder = request.settings.get("ckpt_path"), request.experiment_folder
     is_new = request.command == "fit"
     if request.command == "predict" and request.file and "model_class" not in request.settings:
-        is_new = not any(folder.glob(f"{CHECKPOINTS}/*.ckpt"))
+        is_new = not request.names_experiment and not any(folder.glob(f"{CHECKPOINTS}/*.ckpt"))
     if request.asks_help or (wanted is None and is_new):
         return None, None
     is_path = wanted not in (None, "best", "last")

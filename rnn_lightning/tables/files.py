@@ -149,6 +149,8 @@ def find_tables(path: Any, separator: str | None, wanted: Sequence[str]) -> list
         kind = type(path).__name__
         raise InputError(f"`path` is a {kind}: give a path or a polars or pandas DataFrame.")
     files = file_names(str(path))
+    if any(":" in file for file in files):  # polars would ask the network for s3:/a.csv
+        files = [str(Path(file).absolute()) for file in files]
     is_parquet = [file.endswith(PARQUET_ENDINGS) for file in files]
     if len(set(is_parquet)) > 1:
         both = f"{files[is_parquet.index(True)]} and {files[is_parquet.index(False)]}"

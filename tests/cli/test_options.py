@@ -185,3 +185,14 @@ def test_a_column_named_null_is_forecast(
     with pytest.raises(SystemExit):
         rnn_lightning("predict", "a.csv", "--config=c.yaml")
     assert "error: --data.series.target_columns has None, which is no text" in capsys.readouterr().err
+
+
+def test_an_experiment_that_is_not_there_is_refused(
+    rnn_lightning: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cron job with a typo would get the forecasts of another network."""
+    pl.DataFrame({"ds": range(9), "y": range(9)}).write_csv(tmp_path / "a.csv")
+    with pytest.raises(SystemExit) as ended:
+        rnn_lightning("predict", "a.csv", "--experiment=nope")
+    assert ended.value.code == 2
+    assert "no best checkpoint in runs/nope/fit_*/checkpoints: run fit" in capsys.readouterr().err
