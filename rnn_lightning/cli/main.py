@@ -107,7 +107,14 @@ def _check_columns(path: Path, given: Mapping[str, str]) -> None:
         names = [value] if value in header else value.strip("[]").split(",")
         names = [name if name in header else name.strip(" '\"") for name in names]
         missing |= {name: option for name in names if name not in header}
-    if missing and len(header) > 1:  # of one column the separator is another one: the reader says more
+    is_plain = set(missing.values()) == set(COLUMNS) and len(set(header) - {"unique_id"}) == 2
+    if is_plain and not any(f"--data.series.{option}" in given for option in COLUMNS):
+        return  # the reader finds which one holds dates
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        lines = csv.reader(file.readline(100_000) for _ in range(60))
+        follows = any(missing.keys() <= set(row) for row in lines)  # after a comment or a title
+    # Of one column the separator is another one: the reader says more.
+    if missing and len(header) > 1 and not follows:
         raise InputError(
             f"{path} has no column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}: it has "
             f"{', '.join(header)}; name the right ones by "

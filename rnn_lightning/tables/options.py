@@ -36,6 +36,7 @@ class TableOptions:
         interpolate: fill gaps inside a series by straight lines; otherwise their values stay unknown.
         separator: character between two columns of a CSV file, "tab" for a tab; a comma by default, or a tab
             in .tsv files.
+        decimal: decimal sign of numbers in a CSV file, a point or a comma, where 1,234 can be either.
         scratch_folder: folder for files that hold the values instead of memory, for tables larger than
             memory.
     """
@@ -50,6 +51,7 @@ class TableOptions:
     time_zone: str | None = None
     interpolate: bool = False
     separator: str | None = None
+    decimal: Literal[".", ","] | None = None
     scratch_folder: str | None = None
 
     def __post_init__(self) -> None:
@@ -86,7 +88,7 @@ class TableOptions:
 
     def options(self) -> dict[str, Any]:
         """Return the arguments that a forecast of another table needs, in plain types."""
-        left_out = ("path", "separator", "scratch_folder")
+        left_out = ("path", "separator", "decimal", "scratch_folder")
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in left_out}
 
     def _require_distinct_columns(self) -> None:
