@@ -2,6 +2,7 @@
 
 import math
 import threading
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -27,6 +28,9 @@ from rnn_lightning.transforms import TransformName
 
 ARCHITECTURE = ("cell", "hidden_size", "num_layers", "transforms")
 """The arguments that the weights of a checkpoint depend on."""
+
+MAX_DISTANCE = 20
+"""Standard deviations of a first fit by which the values of a second one may differ without a warning."""
 
 _LOCK = threading.Lock()  # of the mode of networks that several threads evaluate
 
@@ -132,6 +136,12 @@ class Forecaster(L.LightningModule):
             if not bool(self.network.transforms.fitted):
                 self.network.transforms.fit(data.train_series())
                 self.network.covariate_scale.fit(data.train_covariates())
+            elif "standardize" in self.architecture[-1]:
+                series = next(iter(data.train_series()))[None].to(self.device)  # (1, time, feature)
+                distance = float(self.network.transforms.start(series, {})[0].abs().nanmedian())
+                if distance > MAX_DISTANCE:
+                    far = f"the values are about {distance:,.0f} standard deviations from those of the first"
+                    warnings.warn(f"{far} fit, whose units the network keeps: make a new one.", stacklevel=2)
 
     def take_sizes(self, data: Any) -> None:
         """Make a network that was never trained anew for the sizes of the data; refuse other sizes."""

@@ -53,8 +53,8 @@ class Transform(nn.Module):
         """Return ``values`` with the unknown ones taken from ``transformed``; both follow the state."""
         return torch.where(values.isnan(), self.inverse(transformed, state), values)
 
-    def advance(self, values: Tensor, state: TransformState) -> TransformState:
-        """Return the state after ``values`` that follow it."""
+    def advance(self, values: Tensor, state: TransformState, known: Tensor | None = None) -> TransformState:
+        """Return the state after ``values`` that follow it; ``known`` are they with their gaps."""
         return state
 
 
@@ -76,7 +76,8 @@ class Log(Transform):
 class Difference(Transform):
     """The change from one step to the next: a trend becomes a level, which a bounded network can hold.
 
-    The first step of a series has no predecessor and is dropped. The state is the last value.
+    The first step of a series has no predecessor and is dropped. The state is the last value, NaN where it is
+    unknown, and the last level, which is imputed there: a change is one of known values, levels go on.
     """
 
     num_lost = 1
@@ -86,24 +87,27 @@ class Difference(Transform):
         return (context[..., :0, :],)
 
     def forward(self, values: Tensor, state: TransformState) -> tuple[Tensor, TransformState]:
-        return torch.cat([state[0], values], dim=-2).diff(dim=-2), self.advance(values, state)
+        return torch.cat([state[0][..., :1, :], values], dim=-2).diff(dim=-2), self.advance(values, state)
 
     def inverse(self, transformed: Tensor, state: TransformState) -> Tensor:
         # Float64, because the sum of a million float32 steps would drift.
-        return (precise(state[0]) + precise(transformed).cumsum(-2)).to(transformed.dtype)
+        return (precise(state[0][..., -1:, :]) + precise(transformed).cumsum(-2)).to(transformed.dtype)
 
     def impute(self, values: Tensor, transformed: Tensor, state: TransformState) -> Tensor:
         """Continue each gap from the last known value before it; steps before the first one stay NaN."""
-        levels = torch.cat([state[0], values], dim=-2)  # (batch, 1 + time, feature)
+        before = state[0][..., -1:, :]
+        levels = torch.cat([before, values], dim=-2)  # (batch, 1 + time, feature)
         change = functional.pad(precise(transformed).nan_to_num(0.0), (0, 0, 1, 0)).cumsum(-2)
         steps = torch.arange(levels.shape[-2], device=levels.device)[:, None]
         last_known = torch.where(levels.isnan(), 0, steps).cummax(-2).values  # (batch, 1 + time, feature)
         anchor = (levels - change).gather(-2, last_known)
         imputed = torch.where(levels.isnan(), anchor + change, precise(levels))
-        return imputed[..., state[0].shape[-2] :, :].to(values.dtype)
+        return imputed[..., before.shape[-2] :, :].to(values.dtype)
 
-    def advance(self, values: Tensor, state: TransformState) -> TransformState:
-        return (torch.cat([state[0], values], dim=-2)[..., -1:, :],)
+    def advance(self, values: Tensor, state: TransformState, known: Tensor | None = None) -> TransformState:
+        before = state[0][..., :1, :], state[0][..., -1:, :]
+        ends = zip(before, (values if known is None else known, values), strict=True)
+        return (torch.cat([torch.cat(parts, dim=-2)[..., -1:, :] for parts in ends], dim=-2),)
 
 
 class Standardize(Transform):
@@ -260,7 +264,7 @@ class Transforms(nn.Module):
         following = []
         for part, (values, before) in zip(reversed(self._parts()), reversed(levels), strict=True):
             transformed = part.impute(values, transformed, before)
-            following.append(part.advance(transformed, before))
+            following.append(part.advance(transformed, before, values))
         return transformed, tuple(reversed(following))
 
     def inverse(self, transformed: Tensor, states: Sequence[TransformState]) -> Tensor:

@@ -1,6 +1,7 @@
 import math
 import re
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,6 +22,7 @@ from rnn_lightning import (
     SequenceDataModule,
     SineSeries,
 )
+from rnn_lightning.data.array import ArraySeries
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import class_name, is_class
 from rnn_lightning.losses import TrainingWindows, teacher_forced, training_windows
@@ -57,6 +59,23 @@ def test_statistics_are_those_of_the_training_split(
     standardize: Any = forecaster.network.transforms.parts[1]
     assert float(standardize.mean) == pytest.approx(float(differences.mean()), abs=1e-6)
     assert float(standardize.scale) == pytest.approx(float(differences.std()), rel=1e-5)
+
+
+@pytest.mark.parametrize("transforms", [["standardize"], ["difference", "standardize"]])
+def test_a_second_fit_on_values_of_another_scale_is_told(transforms: list[Any], tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal(200)
+    forecaster = Forecaster(hidden_size=4, transforms=transforms)
+
+    def fit(array: np.ndarray) -> None:
+        trainer(tmp_path, max_steps=1).fit(forecaster, SequenceDataModule(ArraySeries(array), **SMALL))
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="the values are about")
+        fit(values)
+        fit(2 * values + 1)
+    message = "standard deviations from those of the first fit, whose units the network keeps: make a new"
+    with pytest.warns(UserWarning, match=message):
+        fit(1000 * values)
 
 
 def test_logged_validation_metrics_are_those_of_the_definition(

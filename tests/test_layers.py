@@ -14,7 +14,8 @@ PACKAGE = Path(rnn_lightning.__file__).parent
 FOLDERS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py") if path.parent.name != "data")
 SCRIPT = """
 import sys
-sys.meta_path = [each for each in sys.meta_path if "editable" not in repr(each)]  # it would find what is deleted
+# An editable install would find what is deleted.
+sys.meta_path = [each for each in sys.meta_path if "editable" not in repr(each)]
 import lightning.pytorch as L
 from rnn_lightning import Forecaster, SequenceDataModule, SineSeries
 quiet = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -369,6 +370,23 @@ def test_a_gap_at_the_end_is_part_of_the_forecast(cell: Cell, transforms: tuple[
     torch.testing.assert_close(rollout(network, open_ended, 5), rollout(network, context, 8)[:, 3:])
     state = observe(network, warm_up(network, context), open_ended[:, 12:])
     torch.testing.assert_close(generate(network, state, 5), rollout(network, context, 8)[:, 3:])
+
+
+@pytest.mark.parametrize("transforms", CHAINS)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cuts", [[12, 13, 14, 20], [12, 14, 15, 17, 20], [*range(12, 21)]])
+def test_a_stream_over_gaps_is_a_warm_up_on_all_values(
+    cell: Cell, transforms: tuple[str, ...], cuts: list[int]
+) -> None:
+    """A change is unknown beside a gap, wherever the values are cut into pieces."""
+    network, history = make(cell, transforms), values(2, 20, 2)
+    history[0, 13] = history[1, 13:17] = history[:, 18, 1] = torch.nan
+    state = warm_up(network, history[:, : cuts[0]])
+    for begin, end in pairwise(cuts):
+        state = observe(network, state, history[:, begin:end])
+    whole = warm_up(network, history)
+    torch.testing.assert_close(state, whole, equal_nan=True)
+    torch.testing.assert_close(generate(network, state, 5), rollout(network, history, 5))
 
 
 def test_a_long_context_with_gaps_is_its_parts_one_after_another() -> None:

@@ -1,8 +1,10 @@
 """What a command needs before its parser is made: the file, the class of the network, the checkpoint."""
 
 import argparse
+import contextlib
 import importlib
 import inspect
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import yaml
 
 import rnn_lightning
 from rnn_lightning.cli.checkpoints import CHECKPOINTS, newest_checkpoint, read_checkpoint
+from rnn_lightning.cli.main import header_of
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecaster, class_name, is_class
 
@@ -28,6 +31,11 @@ PRETRAINED = {
 SOLVER = "VariableProjectionForecaster"
 SOLVED = {"trainer.max_epochs": 30, "trainer.gradient_clip_val": None}
 """The class that ``--model.solver`` asks for, and the defaults of its fit: epochs of 20 iterations each."""
+
+COLUMNS = re.compile(
+    r"--data\.series\.(init_args\.)?(target_columns|covariate_columns|id_column|time_column)"
+)
+"""The options whose values are names of columns."""
 
 FROM_SCRATCH = r"(?m)^(-c|--config|--model\.(cell|hidden_size|num_layers|dropout|transforms))\b"
 """The options that ask for a network from scratch."""
@@ -45,6 +53,8 @@ class Request:
         text: the words and the configs, as the user wrote them.
         settings: ``model_class``, ``solver``, ``experiment``, ``ckpt_path`` and ``default_root_dir``, where
             they are given.
+        columns: ``id_column`` and ``time_column``, where they are given.
+        names_experiment: whether the user has named the experiment.
     """
 
     command: str
@@ -53,6 +63,8 @@ class Request:
     rest: list[str]
     text: str
     settings: dict[str, str]
+    columns: dict[str, str]
+    names_experiment: bool
 
     @classmethod
     def read(cls, argv: Sequence[str]) -> "Request":
@@ -64,6 +76,7 @@ class Request:
             raise InputError(f"{command} {file} {words[0]}: give one file, a folder, or a pattern in quotes.")
         if file and any(word.partition("=")[0] == "--data.series.path" for word in words):
             raise InputError(f"{command} {file} and --data.series.path both name a table: give one.")
+        words, columns = quote_columns(words, file)
         model, others = (
             argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False) for _ in range(2)
         )
@@ -84,7 +97,8 @@ class Request:
             config = {name: value for group in (*groups, config) for name, value in group.items()}
             settings |= {name: str(config[name]) for name in given if config.get(name) is not None}
         settings |= {name: value for name, value in given.items() if value is not None}
-        return cls(command, file, words, rest, "\n".join(texts), settings)
+        names_experiment = bool(given.get("experiment"))
+        return cls(command, file, words, rest, "\n".join(texts), settings, columns, names_experiment)
 
     @property
     def asks_help(self) -> bool:
@@ -99,6 +113,37 @@ class Request:
     def names(self, class_path: str) -> bool:
         """Return True if the user has written the full name of a class."""
         return bool(re.search(rf"(?<![\w.]){re.escape(class_path)}(?![\w.])", self.text))
+
+
+def quote_columns(words: Sequence[str], file: str | None) -> tuple[list[str], dict[str, str]]:
+    """Return the words with the names of columns in JSON: YAML would read null, #1 and [kWh] as no names.
+
+    A name in the header of the file is that name, whatever it looks like. Options of one name get a dash in
+    the words, and their names are returned beside.
+    """
+    quoted, is_value, single = list(words), False, dict[str, str]()
+    for place, word in enumerate(words):
+        option, sign, value = word.partition("=")
+        if is_value or (sign and COLUMNS.fullmatch(option)):
+            option, value = (words[place - 1], word) if is_value else (option, value)
+            names = [value] if value in header_of(file) else column_names(value)
+            if not option.endswith("columns"):  # text that jsonargparse keeps its quotes of
+                single[option.rpartition(".")[2]], names = names[0] if len(names) == 1 else value, ["-"]
+            given = json.dumps(names) if option.endswith("columns") else names[0]
+            quoted[place] = f"{'' if is_value else option + sign}{given}"
+        is_value = not is_value and COLUMNS.fullmatch(word) is not None
+    return quoted, single
+
+
+def column_names(value: str) -> list[str]:
+    """Return the names in an option: a list of YAML in which all is text, or one name as it is."""
+    with contextlib.suppress(yaml.YAMLError):
+        parsed = yaml.load(value, Loader=yaml.BaseLoader)
+        if isinstance(parsed, list) and all(isinstance(name, str) for name in parsed):
+            return parsed
+        if isinstance(parsed, str) and value[:1] + value[-1:] in ("''", '""'):
+            return [parsed]
+    return [value]
 
 
 def read_config(path: str) -> tuple[dict[str, Any], str]:
@@ -132,7 +177,7 @@ def find_checkpoint(request: Request) -> tuple[Path | None, dict[str, Any] | Non
     wanted, folder = request.settings.get("ckpt_path"), request.experiment_folder
     is_new = request.command == "fit"
     if request.command == "predict" and request.file and "model_class" not in request.settings:
-        is_new = not any(folder.glob(f"{CHECKPOINTS}/*.ckpt"))
+        is_new = not request.names_experiment and not any(folder.glob(f"{CHECKPOINTS}/*.ckpt"))
     if request.asks_help or (wanted is None and is_new):
         return None, None
     is_path = wanted not in (None, "best", "last")

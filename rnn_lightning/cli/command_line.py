@@ -126,6 +126,8 @@ class CommandLine(LightningCLI):
         """Parse the options once: the command line goes before configs, and these before the checkpoint."""
         super().parse_arguments(parser, args)
         config = self.config
+        for name, column in self.request.columns.items():
+            config.data.series.init_args[name] = column
         for group in ("trainer", "model", "data", "forecast", "backtest"):
             if group in config and not hasattr(config[group], "items"):
                 raise InputError(f"--{group} is a group of options, and cannot be {config[group]!r}.")

@@ -52,6 +52,7 @@ def quieten() -> None:
     for message in (
         "The dirpath has changed from",  # every resumed run has a folder of its own
         "Be aware that when using `ckpt_path`, callbacks",  # predict and test write no checkpoints
+        r"`ModelCheckpoint\(monitor=.val_rollout_nrmse.\)` could not find",  # no validation: predict says it
         "Experiment logs directory",  # the config comes before the metrics
         "Total length of `list` across ranks is zero",  # no validation, as asked
         "LightningCLI's args parameter is intended",  # what a file name stands for

@@ -105,18 +105,35 @@ def check_file(argv: Sequence[str]) -> None:
 
 def _check_columns(path: Path, given: Mapping[str, str]) -> None:
     """Refuse a plain CSV file whose header lacks a column; ``given`` maps each word to the next one."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        header = next(csv.reader([file.readline(1_000_000)]), [])
+    header = header_of(str(path))
     missing: dict[str, str] = {}
     for option, default in COLUMNS.items():
-        names = given.get(f"--data.series.{option}", default).strip("[]").split(",")
-        missing |= {name: option for name in (name.strip(" '\"") for name in names) if name not in header}
-    if missing and len(header) > 1:  # of one column the separator is another one: the reader says more
+        value = given.get(f"--data.series.{option}", default)
+        names = [value] if value in header else value.strip("[]").split(",")
+        names = [name if name in header else name.strip(" '\"") for name in names]
+        missing |= {name: option for name in names if name not in header}
+    is_plain = set(missing.values()) == set(COLUMNS) and len(set(header) - {"unique_id"}) == 2
+    if is_plain and not any(f"--data.series.{option}" in given for option in COLUMNS):
+        return  # the reader finds which one holds dates
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        lines = csv.reader(file.readline(100_000) for _ in range(60))
+        follows = any(missing.keys() <= set(row) for row in lines)  # after a comment or a title
+    # Of one column the separator is another one: the reader says more.
+    if missing and len(header) > 1 and not follows:
         raise InputError(
             f"{path} has no column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}: it has "
             f"{', '.join(header)}; name the right ones by "
             f"{', '.join(f'--data.series.{option}' for option in dict.fromkeys(missing.values()))}."
         )
+
+
+def header_of(file: str | None) -> list[str]:
+    """Return the names in the header of a plain CSV file; none of any other."""
+    path = Path(str(file))
+    if path.suffix != ".csv" or not path.is_file():
+        return []
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+        return next(csv.reader([lines.readline(1_000_000)]), [])
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

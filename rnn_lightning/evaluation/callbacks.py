@@ -103,10 +103,9 @@ class ValidationScores(L.Callback):
         which = f"{counted(best['forecasts'], 'forecast')}{' (a sample)' if self.is_sample else ''}"
         print(f"Validation, {which} of {steps}: {best['verdict']}.")
         if best["horizon"] < wanted:
-            print(
-                f"Validation could look {steps} ahead, fewer than `horizon` {wanted}: raise `val_fraction` "
-                "to choose a network by longer forecasts."
-            )
+            advice = ": raise `val_fraction` to choose a network by longer forecasts"
+            advice = "" if trainer.state.fn == TrainerFn.VALIDATING else advice  # no network is chosen
+            print(f"Validation could look {steps} ahead, fewer than `horizon` {wanted}{advice}.")
 
     def _of_best_checkpoint(self, trainer: L.Trainer) -> Mapping[str, Any]:
         """Return the comparison of the best checkpoint; without one, that of the network as it is."""

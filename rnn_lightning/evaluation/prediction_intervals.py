@@ -28,7 +28,7 @@ MAX_STEPS, MIN_ORIGINS = 2**15, 64
 DEFAULT_LEVELS = (80,)  # percent
 
 
-REMEDY = "fit with `val_fraction` above 0, or give `num_samples` to take those of sampled paths."
+REMEDY = "fit with `val_fraction` above 0 and at least one validation."
 
 
 class PredictionIntervals(L.Callback):
@@ -37,6 +37,10 @@ class PredictionIntervals(L.Callback):
     Each validation calibrates them on the held-out values, and checkpoints keep the result. A network that
     was never trained is calibrated on the last steps of the series before each test or forecast, and for that
     alone. This callback comes before those that ask it for intervals.
+
+    The widths are calibrated by forecasts of the horizon that was asked for. Another horizon pools the errors
+    of other origins and lead times: the point forecasts of a short horizon are the first ones of a long
+    horizon, and their intervals are not.
 
     Attributes:
         horizon: the longest lead time that the calibration has seen; 0 before.
@@ -185,12 +189,11 @@ class PredictionIntervals(L.Callback):
         seasons = torch.full((len(context),), self._season) if seasons is None else seasons.cpu()
         scale = error_scale(context, seasons, own_error)[:, None]  # (batch, 1, feature)
         floor, is_common = floor_of(context, self._nonnegative.to(context.device))
-        lowest = torch.minimum(floor[:, None], point)  # an interval holds its point
         half = half_widths_at(self._half_widths, signed.abs(), point.shape[1]).to(point)  # (level, horizon)
         sign = signed.sign().to(point)[:, None, None, None]
         values = point + sign * half[:, None, :, None] * scale
-        values = torch.where((sign < 0) & is_common[:, None], lowest, values)
-        return torch.maximum(values, lowest)
+        values = torch.where((sign < 0) & is_common[:, None], floor[:, None], values)
+        return torch.maximum(values, floor[:, None])
 
     @torch.no_grad()
     def calibrate(

@@ -269,7 +269,8 @@ class TableDataModule(SequenceDataModule):
         if not isinstance(self.series, TableSeries):
             return {}
         settings = {name: self.hparams[name] for name in ("context_length", "horizon", "season")}
-        return {**self.series.options(), **settings}
+        found = {"frequencies": self._frequencies()} if hasattr(self, "_loaded") else {}
+        return {**self.series.options(), **settings, **found}
 
     def state_dict(self) -> dict[str, Any]:
         if self.trainer is None:
@@ -283,8 +284,12 @@ class TableDataModule(SequenceDataModule):
         super().load_state_dict(state_dict)
         self.was_held_out = state_dict.get("test_fraction", self.test_fraction) >= self.test_fraction
         self._found_context = state_dict.get("found_context", self._found_context)
-        trained: list[str] = state_dict.get("frequencies", [])
-        other = sorted(set(self._frequencies()) - set(trained)) if hasattr(self, "_loaded") else []
+        if hasattr(self, "_loaded"):
+            self.require_frequencies(state_dict.get("frequencies", []))
+
+    def require_frequencies(self, trained: list[str]) -> None:
+        """Refuse series of other frequencies than those of the fit, which are empty if not known."""
+        other = sorted(set(self._frequencies()) - set(trained))
         if trained and other:
             raise InputError(
                 f"the series have steps of {', '.join(other)}, and the network was trained on steps of "

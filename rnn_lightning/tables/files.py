@@ -4,7 +4,8 @@ import csv
 import glob
 import gzip
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from rnn_lightning.errors import InputError, quoted
+from rnn_lightning.tables.csv_head import Head, read_head
 from rnn_lightning.tables.pandas_frames import from_pandas
 
 TAB_ENDINGS = (".tsv", ".tsv.gz", ".tsv.zst")
@@ -43,11 +45,13 @@ class Table(NamedTuple):
         name: the name of the file, for messages.
         frame: its rows; those of CSV files as text.
         separator: the character between two columns of a CSV file; None for other kinds.
+        head: how a CSV file begins.
     """
 
     name: str
     frame: pl.LazyFrame
     separator: str | None = None
+    head: Head | None = None
 
     def columns(self) -> list[str]:
         """Return the names of its columns."""
@@ -73,7 +77,11 @@ class Table(NamedTuple):
 
     def _damaged(self, error: Exception) -> InputError:
         kind = "Parquet" if self.separator is None else "CSV"
-        wrong = None if self.separator is None else wrong_row(self.name, self.separator)
+        wrong = (
+            None
+            if self.separator is None
+            else wrong_row(self.name, self.separator, self.head.skipped if self.head else 0)
+        )
         wrong = wrong or f"not a readable {kind} file ({first_line(error)})"
         return InputError(f"`path` {self.name}: {wrong}.")
 
@@ -109,13 +117,13 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or ["no reason given"])[0][:200]
 
 
-def wrong_row(name: str, separator: str) -> str | None:
+def wrong_row(name: str, separator: str, skipped: int = 0) -> str | None:
     """Return why a CSV file cannot be read, if Python's own reader finds the row."""
     opener: Any = gzip.open if name.endswith(".gz") else open
     row, width = 0, 0
     try:
         with opener(name, "rt", newline="") as file:
-            reader = csv.reader(file, delimiter=separator, strict=True)
+            reader = csv.reader(islice(file, skipped, None), delimiter=separator, strict=True)
             width = len(next(reader, []))
             for row, cells in enumerate(reader, 1):
                 if len(cells) > width:
@@ -149,13 +157,16 @@ def find_tables(path: Any, separator: str | None, wanted: Sequence[str]) -> list
         kind = type(path).__name__
         raise InputError(f"`path` is a {kind}: give a path or a polars or pandas DataFrame.")
     files = file_names(str(path))
+    if any(":" in file for file in files):  # polars would ask the network for s3:/a.csv
+        files = [str(Path(file).absolute()) for file in files]
     is_parquet = [file.endswith(PARQUET_ENDINGS) for file in files]
     if len(set(is_parquet)) > 1:
         both = f"{files[is_parquet.index(True)]} and {files[is_parquet.index(False)]}"
         raise InputError(f"`path` {path}: holds {both}: choose one kind, such as *.parquet.")
     if is_parquet[0]:
         return [Table(file, pl.scan_parquet(file, glob=False)) for file in files]
-    return [text_table(file, separator or ("\t" if file.endswith(TAB_ENDINGS) else ",")) for file in files]
+    names_sure = [name for name in wanted if name != "unique_id"]
+    return [text_table(file, separator, names_sure) for file in files]
 
 
 def file_names(path: str) -> list[str]:
@@ -176,8 +187,8 @@ def file_names(path: str) -> list[str]:
     return sorted(map(str, files))
 
 
-def text_table(name: str, separator: str) -> Table:
-    """Return a CSV file, plain or compressed."""
+def text_table(name: str, separator: str | None, wanted: Sequence[str]) -> Table:
+    """Return a CSV file, plain or compressed, whose table must have the ``wanted`` columns."""
     try:
         with Path(name).open("rb") as file:
             begin = file.read(4)
@@ -186,7 +197,24 @@ def text_table(name: str, separator: str) -> Table:
     for mark, what in OTHER_FORMATS.items():
         if begin.startswith(mark):
             raise InputError(f"`path` {name}: {what}.")
-    return Table(name, pl.scan_csv(name, separator=separator, infer_schema=False, glob=False), separator)
+    head = read_head(name, separator, wanted)
+    settings: dict[str, Any] = {"separator": head.separator, "infer_schema": False, "glob": False}
+    settings |= {"skip_lines": head.skipped} if head.skipped else {}
+    table = pl.scan_csv(name, **settings, skip_rows_after_header=int(head.has_units))
+    return Table(name, _with_plain_names(table, name, settings), head.separator, head)
+
+
+def _with_plain_names(frame: pl.LazyFrame, name: str, settings: Mapping[str, Any]) -> pl.LazyFrame:
+    """Return a frame whose names have the quotes that a header doubles once, which polars leaves doubled."""
+    try:
+        names = frame.collect_schema().names()
+        if not any('""' in name for name in names):
+            return frame
+        header = pl.scan_csv(name, **settings, has_header=False, n_rows=1).collect().row(0)
+    except (pl.exceptions.PolarsError, OSError):
+        return frame  # whoever reads the columns says what is wrong
+    plain = [cell if '""' in name else name for name, cell in zip(names, header, strict=True)]
+    return frame.rename(dict(zip(names, plain, strict=True))) if len(set(plain)) == len(plain) else frame
 
 
 def table_ids(tables: Sequence[Table]) -> list[str]:
@@ -212,6 +240,13 @@ def require_columns(tables: Sequence[Table], columns: Sequence[tuple[str, str]])
                 lacks, many, advice = quoted(missing[0][1]), "", f"name the right one by `{missing[0][0]}`"
             if len(names) == 1:
                 advice = "is it separated by something else? set `separator`"
+            if any(argument == "time_column" for argument, _ in missing):
+                parts = {"year", "month"} <= {name.lower() for name in names}
+                advice += ", or add one: " + (
+                    "join year, month and day, such as 2020-01-31"
+                    if parts
+                    else "number the rows if it has no time"
+                )
             has = ", ".join(quoted(name)[1:-1] for name in names[:NUM_NAMED_COLUMNS])
             more = len(names) - NUM_NAMED_COLUMNS
             has += f" and {more:,} more" if more > 0 else ""

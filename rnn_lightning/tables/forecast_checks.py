@@ -1,6 +1,7 @@
 """Checks of a forecast before it starts, and of its values."""
 
 from datetime import MAXYEAR
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from rnn_lightning.tables.table_data import TableData
 
 RECENT_STEPS = 1000
 """Number of steps at the end of a series that its forecast is compared with."""
+
+MAX_DEVIATIONS = 20.0
+"""Covariates that are farther from the mean of the fit are pointed out."""
 
 MAX_EXCESS = 10.0
 """A forecast may leave the range of the recent steps by this multiple of the range; by more if it is long."""
@@ -48,6 +52,24 @@ def note_if_horizon_not_validated(validated_horizon: int, horizon: int) -> list[
         f"Note: forecasts were validated up to {counted(validated_horizon, 'step')} ahead, and `horizon` is "
         f"{horizon}: the accuracy beyond that is unknown."
     ]
+
+
+def note_if_covariates_are_far(data: TableData, network: Any, horizon: int) -> list[str]:
+    """Return a note on covariates of the horizon that are far from all that the network was fitted on."""
+    scale = getattr(network, "covariate_scale", None)
+    if data.covariates is None or scale is None or getattr(network, "ignores_covariates", False):
+        return []
+    rows = data.ends[:, None] + torch.arange(horizon)
+    known = rows[rows < data.offsets[1:, None]]
+    ahead, notes = data.covariates[known], []  # (row, covariate)
+    for column, name in enumerate(data.covariate_names):
+        mean, deviation = float(scale.mean[column]), float(scale.scale[column])
+        far = ahead[(ahead[:, column] - mean).abs() > MAX_DEVIATIONS * deviation, column]
+        if len(far):
+            usual = f"{mean:.3g} with a deviation of {deviation:.3g}"
+            extreme = f"{float(far[(far - mean).abs().argmax()]):.6g}"
+            notes.append(f"Note: the covariate {name!r} is {extreme} ahead and was {usual} in the fit.")
+    return notes
 
 
 def warn_if_diverged(data: TableData, table: ForecastTable) -> list[str]:

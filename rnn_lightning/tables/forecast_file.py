@@ -137,12 +137,12 @@ def with_input_types(data: TableData, frame: "pl.DataFrame", columns: ForecastCo
 
 def _with_text_stamps(data: TableData, frame: "pl.DataFrame") -> "pl.DataFrame":
     """Return the table with dates as text in the format of the input, if it had one of its own."""
-    import polars as pl
+    from rnn_lightning.tables.stamp_formats import write
 
     form, name = data.table_format.time_format, data.time_column
     if form is None or not frame.schema[name].is_temporal():
         return frame
-    return frame.with_columns(pl.col(name).dt.strftime(form))
+    return frame.with_columns(write(frame[name], form))
 
 
 def _write_csv(file: BinaryIO, frames: Iterator["pl.DataFrame"], separator: str) -> None:

@@ -16,6 +16,7 @@ from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecast, Forecaster
 from rnn_lightning.tables.datamodule import TableDataModule
+from rnn_lightning.tables.forecast_checks import note_if_covariates_are_far
 from rnn_lightning.tables.forecast_file import make_table, with_input_types
 from rnn_lightning.tables.forecast_options import (
     ForecastOptions,
@@ -116,6 +117,7 @@ class _Collector(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        datamodule.require_frequencies(getattr(pl_module, "data_facts", {}).get("frequencies", []))
         if self.options.skip_incomplete and (note := datamodule.leave_out_incomplete()):
             warnings.warn(note, stacklevel=2)
 
@@ -123,6 +125,9 @@ class _Collector(L.Callback):
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         intervals = find_intervals(trainer)
         self.columns = choose_columns(self.options, datamodule.num_samples, intervals)
+        data = as_table_data(datamodule.data)
+        for note in note_if_covariates_are_far(data, pl_module.network, datamodule.horizon):
+            warnings.warn(note, stacklevel=2)
 
     def on_predict_batch_end(
         self,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 DEFAULT_LEVELS = (80,)
 """Levels in percent of the prediction intervals, if none are given."""
 
+WITH_INTERVALS = "fit with `val_fraction` above 0 and at least one validation"
+"""What gives a network prediction intervals."""
+
 MAX_PLOT_IDS = 20
 """Largest number of series in one picture."""
 
@@ -136,11 +139,16 @@ class ForecastColumns:
         known = {"seasons": batch.traits.get("season"), "own_error": own_error}
         columns = [point[None]]
         if self.intervals is not None:
-            columns.append(self.intervals.interval_bounds(point, batch.context, self.levels, **known))
+            levels = self.levels or DEFAULT_LEVELS
+            bounds = self.intervals.interval_bounds(point, batch.context, levels, **known)
+            # Values that are never negative have intervals from 0 on, and so the point forecast as well.
+            columns = [torch.maximum(point, bounds[0])[None], *([bounds] if self.levels else [])]
             if samples is not None:
                 samples = self.intervals.spread_paths(samples, point, batch.context, **known)
         elif self.levels and samples is not None:
-            columns.append(sample_quantiles(samples, self.levels))
+            bounds = sample_quantiles(samples, self.levels)
+            bounds[::2], bounds[1::2] = bounds[::2].minimum(point), bounds[1::2].maximum(point)
+            columns.append(bounds)
         if self.num_paths and samples is not None:
             columns.append(samples[: self.num_paths])
         return np.moveaxis(torch.cat(columns).cpu().numpy(), 0, -1)
@@ -156,7 +164,7 @@ def choose_columns(
     if levels and intervals is None and num_samples is None:
         raise InputError(
             f"`levels` {levels}: the network was fitted without validation and has no prediction intervals; "
-            "set `num_samples` to take them from sampled paths."
+            f"{WITH_INTERVALS}."
         )
     if levels and num_samples == 1:
         raise InputError("`num_samples` 1: a prediction interval needs at least two sampled paths.")

@@ -16,9 +16,14 @@ from rnn_lightning.errors import InputError
 from rnn_lightning.files import SCRATCH, ScratchArray
 from rnn_lightning.forecaster import Forecast
 from rnn_lightning.tables.datamodule import TableDataModule
-from rnn_lightning.tables.forecast_checks import check_forecast, warn_if_diverged
+from rnn_lightning.tables.forecast_checks import (
+    check_forecast,
+    note_if_covariates_are_far,
+    warn_if_diverged,
+)
 from rnn_lightning.tables.forecast_file import ForecastTable, history_table, make_table, write_table
 from rnn_lightning.tables.forecast_options import (
+    WITH_INTERVALS,
     ForecastColumns,
     ForecastOptions,
     choose_columns,
@@ -63,6 +68,9 @@ class ForecastWriter(L.Callback):
         validated = intervals.horizon if intervals is not None else 0
         notes = check_forecast(data, self.columns, horizon, validated)
         notes = [f"Season: {seasons_text(summarize_seasons(data))}", *notes]
+        notes += note_if_covariates_are_far(data, pl_module.network, horizon)
+        if self.options.levels is None and not self.columns.levels:
+            notes.append(f"Note: no validation has calibrated prediction intervals: {WITH_INTERVALS}.")
         for note in notes if trainer.is_global_zero else []:
             print(note)
         self.folder = Path(trainer.log_dir or trainer.default_root_dir)

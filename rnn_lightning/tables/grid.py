@@ -169,7 +169,10 @@ class Grid:
         row, advice = int(np.diff(ticks).argmax()), ""
         if self.frequency is None:
             advice = " If not, give the distance between two steps by `frequency`, or aggregate the rows to "
-            advice += "regular steps first"
+            advice += (
+                "regular steps first; steps of unequal length, such as the 1st and 15th of a month, can be "
+            )
+            advice += "numbered 1, 2, 3, ... in the time column"
             if self.axis.zone == "UTC":
                 advice += ", or set `time_zone` if they follow the clocks of a place"
             advice += "."
@@ -194,13 +197,23 @@ class Grid:
         row = int(((np.diff(steps) == 0) & (ticks[:-1] >= self.first[index])).argmax())
         name = f"series {quoted(self.ids[index])}"
         if ticks[row] == ticks[row + 1]:
-            other = shown(row + 1).partition(" in ")[2]
-            return InputError(
-                f"{name} has two rows at {self.time_column} = {shown(row)} and {other}: keep one."
-            )
+            other, advice = shown(row + 1).partition(" in ")[2], "keep one"
+            if self._set_back(ticks, row):
+                advice += ", or, if its clocks are set back there, set `time_zone`"
+            two = f"two rows at {self.time_column} = {shown(row)} and {other}"
+            return InputError(f"{name} has {two}: {advice}.")
         stamp = f"{self.time_column} = {shown(row + 1)}"
         advice = "are the same step of `frequency`: keep one, or aggregate them"
         return InputError(f"{name}: {stamp} and the row before {advice}.")
+
+    def _set_back(self, ticks: np.ndarray, row: int) -> bool:
+        """Return True if a stamp that is there twice may be of the hour that clocks show twice, in autumn."""
+        hour = self.axis.ticks_per_day // 24
+        if not hour or self.axis.zone is not None:
+            return False
+        day, time = ticks[row] // (24 * hour), ticks[row] % (24 * hour)
+        month = months(np.array([day]))[0][0] % 12
+        return bool((day + 3) % 7 == 6 and month in (2, 3, 8, 9, 10) and time < 4 * hour)
 
     def _rows_of(self, index: int) -> tuple[np.ndarray, np.ndarray, Callable[[int], str]]:
         """Return ticks and steps of the rows of a series by time, and a function that shows one of them."""

@@ -36,6 +36,7 @@ class TableOptions:
         interpolate: fill gaps inside a series by straight lines; otherwise their values stay unknown.
         separator: character between two columns of a CSV file, "tab" for a tab; a comma by default, or a tab
             in .tsv files.
+        decimal: decimal sign of numbers in a CSV file, a point or a comma, where 1,234 can be either.
         scratch_folder: folder for files that hold the values instead of memory, for tables larger than
             memory.
     """
@@ -50,12 +51,16 @@ class TableOptions:
     time_zone: str | None = None
     interpolate: bool = False
     separator: str | None = None
+    decimal: Literal[".", ","] | None = None
     scratch_folder: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("target_columns", "covariate_columns", "calendar_features"):
             given = getattr(self, name)
-            setattr(self, name, [given] if isinstance(given, str) else list(given))
+            names = [given] if isinstance(given, str) or given is None else list(given)
+            if wrong := [each for each in names if not isinstance(each, str)]:
+                raise InputError(f"`{name}` has {wrong[0]!r}, which is no text: write names in quotes.")
+            setattr(self, name, names)
         self.separator = "\t" if self.separator in ("tab", r"\t") else self.separator
         self.num_features = len(self.target_columns)
         self.num_covariates = len(self.covariate_columns)
@@ -83,7 +88,7 @@ class TableOptions:
 
     def options(self) -> dict[str, Any]:
         """Return the arguments that a forecast of another table needs, in plain types."""
-        left_out = ("path", "separator", "scratch_folder")
+        left_out = ("path", "separator", "decimal", "scratch_folder")
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in left_out}
 
     def _require_distinct_columns(self) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from rnn_lightning.errors import InputError, quoted
+
 
 def from_pandas(table: Any, wanted: Sequence[str]) -> pl.DataFrame:
     """Return a pandas frame as a polars one, without pyarrow; a named index becomes a column.
@@ -14,8 +16,11 @@ def from_pandas(table: Any, wanted: Sequence[str]) -> pl.DataFrame:
     """
     if any(name is not None for name in table.index.names):
         table = table.reset_index()
+    given = list(map(str, table.columns))
+    if twice := [name for name in wanted if given.count(name) > 1]:
+        raise InputError(f"the DataFrame has {given.count(twice[0])} columns {quoted(twice[0])}: rename one.")
     empty = pl.repeat(None, len(table), eager=True)
-    names = enumerate(map(str, table.columns))
+    names = enumerate(given)
     return pl.DataFrame(
         {name: from_pandas_column(table.iloc[:, i]) if name in wanted else empty for i, name in names}
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import torch
 
 from rnn_lightning.errors import InputError, counted, quoted
 from rnn_lightning.tables.calendar import calendar_codes
-from rnn_lightning.tables.files import find_tables, require_columns
+from rnn_lightning.tables.files import Table, find_tables, require_columns
 from rnn_lightning.tables.frequency import DAY, FORMS
 from rnn_lightning.tables.grid import CHUNK_ROWS, Grid
 from rnn_lightning.tables.options import TableOptions
 from rnn_lightning.tables.rows import RowReader, Spool
 from rnn_lightning.tables.stamp_statistics import StampStatistics
+from rnn_lightning.tables.stamps import TextForm
 from rnn_lightning.tables.storage import Buffer, require_memory
 from rnn_lightning.tables.table_data import TableData, TableFormat, count_unknown
 
@@ -30,11 +32,17 @@ class TableReading:
     """
 
     def __init__(self, path: Any, options: TableOptions) -> None:
-        self.options, folder = options, options.scratch_folder
+        folder = options.scratch_folder
         self.folder = None if folder is None else Path(folder)
+        self.tables = find_tables(path, options.separator, [name for _, name in options.columns()])
+        self.options, self.found = options, list[str]()
+        if names := find_columns(self.tables[0], options):
+            time, value = names
+            self.options = options = replace(options, time_column=time, target_columns=[value])
+            self.found.append(f"The time stamps are in {quoted(time)} and the values in {quoted(value)}.")
+            self.tables = find_tables(path, options.separator, [name for _, name in options.columns()])
         self.targets = " or ".join(map(quoted, options.target_columns))
         columns = options.columns()
-        self.tables = find_tables(path, options.separator, [name for _, name in columns])
         self.has_ids = options.id_column != "unique_id" or options.id_column in self.tables[0].columns()
         require_columns(self.tables, columns if self.has_ids else columns[1:])
         self.reader = RowReader(self.tables, options, self.has_ids)
@@ -46,6 +54,8 @@ class TableReading:
             InputError: names the file and the column, row or id that cannot be used.
         """
         options, notes = self.options, self.reader.stamps.notes
+        notes += self.found
+        notes += [note for table in self.tables[:3] if table.head for note in table.head.notes]
         with closing(Spool(self.folder)) as rows, ExitStack() as undo:
             grid = self._grid(rows)
             notes += self._target_notes(grid)
@@ -167,12 +177,41 @@ class TableReading:
             name: pl.Float32 if given[name] == pl.Float32 else pl.Float64 for name in options.target_columns
         }
         raw, dtype = given[options.time_column], stamps.axis.dtype
-        is_same = raw == pl.String or (raw.is_integer() and dtype == pl.Int64) or raw.is_float()
+        is_same = raw == pl.String or (raw.is_integer() and dtype == pl.Int64)
+        is_same |= raw.is_float() and dtype == pl.Float64
         types[options.time_column] = raw if first.separator is None and is_same else dtype
         if options.id_column in given:
             types[options.id_column] = given[options.id_column]
         ordered = {name: types[name] for name in first.columns() if name in types}
         return TableFormat(ordered, stamps.written, first.separator or ",")
+
+
+def find_columns(table: Table, options: TableOptions) -> tuple[str, str] | None:
+    """Return the columns of stamps and values of a table with two columns, one of dates and one of numbers.
+
+    None if it has the columns of the options, or others are named.
+    """
+    names = [name for name in table.columns() if name != options.id_column]
+    is_default = (
+        options.time_column == "ds" and options.target_columns == ["y"] and not options.covariate_columns
+    )
+    if not is_default or len(names) != 2 or {"ds", "y"} <= set(names):
+        return None
+    head = table.frame.select(names).drop_nulls().head(100).collect()
+    kinds = [_kind(head[name]) for name in names]
+    if sorted(kinds) != ["date", "number"]:
+        return None
+    return names[kinds.index("date")], names[kinds.index("number")]
+
+
+def _kind(cells: pl.Series) -> str:
+    if cells.dtype.is_temporal() or cells.dtype.is_numeric():
+        return "date" if cells.dtype.is_temporal() else "number"
+    text = cells.cast(pl.String).str.strip_chars()
+    if len(text) == 0 or text.str.contains(r"^[+-]?[\d.,]+$").all():
+        return "number" if len(text) else ""
+    form = TextForm(None, False)
+    return "date" if form.detect_format(text[0]) and not form.parse(text).has_nulls() else ""
 
 
 def interpolate(values: Buffer, bounds: np.ndarray) -> int:

@@ -12,6 +12,7 @@ import polars as pl
 from rnn_lightning.errors import InputError, quoted
 from rnn_lightning.tables.files import Table, TableChunk, table_ids
 from rnn_lightning.tables.float32_check import Float32Check
+from rnn_lightning.tables.number_text import find_decimal, plain_numbers
 from rnn_lightning.tables.options import TableOptions
 from rnn_lightning.tables.stamps import StampReader
 from rnn_lightning.tables.storage import require_memory
@@ -59,6 +60,7 @@ class RowReader:
         self.id_column = options.id_column if has_ids else None
         self.stamps = StampReader(options)
         self.dtypes: dict[str, Any] = {}
+        self._decimals = dict[str, str | None](dict.fromkeys(self.columns, options.decimal))
         self._categories = pl.Categories.random()
         # polars forgets the categories that no column holds any more
         self._kept = pl.Series([], dtype=pl.Categorical(self._categories))
@@ -78,12 +80,26 @@ class RowReader:
                 series = self._series(chunk, file)
                 values = np.empty((len(series), len(checks)), np.float32)
                 for column, check in enumerate(checks):
-                    values[:, column] = check.observe(read_numbers(chunk, check.column), chunk.name)
+                    values[:, column] = check.observe(self._numbers(chunk, check.column), chunk.name)
                 yield Rows(series, self.stamps.read(chunk, series), values, file, chunk.numbers)
             if chunk is None:
                 raise InputError(f"`path` {table.name}: has a header but no rows.")
         for check in checks:
             check.raise_if_lossy()
+
+    def _numbers(self, chunk: TableChunk, name: str) -> np.ndarray:
+        """Return the numbers of a column, whose first text tells the decimal sign."""
+        raw = chunk.frame[name]
+        if raw.dtype == pl.String and self._decimals[name] is None:
+            text = raw.str.strip_chars()
+            self._decimals[name] = decimal = find_decimal(text)
+            if decimal is None:
+                commas = text.str.contains(",", literal=True).fill_null(False)
+                advice = 'give the sign before the decimals by `decimal`, "." or ","'
+                chunk.refuse(
+                    commas, name, "has {}, whose comma can be that of thousands or of decimals, in", advice
+                )
+        return read_numbers(chunk, name, self._decimals[name] or ".")
 
     def ids(self) -> list[str]:
         """Return the ids that were read, in the order in which they first appeared."""
@@ -116,14 +132,14 @@ class RowReader:
         return codes.to_numpy().astype(np.int32)
 
 
-def read_numbers(chunk: TableChunk, name: str) -> np.ndarray:
+def read_numbers(chunk: TableChunk, name: str, decimal: str = ".") -> np.ndarray:
     """Return the numbers of a column, float64 or float32, NaN where not known."""
     raw = numbers = chunk.frame[name]
     if raw.dtype == pl.String:
-        text = raw.str.strip_chars()
+        text = plain_numbers(raw.str.strip_chars(), decimal)
         numbers = text.cast(pl.Float64, strict=False)
         if (wrong := numbers.is_null() & text.is_not_null()).any():
-            advice = "it must hold numbers, with a decimal point, and nothing where a value is not known"
+            advice = f"it must hold numbers, with decimals after {decimal!r}, and nothing where not known"
             chunk.refuse(wrong & ~text.is_in(UNKNOWN), name, "holds text, such as {} in", advice)
         if (numbers.abs() > LARGEST_EXACT).any():
             raw = text.cast(pl.Int128, strict=False)

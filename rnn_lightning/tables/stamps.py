@@ -9,13 +9,21 @@ from rnn_lightning.errors import InputError, quoted
 from rnn_lightning.tables.calendar import Axis
 from rnn_lightning.tables.files import TableChunk, first_line
 from rnn_lightning.tables.options import TableOptions
+from rnn_lightning.tables.stamp_formats import (
+    detect_text_form,
+    find_digit_form,
+    first_of_century,
+    in_century,
+    parse,
+    shown,
+    suggest_form,
+    width_of,
+    written_like,
+)
 
 ISO_DATE = "%Y-%m-%d"
 ISO = [ISO_DATE, *(f"{ISO_DATE}{t}%H:%M{s}{z}" for t in "T " for s in ("", ":%S%.f") for z in ("", "%#z"))]
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-DAY_PARTS, MONTH_PARTS = r"%-?[dejDFxcsvu+UW]", r"%-?[mbBh]"
-CLOCK_PARTS, MINUTE_PARTS = r"%-?[HIklTRXscr+]", r"%-?[MTRXscr+]"
-COMPACT = "%Y%m%d"
 
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896
 """0001-01-01 and 9999-12-31, counted from 1970-01-01."""
@@ -42,14 +50,15 @@ class StampReader:
         self.column, self.zone, frequency = options.time_column, options.time_zone, options.parsed_frequency
         self.number = frequency.size if frequency is not None and frequency.unit == "number" else None
         self.notes: list[str] = []
+        self.is_calendar = frequency is not None and self.number is None
         self._text = TextForm(options.time_format, self.zone is not None)
-        self._compact = self._started = False
+        self._digits, self._digits_written, self._started = "", "", False
         self._seen: set[tuple[int, int]] = set()  # hours that clocks show twice, by series
 
     @property
     def written(self) -> str | None:
         """The format of the column, in the notation of ``strftime``; None for dates in ISO and numbers."""
-        return COMPACT if self._compact else self._text.written
+        return self._digits_written or self._text.written
 
     def read(self, chunk: TableChunk, series: np.ndarray) -> np.ndarray:
         """Return the ticks of some rows, whose series have the numbers ``series (row,)``.
@@ -60,8 +69,8 @@ class StampReader:
         raw, given = chunk.frame[self.column], self._text.time_format is not None
         chunk.refuse(raw.is_null(), self.column, "has no value in", "fill or drop it")
         stamps = self._read_text(chunk, raw) if given or raw.dtype == pl.String else self._typed(chunk, raw)
-        if stamps.dtype.is_integer() and self.number is None and not given:
-            stamps = self._compact_dates(chunk, stamps)
+        if stamps.dtype.is_numeric() and self.number is None and not given:
+            stamps = self._digit_dates(chunk, raw, stamps)
         if not self._started:
             self.axis, self._started = self._find_axis(stamps), True
         self._require_fit(chunk, stamps)
@@ -92,7 +101,7 @@ class StampReader:
             advice = (
                 "it must hold ISO dates, timestamps or numbers; give its format by `time_format`, such as"
             )
-            raise chunk.refusal(0, self.column, holds, f"{advice} %d.%m.%Y")
+            raise chunk.refusal(0, self.column, holds, f"{advice} {suggest_form(text)}")
         stamps = self._text.parse(text)
         advice = f"write all stamps like {quoted(text[0])}, or give their format by `time_format`"
         if given is not None:
@@ -104,18 +113,33 @@ class StampReader:
             self.notes.append(f"{quoted(self.column)} has UTC offsets: it is read as UTC ({zone}).")
         return stamps
 
-    def _compact_dates(self, chunk: TableChunk, stamps: pl.Series) -> pl.Series:
-        """Return integers as dates, if all of the first chunk are dates such as 20240131."""
-        if not (self._compact or (not self._started and stamps.is_between(18_000_000, 21_999_999).all())):
-            return stamps
-        dates, advice = stamps.cast(pl.String).str.to_date(COMPACT, strict=False), "for numbers, give one as"
-        if not self._compact and dates.has_nulls():
-            return stamps
-        if not self._compact:
-            self._compact = True
-            self.notes.append(f"{quoted(self.column)} is read as dates YYYYMMDD; {advice} `frequency`.")
-        what = "holds {} after dates such as 20240131 in"
-        chunk.refuse(dates.is_null(), self.column, what, f"{advice} `frequency`")
+    def _digit_dates(self, chunk: TableChunk, raw: pl.Series, numbers: pl.Series) -> pl.Series:
+        """Return numbers as dates, if those of the first chunk are dates such as 20240131 or 201912."""
+        digits = raw.cast(pl.String).str.strip_chars()
+        if raw.dtype.is_float():
+            digits = digits.str.strip_suffix(".0")
+        advice = "for numbers, give one as `frequency`"
+        if not self._started and digits.str.contains(r"^(\d{5,}|\d{4}\.\d\d)$").all():
+            self._digits, possible = find_digit_form(digits)
+            if possible and not self._digits:
+                if not (self.is_calendar and len(possible) == 1):
+                    forms = " or ".join(possible)
+                    what = (
+                        f"has {{}}, which can be a date ({' or '.join(map(shown, possible))}) or a number, in"
+                    )
+                    raise chunk.refusal(0, self.column, what, f"give `time_format` {forms}; {advice}")
+                self._digits = possible[0]
+            if self._digits:
+                note = f"{quoted(self.column)} is read as dates {shown(self._digits)}; {advice}."
+                self.notes.append(note)
+        if not self._digits:
+            return numbers
+        dates = self._text.in_century(
+            parse(digits.str.zfill(width_of(self._digits)), self._digits), self._digits
+        )
+        if not self._started:
+            self._digits_written = written_like(digits, dates, self._digits)
+        chunk.refuse(dates.is_null(), self.column, f"holds {{}} after dates {shown(self._digits)} in", advice)
         return dates
 
     def _find_axis(self, stamps: pl.Series) -> Axis:
@@ -188,26 +212,21 @@ class TextForm:
 
     def __init__(self, time_format: str | None, zoned: bool) -> None:
         self.time_format, self.zoned = time_format, zoned
-        self.form, self.written = "", time_format
+        self.form, self.written, self.unit = "", time_format, "us"
+        self._is_first, self._century = True, None
 
     def detect_format(self, first: str) -> bool:
-        """Detect the format of the first stamp and return whether there is one.
-
-        A month or a year alone gets a day, and an hour alone gets minutes.
-        """
+        """Detect the format of the first stamp and return whether there is one."""
         if self.time_format is not None:
             self.form = self.time_format
-            if not re.search(DAY_PARTS, self.form):
-                self.form += (" %m" if not re.search(MONTH_PARTS, self.form) else "") + " %d"
-            if re.search(CLOCK_PARTS, self.form) and not re.search(MINUTE_PARTS, self.form):
-                self.form += " %M"
         elif NUMBER.fullmatch(first):
             self.form = "number"
         else:
             text = pl.Series([first])
             fitting = (form for form in ISO if not text.str.to_datetime(form, strict=False).has_nulls())
-            self.form = next(fitting, "")
-            self.written = self._written_like(first) if self.form not in ("", ISO_DATE) else None
+            self.form = next(fitting, "") or detect_text_form(first)
+            self.written = self._written_like(first) if self.form else None
+        self.unit = "ns" if re.search(r":\d\d[.,]\d{6}\d*[1-9]", first) else "us"
         return bool(self.form)
 
     def parse(self, text: pl.Series) -> pl.Series:
@@ -218,15 +237,21 @@ class TextForm:
                 return integers
             numbers = text.cast(pl.Float64, strict=False)
             return numbers.set(~numbers.is_finite(), None)
-        if self.time_format is not None and (added := self.form[len(self.time_format) :]):
-            text = text + added.replace("%m", "01").replace("%d", "01").replace("%M", "00")
         try:
-            if not re.search(CLOCK_PARTS, self.form):
-                return text.str.to_date(self.form, strict=False)
-            return text.str.to_datetime(self.form, time_unit="us", strict=False)
+            stamps = self.in_century(parse(text, self.form, self.unit), self.form)
+            if self._is_first and self.written is not None and not stamps.has_nulls():
+                self.written, self._is_first = written_like(text, stamps, self.written), False
+                self.written = None if self.written == ISO_DATE and self.time_format is None else self.written
+            return stamps
         except pl.exceptions.PolarsError as error:
             option = f"`time_format` {self.time_format!r}"
             raise InputError(f"{option} is not a valid format ({first_line(error)}).") from error
+
+    def in_century(self, dates: pl.Series, form: str) -> pl.Series:
+        """Return dates with the century that two-digit years of the first chunk are in."""
+        if self._century is None:
+            self._century = first_of_century(dates, form)
+        return dates if self._century is None else in_century(dates, self._century)
 
     def _written_like(self, first: str) -> str:
         """Return the format with the digits of a second and the kind of offset of the first stamp."""

@@ -287,7 +287,9 @@ def test_one_closed_series_does_not_keep_the_others_from_a_forecast(
         "b",
         "c",
     ]
-    rnn_lightning("predict", "sales.csv", "--output=table.csv", "--experiment=never_fitted", covariates)
+    rnn_lightning(
+        "predict", "sales.csv", "--output=table.csv", "--trainer.default_root_dir=never_fitted", covariates
+    )
     assert pl.read_csv("table.csv")["unique_id"].unique().sort().to_list() == list(others)
 
 

@@ -1,5 +1,6 @@
 """Options: each has a help, all are read once, and messages name them as the user typed them."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 import rnn_lightning as package
 from rnn_lightning import SequenceDataModule, SineSeries
-from rnn_lightning.cli import arguments, checkpoints
+from rnn_lightning.cli import arguments, checkpoints, main
 from rnn_lightning.cli.exit_messages import Parser
 from rnn_lightning.errors import InputError
 
@@ -132,3 +133,66 @@ def test_several_devices_do_not_send_equal_buffers(
     (strategy,) = strategies
     assert isinstance(strategy, DDPStrategy)
     assert strategy._ddp_kwargs.get("broadcast_buffers", True) == broadcasts
+
+
+NAMES = [
+    "null",
+    "~",
+    "#1",
+    "2019",
+    "true",
+    "price: EUR",
+    "[kWh]",
+    "{a}",
+    "y,z",
+    "'q'",
+    'say "hi"',
+    "- a",
+    " lead",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("form", ["{option} {name}", "{option}={name}"])
+def test_every_name_of_a_column_can_be_given(tmp_path: Path, name: str, form: str) -> None:
+    pl.DataFrame({"ds": [1], name: [2]}).write_csv(tmp_path / "a.csv")
+    file = str(tmp_path / "a.csv")
+    for option in ("--data.series.target_columns", "--data.series.init_args.covariate_columns"):
+        words = [f"{option}={name}"] if "=" in form else [option, name]
+        quoted, _ = arguments.quote_columns(words, file)
+        assert json.loads(quoted[-1].removeprefix(f"{option}=")) == [name]
+    words = [f"--data.series.time_column={name}"] if "=" in form else ["--data.series.time_column", name]
+    assert arguments.quote_columns(words, file)[1] == {"time_column": name}
+    main.check_file(["fit", file, "--data.series.target_columns", name])
+
+
+def test_lists_of_names_are_text() -> None:
+    words = ["--data.series.target_columns", "[null, 2019, 'a, b', \"[kWh]\"]", "--data.horizon=2"]
+    assert arguments.quote_columns(words, None)[0][1:] == ['["null", "2019", "a, b", "[kWh]"]', words[2]]
+    assert arguments.quote_columns(["--data.series.target_columns=a"], None)[0][0].endswith('=["a"]')
+
+
+def test_a_column_named_null_is_forecast(
+    rnn_lightning: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pl.DataFrame({"~": range(30), "null": [row % 5 for row in range(30)]}).write_csv(tmp_path / "a.csv")
+    names = ("--data.series.time_column", "~", "--data.series.target_columns", "null")
+    rnn_lightning("predict", "a.csv", *names, "--data.horizon=2", "--output=b.csv")
+    assert pl.read_csv("b.csv").columns[:2] == ["~", "null"]
+    Path("c.yaml").write_text(
+        "data:\n  series:\n    class_path: TableSeries\n    init_args: {target_columns: null}"
+    )
+    with pytest.raises(SystemExit):
+        rnn_lightning("predict", "a.csv", "--config=c.yaml")
+    assert "error: --data.series.target_columns has None, which is no text" in capsys.readouterr().err
+
+
+def test_an_experiment_that_is_not_there_is_refused(
+    rnn_lightning: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cron job with a typo would get the forecasts of another network."""
+    pl.DataFrame({"ds": range(9), "y": range(9)}).write_csv(tmp_path / "a.csv")
+    with pytest.raises(SystemExit) as ended:
+        rnn_lightning("predict", "a.csv", "--experiment=nope")
+    assert ended.value.code == 2
+    assert "no best checkpoint in runs/nope/fit_*/checkpoints: run fit" in capsys.readouterr().err

@@ -456,6 +456,44 @@ def test_a_callback_gives_the_bounds_of_intervals(tmp_path: Path, capsys: pytest
         predict(data, tmp_path, levels=[50], plot=False, intervals=KnownIntervals(0))
 
 
+def test_a_forecast_without_intervals_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, note = (
+        SeriesData.from_equal(torch.rand(1, 6, 1)),
+        "no validation has calibrated prediction intervals",
+    )
+    predict(data, tmp_path, plot=False)
+    assert note in capsys.readouterr().out
+    predict(data, tmp_path, plot=False, levels=[])
+    predict(data, tmp_path, plot=False, intervals=KnownIntervals())
+    assert note not in capsys.readouterr().out
+
+
+class NeverNegative(KnownIntervals):
+    """Intervals that begin at 5 at least."""
+
+    def interval_bounds(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return super().interval_bounds(*args, **kwargs).clamp_min(5)
+
+
+@pytest.mark.parametrize("levels", [[1], [1, 80], []])
+def test_a_point_forecast_is_inside_its_own_interval(tmp_path: Path, levels: list[int]) -> None:
+    data = SeriesData.from_equal(torch.rand(2, 6, 1))
+    predict(data, tmp_path, levels=levels, plot=False, intervals=NeverNegative(3))
+    table = pl.read_csv(tmp_path / "forecast.csv")
+    assert table["y"].to_list() == [5.0] * 6
+    for level in levels:
+        assert (table["y"] >= table[f"y-lo-{level}"]).all()
+        assert (table["y"] <= table[f"y-hi-{level}"]).all()
+
+
+def test_an_interval_of_few_sampled_paths_holds_the_point_forecast(tmp_path: Path) -> None:
+    data = SeriesData.from_equal(torch.rand(40, 6, 1))
+    predict(data, tmp_path, num_samples=2, levels=[1], plot=False)
+    table = pl.read_csv(tmp_path / "forecast.csv")
+    assert (table["y"] >= table["y-lo-1"]).all()
+    assert (table["y"] <= table["y-hi-1"]).all()
+
+
 def test_unknown_ids_are_named_with_close_ones_before_the_forecast(tmp_path: Path) -> None:
     data = plain_data(torch.rand(4, 6, 1), ids=["store-1", "store-2", "depot", "x"])
     wrong = (

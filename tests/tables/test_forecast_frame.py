@@ -1,5 +1,6 @@
 """From a frame to a frame, with the columns that a checkpoint knows."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ def test_a_loaded_forecaster_takes_a_frame_and_returns_what_predict_gives(
     np.testing.assert_allclose(table["sold-hi-50"], bounds[1].ravel(), rtol=1e-6)
     sampled = forecast_frame(forecaster, shops, **wanted)
     np.testing.assert_array_equal(sampled["sold-path-1"], forecast.samples[0].ravel())
-    np.testing.assert_allclose(sampled["sold-hi-50"], forecast.samples.quantile(0.75, 0).ravel(), rtol=1e-6)
+    high = forecast.samples.quantile(0.75, 0).maximum(forecast.point)
+    np.testing.assert_allclose(sampled["sold-hi-50"], high.ravel(), rtol=1e-6)
     assert table["shop"].unique(maintain_order=True).to_list() == list(data.data.ids)
     types = {"shop": pl.String, "day": pl.Date, "sold": pl.Float64}
     assert {name: table.schema[name] for name in types} == types
@@ -116,6 +118,28 @@ def test_intervals_are_those_available_and_never_missing(shops: pl.DataFrame) ->
     table = forecast_frame(without, shops, intervals=UnitIntervals())
     assert table.columns == sampled
     np.testing.assert_allclose(table["sold-hi-80"] - table["sold-lo-80"], 2, atol=1e-3)
+
+
+def test_steps_of_another_frequency_than_those_of_the_fit_are_refused(
+    shops: pl.DataFrame, checkpoint: Path
+) -> None:
+    hour = pl.duration(hours=pl.int_range(pl.len()).over("shop"))
+    hours = shops.with_columns(day=pl.datetime(2024, 1, 1) + hour)
+    message = "the series have steps of 1h, and the network was trained on steps of 1d"
+    fitted = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
+    for forecaster in (checkpoint, fitted):
+        with pytest.raises(InputError, match=message):
+            forecast_frame(forecaster, hours)
+
+
+def test_a_covariate_far_from_those_of_the_fit_is_told(shops: pl.DataFrame, checkpoint: Path) -> None:
+    is_future = pl.col("sold").is_null()
+    far = shops.with_columns(promo=pl.when(is_future).then(1000.0).otherwise("promo"))
+    with pytest.warns(UserWarning, match="the covariate 'promo' is 1000 ahead and was .* in the fit"):
+        forecast_frame(checkpoint, far)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        forecast_frame(checkpoint, shops)
 
 
 def test_a_shop_without_known_covariates_is_left_out(shops: pl.DataFrame, checkpoint: Path) -> None:

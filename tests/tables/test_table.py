@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from rnn_lightning.errors import InputError
 from rnn_lightning.tables.calendar import stamp_series
 from rnn_lightning.tables.load_series import unlink_scratch
+from rnn_lightning.tables.stamp_formats import write as write_stamps
 from rnn_lightning.tables.storage import FileArray
 from rnn_lightning.tables.table import TableSeries
 from rnn_lightning.tables.table_data import TableData
@@ -134,12 +135,9 @@ def test_time_goes_on_by_the_calendar(
             {},
             "has no column 'ds': it has time, y; name the right one by `time_column`",
         ),
-        (
-            "ds;y\n1;2\n2;3\n",
-            {},
-            "has no columns 'ds' (`time_column`) and 'y' (`target_columns`): it has "
-            "ds;y; is it separated by something else? set `separator`",
-        ),
+        ("ds:y\n1:2\n2:3\n", {}, "it has ds:y; is it separated by something else? set `separator`"),
+        ('ds,y\n1,"1,234"\n2,"2,345"\n', {}, "give the sign before the decimals by `decimal`"),
+        ('ds,y\n1,"1,5"\n2,2.345\n', {}, "column 'y' holds text, such as '1,5' in data row 1"),
         ("ds,y\r1,2\r2,3\r", {}, r"has no column 'y': it has ds, y\r1, 2\r2, 3;"),
         ("\n\n\n", {}, "table.csv: not a readable CSV file (empty CSV)"),
         ("ds,y,y\n1,2,3\n", {}, "has 2 columns 'y': rename one"),
@@ -151,7 +149,7 @@ def test_time_goes_on_by_the_calendar(
             "column 'x' holds text, such as '1.2.3' in data row 2 of ",
         ),
         ("ds,y\n1,2\n2,3,4\n", {}, "data row 2 has 3 cells, and the header has 2"),
-        ("ds,y\n1949-01,2\n1949-02,3\n", {}, "column 'ds' holds text, such as '1949-01' in data row 1 of "),
+        ("ds,y\n1949-13,2\n1949-02,3\n", {}, "column 'ds' holds text, such as '1949-13' in data row 1 of "),
         (
             "ds,y\n01.02.2020,2\n02.02.2020,3\n",
             {},
@@ -491,7 +489,8 @@ def test_stamps_are_read_in_the_time_format(
     data = TableSeries(write(tmp_path, text), time_format=time_format).load()
     assert stamp_series(data.times, [0], [0], 1).to_list() == [first]
     assert stamp_series(data.times, [0], [2], 1).to_list() == [following]
-    assert data.table_format.time_format == time_format
+    written = stamp_series(data.times, [0], [0], len(stamps))
+    assert write_stamps(written, str(data.table_format.time_format)).to_list() == stamps
 
 
 @pytest.mark.parametrize(
@@ -695,6 +694,22 @@ def test_names_keep_every_character(tmp_path: Path) -> None:
         data = TableSeries(str(tmp_path / path)).load()
         assert data.ids == names
         assert data.values[:, 0].tolist() == list(range(18))
+
+
+ODD_COLUMNS = ['"A": (US)', '"', 'say "hi"', "two\nlines", "a,b", " lead", "#1", "~", "null", "[kWh]"]
+
+
+@pytest.mark.parametrize("name", ODD_COLUMNS)
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".tsv"])
+def test_column_names_keep_every_character(tmp_path: Path, name: str, ending: str) -> None:
+    path = tmp_path / "a.csv"
+    separator = "\t" if ending == ".tsv" else ","
+    pl.DataFrame({"ds": [1, 2], name: [3, 4]}).write_csv(path, separator=separator)
+    file = compressed(path, ".gz") if ending == ".csv.gz" else str(path.rename(tmp_path / f"a{ending}"))
+    data = TableSeries(file, target_columns=[name]).load()
+    assert data.features == [name]
+    assert data.values[:, 0].tolist() == [3, 4]
+    assert list(data.table_format.column_types) == ["ds", name]
 
 
 @pytest.mark.parametrize("dtype", [pl.Int64, pl.UInt8, pl.String, pl.Categorical, pl.Enum(["7", "8"])])
@@ -1027,6 +1042,38 @@ def test_frames_of_pandas() -> None:
     assert data.ids == ["a"]
     indexed = frame.set_index("ds")
     same(TableSeries(indexed).load(), data)
+
+
+def test_two_columns_of_one_name_in_a_frame_of_pandas_are_refused() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame([[1, 2.0, 3.0, 4.0]], columns=["ds", "y", "y", "z"])
+    with pytest.raises(InputError, match="the DataFrame has 2 columns 'y': rename one"):
+        TableSeries(frame).load()
+    frame = pandas.DataFrame([[1, 2.0, 3.0, 4.0], [2, 2.0, 3.0, 4.0]], columns=["ds", "y", "z", "z"])
+    assert len(TableSeries(frame).load().values) == 2
+
+
+def test_the_hour_that_clocks_show_twice_names_the_time_zone() -> None:
+    hours = [f"2022-10-30 {hour:02}:00" for hour in (0, 1, 2, 2, 3)]
+    with pytest.raises(InputError, match="or, if its clocks are set back there, set `time_zone`"):
+        TableSeries(pl.DataFrame({"ds": hours, "y": 1.0})).load()
+    data = TableSeries(pl.DataFrame({"ds": hours, "y": 1.0}), time_zone="Europe/Berlin").load()
+    assert data.lengths.tolist() == [5]
+    with pytest.raises(InputError, match=r"keep one\.$"):
+        TableSeries(pl.DataFrame({"ds": ["2022-06-01 02:00"] * 2, "y": 1.0}), frequency="1h").load()
+
+
+@pytest.mark.parametrize("folder", ["s3:", "http:", "file:"])
+def test_a_local_folder_named_like_an_address_is_local(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(folder).mkdir()
+    table = pl.DataFrame({"ds": [1, 2], "y": [3, 4]})
+    table.write_csv(Path(folder).absolute() / "a.csv")
+    table.write_parquet(Path(folder).absolute() / "a.parquet")
+    for path in (f"{folder}/a.csv", f"{folder}/a.parquet", f"{folder}/*.csv"):
+        assert TableSeries(path).load().ids == ["a"]
 
 
 def test_the_global_random_state_is_left_alone() -> None:

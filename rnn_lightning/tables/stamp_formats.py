@@ -1,0 +1,230 @@
+"""Formats of time stamps beyond those of ``strftime``: quarters, half-years, weeks, and dates in digits.
+
+``%q`` is a quarter and ``%i`` a half-year; ``%^b`` and ``%~b`` are the name of a month in capitals and in
+small letters.
+"""
+
+import itertools
+import re
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+WEEKDAY, DAY = r"%-?[uwaA]", r"%-?[dejDFxcsv+]"
+MONTH, CLOCK, MINUTE = r"%-?[mbBh]", r"%-?[HIklTRXscr+]", r"%-?[MTRXscr+]"
+
+TEXT_FORMS = (
+    (r"(\d{4})([-/ .]?[Qq])([1-4])", r"%Y\2%q"),
+    (r"([Qq])([1-4])([-/ ]?)\d{4}", r"\1%q\3%Y"),
+    (r"([1-4])([Qq][-/ ]?)\d{4}", r"%q\2%Y"),
+    (r"(\d{4})([- ]?[HhSs])[12]", r"%Y\2%i"),
+    (r"(\d{4})([- ]?[Ww])\d\d", r"%G\2%V"),
+    (r"(\d{4})([- ]?[Ww])\d\d(-?)[1-7]", r"%G\2%V\3%u"),
+    (r"\d{4}-\d{3}", "%Y-%j"),
+    (r"\d{4}([-/])\d\d?", r"%Y\1%m"),
+    (r"\d{4}/\d\d?/\d\d?", "%Y/%m/%d"),
+)
+"""Stamps of one meaning only, and their formats."""
+
+DIGIT_FORMS = {
+    5: ("%Y%q", "%y%m%d", "%y%j"),
+    6: ("%Y%m", "%y%m%d", "%G%V"),
+    7: ("%Y%j", "%Y.%m"),
+    8: ("%Y%m%d", "%y%m%d%H"),
+    10: ("%Y%m%d%H",),
+    12: ("%Y%m%d%H%M",),
+    14: ("%Y%m%d%H%M%S",),
+}
+"""Formats of dates that could be numbers, by the number of digits."""
+
+SURE_DIGITS = 8
+"""Numbers with so many digits or more that are all dates are not there by chance."""
+
+WIDTHS = {"Y": 4, "G": 4, "j": 3, "q": 1, ".": 1}
+
+FUTURE_YEARS = 20
+"""Two-digit years are the latest that are at most so many years ahead."""
+
+MONTH_NAME = "(?i)(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+
+SAMPLE_ROWS = 2000
+
+
+def detect_text_form(first: str) -> str:
+    """Return the format of a stamp that can mean one date only, or an empty text."""
+    for pattern, form in TEXT_FORMS:
+        if re.fullmatch(pattern, first):
+            return re.sub(pattern, form, first)
+    return ""
+
+
+def parse(text: pl.Series, form: str, unit: str = "us") -> pl.Series:
+    """Return dates or datetimes; null where text has another format.
+
+    A year, half-year, quarter, month or week alone gets its first day, and an hour alone gets minutes.
+    """
+    if part := re.search("%[qi]", form):
+        text, form = _with_month(text, form[: part.start()], form[part.end() :], 3 if "q" in part[0] else 6)
+    added = []
+    if re.search("%-?[GVW]", form) and not re.search(WEEKDAY, form):
+        added.append((" %u", " 1"))
+    elif re.search("%-?U", form) and not re.search(WEEKDAY, form):
+        added.append((" %w", " 0"))
+    elif not re.search(f"{DAY}|%-?[VWU]", form):
+        added += [] if re.search(MONTH, form) else [(" %m", " 01")]
+        added.append((" %d", " 01"))
+    if re.search(CLOCK, form) and not re.search(MINUTE, form):
+        added.append((" %M", " 00"))
+    form, text = form + "".join(each for each, _ in added), text + "".join(each for _, each in added)
+    if not re.search(CLOCK, form):
+        return text.str.to_date(form, strict=False)
+    return text.str.to_datetime(form, time_unit=unit, strict=False)  # type: ignore[arg-type]
+
+
+def _with_month(text: pl.Series, before: str, after: str, months: int) -> tuple[pl.Series, str]:
+    """Return text and format with the first month of a quarter or half-year in the place of its digit."""
+    before_pattern, after_pattern = (
+        "".join(r"[0-9]+" if part[0] == "%" else re.escape(part) for part in re.findall("%-?.|[^%]+", form))
+        for form in (before, after)
+    )
+    pattern = f"^({before_pattern})([1-{12 // months}])({after_pattern})$"
+    head, digit, tail = (text.str.extract(pattern, group) for group in (1, 2, 3))
+    month = ((digit.cast(pl.Int32, strict=False) - 1) * months + 1).cast(pl.String).str.zfill(2)
+    return head + month + tail, f"{before}%m{after}"
+
+
+def write(stamps: pl.Series, form: str) -> pl.Series:
+    """Return stamps as text."""
+    text = pl.Series(stamps.name, [""]).new_from_index(0, len(stamps))
+    for part in filter(None, re.split(r"(%[\^~][A-Za-z]|%i)", form)):
+        if part == "%i":
+            written = ((stamps.dt.month() - 1) // 6 + 1).cast(pl.String)
+        elif part[:2] in ("%^", "%~"):
+            name = stamps.dt.strftime("%" + part[2])
+            written = name.str.to_uppercase() if part[1] == "^" else name.str.to_lowercase()
+        else:
+            written = stamps.dt.strftime(part)
+        text = text + written
+    return text
+
+
+def written_like(text: pl.Series, stamps: pl.Series, form: str) -> str:
+    """Return the variation of a format, with or without zeros and capitals, that writes ``text`` again."""
+    text, stamps = text.head(SAMPLE_ROWS), stamps.head(SAMPLE_ROWS)
+    parts = re.split("(%[dmHIjyVbBaA])", form)
+    choices = [
+        [part] if part[:1] != "%" or len(part) != 2 else
+        [part, f"%^{part[1]}", f"%~{part[1]}"] if part[1] in "bBaA" else [part, f"%-{part[1]}"]
+        for part in parts
+    ]  # fmt: skip
+    best, most = form, -1
+    for chosen in itertools.product(*choices):
+        variation = "".join(chosen)
+        same = int((write(stamps, variation) == text).sum())
+        if same > most:
+            best, most = variation, same
+        if most == len(text):
+            break
+    return best
+
+
+def find_digit_form(digits: pl.Series) -> tuple[str, list[str]]:
+    """Return the format of dates in digits if it is sure, else all that are possible.
+
+    It is sure if the numbers jump as dates do, from 201912 to 202001. Numbers without a jump are numbers as
+    well.
+
+    Args:
+        digits: text of digits, such as ``201912`` or ``2019.12``.
+    """
+    digits = digits.unique()
+    lengths = digits.str.len_chars()
+    fewest, most = int(lengths.min() or 0), int(lengths.max() or 0)
+    holes = num_holes(digits.str.replace(".", "", literal=True).cast(pl.Int64, strict=False).to_numpy())
+    found: list[tuple[int, str]] = []
+    for form in DIGIT_FORMS.get(most, ()) if digits.len() > 1 else ():
+        width, is_padded = width_of(form), form.startswith("%y")
+        if fewest < (width - 1 if is_padded else width) or ("." in form) != ("." in str(digits[0])):
+            continue
+        dates = parse(digits.str.zfill(width), form)
+        if dates.has_nulls() or not (is_padded or dates.dt.year().is_between(1800, 2199).all()):
+            continue
+        found.append((_date_holes(dates), form))
+        if most >= SURE_DIGITS:
+            return form, []
+    found.sort(key=lambda each: each[0])
+    if found and found[0][0] < holes and [each[0] for each in found].count(found[0][0]) == 1:
+        return found[0][1], []
+    return "", [form for _, form in found if form != "%y%j" and fewest == width_of(form)]
+
+
+def width_of(form: str) -> int:
+    """Return the number of characters of dates in digits."""
+    return sum(WIDTHS.get(part[-1], 2) for part in re.findall(r"%.|\.", form))
+
+
+def shown(form: str) -> str:
+    """Return a format of digits as people write it, such as YYYYMMDD."""
+    names = {"Y": "YYYY", "G": "YYYY", "y": "YY", "m": "MM", "d": "DD", "H": "HH", "M": "MM", "S": "SS"}
+    return re.sub("%(.)", lambda part: (names | {"j": "DDD", "q": "Q", "V": "WW"})[part[1]], form)
+
+
+def num_holes(numbers: np.ndarray) -> int:
+    """Return the number of steps without a number on the widest regular grid of all."""
+    numbers = np.unique(numbers.astype(np.int64))
+    step = int(np.gcd.reduce(np.diff(numbers))) if len(numbers) > 1 else 1
+    return int(numbers[-1] - numbers[0]) // step + 1 - len(numbers)
+
+
+def _date_holes(dates: pl.Series) -> int:
+    months = (dates.dt.year() * 12 + dates.dt.month()).to_numpy()
+    if len(np.unique(months)) == len(months):
+        return num_holes(months)
+    return num_holes(dates.to_physical().to_numpy())
+
+
+def first_of_century(dates: pl.Series, form: str) -> int | None:
+    """Return the first of the hundred years that two-digit years mean; None for years of four digits."""
+    if not re.search("%-?[ygDx]", form) or "%C" in form:
+        return None
+    years = np.unique(dates.drop_nulls().dt.year().to_numpy() % 100)
+    if len(years) == 0:
+        return None
+    first = int(years[(np.diff(np.append(years, years[0] + 100)).argmax() + 1) % len(years)])
+    latest = date.today().year + FUTURE_YEARS - int(((years - first) % 100).max())
+    return latest - (latest - first) % 100
+
+
+def in_century(dates: pl.Series, first: int) -> pl.Series:
+    """Return dates with the years of the hundred that begin with ``first``."""
+    years = dates.dt.year()
+    moved = (first + (years - first) % 100 - years).fill_null(0)
+    if not (moved != 0).any():
+        return dates
+    by = moved.cast(pl.String) + "y"
+    return pl.select(pl.lit(dates).dt.offset_by(pl.lit(by))).to_series().alias(dates.name)
+
+
+def suggest_form(text: pl.Series) -> str:
+    """Return a format in which text of dates could be written, for a message."""
+    first = str(text[0])
+    form = re.sub("(?i)(January|February|March|April|June|July|August|September|October|November|December)",
+                  "%B", first)  # fmt: skip
+    form = re.sub(rf"{MONTH_NAME}(?![a-z])", "%b", form)
+    form = re.sub(r"\d?\d:\d\d(:\d\d)?(?= ?[AaPp][Mm])", lambda m: "%I:%M:%S" if m[1] else "%I:%M", form)
+    form = re.sub(r"\d?\d:\d\d(:\d\d)?", lambda m: "%H:%M:%S" if m[1] else "%H:%M", form)
+    form = re.sub(r" [AaPp][Mm]", " %p", form)
+    form = re.sub(r"(?<!\d)\d{4}(?!\d)", "%Y", form, count=1)
+    order = ["%d"] if "%b" in form or "%B" in form else ["%m", "%d"] if "/" in form else ["%d", "%m"]
+    order += [] if "%Y" in form else ["%y"]
+    order = order[-1:] if len(re.findall(r"(?<![\d%])\d\d?(?!\d)", form)) == 1 else order
+    for day_first in (False, True):
+        parts = iter(order[1::-1] + order[2:] if day_first and "/" in form else order)
+        guess = re.sub(r"(?<![\d%])\d\d?(?!\d)", lambda m, parts=parts: next(parts, m[0]), form)  # type: ignore[misc]
+        try:
+            if re.search("%[Yy]", guess) and not parse(text.head(SAMPLE_ROWS), guess).has_nulls():
+                return guess
+        except pl.exceptions.PolarsError:
+            break
+    return "%d.%m.%Y"

@@ -1,0 +1,83 @@
+"""Files of other programs: comments, titles, units, separators, decimal signs, and columns without names."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rnn_lightning.errors import InputError
+from rnn_lightning.tables.table import TableSeries
+
+ROWS = "2020-01-01,1\n2020-01-02,2\n2020-01-03,3\n"
+FOUND = "The time stamps are in 'date' and the values in 'value'."
+SKIPPED = "Skipped 2 lines before the header of table.csv."
+UNITS = "Skipped the row of units after the header of table.csv."
+
+
+def load(tmp_path: Path, text: str, **options: Any) -> tuple[list[float], list[str]]:
+    (tmp_path / "table.csv").write_text(text)
+    data = TableSeries(tmp_path / "table.csv", **options).load()
+    notes = [note.replace(f"{tmp_path}/", "") for note in data.notes]
+    return data.values[:, 0].tolist(), notes
+
+
+@pytest.mark.parametrize(
+    ("text", "notes"),
+    [
+        (f"# Station 12, exported\n# units: kWh\nds,y\n{ROWS}", [SKIPPED]),
+        (f"Monthly sales, 2020\n\nds,y\n{ROWS}", [SKIPPED]),
+        (f"ds,y\n,kWh\n{ROWS}", [UNITS]),
+        (f"ds,y\ndate,kWh\n{ROWS}", [UNITS]),
+        (f"ds,y\n{ROWS}".replace(",", ";"), ["table.csv is separated by ';'."]),
+        (f"ds,y\n{ROWS}".replace(",", "\t"), ["table.csv is separated by a tab."]),
+        (f"ds,y\n{ROWS}".replace(",", "|"), ["table.csv is separated by '|'."]),
+        (f"date,value\n{ROWS}", [FOUND]),
+        (f"# by hand\n# again\ndate,value\n{ROWS}", [FOUND, SKIPPED]),
+        (f"date,value\n{ROWS}".replace(",", ";"), [FOUND, "table.csv is separated by ';'."]),
+    ],
+)
+def test_what_stands_around_a_table_is_passed_over_and_said(
+    tmp_path: Path, text: str, notes: list[str]
+) -> None:
+    assert load(tmp_path, text) == ([1, 2, 3], notes)
+
+
+@pytest.mark.parametrize(
+    ("cells", "options", "values"),
+    [
+        (["1,5", "2,25", "1.000,5"], {}, [1.5, 2.25, 1000.5]),
+        (["1,500", "2,25", "3"], {}, [1.5, 2.25, 3]),
+        (["1,234.5", "2,000", "3"], {}, [1234.5, 2000, 3]),
+        (["1,234,567", "2,000", "3"], {}, [1234567, 2000, 3]),
+        (["1 234", "2 000,5", "3,5"], {}, [1234, 2000.5, 3.5]),
+        (["1,234", "2,345", "3,456"], {"decimal": ","}, [1.234, 2.345, 3.456]),
+        (["1,234", "2,345", "3,456"], {"decimal": "."}, [1234, 2345, 3456]),
+        (["True", "FALSE", "true"], {}, [1, 0, 1]),
+        (["1.5", "2.25", "3"], {}, [1.5, 2.25, 3]),
+    ],
+)
+def test_numbers_of_other_countries_are_read_where_they_are_sure(
+    tmp_path: Path, cells: list[str], options: dict[str, Any], values: list[float]
+) -> None:
+    rows = "".join(f"{row};{cell}\n" for row, cell in enumerate(cells))
+    assert load(tmp_path, f"ds;y\n{rows}", **options)[0] == pytest.approx(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("date,value,other\n2020-01-01,1,2\n", "has no columns 'ds' (`time_column`) and 'y'"),
+        ("Year,Month,y\n2020,1,2\n", "add one: join year, month and day, such as 2020-01-31"),
+        (
+            "y,z\n1,2\n2,3\n",
+            "name the right one by `time_column`, or add one: number the rows if it has no time",
+        ),
+        ("a,b\n1,2\n2,3\n", "has no columns 'ds' (`time_column`) and 'y' (`target_columns`)"),
+        ("#ds,y\n1,2\n2,3\n", "has no column 'ds': it has #ds, y"),
+        ("ds,y\n1,2\nx,kWh\n", "in data row 2"),
+    ],
+)
+def test_what_is_not_sure_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        load(tmp_path, text)

@@ -1,0 +1,176 @@
+"""Dates in digits, quarters, weeks and other forms: they go on, and are written as they were."""
+
+import re
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from rnn_lightning.errors import InputError
+from rnn_lightning.tables.calendar import stamp_series
+from rnn_lightning.tables.stamp_formats import suggest_form, write
+from rnn_lightning.tables.table import TableSeries
+
+
+def following(stamps: list[str], tmp_path: Path, number: int = 3, **options: Any) -> list[str]:
+    """The next stamps of a CSV file as they are written."""
+    path = tmp_path / "table.csv"
+    path.write_text("ds,y\n" + "".join(f"{stamp},{row}\n" for row, stamp in enumerate(stamps)))
+    data = TableSeries(path, **options).load()
+    stamps_ahead = stamp_series(data.times, [0], [int(data.lengths[0])], number)
+    form = data.table_format.time_format
+    return (stamps_ahead.cast(pl.String) if form is None else write(stamps_ahead, form)).to_list()
+
+
+def days(first: date, number: int, form: str, step: int = 1) -> list[str]:
+    return [(first + timedelta(step * day)).strftime(form) for day in range(number)]
+
+
+MONTHS = [f"{year}{month:02}" for year in (2018, 2019) for month in range(1, 13)]
+QUARTERS = [f"{year}{quarter}" for year in (2018, 2019) for quarter in range(1, 5)]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "wanted"),
+    [
+        (MONTHS, ["202001", "202002", "202003"]),
+        (MONTHS[:5] + MONTHS[6:], ["202001", "202002", "202003"]),
+        ([f"{month[:4]}.{month[4:]}" for month in MONTHS], ["2020.01", "2020.02", "2020.03"]),
+        (QUARTERS, ["20201", "20202", "20203"]),
+        (days(date(2019, 1, 1), 32, "%y%m%d"), ["190202", "190203", "190204"]),
+        (days(date(2005, 1, 25), 15, "%y%m%d"), ["050209", "050210", "050211"]),
+        ([str(int(day)) for day in days(date(2005, 1, 25), 15, "%y%m%d")], ["50209", "50210", "50211"]),
+        (days(date(2018, 12, 1), 396, "%Y%j"), ["2020001", "2020002", "2020003"]),
+        (days(date(2018, 11, 5), 59, "%G%V", 7), ["201952", "202001", "202002"]),
+        (["2019010122", "2019010123"], ["2019010200", "2019010201", "2019010202"]),
+        (["201901012330", "201901012345"], ["201901020000", "201901020015", "201901020030"]),
+        (["20190101235950", "20190101235955"], ["20190102000000", "20190102000005", "20190102000010"]),
+        (["19010122", "19010123", "19010200"], ["19010201", "19010202", "19010203"]),
+        # numbers
+        (["201898", "201899", "201900"], ["201901", "201902", "201903"]),
+        (["20180", "20185", "20190"], ["20195", "20200", "20205"]),
+        (["100000", "200000", "300000"], ["400000", "500000", "600000"]),
+        (["43829", "43830", "43831"], ["43832", "43833", "43834"]),
+        (["1577836800", "1577840400"], ["1577844000", "1577847600", "1577851200"]),
+        (["1900", "1901", "1902"], ["1903", "1904", "1905"]),
+    ],
+)
+def test_dates_in_digits_go_on_as_dates_and_numbers_as_numbers(
+    stamps: list[str], wanted: list[str], tmp_path: Path
+) -> None:
+    assert following(stamps, tmp_path) == wanted
+    assert following(stamps[::-1], tmp_path) == wanted
+
+
+@pytest.mark.parametrize(
+    ("stamps", "forms", "wanted"),
+    [
+        (MONTHS[12:], ["%Y%m", "%G%V"], ["202001", "202002", "202003"]),
+        (QUARTERS[:4], ["%Y%q"], ["20191", "20192", "20193"]),
+        (days(date(2019, 1, 1), 28, "%y%m%d"), ["%y%m%d", "%G%V"], ["190129", "190130", "190131"]),
+        (days(date(2019, 1, 1), 365, "%Y%j"), ["%Y%j"], ["2020001", "2020002", "2020003"]),
+    ],
+)
+def test_digits_that_are_dates_or_numbers_are_refused_until_one_is_said(
+    stamps: list[str], forms: list[str], wanted: list[str], tmp_path: Path
+) -> None:
+    message = f"give `time_format` {' or '.join(forms)}; for numbers, give one as `frequency`"
+    with pytest.raises(InputError, match=re.escape(message)):
+        following(stamps, tmp_path)
+    assert following(stamps, tmp_path, time_format=forms[0]) == wanted
+    numbers = [str(int(stamps[-1]) + step) for step in (1, 2, 3)]
+    assert following(stamps, tmp_path, frequency=1) == numbers
+
+
+def test_digits_in_frames_are_dates_as_in_files() -> None:
+    for dtype in (pl.Int64, pl.Float64, pl.String):
+        frame = pl.DataFrame({"ds": pl.Series(MONTHS).cast(dtype), "y": 1.0})
+        data = TableSeries(frame).load()
+        assert data.times.frequencies == ["1mo"]
+        assert stamp_series(data.times, [0], [24], 1).to_list() == [date(2020, 1, 1)]
+        note = "'ds' is read as dates YYYYMM; for numbers, give one as `frequency`."
+        assert data.notes == [note]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "wanted"),
+    [
+        (["2001Q3", "2001Q4"], ["2002Q1", "2002Q2", "2002Q3"]),
+        (["2001-Q3", "2001-Q4"], ["2002-Q1", "2002-Q2", "2002-Q3"]),
+        (["Q3 2001", "Q4 2001"], ["Q1 2002", "Q2 2002", "Q3 2002"]),
+        (["3Q2001", "4Q2001"], ["1Q2002", "2Q2002", "3Q2002"]),
+        (["2001H1", "2001H2"], ["2002H1", "2002H2", "2003H1"]),
+        (["2018-W51", "2018-W52"], ["2019-W01", "2019-W02", "2019-W03"]),
+        (["2020W52", "2020W53"], ["2021W01", "2021W02", "2021W03"]),
+        (["2018-W52-6", "2018-W52-7"], ["2019-W01-1", "2019-W01-2", "2019-W01-3"]),
+        (["1749-01", "1749-02"], ["1749-03", "1749-04", "1749-05"]),
+        (["2018-364", "2018-365"], ["2019-001", "2019-002", "2019-003"]),
+        (["2018/1/9", "2018/1/10"], ["2018/1/11", "2018/1/12", "2018/1/13"]),
+        (["2018-1-9", "2018-1-10"], ["2018-1-11", "2018-1-12", "2018-1-13"]),
+    ],
+)
+def test_dates_of_one_meaning_need_no_format_and_are_written_as_they_were(
+    stamps: list[str], wanted: list[str], tmp_path: Path
+) -> None:
+    assert following(stamps, tmp_path) == wanted
+
+
+@pytest.mark.parametrize(
+    ("stamps", "form", "wanted"),
+    [
+        (["Jan 1 2000", "Feb 1 2000"], "%b %d %Y", ["Mar 1 2000", "Apr 1 2000", "May 1 2000"]),
+        (["1/1/1981", "1/2/1981"], "%m/%d/%Y", ["1/3/1981", "1/4/1981", "1/5/1981"]),
+        (["09/1/1981", "09/02/1981"], "%m/%d/%Y", ["09/03/1981", "09/04/1981", "09/05/1981"]),
+        (["01JAN2000", "02JAN2000"], "%d%b%Y", ["03JAN2000", "04JAN2000", "05JAN2000"]),
+        (
+            ["1-jan-2000 9:00", "1-jan-2000 10:00"],
+            "%d-%b-%Y %H:%M",
+            [f"1-jan-2000 {h}:00" for h in (11, 12, 13)],
+        ),
+        (["2018-W51", "2018-W52"], "%G-W%V", ["2019-W01", "2019-W02", "2019-W03"]),
+        (["2018-51", "2018-52"], "%Y-%W", ["2018-53", "2019-01", "2019-02"]),
+        (["2018 Q3", "2018 Q4"], "%Y Q%q", ["2019 Q1", "2019 Q2", "2019 Q3"]),
+    ],
+)
+def test_stamps_in_a_given_format_are_written_byte_for_byte(
+    stamps: list[str], form: str, wanted: list[str], tmp_path: Path
+) -> None:
+    assert following(stamps, tmp_path, time_format=form) == wanted
+
+
+@pytest.mark.parametrize(
+    ("years", "wanted"),
+    [((64, 66), 1966), ((68, 72), 1972), ((98, 103), 2003), ((19, 21), 2021)],
+)
+def test_two_digit_years_are_in_one_century_and_not_far_ahead(
+    years: tuple[int, int], wanted: int, tmp_path: Path
+) -> None:
+    stamps = [f"{month}-{year % 100:02}" for year in range(*years) for month in ("Jan", "Jul")]
+    path = tmp_path / "table.csv"
+    path.write_text("ds,y\n" + "".join(f"{stamp},1\n" for stamp in stamps))
+    data = TableSeries(path, time_format="%b-%y").load()
+    assert stamp_series(data.times, [0], [len(stamps)], 1).to_list() == [date(wanted, 1, 1)]
+
+
+def test_stamps_finer_than_a_microsecond_differ(tmp_path: Path) -> None:
+    stamps = [f"2020-01-01T00:00:00.{number:09}" for number in (100, 200, 300)]
+    assert following(stamps, tmp_path, 1) == ["2020-01-01T00:00:00.000000400"]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "form"),
+    [
+        (["31.12.2020"], "%d.%m.%Y"),
+        (["1/2/2020", "1/13/2020"], "%m/%d/%Y"),
+        (["1/2/2020", "13/2/2020"], "%d/%m/%Y"),
+        (["Jan 1 2000"], "%b %d %Y"),
+        (["Jan-65"], "%b-%y"),
+        (["1 January 2000 10:30"], "%d %B %Y %H:%M"),
+        (["1/2/20 11:05 PM"], "%m/%d/%y %I:%M %p"),
+        (["soon"], "%d.%m.%Y"),
+    ],
+)
+def test_the_format_that_a_message_suggests_is_that_of_the_stamps(stamps: list[str], form: str) -> None:
+    assert suggest_form(pl.Series(stamps)) == form
