@@ -1,6 +1,7 @@
 """Several processes of one run must agree on what they do and on what they read."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,15 @@ def require_same_run(datamodule: Any) -> None:
     options: list[Any] = [{name: value for name, value in datamodule.hparams.items() if name != "series"}]
     options += [reading, dict(trainer.lightning_module.hparams)]
     options += [getattr(trainer, name) for name in TRAINER_OPTIONS]
-    facts = {"versions of rnn-lightning": __version__, "options": options, "files": _files(series)}
-    digests = [hashlib.sha256(repr(fact).encode()).hexdigest() for fact in facts.values()]
+    facts: dict[str, Any] = {
+        "versions of rnn-lightning": __version__,
+        "options": options,
+        "files": _files(series),
+    }
+    # Sorted, because options come in another order where sets of names were joined; objects count by class.
+    settings: dict[str, Any] = {"sort_keys": True, "default": lambda value: type(value).__name__}
+    texts = [json.dumps(fact, **settings) for fact in facts.values()]
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     gathered: list[Any] = [None] * trainer.world_size
     torch.distributed.all_gather_object(gathered, digests)
     for what, *of_processes in zip(facts, *gathered, strict=True):
