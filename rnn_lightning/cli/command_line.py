@@ -155,6 +155,10 @@ class CommandLine(LightningCLI):
         config, settings = self.config_init, self.config_init.trainer
         if settings.accumulate_grad_batches < 1:
             raise InputError("`accumulate_grad_batches` must be at least 1.")
+        if settings.check_val_every_n_epoch is not None and settings.check_val_every_n_epoch < 1:
+            raise InputError(
+                "`check_val_every_n_epoch` must be at least 1; `val_fraction` 0 is no validation."
+            )
         given = settings.callbacks or []
         given = given if isinstance(given, list) else [given]
         if not any(isinstance(callback, LightningProgressBar) for callback in given):
