@@ -19,9 +19,9 @@ class TableOptions:
 
     Args:
         id_column: column that names the series.
-        time_column: column of time stamps: numbers, ISO dates, weeks and quarters such as 2018-W01 and 2001Q1,
-            dates such as 20240131 or 202401, timestamps with or without a time zone, or text in the format
-            that time_format gives.
+        time_column: column of time stamps: numbers, ISO dates, weeks and quarters such as 2018-W01 and
+            2001Q1, dates such as 20240131 or 202401, timestamps with or without a time zone, or text in the
+            format that time_format gives.
         target_columns: columns to predict, one feature each.
         covariate_columns: columns that help to predict and are known in the future as well; rows after the
             last known target carry their future values.
