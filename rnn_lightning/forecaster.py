@@ -267,6 +267,10 @@ class Forecaster(L.LightningModule):
         """Refuse a network that was never fitted, so that the units of its data are not set."""
         if not bool(self.network.transforms.fitted):
             raise InputError("the network has not been fitted: load a checkpoint, or fit it first.")
+        if (dtype := self.network.readout.weight.dtype).itemsize < 4:
+            raise InputError(
+                f"the network is in {dtype}, which rounds to three digits: call `float()` first."
+            )
 
     on_validation_start = on_test_start = on_predict_start = require_fitted
 

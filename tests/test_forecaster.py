@@ -78,6 +78,15 @@ def test_a_second_fit_on_values_of_another_scale_is_told(transforms: list[Any], 
         fit(1000 * values)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_network_in_half_precision_is_refused(dtype: torch.dtype) -> None:
+    forecaster = Forecaster(hidden_size=4)
+    forecaster.network.transforms.fit([torch.rand(50, 1)])
+    with pytest.raises(InputError, match=f"the network is in {dtype}, which rounds to three digits"):
+        forecaster.to(dtype).forecast(np.arange(50.0), 3)
+    assert forecaster.float().forecast(np.arange(50.0), 3).shape == (3,)
+
+
 def test_logged_validation_metrics_are_those_of_the_definition(
     fitted: tuple[Forecaster, SequenceDataModule, Path], tmp_path: Path
 ) -> None:

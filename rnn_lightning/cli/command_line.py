@@ -161,6 +161,10 @@ class CommandLine(LightningCLI):
         settings.accelerator, reason = choose_accelerator(settings, getattr(self.model, "network", None))
         if reason and not config.quiet:
             callbacks.say(reason)
+        if settings.check_val_every_n_epoch is not None and settings.check_val_every_n_epoch < 1:
+            raise InputError(
+                "`check_val_every_n_epoch` must be at least 1; `val_fraction` 0 is no validation."
+            )
         given = settings.callbacks or []
         given = given if isinstance(given, list) else [given]
         if not any(isinstance(callback, LightningProgressBar) for callback in given):

@@ -130,6 +130,9 @@ class SequenceDataModule(L.LightningDataModule):
     def load(self) -> SeriesData:
         """Load and check the series."""
         data = self.series.load()
+        if not isinstance(data, SeriesData):
+            rule = "must return SeriesData, such as SeriesData.from_equal(values)"
+            raise InputError(f"{type(self.series).__name__}.load {rule}, got {type(data).__name__}.")
         data.validate()
         covariates = data.covariates_at(torch.zeros(1, dtype=torch.long))
         given = {"num_features": data.values.shape[1]}

@@ -19,8 +19,9 @@ class TableOptions:
 
     Args:
         id_column: column that names the series.
-        time_column: column of time stamps: numbers, ISO dates, dates such as 20240131, timestamps with or
-            without a time zone, or text in the format that time_format gives.
+        time_column: column of time stamps: numbers, ISO dates, weeks and quarters such as 2018-W01 and
+            2001Q1, dates such as 20240131 or 202401, timestamps with or without a time zone, or text in the
+            format that time_format gives.
         target_columns: columns to predict, one feature each.
         covariate_columns: columns that help to predict and are known in the future as well; rows after the
             last known target carry their future values.
@@ -30,12 +31,12 @@ class TableOptions:
             15m and so on, 1me for ends of months, 1bd for business days, or a number if the time stamps are
             numbers rather than dates such as 20240131.
         time_format: format of time stamps that are not ISO, in the notation of strftime, such as %d.%m.%Y or
-            %Y-%m.
+            %b-%y; %q is a quarter and %i a half-year.
         time_zone: time zone of the calendar, such as Europe/Berlin: stamps with a zone or offset are
             converted to it, others are read in it.
         interpolate: fill gaps inside a series by straight lines; otherwise their values stay unknown.
         separator: character between two columns of a CSV file, "tab" for a tab; a comma by default, or a tab
-            in .tsv files.
+            in .tsv files, or what the header shows.
         decimal: decimal sign of numbers in a CSV file, a point or a comma, where 1,234 can be either.
         scratch_folder: folder for files that hold the values instead of memory, for tables larger than
             memory.

@@ -140,7 +140,7 @@ def find_digit_form(digits: pl.Series) -> tuple[str, list[str]]:
     """
     digits = digits.unique()
     lengths = digits.str.len_chars()
-    fewest, most = int(lengths.min() or 0), int(lengths.max() or 0)
+    fewest, most = lengths.to_numpy().min(), lengths.to_numpy().max()
     holes = num_holes(digits.str.replace(".", "", literal=True).cast(pl.Int64, strict=False).to_numpy())
     found: list[tuple[int, str]] = []
     for form in DIGIT_FORMS.get(most, ()) if digits.len() > 1 else ():

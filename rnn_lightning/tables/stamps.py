@@ -213,7 +213,8 @@ class TextForm:
     def __init__(self, time_format: str | None, zoned: bool) -> None:
         self.time_format, self.zoned = time_format, zoned
         self.form, self.written, self.unit = "", time_format, "us"
-        self._is_first, self._century = True, None
+        self._is_first = True
+        self._century: int | None = None
 
     def detect_format(self, first: str) -> bool:
         """Detect the format of the first stamp and return whether there is one."""

@@ -196,3 +196,13 @@ def test_an_experiment_that_is_not_there_is_refused(
         rnn_lightning("predict", "a.csv", "--experiment=nope")
     assert ended.value.code == 2
     assert "no best checkpoint in runs/nope/fit_*/checkpoints: run fit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["accumulate_grad_batches", "check_val_every_n_epoch"])
+def test_counts_of_the_trainer_are_refused_by_name(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        rnn_lightning("fit", f"--trainer.{option}=0")
+    assert ended.value.code == 2
+    assert f"error: --trainer.{option} must be at least 1" in capsys.readouterr().err

@@ -2,6 +2,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -291,3 +292,14 @@ def test_a_series_that_lies_about_its_features_or_covariates_is_refused() -> Non
     accompanied.num_covariates = 1
     with pytest.raises(InputError, match=r"load\(\) gives 2 covariates, and its num_covariates says 1"):
         SequenceDataModule(accompanied).setup("fit")
+
+
+def test_a_series_of_ones_own_that_returns_an_array_is_told_what_to_return() -> None:
+    class Mine(Series):
+        num_features = 1
+
+        def load(self) -> Any:
+            return np.arange(50.0)
+
+    with pytest.raises(InputError, match=r"Mine\.load must return SeriesData, .*, got ndarray"):
+        SequenceDataModule(Mine()).setup("fit")

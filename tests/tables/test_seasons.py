@@ -98,7 +98,7 @@ def test_series_of_several_calendars_have_their_own_candidates() -> None:
         offsets=torch.tensor([0, 200, 400, 600]),
         ids=["a", "b", "c"],
         features=["y"],
-        times=CalendarIndex([parts[0].times.starts[0]] * 3, ["1mo", "1h", "3mo"]),  # type: ignore[attr-defined]
+        times=CalendarIndex([parts[0].times.starts[0]] * 3, ["1mo", "1h", "3mo"]),
     )
     traits = find_seasons(data)
     assert traits["season"].tolist() == [12, 24, 4]
