@@ -169,11 +169,11 @@ class SequenceDataModule(L.LightningDataModule):
 
     def forecast_starts(self, split: Split) -> Windows:
         """Return the starts of the forecasts of a held-out split, which score each of its steps once."""
-        return forecast_starts(self.segments[split], self.forecast_context, self.horizon_of(split))
+        return forecast_starts(self.segments[split], self.context_length, self.horizon_of(split))
 
     @property
     def forecast_context(self) -> int:
-        """Known steps before each forecast."""
+        """Known steps before each forecast, ``context_length`` or more."""
         return self.context_length
 
     def train_series(self) -> Iterable[torch.Tensor]:
@@ -229,6 +229,7 @@ class SequenceDataModule(L.LightningDataModule):
         """Return the forecasts of a held-out split with what followed them."""
         windows, horizon = self.forecast_starts(split), self.horizon_of(split)
         settings = (self.forecast_context, horizon, num_samples, self.seed)
+        windows = windows.earlier(self.forecast_context - self.context_length)
         cut = partial(forecast_batch, self.data, self.segments[split], windows, *settings)
         return self.in_order(cut, len(windows), horizon)
 

@@ -88,6 +88,10 @@ class Windows:
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
 
+    def earlier(self, num_steps: int) -> "Windows":
+        """Return windows that start so many steps earlier."""
+        return Windows(self.first - num_steps, self.ends - self.begins, self.stride)
+
     def locate(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return the segment and the first row of the windows numbered ``index``, each ``(window,)``."""
         segment = torch.searchsorted(self.ends, index, right=True)

@@ -172,8 +172,9 @@ def backtest(
     traits = {"season": torch.full_like(start, season)} if season else _found_seasons(data, start)
     data = replace(data, traits={**data.traits, **traits})
     seasons = seasons_of(data)
+    least = context_length or CONTEXT_LENGTH
     context_length = context_length or _context_wanted(forecaster, data, horizon)
-    windows = rolling_starts(segments, context_length, horizon, num_origins, step)
+    windows = rolling_starts(segments, least, horizon, num_origins, step).earlier(context_length - least)
     if len(windows) == 0:
         raise InputError("no series has a step to forecast after a context of one: give longer ones.")
     intervals = intervals or PredictionIntervals()

@@ -226,7 +226,7 @@ class TableDataModule(SequenceDataModule):
         is_short = longest < 2 * horizon and self.season > 1
         step = self.origin_step or (min(self.season, horizon) if is_short else horizon)
         num_origins = self.num_origins or MAX_ORIGINS
-        return rolling_starts(segments, self.forecast_context, horizon, num_origins, step)
+        return rolling_starts(segments, self.context_length, horizon, num_origins, step)
 
     def leave_out_incomplete(self) -> str:
         """After ``setup("predict")``, leave out the series whose covariates are unknown over the horizon.
