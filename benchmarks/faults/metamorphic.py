@@ -109,15 +109,13 @@ def changed(frame: pl.DataFrame, options: dict[str, Any], random: np.random.Gene
     noise = noise.with_columns(pl.Series(name, random.standard_normal(len(noise))))
     beside = forecast(pl.concat([frame, noise]), options).filter(pl.col("unique_id") != "beside")
     held["beside"] = same(beside, wanted, name)
-    pandas = frame.to_pandas(use_pyarrow_extension_array=False) if has_pandas() else None
-    if pandas is not None:
-        held["pandas"] = same(forecast(pandas, options), wanted, name)
+    if importlib.util.find_spec("pandas"):
+        import pandas
+
+        held["pandas"] = same(
+            forecast(pandas.DataFrame(frame.to_dict(as_series=False)), options), wanted, name
+        )
     return held | files(frame, options)
-
-
-def has_pandas() -> bool:
-    """Return True if frames of polars can be made those of pandas here."""
-    return all(importlib.util.find_spec(name) for name in ("pandas", "pyarrow"))
 
 
 def files(frame: pl.DataFrame, options: dict[str, Any]) -> dict[str, bool]:
