@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rnn_lightning.errors import counted
+
 HEAD_LINES = 60
 SEPARATORS = (",", ";", "\t", "|")
 
@@ -45,26 +47,25 @@ def read_head(name: str, separator: str | None, wanted: Sequence[str]) -> Head:
     except (OSError, EOFError, UnicodeError):
         return Head(usual)
     for sign in [usual] if separator else dict.fromkeys([usual, *SEPARATORS]):
-        rows = [next(csv.reader([line], delimiter=sign), []) for line in lines]
+        rows, starts = _rows(lines, sign)
         begin = next((number for number, row in enumerate(rows) if set(wanted) <= set(row)), None)
         if begin is not None:
             break
     else:
-        sign, rows = usual, [next(csv.reader([line], delimiter=usual), []) for line in lines]
-        begin = next((number for number, line in enumerate(lines) if line[:1] != "#"), 0)
-        begin = begin if len(rows[begin]) != len(rows[0]) else 0
-        if separator is None and len(rows[begin]) == 1:
-            for other in SEPARATORS:
-                widths = [
-                    len(next(csv.reader([line], delimiter=other), [])) for line in lines[begin : begin + 2]
-                ]
-                if min(widths) > 1 and len(set(widths)) == 1:
-                    sign, rows = other, [next(csv.reader([line], delimiter=other), []) for line in lines]
-                    break
-    head = Head(sign, begin)
+        sign, (rows, starts) = usual, _rows(lines, usual)
+        begin = next((number for number, row in enumerate(rows) if row and row[0][:1] != "#"), 0)
+        begin = begin if rows and len(rows[begin]) != len(rows[0]) else 0
+        for other in SEPARATORS if separator is None and rows and len(rows[begin]) == 1 else ():
+            split, _ = _rows(lines, other)
+            widths = {len(row) for row in split[begin : begin + 2]}
+            if len(widths) == 1 and min(widths) > 1:
+                sign, (rows, starts) = other, _rows(lines, other)
+                break
+    skipped = starts[begin] if rows else 0
+    head = Head(sign, skipped)
     shown = {"\t": "a tab"}.get(sign, repr(sign))
     head.notes += [f"{name} is separated by {shown}."] if sign != usual else []
-    head.notes += [f"Skipped {begin} lines before the header of {name}."] if begin else []
+    head.notes += [f"Skipped {counted(skipped, 'line')} before the header of {name}."] if skipped else []
     header, cells, values = (rows[begin + row] if begin + row < len(rows) else [] for row in range(3))
     places = [header.index(each) for each in wanted if each in header]
     if places and len(header) == len(cells) == len(values):
@@ -73,3 +74,15 @@ def read_head(name: str, separator: str | None, wanted: Sequence[str]) -> Head:
             head.has_units = True
             head.notes.append(f"Skipped the row of units after the header of {name}.")
     return head
+
+
+def _rows(lines: Sequence[str], separator: str) -> tuple[list[list[str]], list[int]]:
+    """Return the rows of some lines, and the number of the line at which each begins."""
+    reader, rows, starts = csv.reader(lines, delimiter=separator), list[list[str]](), list[int]()
+    while True:
+        start = reader.line_num
+        try:
+            rows.append(next(reader))
+        except (StopIteration, csv.Error):
+            return rows, starts
+        starts.append(start)

@@ -43,6 +43,14 @@ def test_what_stands_around_a_table_is_passed_over_and_said(
     assert load(tmp_path, text) == ([1, 2, 3], notes)
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_name_over_two_lines_is_one_name(tmp_path: Path, separator: str) -> None:
+    text = f'# by hand\nds,"two\nlines"\n{ROWS}'.replace(",", separator)
+    values, notes = load(tmp_path, text, target_columns=["two\nlines"])
+    assert values == [1, 2, 3]
+    assert notes[-1] == "Skipped 1 line before the header of table.csv."
+
+
 @pytest.mark.parametrize(
     ("cells", "options", "values"),
     [
