@@ -102,7 +102,7 @@ def changed(frame: pl.DataFrame, options: dict[str, Any], random: np.random.Gene
     ids = "id " + pl.col("unique_id")
     held["ids"] = same(forecast(frame.with_columns(ids), options), wanted.with_columns(ids), name)
     held["units"] = same(forecast(frame.with_columns(pl.col(name) * 8), options), wanted, name, 8)
-    shift = float(round(frame[name].abs().max() or 1))  # type: ignore[arg-type]
+    shift = float(round(frame[name].abs().max() or 1))
     moved = frame.with_columns(pl.col(name) + shift)
     held["constant"] = same(forecast(moved, options), wanted, name, 1, shift)
     noise = pl.DataFrame({"unique_id": "beside", "ds": frame["ds"].unique(maintain_order=True)})
@@ -110,7 +110,7 @@ def changed(frame: pl.DataFrame, options: dict[str, Any], random: np.random.Gene
     beside = forecast(pl.concat([frame, noise]), options).filter(pl.col("unique_id") != "beside")
     held["beside"] = same(beside, wanted, name)
     if importlib.util.find_spec("pandas"):
-        import pandas
+        import pandas  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
         held["pandas"] = same(
             forecast(pandas.DataFrame(frame.to_dict(as_series=False)), options), wanted, name
@@ -124,7 +124,7 @@ def files(frame: pl.DataFrame, options: dict[str, Any]) -> dict[str, bool]:
 
     def holds(path: Path) -> bool:
         data = TableSeries(path, **options).load()
-        order = [data.ids.index(each) for each in wanted.ids]  # type: ignore[attr-defined]
+        order = [data.ids.index(each) for each in wanted.ids]
         parts = (
             [each.values[int(each.offsets[series]) : int(each.ends[series])].numpy() for series in numbers]
             for each, numbers in ((data, order), (wanted, range(wanted.num_series)))

@@ -233,12 +233,15 @@ def option_defaults(
     No class of series is imported that only the checkpoint names, unless it is one of this package. What a
     solver was told, and the class of the network does not know, is left out.
     """
-    known = inspect.signature(kind).parameters
+    hyper_parameters = (checkpoint or {}).get("hyper_parameters", {})
+    left_out = {"num_features", "num_covariates"}
+    if kind is Forecaster and "solver" in hyper_parameters:
+        own = {"cell", "hidden_size", "num_layers", "transforms"}
+        left_out |= inspect.signature(load_class(SOLVER)).parameters.keys() - own
     options: dict[str, Any] = {"data.series": {"class_path": "rnn_lightning.SineSeries"}}
     for group, part in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
         for name, value in (checkpoint or {}).get(part, {}).items():
-            is_option = name not in ("num_features", "num_covariates") and not name.startswith("_")
-            if is_option and (group == "data" or name in known):
+            if name not in left_out and not name.startswith("_"):
                 options[f"{group}.{name}"] = value
     options["experiment"] = request.settings.get("experiment", "default")
     series = options["data.series"]

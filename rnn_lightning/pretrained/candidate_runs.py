@@ -77,7 +77,7 @@ def run_network(network: SeasonalNetwork, contexts: Contexts, horizon: int, seas
         values = contexts.values[rows, start:].to(weight)
         covariates = None if contexts.covariates is None else contexts.covariates[rows, start:].to(weight)
         of_rows = _run(network, values, covariates, horizon, season)
-        forecasts[rows], errors[rows, start + 1 :] = (part.double().cpu().numpy() for part in of_rows)
+        forecasts[rows], errors[rows, start + 1 :] = (part.cpu().double().numpy() for part in of_rows)
     return Runs(forecasts, errors)
 
 

@@ -74,8 +74,8 @@ def as_histories(
         raise InputError(f"{rule}, got {given}.")
     if covariates is not None and bool(covariates[:, context.shape[1] :].isnan().any()):
         raise InputError("the covariates of the horizon must all be known: some are NaN.")
-    known = None if covariates is None else covariates.double().cpu().numpy()
-    return Histories(context.double().cpu().numpy(), known, horizon)
+    known = None if covariates is None else covariates.cpu().double().numpy()
+    return Histories(context.cpu().double().numpy(), known, horizon)
 
 
 def choose_seasons(

@@ -15,7 +15,9 @@ from rnn_lightning.cli.csv_writer import CsvOptions, CsvWriter
 def kept(errors: list[float], standard_error: float) -> list[float]:
     """Which of the errors of the epochs of a fit, one after the other, are kept as the best."""
     callback = BestCheckpoint()
-    trainer: Any = SimpleNamespace(callback_metrics={"val_rollout_nrmse_error": torch.tensor(standard_error)})
+    trainer: Any = SimpleNamespace(
+        callback_metrics={"val_rollout_nrmse_error": torch.tensor(standard_error)}, lightning_module=None
+    )
     return [error for error in errors if callback.check_monitor_top_k(trainer, torch.tensor(error))]
 
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 import yaml
 
-from rnn_lightning import Forecaster, PretrainedForecaster
+from rnn_lightning import Forecaster, PretrainedForecaster, VariableProjectionForecaster
 from rnn_lightning.pretrained.bundled import bundled_network
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "pretrain")
+SOLVED = ("--trainer.max_epochs=8", "--model.iterations=1")
 SHORT = ("--trainer.max_epochs=1", "--data.num_batches_per_epoch=20", "--trainer.log_every_n_steps=10")
 
 
@@ -21,12 +22,13 @@ def test_a_config_serves_fit_test_and_predict(
     rnn_lightning: Callable[..., None], capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     config = f"configs/{name}.yaml"
+    settings = yaml.safe_load(Path(config).read_text())
+    short = SOLVED if "solver" in settings["model"] else SHORT
     for command in ("fit", "test", "predict"):
-        rnn_lightning(command, f"--config={config}", *(SHORT if command == "fit" else ()))
+        rnn_lightning(command, f"--config={config}", *(short if command == "fit" else ()))
     said = capsys.readouterr().out
     assert "MASE" in said
     table = pl.read_csv(f"runs/{name}/predict_0/forecast.csv")
-    settings = yaml.safe_load(Path(config).read_text())
     id_column = settings["data"]["series"]["init_args"].get("id_column", "unique_id")
     num_series = table[id_column].n_unique() if id_column in table.columns else 1
     assert len(table) == settings["data"]["horizon"] * num_series
@@ -84,7 +86,8 @@ def test_every_setting_is_known_to_the_help() -> None:
     for name in NAMES:
         settings = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
         parser = jsonargparse.ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(Forecaster, "model")
+        kind = VariableProjectionForecaster if "solver" in settings["model"] else Forecaster
+        parser.add_class_arguments(kind, "model")
         parser.add_class_arguments(SequenceDataModule, "data")
         parsed = parser.parse_object({"model": settings["model"], "data": settings["data"]})
         assert issubclass(getattr(rnn_lightning, parsed.data.series.class_path.rpartition(".")[2]), Series)
