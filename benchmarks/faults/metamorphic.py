@@ -102,9 +102,10 @@ def changed(frame: pl.DataFrame, options: dict[str, Any], random: np.random.Gene
     ids = "id " + pl.col("unique_id")
     held["ids"] = same(forecast(frame.with_columns(ids), options), wanted.with_columns(ids), name)
     held["units"] = same(forecast(frame.with_columns(pl.col(name) * 8), options), wanted, name, 8)
-    shift = float(round(frame[name].abs().max() or 1))
-    moved = frame.with_columns(pl.col(name) + shift)
-    held["constant"] = same(forecast(moved, options), wanted, name, 1, shift)
+    # Below 0, because the trend of positive series is one of their logarithms too.
+    shift = -float(round(frame[name].abs().max() or 1))
+    below, lower = (frame.with_columns(pl.col(name) + times * shift) for times in (2, 3))
+    held["constant"] = same(forecast(lower, options), forecast(below, options), name, 1, shift)
     noise = pl.DataFrame({"unique_id": "beside", "ds": frame["ds"].unique(maintain_order=True)})
     noise = noise.with_columns(pl.Series(name, random.standard_normal(len(noise))))
     beside = forecast(pl.concat([frame, noise]), options).filter(pl.col("unique_id") != "beside")
