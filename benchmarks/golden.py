@@ -68,16 +68,18 @@ def main() -> None:
     torch.set_num_threads(1)
     arguments.file = arguments.file.resolve()
     os.chdir(ROOT)  # tables are named relative to it
-    found = {path.stem: [fitted(path, seed) for seed in range(arguments.seeds)] for path in CONFIGS}
-    if arguments.action == "record":
+    recorded = json.loads(arguments.file.read_text()) if arguments.action == "compare" else None
+    configs = [path for path in CONFIGS if recorded is None or path.stem in recorded]  # others are new
+    found = {path.stem: [fitted(path, seed) for seed in range(arguments.seeds)] for path in configs}
+    if recorded is None:
         arguments.file.write_text(json.dumps(found))
         return
-    recorded = json.loads(arguments.file.read_text())
     print(f"{'config':16} {'forecast differs by':>20} {'median error before':>20} {'after':>10}")
     for name, after in found.items():
-        pairs = list(zip(recorded[name], after, strict=False))
+        before = recorded[name][: len(after)]
+        pairs = list(zip(before, after, strict=True))
         most = max(distance(old["forecast"], new["forecast"]) for old, new in pairs)
-        medians = [statistics.median(run["error"] for run in runs) for runs in (recorded[name], after)]
+        medians = [statistics.median(run["error"] for run in runs) for runs in (before, after)]
         print(f"{name:16} {most:20.2e} {medians[0]:20.4g} {medians[1]:10.4g}")
 
 

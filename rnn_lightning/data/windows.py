@@ -250,10 +250,6 @@ def forecast_batch(
     context.masked_fill_(unknown, 1.0)
     origin = start + context_length - 1
     covariates = covariates_at(data, steps, first, data.offsets[series + 1])
-    if covariates is not None:  # nor are steps from the first one on whose covariates are unknown
-        unknown = covariates[:, context_length:].isnan().any(-1, keepdim=True).cumsum(1) > 0
-        target.masked_fill_(unknown, torch.nan)
-        covariates[:, context_length:].nan_to_num_(0.0)
     known = (horizon, series, [data.ids[index] for index in series.tolist()], origin - first)
     traits = {name: trait[series] for name, trait in data.traits.items()}
     scale = error_scale(data, first, origin)

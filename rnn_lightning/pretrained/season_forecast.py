@@ -62,18 +62,16 @@ class SeasonForecast(NamedTuple):
 def as_histories(
     network: SeasonalNetwork, context: Tensor, horizon: int, covariates: Tensor | None
 ) -> Histories:
-    """Return contexts ``(batch, time, feature)`` and their covariates in double precision.
+    """Return contexts ``(batch, time, feature)`` and their covariates; unknown ones count as their mean.
 
     Raises:
-        InputError: if there are other covariates than the network has, or unknown ones in the horizon.
+        InputError: if there are other covariates than the network has.
     """
     wanted = (len(context), context.shape[1] + horizon, network.num_covariates)
     given = (*wanted[:2], 0) if covariates is None else tuple(covariates.shape)
     if given != wanted:
         rule = f"the covariates must be (batch, time + horizon, covariate) = {wanted}"
         raise InputError(f"{rule}, got {given}.")
-    if covariates is not None and bool(covariates[:, context.shape[1] :].isnan().any()):
-        raise InputError("the covariates of the horizon must all be known: some are NaN.")
     known = None if covariates is None else covariates.cpu().double().numpy()
     return Histories(context.cpu().double().numpy(), known, horizon)
 
