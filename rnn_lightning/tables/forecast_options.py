@@ -31,7 +31,7 @@ class ForecastOptions:
 
     Args:
         point: ``median`` of what may come, which of intermittent demand may be zero at every step, or
-            ``mean``, whose sum over the horizon is right; by default what the network gives.
+            ``mean``, whose sum over the horizon is right; ``auto`` for what the network gives.
         levels: levels of the prediction intervals in percent, ``[]`` for no intervals. By default 80 where
             intervals are available: from validation, or from sampled paths (``num_samples``).
         plot: draw ``forecast.png``, with at most eight features.
@@ -45,7 +45,7 @@ class ForecastOptions:
             no run folder. ``--output`` is short for it.
     """
 
-    point: Literal["median", "mean"] | None = None
+    point: Literal["auto", "median", "mean"] = "auto"
     levels: list[int] | None = None
     plot: bool = True
     format: Literal["csv", "parquet"] = "csv"
@@ -58,6 +58,8 @@ class ForecastOptions:
         for level in self.levels or []:
             if not 0 < level < 100:
                 raise InputError(f"`levels` must be between 0 and 100 percent, got {level}.")
+        if self.point not in ("auto", "median", "mean"):
+            raise InputError(f"`point` must be auto, median or mean, got {self.point!r}.")
         if self.format not in ("csv", "parquet"):
             raise InputError(f"`format` must be csv or parquet, got {self.format!r}.")
         if len(self.plot_ids) > MAX_PLOT_IDS:

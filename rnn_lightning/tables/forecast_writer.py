@@ -53,7 +53,7 @@ class ForecastWriter(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "predict" and self.options.skip_incomplete:
             _datamodule(trainer).leave_out_incomplete()
-        if self.options.point is not None:
+        if self.options.point != "auto":
             if not hasattr(pl_module, "point"):
                 raise InputError(f"`point`: {type(pl_module).__name__} gives point forecasts of one kind.")
             setattr(pl_module, "point", self.options.point)  # noqa: B010

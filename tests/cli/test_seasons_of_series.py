@@ -79,3 +79,12 @@ def test_forecasts_of_intermittent_demand_are_medians_or_means(rnn_lightning: Ca
         totals[point] = pl.read_csv("forecast.csv")["y"].mean()
     assert totals["mean"] == pytest.approx(0.4, rel=0.15)
     assert totals["median"] < 0.8 * totals["mean"]  # type: ignore[operator]
+
+
+def test_a_network_without_means_refuses_them(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rnn_lightning("fit", "--trainer.max_epochs=1", "--data.num_batches_per_epoch=2", "--quiet")
+    with pytest.raises(SystemExit):
+        rnn_lightning("predict", "--forecast.point=mean")
+    assert "--forecast.point: Forecaster gives point forecasts of one kind" in capsys.readouterr().err
