@@ -70,7 +70,9 @@ def forecast(forecaster: PretrainedForecaster, rows: list[dict[str, Any]]) -> np
     """Forecasts ``(series, horizon)``."""
     horizon, frequency = rows[0]["horizon"], rows[0]["freq"]
     seasons, year = CALENDAR.get(frequency, [0]), YEAR.get(frequency, 0.0)
-    wanted = forecaster.context_wanted(seasons, horizon, year)
+    wanted = forecaster.context_wanted(
+        {"seasons": torch.tensor([seasons]), "year": torch.tensor([year])}, horizon
+    )
     found = []
     for first in range(0, len(rows), BATCH):
         parts = [torch.from_numpy(row["train"][-wanted:]) for row in rows[first : first + BATCH]]

@@ -173,7 +173,9 @@ def backtest(
     data = replace(data, traits={**data.traits, **traits})
     seasons = seasons_of(data)
     least = context_length or CONTEXT_LENGTH
-    context_length = context_length or _context_wanted(forecaster, data, horizon)
+    if context_length is None:
+        wanted = getattr(forecaster, "context_wanted", lambda *_: 0)(data.traits, horizon)
+        context_length = max(least, min(wanted, int(data.lengths.max())))
     windows = rolling_starts(segments, least, horizon, num_origins, step).earlier(context_length - least)
     if len(windows) == 0:
         raise InputError("no series has a step to forecast after a context of one: give longer ones.")
@@ -192,15 +194,6 @@ def backtest(
             batch = batch.to(forecaster.device)
             record(records, batch, forecaster.predict_step(batch, 0), intervals, levels)
     return Backtest(data, Scores.from_records(records.collect(), data, start, seasons, levels))
-
-
-def _context_wanted(forecaster: Any, data: SeriesData, horizon: int) -> int:
-    """Return how many steps a network with candidate seasons looks at, of those that there are; else 24."""
-    wanted, candidates = getattr(forecaster, "context_wanted", None), data.traits.get("seasons")
-    if wanted is None or candidates is None:
-        return CONTEXT_LENGTH
-    steps = wanted(candidates.unique().tolist(), horizon, float(data.traits["year"].amax()))
-    return max(CONTEXT_LENGTH, min(steps, int(data.lengths.max())))
 
 
 def _found_seasons(data: SeriesData, ends: Tensor) -> Traits:

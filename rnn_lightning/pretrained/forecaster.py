@@ -179,9 +179,13 @@ class PretrainedForecaster(Forecaster):
         hold_outs = self._uses_hold_outs(len(histories))
         return choose_seasons(self.network, histories, traits, horizon, covariates, hold_outs)
 
-    def context_wanted(self, seasons: Sequence[int], horizon: int, year: float = 0.0) -> int:
-        """Return how many last steps of a history a forecast with candidate seasons looks at."""
-        return context_wanted(seasons, horizon, year)
+    def context_wanted(self, traits: Traits, horizon: int) -> int:
+        """Return how many last steps of series with these traits a forecast looks at, 0 for any number."""
+        if "seasons" not in traits:
+            return 0
+        seasons = torch.cat([traits["seasons"].flatten(), traits.get("season", torch.ones(1))])
+        year = float(traits["year"].amax()) if "year" in traits else 0.0
+        return context_wanted([int(seasons.amax())], horizon, year)
 
     def predict_step(self, batch: ForecastBatch, batch_idx: int) -> Any:
         """Return ``Forecast``, or ``PretrainedForecast`` for series with candidate seasons."""

@@ -206,12 +206,10 @@ class TableDataModule(SequenceDataModule):
     def forecast_context(self) -> int:
         """Known steps before each forecast: with ``auto``, those that the network looks at, if it says so."""
         module: Any = None if self.trainer is None else self.trainer.lightning_module
-        wanted, traits = getattr(module, "context_wanted", None), self.data.traits
-        if wanted is None or self.context_length != self._found_context:
+        if not hasattr(module, "context_wanted") or self.context_length != self._found_context:
             return self.context_length
-        seasons = {*traits["season"].tolist(), *traits["seasons"].flatten().tolist()}
-        steps = wanted(sorted(seasons), self.horizon, float(traits["year"].amax()))
-        return max(self.context_length, min(steps, int(self.data.lengths.max())))
+        wanted = module.context_wanted(self.data.traits, self.horizon)
+        return max(self.context_length, min(wanted, int(self.data.lengths.max())))
 
     def training_starts(self) -> Windows:
         lengths = (self.context_length, self.scored_length, self.stride, self.min_context_length)

@@ -240,10 +240,15 @@ def test_a_series_without_values_is_named() -> None:
 
 
 def test_wanted_contexts_hold_twenty_seasons_and_eight_years() -> None:
-    assert FORECASTER.context_wanted([12], 18) == 1000
-    assert FORECASTER.context_wanted([24, 168], 48) == 20 * 168
-    assert FORECASTER.context_wanted([7], 28, 365.25) == 8 * 365.25
-    assert FORECASTER.context_wanted([], 2000) == 4100
+    def wanted(seasons: list[int], horizon: int, **others: list[float]) -> int:
+        traits = {name: torch.tensor(values) for name, values in others.items()}
+        return FORECASTER.context_wanted({"seasons": torch.tensor([seasons]), **traits}, horizon)
+
+    assert wanted([12], 18) == wanted([0], 18, season=[12]) == 1000
+    assert wanted([24, 168], 48) == wanted([0, 0], 48, season=[168]) == 20 * 168
+    assert wanted([7], 28, year=[365.25]) == 8 * 365.25
+    assert wanted([0], 2000) == 4100
+    assert FORECASTER.context_wanted({"season": torch.tensor([12])}, 18) == 0
 
 
 def test_mean_forecasts_of_intermittent_demand_have_its_sum() -> None:
