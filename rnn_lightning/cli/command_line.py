@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -18,7 +17,13 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
 from rnn_lightning.cli import callbacks
-from rnn_lightning.cli.arguments import Request, choose_model, find_checkpoint, option_defaults
+from rnn_lightning.cli.arguments import (
+    Request,
+    choose_model,
+    find_checkpoint,
+    option_defaults,
+    read_export_options,
+)
 from rnn_lightning.cli.checkpoints import CheckpointIO, new_run_folder, remove_if_empty
 from rnn_lightning.cli.device import choose_accelerator
 from rnn_lightning.cli.exit_messages import OptionNames, Parser, one_line_errors, quieten
@@ -244,20 +249,33 @@ class CommandLine(LightningCLI):
 
 
 def export(request: Request) -> None:
-    """Write the network of an experiment as a file that other programs run."""
-    file = Path(" ".join(request.rest))
-    if file.suffix != ".onnx" or len(request.rest) != 1:
-        raise InputError(f"export {file}: name one file to write, an ONNX graph such as model.onnx.")
+    """Write a network as a file that other programs run: that of an experiment, or the pretrained one."""
+    file, levels = read_export_options(request.rest)
     path, checkpoint = find_checkpoint(request)
-    print(f"Checkpoint: {path}")
+    print("Network: the pretrained one, not fitted." if path is None else f"Checkpoint: {path}")
     if not find_spec("rnn_lightning.onnx"):
         raise InputError("export needs the folder onnx of the package.")
     from rnn_lightning.onnx.export import export_onnx
 
     kind, _ = choose_model(request, checkpoint)
-    network = kind.load_from_checkpoint(str(path), map_location="cpu", weights_only=True).network
-    export_onnx(network, file)
+    if path is None:
+        network = kind(num_features=1, num_covariates=0).network
+    else:
+        network = kind.load_from_checkpoint(str(path), map_location="cpu", weights_only=True).network
+    widths = None
+    if PredictionIntervals is not None and path is not None:
+        intervals = PredictionIntervals.from_checkpoint(path)
+        widths = intervals.table(levels) if levels or intervals.calibrated else None
+    elif levels:
+        raise InputError(
+            "`levels`: the pretrained network has no intervals of its own: fit it to your series."
+        )
+    try:
+        inputs, outputs = export_onnx(network, file, widths)
+    except OSError as error:
+        raise InputError(f"export {file}: cannot be written ({error.strerror}).") from error
     print(f"Export: {file} ({file.stat().st_size / 1000:,.0f} kB)")
+    print(f"It takes {', '.join(inputs)} and returns {', '.join(outputs)}.")
 
 
 def run(args: Sequence[str] | None = None) -> None:
@@ -276,6 +294,7 @@ def run(args: Sequence[str] | None = None) -> None:
         cleanup.enter_context(one_line_errors())
         request = Request.read(sys.argv[1:] if args is None else args)
         if request.command == "export":
+            names["levels"] = "--forecast.levels"
             print(short_help("export"), end="") if request.asks_help else export(request)
         else:
             CommandLine(request, names, cleanup).run_command()
