@@ -169,6 +169,13 @@ def _experiment_of(file: str) -> str:
     return next((part for part in reversed(parts) if part.strip("/")), "default")
 
 
+def _named_series(request: Request) -> str | None:
+    """Return the class of series that the words or else a config name, if any."""
+    named = re.findall(r"(?m)^--data\.series(?:\.class_path)?[=\n]([\w.]+)$", "\n".join(request.words))
+    named = named or re.findall(r"(?m)^ +series:\s+class_path: *([\w.]+)", request.text)
+    return named[-1] if named else None
+
+
 def find_checkpoint(request: Request) -> tuple[Path | None, dict[str, Any] | None]:
     """Read the checkpoint of a command; without ``ckpt_path`` it is the best one of the newest fit.
 
@@ -271,6 +278,10 @@ def option_defaults(
                 options[f"{group}.{name}"] = value
     options["experiment"] = request.settings.get("experiment", "default")
     series = options["data.series"]
+    named = _named_series(request)
+    if named and not str(series["class_path"]).endswith(named.rpartition(".")[2]):
+        # The parser would keep the arguments of one class that another has too, such as noise.
+        series = options["data.series"] = {"class_path": named if "." in named else f"rnn_lightning.{named}"}
     name = str(series.get("class_path") if isinstance(series, dict) else series)
     wanted = "ArraySeries" if str(request.file).endswith(".npy") else "TableSeries"
     if request.file is not None and name.rpartition(".")[2] != wanted:

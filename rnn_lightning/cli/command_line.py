@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -40,8 +41,10 @@ BacktestWriter: Any = None
 PredictionIntervals: Any = None
 ValidationScores: Any = None
 FineTuning: Any = None
+DynamicsReport: Any = None
 if find_spec("rnn_lightning.dynamics"):
     import rnn_lightning.dynamics.systems  # noqa: F401 - so that a config may name its series
+    from rnn_lightning.dynamics.report import DynamicsReport
 if find_spec("rnn_lightning.tables"):
     from rnn_lightning.tables.datamodule import TableDataModule as DataModule
     from rnn_lightning.tables.forecast_options import ForecastOptions
@@ -86,6 +89,7 @@ class CommandLine(LightningCLI):
         self.request, self.option_names, self.cleanup = request, option_names, cleanup
         self.path, self.checkpoint = find_checkpoint(request)
         self.is_unfitted = request.command == "predict" and self.path is None
+        self.run_folder, self.part, self.num_fits = "", "", 0  # of several fits in one run
         kind, defaults = choose_model(request, self.checkpoint)
         self.defaults = option_defaults(request, self.checkpoint, kind) | defaults
         # The last words win: no config may change the class and the file.
@@ -202,8 +206,10 @@ class CommandLine(LightningCLI):
             own.append(ForecastWriter(config.forecast))
         if command == "test" and BacktestWriter is not None:
             own.append(config.backtest)
+        if command == "test" and hasattr(self.datamodule.series, "lyapunov_time"):
+            own.append(DynamicsReport())
         if command == "fit" and as_text is not None:
-            own.append(callbacks.DataSummary(as_text, config.quiet))
+            own.append(callbacks.DataSummary(as_text, config.quiet or self.num_fits > 1))
         keeps = command == "fit" and config.trainer.enable_checkpointing is not False
         validates = keeps and self.datamodule.val_fraction > 0
         is_tuned = getattr(self.model, "weights", None) == "bundled"
@@ -222,8 +228,10 @@ class CommandLine(LightningCLI):
             folder = self.cleanup.enter_context(tempfile.TemporaryDirectory(prefix="rnn-lightning-"))
             return {"logger": False, "default_root_dir": folder}
         experiment = self.request.experiment_folder
-        version = new_run_folder(experiment, command)
-        self.cleanup.callback(remove_if_empty, experiment / version)
+        if not self.part:
+            self.run_folder = new_run_folder(experiment, command)
+            self.cleanup.callback(remove_if_empty, experiment / self.run_folder)
+        version = str(Path(self.run_folder, self.part))
         given = config.trainer.logger
         if given is False:
             return {"logger": False, "default_root_dir": str(experiment / version)}
@@ -243,9 +251,35 @@ class CommandLine(LightningCLI):
             self.datamodule.setup("predict")
             if self.datamodule.can_validate:
                 self.trainer.validate(self.model, self.datamodule, verbose=False)
+        if command == "fit" and getattr(self.model, "solver", None) == "auto":
+            self._fit_best()
+            return
         getattr(self.trainer, command)(self.model, datamodule=self.datamodule, **settings)
         if command == "fit":
             callbacks.describe_fit(self.trainer)
+
+    def _fit_best(self) -> None:
+        """Make the fits that ``solver`` auto stands for, in folders of the run, and keep the best in it."""
+        from rnn_lightning.solver.choice import described, fit_best
+
+        if self.path is not None:
+            rule = "`solver` auto makes several fits, and cannot go on with one"
+            raise InputError(f"{rule}: name the solver of the checkpoint {self.path}.")
+        trainers: dict[str, Trainer] = {}
+
+        def make_trainer(name: str, forecaster: Any, settings: dict[str, Any]) -> Trainer:
+            callbacks.say(f"Trying {name}:")
+            self.model, self.part, self.num_fits = forecaster, name.replace(" ", "_"), self.num_fits + 1
+            vars(self.config_init.trainer).update(settings)
+            trainers[name] = self.instantiate_trainer()
+            return trainers[name]
+
+        best, _, scores = fit_best(self.model, self.datamodule, self.trainer.max_epochs, make_trainer)
+        folder = Path(trainers[best].log_dir or trainers[best].default_root_dir)
+        if trainers[best].is_global_zero:
+            shutil.copytree(folder, folder.parent, dirs_exist_ok=True)
+        callbacks.describe_fit(trainers[best], folder.name)
+        callbacks.say(described(best, scores))
 
 
 def export(request: Request) -> None:
