@@ -33,7 +33,7 @@ NUM_NAMED_SERIES = 3
 """Number of series without an error scale that the text names."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Backtest:
     """Forecasts from rolling origins beside the truth and the baselines.
 
@@ -44,6 +44,10 @@ class Backtest:
 
     data: SeriesData
     scores: Scores
+
+    def __repr__(self) -> str:
+        header = f"{counted(self.scores.num_forecasts, 'forecast')} of {counted(self.scores.horizon, 'step')}"
+        return f"Backtest: {header}; {self.verdict}"
 
     @property
     def verdict(self) -> str:
@@ -67,9 +71,8 @@ class Backtest:
         columns = ["y", "rnn", *bound_columns(self.scores.levels), *self.scores.forecasters[1:]]
         return table.with_columns(**stamps).select(*self._keys, "ds", "cutoff", *columns)
 
-    @property
-    def figure(self) -> "Figure":
-        """Error by lead time beside the baselines, and up to four forecasts beside the truth."""
+    def plot(self) -> "Figure":
+        """Return the error by lead time beside the baselines, and up to four forecasts beside the truth."""
         from rnn_lightning.evaluation.backtest_plot import plot_backtest
 
         return plot_backtest(self.data, self.scores)
@@ -112,7 +115,7 @@ class Backtest:
         for path, table in zip(paths, tables.values(), strict=False):
             with atomic_file(path) as file:
                 table.write_csv(file)
-        save_figure(self.figure, paths[-1])
+        save_figure(self.plot(), paths[-1])
         return paths
 
     @property
