@@ -137,7 +137,8 @@ class Forecaster(L.LightningModule):
         network, layers = self.network, getattr(self.network, "recurrent", None)
         kind = type(network).__name__
         if isinstance(layers, torch.nn.RNNBase):
-            kind = f"{layers.mode.lower()}, {counted(layers.num_layers, 'layer')} of {layers.hidden_size} units"
+            shape = f"{counted(layers.num_layers, 'layer')} of {layers.hidden_size} units"
+            kind = f"{layers.mode.lower()}, {shape}"
         sizes = f"{counted(network.num_features, 'feature')}, {counted(network.num_covariates, 'covariate')}"
         num_weights = sum(weight.numel() for weight in network.parameters())
         state = "" if bool(network.transforms.fitted) else ", not fitted"

@@ -69,7 +69,6 @@ def test_a_network_and_its_forecast_say_in_a_line_what_they_are(
     assert [axis.get_ylabel() for axis in figure.axes] == ["series 0", "series 1", "series 2"]
 
 
-
 def test_statistics_are_those_of_the_training_split(
     fitted: tuple[Forecaster, SequenceDataModule, Path],
 ) -> None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 import torch
@@ -23,6 +23,10 @@ from rnn_lightning.transforms import Traits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from rnn_lightning.tables.table import Table
+
+    Source: TypeAlias = Series | SeriesData | Table
 
 TEXT_METRICS = {"mase": "MASE", "rmsse": "RMSSE", "smape": "sMAPE", "wape": "WAPE", "mae": "MAE"}
 
@@ -131,7 +135,7 @@ class Backtest:
 
 def backtest(
     forecaster: Any,
-    data: Series | SeriesData,
+    data: "Source",
     num_origins: int = 3,
     *,
     horizon: int = 24,
@@ -151,7 +155,8 @@ def backtest(
 
     Args:
         forecaster: a fitted network.
-        data: the series.
+        data: the series, or a polars or pandas frame, a pandas Series or the path of a table, which is read
+            as in the fit.
         num_origins: number of forecasts of each series; the last one ends where the series ends.
         horizon: number of steps to forecast.
         origin_step: steps between two origins; the horizon if None.
@@ -160,15 +165,15 @@ def backtest(
         season: steps of a season, 1 for none; that of each series if None.
         num_samples: number of sampled paths, which give the intervals where calibration gave none.
         levels: levels of the intervals in percent; 80 if None, where there are intervals.
-        intervals: those of the fit, see ``PredictionIntervals.from_checkpoint``. A network that was never
-            trained has its own, calibrated before the first origin.
+        intervals: those of the fit, see ``PredictionIntervals.from_checkpoint``; by default those of
+            ``fit_frame``. A network that was never trained has its own, calibrated before the first origin.
         seed: seed of the sampled paths.
         batch_size: number of forecasts at a time.
 
     Raises:
         InputError: if no series is long enough, or levels are given and nothing gives intervals.
     """
-    data = data if isinstance(data, SeriesData) else data.load()
+    data = _load(forecaster, data)
     step = origin_step or horizon
     start = torch.maximum(data.offsets[:-1], data.ends - horizon - (num_origins - 1) * step)
     segments = Segments(torch.arange(data.num_series), data.offsets[:-1], start, data.ends)
@@ -182,7 +187,7 @@ def backtest(
     windows = rolling_starts(segments, least, horizon, num_origins, step).earlier(context_length - least)
     if len(windows) == 0:
         raise InputError("no series has a step to forecast after a context of one: give longer ones.")
-    intervals = intervals or PredictionIntervals()
+    intervals = intervals or getattr(forecaster, "intervals", None) or PredictionIntervals()
     with _evaluating(forecaster):
         if not is_trained(forecaster):
             intervals = PredictionIntervals()
@@ -197,6 +202,17 @@ def backtest(
             batch = batch.to(forecaster.device)
             record(records, batch, forecaster.predict_step(batch, 0), intervals, levels)
     return Backtest(data, Scores.from_records(records.collect(), data, start, seasons, levels))
+
+
+def _load(forecaster: Any, data: "Source") -> SeriesData:
+    """Return series, those of a table read as in the fit of the network."""
+    if isinstance(data, SeriesData):
+        return data
+    if not isinstance(data, Series):
+        from rnn_lightning.tables.table import table_as_in_fit
+
+        data = table_as_in_fit(getattr(forecaster, "data_facts", {}), data, {})
+    return data.load()
 
 
 def _found_seasons(data: SeriesData, ends: Tensor) -> Traits:

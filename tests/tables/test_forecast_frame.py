@@ -11,7 +11,14 @@ import polars as pl
 import pytest
 import torch
 
-from rnn_lightning import Forecaster, PredictionIntervals, TableDataModule, TableSeries, forecast_frame
+from rnn_lightning import (
+    Forecaster,
+    PredictionIntervals,
+    PretrainedForecaster,
+    TableDataModule,
+    TableSeries,
+    forecast_frame,
+)
 from rnn_lightning.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -179,6 +186,14 @@ def test_a_pandas_frame_comes_back_as_one_with_its_types(shops: pl.DataFrame, ch
         np.testing.assert_allclose(table["sold"], expected["sold"], rtol=1e-6)
     objects = forecast_frame(forecaster, frame, 3)
     assert list(objects["day"]) == expected["day"].to_list()
+
+
+def test_a_series_of_pandas_comes_back_as_a_frame() -> None:
+    pd = pytest.importorskip("pandas")
+    months = pd.period_range("2020-01", periods=40, freq="M")
+    table = forecast_frame(PretrainedForecaster(), pd.Series([row % 12 for row in range(40)], months), 2)
+    assert list(table.columns) == ["ds", "y", "y-lo-80", "y-hi-80"]
+    assert [str(stamp) for stamp in table["ds"]] == ["2023-05", "2023-06"]
 
 
 def test_other_columns_can_be_named(shops: pl.DataFrame, checkpoint: Path) -> None:
