@@ -39,6 +39,7 @@ def forecast_frame(
     horizon: int | None = None,
     *,
     levels: Sequence[int] | None = None,
+    quantiles: Sequence[float] = (),
     num_samples: int | None = None,
     num_paths: int = 0,
     seed: int = 0,
@@ -55,6 +56,8 @@ def forecast_frame(
         horizon: number of steps to forecast; by default the horizon of the fit.
         levels: levels of the prediction intervals in percent, ``[]`` for no intervals. By default 80 where
             intervals are available: from validation, or from sampled paths.
+        quantiles: quantiles between 0 and 1 to return as well, 0.1 as ``<feature>-q-10``; 0.1 and 0.9 are the
+            bounds of the level 80, and 0.5 is the point forecast.
         num_samples: number of sampled paths of each series; by default only a point forecast.
         num_paths: number of sampled paths to return, as ``<feature>-path-1`` and so on.
         seed: seed of the sampled paths.
@@ -82,9 +85,8 @@ def forecast_frame(
     settings |= {} if horizon is None else {"horizon": horizon}
     datamodule = _read_as_in_fit(forecaster.data_facts, frame, options, settings)
     chosen = None if levels is None else [*levels]
-    collector = _Collector(
-        ForecastOptions(levels=chosen, num_paths=num_paths, skip_incomplete=skip_incomplete)
-    )
+    wanted: dict[str, Any] = {"levels": chosen, "quantiles": [*quantiles], "num_paths": num_paths}
+    collector = _Collector(ForecastOptions(**wanted, skip_incomplete=skip_incomplete))
     intervals = intervals or getattr(forecaster, "intervals", None) or _new_intervals()
     callbacks: list[Any] = [collector] if intervals is None else [intervals, collector]
     quiet_trainer(forecaster, callbacks).predict(forecaster, datamodule, return_predictions=False)

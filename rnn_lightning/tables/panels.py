@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 NUM_PANELS = 4
 """Number of series in a picture if none are named."""
 
-DERIVED_COLUMN = re.compile(r"(.+)-(lo|hi|path)-(\d+)")
-"""A column that belongs to a feature: ``sold-lo-80``, ``sold-hi-80``, ``sold-path-1``."""
+DERIVED_COLUMN = re.compile(r"(.+)-(?:(lo|hi|path)-(\d+)|q-[\d.]+)")
+"""A column that belongs to a feature: ``sold-lo-80``, ``sold-hi-80``, ``sold-q-10``, ``sold-path-1``."""
 
 
 class Panel(NamedTuple):
