@@ -21,6 +21,7 @@ from .pretrained.forecaster import PretrainedForecaster as PretrainedForecaster
 from .pretrained.prior import PriorSeries as PriorSeries
 from .solver.forecaster import VariableProjectionForecaster as VariableProjectionForecaster
 from .tables.datamodule import TableDataModule as TableDataModule
+from .tables.fit_frame import fit_frame as fit_frame
 from .tables.forecast_frame import forecast_frame as forecast_frame
 from .tables.plots import plot_forecast as plot_forecast
 from .tables.table import TableSeries as TableSeries

@@ -120,7 +120,7 @@ class PredictionIntervals(L.Callback):
         self,
         point: Tensor,
         context: Tensor,
-        levels: Sequence[int],
+        levels: Sequence[float],
         *,
         seasons: Tensor | None = None,
         own_error: Tensor | None = None,

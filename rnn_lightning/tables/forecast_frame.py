@@ -4,7 +4,6 @@ import importlib
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,17 +23,14 @@ from rnn_lightning.tables.forecast_options import (
     choose_columns,
     find_intervals,
 )
-from rnn_lightning.tables.options import TableOptions
-from rnn_lightning.tables.table import TableSeries
+from rnn_lightning.tables.pandas_frames import index_as_column
+from rnn_lightning.tables.table import table_as_in_fit
 from rnn_lightning.tables.table_data import as_table_data
 
 if TYPE_CHECKING:
     import polars as pl
 
     from rnn_lightning.tables.panels import Frame
-
-READING_OPTIONS = tuple(each.name for each in fields(TableOptions))
-"""The options by which a table is read."""
 
 
 def forecast_frame(
@@ -43,6 +39,7 @@ def forecast_frame(
     horizon: int | None = None,
     *,
     levels: Sequence[int] | None = None,
+    quantiles: Sequence[float] = (),
     num_samples: int | None = None,
     num_paths: int = 0,
     seed: int = 0,
@@ -54,18 +51,20 @@ def forecast_frame(
 
     Args:
         forecaster: a fitted ``Forecaster``, or the path of a checkpoint.
-        frame: a polars or pandas frame with the columns of the table that the network was fitted on. The
-            covariates of the horizon follow the last known values.
+        frame: a polars or pandas frame with the columns of the table that the network was fitted on, or a
+            pandas Series. The covariates of the horizon follow the last known values.
         horizon: number of steps to forecast; by default the horizon of the fit.
         levels: levels of the prediction intervals in percent, ``[]`` for no intervals. By default 80 where
             intervals are available: from validation, or from sampled paths.
+        quantiles: quantiles between 0 and 1 to return as well, 0.1 as ``<feature>-q-10``; 0.1 and 0.9 are the
+            bounds of the level 80, and 0.5 is the point forecast.
         num_samples: number of sampled paths of each series; by default only a point forecast.
         num_paths: number of sampled paths to return, as ``<feature>-path-1`` and so on.
         seed: seed of the sampled paths.
         skip_incomplete: leave out series whose covariates are not known over the whole horizon, with a
             warning. If False, raise InputError.
         intervals: calibrated prediction intervals, such as those of the callback of the fit; by default those
-            that the checkpoint keeps. A network that was never trained has its own.
+            of ``fit_frame``, or that the checkpoint keeps. A network that was never trained has its own.
         options: arguments of ``TableSeries`` that differ from those of the fit, such as ``id_column``.
 
     Returns:
@@ -86,27 +85,25 @@ def forecast_frame(
     settings |= {} if horizon is None else {"horizon": horizon}
     datamodule = _read_as_in_fit(forecaster.data_facts, frame, options, settings)
     chosen = None if levels is None else [*levels]
-    collector = _Collector(
-        ForecastOptions(levels=chosen, num_paths=num_paths, skip_incomplete=skip_incomplete)
-    )
-    intervals = intervals or _new_intervals()
+    wanted: dict[str, Any] = {"levels": chosen, "quantiles": [*quantiles], "num_paths": num_paths}
+    collector = _Collector(ForecastOptions(**wanted, skip_incomplete=skip_incomplete))
+    intervals = intervals or getattr(forecaster, "intervals", None) or _new_intervals()
     callbacks: list[Any] = [collector] if intervals is None else [intervals, collector]
-    _quiet_trainer(forecaster, callbacks).predict(forecaster, datamodule, return_predictions=False)
+    quiet_trainer(forecaster, callbacks).predict(forecaster, datamodule, return_predictions=False)
     data, values = as_table_data(datamodule.data), np.concatenate(collector.values)
     table = make_table(data, range(data.num_series), values, collector.columns)
     table = with_input_types(data, table, collector.columns)
-    return table if isinstance(frame, pl.DataFrame) else _to_pandas(table, frame)
+    if isinstance(frame, pl.DataFrame):
+        return table
+    return _to_pandas(table, index_as_column(frame, data.time_column, *data.features[:1]))
 
 
 def _read_as_in_fit(
     fitted: Mapping[str, Any], frame: "Frame", options: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> TableDataModule:
     """Return the data module of a frame, with the options and settings of the fit where none are given."""
-    if unknown := [name for name in options if name not in READING_OPTIONS]:
-        raise InputError(f"there is no option {unknown[0]!r}; there are {', '.join(READING_OPTIONS)}.")
-    reading = {name: value for name, value in fitted.items() if name in READING_OPTIONS}
     sizes = {name: fitted.get(name, "auto") for name in ("context_length", "season", "horizon")}
-    return TableDataModule(TableSeries(frame, **{**reading, **options}), **{**sizes, **settings})
+    return TableDataModule(table_as_in_fit(fitted, frame, options), **{**sizes, **settings})
 
 
 class _Collector(L.Callback):
@@ -162,7 +159,7 @@ def _new_intervals() -> IntervalSource | None:
     return PredictionIntervals()
 
 
-def _quiet_trainer(forecaster: Forecaster, callbacks: list[Any]) -> L.Trainer:
+def quiet_trainer(forecaster: Forecaster, callbacks: list[Any], **settings: Any) -> L.Trainer:
     """Return a Trainer on the device of the network that writes no files and prints nothing."""
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = logger.level
@@ -171,16 +168,15 @@ def _quiet_trainer(forecaster: Forecaster, callbacks: list[Any]) -> L.Trainer:
     quiet: dict[str, Any] = dict.fromkeys(names, False)
     try:
         accelerator = "cpu" if forecaster.device.type == "cpu" else "auto"
-        return L.Trainer(accelerator=accelerator, devices=1, callbacks=callbacks, **quiet)
+        return L.Trainer(accelerator=accelerator, devices=1, callbacks=callbacks, **quiet, **settings)
     finally:
         logger.setLevel(level)
 
 
-def _to_pandas(table: "pl.DataFrame", frame: Any) -> Any:
-    """Return a table as a pandas frame, without pyarrow, with the types of ids and stamps in ``frame``."""
+def _to_pandas(table: "pl.DataFrame", given: Any) -> Any:
+    """Return a table as a pandas frame, without pyarrow, with the types of ids and stamps as ``given``."""
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
-    given = frame.reset_index() if any(name is not None for name in frame.index.names) else frame
     columns = {}
     for column in table.iter_columns():
         if column.dtype.is_float():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.pandas_frames import from_pandas
+from rnn_lightning.tables.pandas_frames import from_pandas, index_as_column
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 NUM_PANELS = 4
 """Number of series in a picture if none are named."""
 
-DERIVED_COLUMN = re.compile(r"(.+)-(lo|hi|path)-(\d+)")
-"""A column that belongs to a feature: ``sold-lo-80``, ``sold-hi-80``, ``sold-path-1``."""
+DERIVED_COLUMN = re.compile(r"(.+)-(?:(lo|hi|path)-(\d+)|q-[\d.]+)")
+"""A column that belongs to a feature: ``sold-lo-80``, ``sold-hi-80``, ``sold-q-10``, ``sold-path-1``."""
 
 
 class Panel(NamedTuple):
@@ -111,7 +111,11 @@ def read_table(frame: "Frame", features: Sequence[str], time_column: str, what: 
     """
     import polars as pl
 
-    table = frame if isinstance(frame, pl.DataFrame) else from_pandas(frame, [*map(str, frame.columns)])
+    if isinstance(frame, pl.DataFrame):
+        table = frame
+    else:
+        given = index_as_column(frame, time_column, *features[:1])
+        table = from_pandas(given, [*map(str, given.columns)])
     missing = ", ".join(repr(name) for name in (time_column, *features) if name not in table.columns)
     if missing:
         raise InputError(f"the {what} has no column {missing}; it has {', '.join(table.columns)}.")
