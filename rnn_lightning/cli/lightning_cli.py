@@ -1,14 +1,13 @@
-"""The command line: a LightningCLI that knows where runs are kept and what a checkpoint holds."""
+"""The commands of a Trainer: a LightningCLI that knows where runs are kept and what a checkpoint holds."""
 
 import contextlib
 import logging
-import os
+import re
 import sys
 import tempfile
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -16,13 +15,15 @@ from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
 from rnn_lightning.cli import callbacks
-from rnn_lightning.cli.arguments import Request, choose_model, find_checkpoint, option_defaults
-from rnn_lightning.cli.checkpoints import CheckpointIO, new_run_folder, remove_if_empty
+from rnn_lightning.cli.arguments import UNFITTED, Request, add_own_options
+from rnn_lightning.cli.checkpoints import CheckpointIO
+from rnn_lightning.cli.choices import choose_model, find_checkpoint, option_defaults
 from rnn_lightning.cli.device import choose_accelerator
-from rnn_lightning.cli.exit_messages import OptionNames, Parser, one_line_errors, quieten
-from rnn_lightning.cli.main import short_help
+from rnn_lightning.cli.main import did_you_mean
+from rnn_lightning.cli.run_folders import new_run_folder, remove_if_empty
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import class_name
 
@@ -59,13 +60,21 @@ TRAINER_DEFAULTS["num_sanity_val_steps"] = 0
 GROUPS = ("trainer", "data.series.init_args", "backtest", "forecast", "model", "data")
 """The groups of options that messages name; of one name in two groups the later one is meant."""
 
-OPTIONS = {
-    "experiment": "Name of the experiment, whose runs are kept in runs/<experiment>/<command>_<number>.",
-    "ckpt_path": "Path of a checkpoint, best or last; by default the newest best one, and to fit none.",
-    "model_class": "Class of the network, such as mine.MyForecaster; --model CLASS for short.",
-    "output": "Write the table alone, to this file (.csv, .parquet) or with - to standard output.",
-}
-"""The options of the command itself, and their help."""
+
+class Parser(LightningArgumentParser):
+    """Print what is wrong in one line, instead of after the usage of a hundred options."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        message = re.sub(r"Group '([\w.]+)' does not accept option '", r"there is no option '\1.", message)
+        if unknown := re.search(r"(?:[Uu]nrecognized arguments: --|no option ')([\w.]+)", message):
+            options = [f"--{name}" for name, _ in self.get_defaults(skip_validation=True).items()]
+            message += did_you_mean(f"--{unknown[1]}", options)
+        if "expected one argument" in message:
+            message += "\nA value that begins with a dash follows an equals sign: --option=-1."
+        message = re.sub(r"Parser key \"([\w.]+)\":\s*", r"--\1: ", message)
+        message = re.sub(r"Expected a typing\.Literal\[(.*?)\]\. Got value:", r"give one of \1, not", message)
+        sys.stderr.write(f"rnn-lightning: error: {message}\nSee --help for the options.\n")
+        sys.exit(2)
 
 
 class CommandLine(LightningCLI):
@@ -109,10 +118,7 @@ class CommandLine(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of the command, and take the options of the checkpoint as defaults of all."""
-        for option, text in OPTIONS.items():
-            if option != "output" or self.request.command == "predict":
-                parser.add_argument(f"--{option}", type=str | None, help=text)
-        parser.add_argument("--quiet", action="store_true", help="Print only where the results are.")
+        add_own_options(parser, self.request.command)
         parser.add_class_arguments(ForecastOptions, "forecast")
         if BacktestWriter is not None:
             parser.add_class_arguments(BacktestWriter, "backtest")
@@ -150,7 +156,7 @@ class CommandLine(LightningCLI):
         for name in ("lightning.pytorch", "lightning.fabric") if config.quiet else ():
             logging.getLogger(name).setLevel(logging.WARNING)
         if self.is_unfitted:
-            callbacks.say("Network: the pretrained one, not fitted to these series.")
+            callbacks.say(UNFITTED)
         elif self.path is not None:
             callbacks.say(f"Checkpoint: {self.path}")
 
@@ -217,7 +223,9 @@ class CommandLine(LightningCLI):
             folder = self.cleanup.enter_context(tempfile.TemporaryDirectory(prefix="rnn-lightning-"))
             return {"logger": False, "default_root_dir": folder}
         experiment = self.request.experiment_folder
-        version = new_run_folder(experiment, command)
+        # Of several processes the first makes it; ``Trainer.log_dir`` tells the others.
+        is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+        version = new_run_folder(experiment, command) if is_first else ""
         self.cleanup.callback(remove_if_empty, experiment / version)
         given = config.trainer.logger
         if given is False:
@@ -258,24 +266,3 @@ def export(request: Request) -> None:
     network = kind.load_from_checkpoint(str(path), map_location="cpu", weights_only=True).network
     export_onnx(network, file)
     print(f"Export: {file} ({file.stat().st_size / 1000:,.0f} kB)")
-
-
-def run(args: Sequence[str] | None = None) -> None:
-    """Run the command line with ``args``, or with those of the process.
-
-    Errors of the user, of the disk and of the memory end it with one line and exit code 2; a signal ends it
-    with 128 and its number.
-    """
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # classes of the user's own
-    quieten()
-    names: dict[str, str] = {}
-    with contextlib.ExitStack() as cleanup:
-        cleanup.enter_context(contextlib.redirect_stdout(OptionNames(sys.stdout, names)))
-        cleanup.enter_context(contextlib.redirect_stderr(OptionNames(sys.stderr, names)))
-        cleanup.enter_context(one_line_errors())
-        request = Request.read(sys.argv[1:] if args is None else args)
-        if request.command == "export":
-            print(short_help("export"), end="") if request.asks_help else export(request)
-        else:
-            CommandLine(request, names, cleanup).run_command()
