@@ -15,7 +15,8 @@ from rnn_lightning.data.series import Series, SeriesData
 from rnn_lightning.data.windows import BatchLoader, Segments, forecast_batch, rolling_starts
 from rnn_lightning.errors import InputError, counted
 from rnn_lightning.evaluation.baselines import seasons_of
-from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals, is_trained
+from rnn_lightning.evaluation.calibrated_intervals import is_trained
+from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 from rnn_lightning.evaluation.records import ForecastRecords, bound_columns, forecast_columns, record
 from rnn_lightning.evaluation.scores import Scores
 from rnn_lightning.files import atomic_file

@@ -1,11 +1,13 @@
 """Fits to tables in memory."""
 
+import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import lightning.pytorch as L
+
 from rnn_lightning.forecaster import Forecaster
 from rnn_lightning.tables.datamodule import TableDataModule
-from rnn_lightning.tables.forecast_frame import quiet_trainer
 from rnn_lightning.tables.table import table_as_in_fit
 
 if TYPE_CHECKING:
@@ -69,3 +71,17 @@ def fit_frame(
     trainer = quiet_trainer(forecaster, callbacks, gradient_clip_val=1.0, num_sanity_val_steps=0, **settings)
     trainer.fit(forecaster, datamodule)
     return forecaster
+
+
+def quiet_trainer(forecaster: Forecaster, callbacks: list[Any], **settings: Any) -> L.Trainer:
+    """Return a Trainer on the device of the network that writes no files and prints nothing."""
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    quiet: dict[str, Any] = dict.fromkeys(names, False)
+    try:
+        accelerator = "cpu" if forecaster.device.type == "cpu" else "auto"
+        return L.Trainer(accelerator=accelerator, devices=1, callbacks=callbacks, **quiet, **settings)
+    finally:
+        logger.setLevel(level)

@@ -134,6 +134,7 @@ def test_quantiles_are_the_bounds_of_the_intervals_of_their_levels(
     wanted: dict[str, Any] = {"levels": [50, 80], "quantiles": [0.9, 0.1, 0.5, 0.75, 0.025]}
     pairs = {"q-10": "-lo-80", "q-50": "", "q-75": "-hi-50", "q-90": "-hi-80"}
     names = [f"sold-q-{each}" for each in ("2.5", "10", "50", "75", "90")]
+    settings: dict[str, Any]
     for settings in ({}, {"num_samples": 40}):
         table = forecast_frame(checkpoint, shops, **settings, **wanted)
         assert table.columns[-5:] == names
