@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from rnn_lightning.cli.checkpoints import CheckpointIO, new_run_folder, remove_i
 from rnn_lightning.cli.device import choose_accelerator
 from rnn_lightning.cli.exit_messages import OptionNames, Parser, one_line_errors, quieten
 from rnn_lightning.cli.main import short_help
+from rnn_lightning.cli.refit import refit
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import class_name
 
@@ -196,6 +198,7 @@ class CommandLine(LightningCLI):
         if command == "predict":
             own.append(ForecastWriter(config.forecast))
         if command == "test" and BacktestWriter is not None:
+            config.backtest.fit = partial(refit, self)
             own.append(config.backtest)
         if command == "fit" and as_text is not None:
             own.append(callbacks.DataSummary(as_text, config.quiet))

@@ -171,3 +171,19 @@ class Series(ABC):
     def training_loader(self, *settings: Any) -> Any:
         """Return a loader that draws new windows for every batch; None to cut them from the values."""
         return None
+
+
+class GivenSeries(Series):
+    """Series that are in memory already.
+
+    Args:
+        data: the series.
+    """
+
+    def __init__(self, data: SeriesData) -> None:
+        self.data, self.num_features = data, data.values.shape[1]
+        covariates = data.covariates_at(torch.zeros(1, dtype=torch.long))
+        self.num_covariates = 0 if covariates is None else covariates.shape[-1]
+
+    def load(self) -> SeriesData:
+        return self.data
