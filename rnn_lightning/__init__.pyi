@@ -9,6 +9,7 @@ from .dynamics.lyapunov import lyapunov_exponents as lyapunov_exponents
 from .dynamics.systems import FlowSeries as FlowSeries
 from .dynamics.systems import LorenzSeries as LorenzSeries
 from .dynamics.systems import MackeyGlassSeries as MackeyGlassSeries
+from .dynamics.systems import RecordedSeries as RecordedSeries
 from .dynamics.systems import RosslerSeries as RosslerSeries
 from .evaluation.backtest import backtest as backtest
 from .evaluation.prediction_intervals import PredictionIntervals as PredictionIntervals

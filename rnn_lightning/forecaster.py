@@ -196,6 +196,11 @@ class Forecaster(L.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             return rollout(self.network, context, horizon, **known)
 
+    def configure_callbacks(self) -> list[Any]:
+        """Return the callbacks that the data bring for this network."""
+        data = getattr(self.trainer, "datamodule", None)
+        return data.callbacks_of(self) if hasattr(data, "callbacks_of") else []
+
     def training_windows(self, batch: WindowBatch) -> TrainingWindows:
         """Transform windows; the data module calls it for several batches at a time."""
         return training_windows(self.network, *batch.to(self.device))

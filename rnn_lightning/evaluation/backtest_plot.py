@@ -102,9 +102,14 @@ def _draw_forecast(axis: Axes, data: SeriesData, scores: Scores, series: int, or
     table = scores.table.filter(is_wanted).sort("lead_time")
     shown = min(origin + 1, 3 * len(table))  # steps of the history
     steps = np.arange(origin + 1 - shown, origin + 1 + len(table))
+    exist = data.times.exist(
+        np.full(len(steps), series), steps
+    )  # a shop that is closed on Sundays has gaps else
+    table, steps = table.filter(pl.Series(exist[shown:])), steps[exist]
     stamps = list(data.times.stamps_at(np.full(len(steps), series), steps))
     first = int(data.offsets[series]) + origin + 1 - shown
-    history = data.values[first : first + shown].numpy()[:, 0]
+    history = data.values[first : first + shown].numpy()[exist[:shown], 0]
+    shown = len(history)
     _draw_line(axis, stamps, [*history, *table["y"]], "y")
     if "seasonal_naive" in scores.forecasters:
         _draw_line(axis, stamps[shown:], table["seasonal_naive"], "seasonal_naive")

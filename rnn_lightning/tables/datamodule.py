@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from rnn_lightning.data.array import ArraySeries
 from rnn_lightning.data.datamodule import SequenceDataModule
@@ -15,6 +16,7 @@ from rnn_lightning.data.windows import (
     BatchLoader,
     ForecastBatch,
     Segments,
+    ShuffledLoader,
     Split,
     Windows,
     future_batch,
@@ -92,6 +94,11 @@ class TableDataModule(SequenceDataModule):
             held-out part is shorter than two horizons.
         num_samples: sampled paths for each forecast at predict and test; None for point forecasts alone.
         seed: seed of the order of the windows and of the sampled paths.
+        final_fit_on_all: train a second time, from the same initial weights and on the validation split too,
+            for as many epochs as validated best. Solvers and fine-tuning do so by themselves.
+        carry_state: train by windows that continue each other: each row of a batch goes through consecutive
+            windows, and enters each with the state in which it left the one before, see
+            ``solver/carried_state.py``. Stride and order of the windows have no meaning then.
 
     Attributes:
         was_held_out: the test split was held out from the fit of the checkpoint as well.
@@ -117,6 +124,8 @@ class TableDataModule(SequenceDataModule):
         origin_step: int | None = None,
         num_samples: int | None = None,
         seed: int = 0,
+        final_fit_on_all: bool = False,
+        carry_state: bool = False,
     ) -> None:
         if not isinstance(series, Series | np.ndarray):
             series = TableSeries(series)
@@ -154,6 +163,11 @@ class TableDataModule(SequenceDataModule):
             origin_step,
         )
         self._val_is_auto, self._given_seasons = val_fraction == "auto", given_seasons(season)
+        self.final_fit_on_all, self.carry_state = final_fit_on_all, carry_state
+        if final_fit_on_all and carry_state:
+            raise InputError("`final_fit_on_all` and `carry_state` exclude each other: give one of them.")
+        self.carried: Any = None  # the states of the rows of ``carry_state``
+        self._resumed: list[torch.Tensor] = []  # those of the fit that is resumed, of all devices
         self._found_context: int | None = None  # that ``auto`` found
         self._found_seasons: tuple[torch.Tensor, Traits] | None = None  # before these ends
 
@@ -270,11 +284,27 @@ class TableDataModule(SequenceDataModule):
         found = {"frequencies": self._frequencies()} if hasattr(self, "_loaded") else {}
         return {**self.series.options(), **settings, **found}
 
+    def callbacks_of(self, module: Any) -> list[Callback]:
+        """Return the callbacks that a fit of the module needs: a final fit, if it makes none itself."""
+        from rnn_lightning.solver.final_fit import FinalFit
+
+        return [FinalFit()] if self.final_fit_on_all and not getattr(module, "refits", False) else []
+
+    def _training_loader(self, prepare: Any) -> ShuffledLoader:
+        if not self.carry_state or self.trainer is None:
+            return super()._training_loader(prepare)
+        from rnn_lightning.solver.carried_state import CarriedState, continued_loader
+
+        self.carried = CarriedState(tuple(part[self.devices[0]] for part in self._resumed))
+        return continued_loader(self, self.trainer.lightning_module, self.carried)
+
     def state_dict(self) -> dict[str, Any]:
         if self.trainer is None:
             return {}
         facts = {"frequencies": self._frequencies(), "test_fraction": self.test_fraction}
         facts["found_context"] = self._found_context
+        if self.carried is not None:
+            facts["carried"] = self.carried.gathered(self.trainer)
         return {**super().state_dict(), **facts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -282,6 +312,7 @@ class TableDataModule(SequenceDataModule):
         super().load_state_dict(state_dict)
         self.was_held_out = state_dict.get("test_fraction", self.test_fraction) >= self.test_fraction
         self._found_context = state_dict.get("found_context", self._found_context)
+        self._resumed = state_dict.get("carried", [])
         if hasattr(self, "_loaded"):
             self.require_frequencies(state_dict.get("frequencies", []))
 

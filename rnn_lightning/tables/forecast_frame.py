@@ -15,7 +15,7 @@ from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecast, Forecaster
 from rnn_lightning.tables.datamodule import TableDataModule
-from rnn_lightning.tables.forecast_checks import note_if_covariates_are_far
+from rnn_lightning.tables.forecast_checks import closed_series, note_if_covariates_are_far
 from rnn_lightning.tables.forecast_file import make_table, with_input_types
 from rnn_lightning.tables.forecast_options import (
     ForecastOptions,
@@ -123,6 +123,7 @@ class _Collector(L.Callback):
         intervals = find_intervals(trainer)
         self.columns = choose_columns(self.options, datamodule.num_samples, intervals)
         data = as_table_data(datamodule.data)
+        closed_series(data, datamodule.horizon)
         for note in note_if_covariates_are_far(data, pl_module.network, datamodule.horizon):
             warnings.warn(note, stacklevel=2)
 

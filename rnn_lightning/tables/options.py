@@ -41,6 +41,8 @@ class TableOptions:
         time_zone: time zone of the calendar, such as Europe/Berlin: stamps with a zone or offset are
             converted to it, others are read in it.
         interpolate: fill gaps inside a series by straight lines; otherwise their values stay unknown.
+        every_step: write forecasts of all steps, also of days of the week and times of the day at which a
+            series never had a value, such as Sundays.
         separator: character between two columns of a CSV file, "tab" for a tab; a comma by default, or a tab
             in .tsv files, or what the header shows.
         decimal: decimal sign of numbers in a CSV file, a point or a comma, where 1,234 can be either.
@@ -58,6 +60,7 @@ class TableOptions:
     time_format: str | None = None
     time_zone: str | None = None
     interpolate: bool = False
+    every_step: bool = False
     separator: str | None = None
     decimal: Literal[".", ","] | None = None
     scratch_folder: str | None = None

@@ -13,6 +13,7 @@ from rnn_lightning.errors import InputError, counted, quoted
 from rnn_lightning.tables.files import Table, find_tables, require_columns
 from rnn_lightning.tables.frequency import DAY, FORMS
 from rnn_lightning.tables.grid import CHUNK_ROWS, Grid
+from rnn_lightning.tables.open_phases import describe_open_phases
 from rnn_lightning.tables.options import NUM_HOLIDAY_INPUTS, TableOptions
 from rnn_lightning.tables.rows import RowReader, Spool
 from rnn_lightning.tables.stamp_statistics import StampStatistics
@@ -149,6 +150,8 @@ class TableReading:
         if grid.num_snapped:
             notes.append(f"Moved {counted(grid.num_snapped, 'time stamp')} onto the grid of `frequency`.")
         notes += grid.long_gaps()
+        if grid.open_phases is not None:
+            notes += describe_open_phases(grid.open_phases, grid.ids)
         if grid.left_out:
             some = ", ".join(map(quoted, grid.left_out[:5])) + (", ..." if len(grid.left_out) > 5 else "")
             notes.append(f"Left out {len(grid.left_out):,} series without a value of {self.targets}: {some}.")

@@ -85,15 +85,14 @@ class TableData(SeriesData):
         Nothing is copied: the rows of the others stay in the arrays, after those of the series before, and no
         step of a series is in them.
         """
-        starts, chosen = self.times.starts, torch.as_tensor(kept)
-        first = [starts[index] for index in kept] if isinstance(starts, Sequence) else starts[kept]
+        chosen = torch.as_tensor(kept)
         return replace(
             self,
             offsets=torch.cat([self.offsets[chosen], self.offsets[-1:]]),
             lengths=self.lengths[chosen],
             traits={name: trait[chosen] for name, trait in self.traits.items()},
             ids=[self.ids[index] for index in kept],
-            times=type(self.times)(first, [self.times.frequencies[index] for index in kept]),
+            times=self.times.keep(kept),
             notes=[*self.notes, note],
         )
 
