@@ -33,7 +33,8 @@ SOLVED = {"trainer.max_epochs": 30, "trainer.gradient_clip_val": None}
 """The class that ``--model.solver`` asks for, and the defaults of its fit: epochs of 20 iterations each."""
 
 COLUMNS = re.compile(
-    r"--data\.series\.(init_args\.)?(target_columns|covariate_columns|id_column|time_column)"
+    r"--data\.series\.(init_args\.)?"
+    r"(target_columns|(past_)?covariate_columns|static_columns|id_column|time_column)"
 )
 """The options whose values are names of columns."""
 
@@ -277,7 +278,12 @@ def option_defaults(
             if name not in left_out and not name.startswith("_"):
                 options[f"{group}.{name}"] = value
     options["experiment"] = request.settings.get("experiment", "default")
-    series = options["data.series"]
+    series, facts = options["data.series"], (checkpoint or {}).get("data_facts", {})
+    if isinstance(series, dict) and (categories := facts.get("static_categories")):  # found by the fit
+        series = options["data.series"] = {
+            **series,
+            "init_args": {**series.get("init_args", {}), "static_categories": categories},
+        }
     named = _named_series(request)
     if named and not str(series["class_path"]).endswith(named.rpartition(".")[2]):
         # The parser would keep the arguments of one class that another has too, such as noise.
@@ -287,8 +293,7 @@ def option_defaults(
     if request.file is not None and name.rpartition(".")[2] != wanted:
         # A network that was fitted on other series reads a table as the script of its fit did.
         columns = inspect.signature(getattr(rnn_lightning, wanted)).parameters.keys() - {"path"}
-        reading = (checkpoint or {}).get("data_facts", {})
-        init_args = {key: value for key, value in reading.items() if key in columns}
+        init_args = {key: value for key, value in facts.items() if key in columns}
         options["data.series"] = {"class_path": f"rnn_lightning.{wanted}", "init_args": init_args}
     elif not name.startswith("rnn_lightning.") and not request.names(name):
         raise InputError(

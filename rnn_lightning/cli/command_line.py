@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer

@@ -128,6 +128,13 @@ class SeriesData:
         beyond = rows >= self.offsets[series + 1][:, None]
         return self.covariates[rows.clamp_max(len(self.values) - 1)].masked_fill(beyond[..., None], torch.nan)
 
+    def known_covariates(self, covariates: Tensor, num_steps: int) -> Tensor:
+        """Return covariates ``(batch, time, covariate)`` as they are known after the first ``num_steps``.
+
+        All are known ahead, unless a subclass says otherwise.
+        """
+        return covariates
+
     def validate(self) -> None:
         """Refuse series without values, and values that float32 cannot compute with.
 
