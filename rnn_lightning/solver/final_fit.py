@@ -11,7 +11,6 @@ from torch import Tensor
 
 from rnn_lightning.errors import InputError
 
-
 STATE = ("first_epochs", "num_epochs", "is_final", "lowest", "limit", "initial", "validated")
 
 

@@ -67,7 +67,9 @@ def test_the_losses_are_those_of_one_long_pass(cell: Any) -> None:
             if step < len(row):
                 start, end = row[0] * SCORED, row[step] * SCORED + CONTEXT + SCORED
                 with torch.no_grad():
-                    passed, _ = recur(network.recurrent, transformed[:, start : end - 1], None, network.readout)
+                    passed, _ = recur(
+                        network.recurrent, transformed[:, start : end - 1], None, network.readout
+                    )
                 errors = passed[0, -SCORED:] - transformed[0, end - SCORED : end]
                 squares.append(errors.square())
         assert loss.item() == pytest.approx(torch.stack(squares).mean().item(), rel=1e-5)
