@@ -35,7 +35,8 @@ OPTIONS = {
 UNFITTED = "Network: the pretrained one, not fitted to these series."
 
 COLUMNS = re.compile(
-    r"--data\.series\.(init_args\.)?(target_columns|covariate_columns|id_column|time_column)"
+    r"--data\.series\.(init_args\.)?"
+    r"(target_columns|(past_)?covariate_columns|static_columns|id_column|time_column)"
 )
 """The options whose values are names of columns."""
 

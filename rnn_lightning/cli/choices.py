@@ -128,7 +128,10 @@ def option_defaults(
             if name not in left_out and not name.startswith("_"):
                 options[f"{group}.{name}"] = value
     options["experiment"] = request.settings.get("experiment", "default")
-    series = options["data.series"]
+    series, facts = options["data.series"], (checkpoint or {}).get("data_facts", {})
+    if isinstance(series, dict) and (categories := facts.get("static_categories")):  # found by the fit
+        init_args = {**series.get("init_args", {}), "static_categories": categories}
+        series = options["data.series"] = {**series, "init_args": init_args}
     named = _named_series(request)
     if named and not str(series["class_path"]).endswith(named.rpartition(".")[2]):
         # The parser would keep the arguments of one class that another has too, such as noise.
@@ -139,8 +142,7 @@ def option_defaults(
         # A network that was fitted on other series reads a table as the script of its fit did.
         arguments = inspect.signature(getattr(rnn_lightning, wanted.rpartition(".")[2])).parameters
         columns = arguments.keys() - {"path"}
-        reading = (checkpoint or {}).get("data_facts", {})
-        init_args = {key: value for key, value in reading.items() if key in columns}
+        init_args = {key: value for key, value in facts.items() if key in columns}
         options["data.series"] = {"class_path": wanted, "init_args": init_args}
     elif not name.startswith("rnn_lightning.") and not request.names(name):
         raise InputError(

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import tempfile
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +25,7 @@ from rnn_lightning.cli.checkpoints import CheckpointIO
 from rnn_lightning.cli.choices import choose_model, find_checkpoint, option_defaults, read_export_options
 from rnn_lightning.cli.device import choose_accelerator
 from rnn_lightning.cli.main import did_you_mean
+from rnn_lightning.cli.refit import refit
 from rnn_lightning.cli.run_folders import new_run_folder, remove_if_empty
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import class_name
@@ -206,6 +208,7 @@ class CommandLine(LightningCLI):
         if command == "predict":
             own.append(ForecastWriter(config.forecast))
         if command == "test" and BacktestWriter is not None:
+            config.backtest.fit = partial(refit, self)
             own.append(config.backtest)
         if command == "test" and hasattr(self.datamodule.series, "lyapunov_time"):
             own.append(DynamicsReport())

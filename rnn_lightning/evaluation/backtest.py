@@ -18,6 +18,7 @@ from rnn_lightning.evaluation.baselines import seasons_of
 from rnn_lightning.evaluation.calibrated_intervals import is_trained
 from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 from rnn_lightning.evaluation.records import ForecastRecords, bound_columns, forecast_columns, record
+from rnn_lightning.evaluation.refit import Fit, Refits, intervals_of
 from rnn_lightning.evaluation.scores import Scores
 from rnn_lightning.files import atomic_file
 from rnn_lightning.transforms import Traits
@@ -148,6 +149,7 @@ def backtest(
     intervals: PredictionIntervals | None = None,
     seed: int = 0,
     batch_size: int = 256,
+    refit: Fit | None = None,
 ) -> Backtest:
     """Forecast from the last origins of every series, and by naive, seasonal naive and drift as well.
 
@@ -170,6 +172,9 @@ def backtest(
             ``fit_frame``. A network that was never trained has its own, calibrated before the first origin.
         seed: seed of the sampled paths.
         batch_size: number of forecasts at a time.
+        refit: function that returns a new network fitted to the series up to an origin. It is called for each
+            origin, which takes as many fits, and makes the forecasts in place of ``forecaster``: such as
+            ``lambda data: fit_frame(Forecaster(), data, horizon=12)``.
 
     Raises:
         InputError: if no series is long enough, or levels are given and nothing gives intervals.
@@ -188,9 +193,10 @@ def backtest(
     windows = rolling_starts(segments, least, horizon, num_origins, step).earlier(context_length - least)
     if len(windows) == 0:
         raise InputError("no series has a step to forecast after a context of one: give longer ones.")
-    intervals = intervals or getattr(forecaster, "intervals", None) or PredictionIntervals()
+    refits = None if refit is None else Refits(refit, data, segments, windows, context_length)
+    intervals = intervals or (intervals_of(forecaster) if refits is None else refits.intervals)
     with _evaluating(forecaster):
-        if not is_trained(forecaster):
+        if refits is None and not is_trained(forecaster):
             intervals = PredictionIntervals()
             least = max(2 * int(seasons.max()), horizon // 2)
             sizes = {"context_length": context_length, "horizon": horizon, "min_context_length": least}
@@ -201,7 +207,9 @@ def backtest(
         make_batch = partial(forecast_batch, data, segments, windows, *settings)
         for batch in BatchLoader(make_batch, len(windows), batch_size):
             batch = batch.to(forecaster.device)
-            record(records, batch, forecaster.predict_step(batch, 0), intervals, levels)
+            whole = [(batch, forecaster, intervals)]
+            for part, network, own in whole if refits is None else refits.parts(batch):
+                record(records, part, network.predict_step(part, 0), own, levels)
     return Backtest(data, Scores.from_records(records.collect(), data, start, seasons, levels))
 
 

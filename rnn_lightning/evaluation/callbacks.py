@@ -14,6 +14,7 @@ from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.backtest import Backtest
 from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 from rnn_lightning.evaluation.records import ForecastRecords, forecast_columns, record
+from rnn_lightning.evaluation.refit import Fit, Refits
 from rnn_lightning.evaluation.validation import compare, scores_of_split, sentences
 
 
@@ -27,21 +28,44 @@ class BacktestWriter(L.Callback):
     Args:
         levels: levels of the intervals in percent; 80 where there are intervals if not given. A network that
             was fitted without validation has intervals with ``num_samples`` only.
+        refit: fit a new network at each origin to all that came before it, which takes as many fits, in place
+            of the one of the checkpoint; options of the fit, such as its epochs, are those of this command.
+
+    Attributes:
+        fit: fits the networks; the command sets it.
     """
 
-    def __init__(self, levels: list[int] | None = None) -> None:
-        self.levels = levels
+    fit: Fit | None = None
+
+    def __init__(self, levels: list[int] | None = None, refit: bool = False) -> None:
+        self.levels, self.refit = levels, refit
 
     def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         found = (each for each in trainer.callbacks if isinstance(each, PredictionIntervals))  # type: ignore[attr-defined]
-        self.intervals = next(found, PredictionIntervals())
+        self.intervals, self.refits = next(found, PredictionIntervals()), None
+        if self.refit:
+            self.refits = self._refits(trainer)
+            self.intervals = self.refits.intervals
         self.used_levels = self.intervals.choose_levels(self.levels, sequence_datamodule(trainer).num_samples)
         self.records = ForecastRecords(forecast_columns(self.used_levels))
 
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: int
     ) -> None:
-        record(self.records, batch, outputs["forecast"], self.intervals, self.used_levels)
+        if self.refits is None:
+            record(self.records, batch, outputs["forecast"], self.intervals, self.used_levels)
+            return
+        for part, network, intervals in self.refits.parts(batch):
+            record(self.records, part, network.predict_step(part, 0), intervals, self.used_levels)
+
+    def _refits(self, trainer: L.Trainer) -> Refits:
+        """Fit a network at each origin of the test."""
+        if self.fit is None or trainer.world_size > 1:
+            advice = "on one device" if self.fit else "by the command; in Python, backtest takes a function"
+            raise InputError(f"`refit` works {advice}.")
+        data = sequence_datamodule(trainer)
+        windows = data.forecast_starts("test")
+        return Refits(self.fit, data.data, data.segments["test"], windows, data.context_length)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule = sequence_datamodule(trainer)
@@ -52,7 +76,7 @@ class BacktestWriter(L.Callback):
             folder.mkdir(parents=True, exist_ok=True)
             result = Backtest(datamodule.data, scores)
             print(f"{result.text}\nBacktest: {', '.join(map(str, result.write(folder)))}")
-            if not getattr(datamodule, "was_held_out", True):
+            if not self.refit and not getattr(datamodule, "was_held_out", True):
                 print(
                     "Note: if these are the series of its fit, the network was trained on some of these "
                     "values: fit it with the same `test_fraction` for scores that can be trusted."
