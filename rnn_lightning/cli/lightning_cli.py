@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
@@ -170,7 +171,11 @@ class CommandLine(LightningCLI):
         config, settings = self.config_init, self.config_init.trainer
         if settings.accumulate_grad_batches < 1:
             raise InputError("`accumulate_grad_batches` must be at least 1.")
-        settings.accelerator, reason = choose_accelerator(settings, getattr(self.model, "network", None))
+        network = getattr(self.model, "network", None)
+        saved = (self.checkpoint or {}).get("state_dict", {}).get("network.readout.weight")
+        weights = [saved, getattr(getattr(network, "readout", None), "weight", None)]
+        is_double = any(each is not None and each.dtype == torch.float64 for each in weights)
+        settings.accelerator, reason = choose_accelerator(settings, network, is_double)
         if reason and not config.quiet:
             callbacks.say(reason)
         if settings.check_val_every_n_epoch is not None and settings.check_val_every_n_epoch < 1:
