@@ -89,10 +89,8 @@ def forecast_frame(
     collector = _Collector(
         ForecastOptions(levels=chosen, num_paths=num_paths, skip_incomplete=skip_incomplete)
     )
-    if chosen == [] and num_samples is None:
-        intervals = None  # to calibrate costs more than the forecast
-    else:
-        intervals = intervals or _new_intervals()
+    needs_none = chosen == [] and num_samples is None  # to calibrate costs more than the forecast
+    intervals = None if needs_none else intervals or _new_intervals()
     callbacks: list[Any] = [collector] if intervals is None else [intervals, collector]
     _quiet_trainer(forecaster, callbacks).predict(forecaster, datamodule, return_predictions=False)
     data, values = as_table_data(datamodule.data), np.concatenate(collector.values)

@@ -103,7 +103,9 @@ class StampReader:
             )
             raise chunk.refusal(0, self.column, holds, f"{advice} {suggest_form(text)}")
         stamps = self._text.parse(text)
-        advice = f"write all stamps like {quoted(text[0])}, or give their format by `time_format`"
+        advice = (
+            f"write all stamps like {quoted(text[0])}, give their format by `time_format`, or drop the row"
+        )
         if given is not None:
             advice = f"it does not have the `time_format` {given!r}"
         chunk.refuse(stamps.is_null(), self.column, holds, advice)
