@@ -11,6 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from rnn_lightning.data.array import ArraySeries
 from rnn_lightning.data.series import Series, SeriesData
 from rnn_lightning.data.windows import BatchLoader, Segments, forecast_batch, rolling_starts
 from rnn_lightning.errors import InputError, counted
@@ -148,7 +149,7 @@ def backtest(
 
     Args:
         forecaster: a fitted network.
-        data: the series.
+        data: the series, or an array of them.
         num_origins: number of forecasts of each series; the last one ends where the series ends.
         horizon: number of steps to forecast.
         origin_step: steps between two origins; the horizon if None.
@@ -165,7 +166,8 @@ def backtest(
     Raises:
         InputError: if no series is long enough, or levels are given and nothing gives intervals.
     """
-    data = data if isinstance(data, SeriesData) else data.load()
+    if not isinstance(data, SeriesData):
+        data = (data if isinstance(data, Series) else ArraySeries(data)).load()
     step = origin_step or horizon
     start = torch.maximum(data.offsets[:-1], data.ends - horizon - (num_origins - 1) * step)
     segments = Segments(torch.arange(data.num_series), data.offsets[:-1], start, data.ends)
