@@ -98,7 +98,10 @@ def forecast_frame(
     chosen = None if levels is None else [*levels]
     columns_wanted: dict[str, Any] = {"levels": chosen, "quantiles": [*quantiles], "num_paths": num_paths}
     wanted = ForecastOptions(**columns_wanted, skip_incomplete=skip_incomplete)
-    intervals = intervals or getattr(network, "intervals", None) or _new_intervals(network)
+    if chosen == [] and not quantiles and num_samples is None:  # to calibrate costs more than the forecast
+        intervals = None
+    else:
+        intervals = intervals or getattr(network, "intervals", None) or _new_intervals(network)
     with _evaluating(network, batches):
         columns, values = _forecast(network, batches, wanted, intervals)
     data = as_table_data(batches.data)
