@@ -4,8 +4,8 @@
         --output benchmarks/results/commands.md
 
 Monthly series of 120 steps are generated; each command is a process of its own on one thread, and its CPU
-time is user and system time. A limit is a multiple of ``python -c "import torch"``, which is timed before each
-command: the machine's load is in both. The peers need an environment with statsforecast.
+time is user and system time. A limit is a multiple of ``python -c "import torch"``, which is timed before
+each command: the machine's load is in both. The peers need an environment with statsforecast.
 """
 
 import argparse
@@ -60,8 +60,8 @@ forecaster.forecast(df=table, h={horizon}, level=[80]).write_csv(sys.argv[2])
 
 METHOD = """\
 CPU time (user and system) and peak memory of whole commands, each a process on one thread, from a CSV file of
-monthly series of 120 steps to the forecast file of 18; in imports of torch, which is timed before each command.
-The fraction is of the limit. `predict` is without a picture unless it says so.\
+monthly series of 120 steps to the forecast file of 18; in imports of torch, which is timed before each
+command. The fraction is of the limit. `predict` is without a picture unless it says so.\
 """
 
 
