@@ -9,6 +9,7 @@ from .dynamics.lyapunov import lyapunov_exponents as lyapunov_exponents
 from .dynamics.systems import FlowSeries as FlowSeries
 from .dynamics.systems import LorenzSeries as LorenzSeries
 from .dynamics.systems import MackeyGlassSeries as MackeyGlassSeries
+from .dynamics.systems import RecordedSeries as RecordedSeries
 from .dynamics.systems import RosslerSeries as RosslerSeries
 from .evaluation.backtest import backtest as backtest
 from .evaluation.calibrated_intervals import CalibratedIntervals as CalibratedIntervals
@@ -22,6 +23,7 @@ from .pretrained.forecaster import PretrainedForecaster as PretrainedForecaster
 from .pretrained.prior import PriorSeries as PriorSeries
 from .solver.forecaster import VariableProjectionForecaster as VariableProjectionForecaster
 from .tables.datamodule import TableDataModule as TableDataModule
+from .tables.fit_frame import fit_frame as fit_frame
 from .tables.forecast_frame import forecast_frame as forecast_frame
 from .tables.plots import plot_forecast as plot_forecast
 from .tables.table import TableSeries as TableSeries

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.data.windows import ForecastBatch, WindowBatch, scored_windows
-from rnn_lightning.errors import InputError
+from rnn_lightning.errors import InputError, counted
 from rnn_lightning.losses import (
     TrainingWindows,
     teacher_forced,
@@ -47,6 +47,28 @@ class Forecast(NamedTuple):
     series_index: Tensor
     point: Tensor
     samples: Tensor | None
+
+    def __repr__(self) -> str:
+        num_series, horizon, num_features = self.point.shape
+        sizes = [counted(num_series, "series", "series"), counted(horizon, "step")]
+        sizes += [counted(num_features, "feature")]
+        sizes += [] if self.samples is None else [counted(len(self.samples), "sampled path")]
+        return f"{type(self).__name__}: {', '.join(sizes)}"
+
+    def plot(self) -> Any:
+        """Return a ``Figure``: up to four series by lead time, and the middle 80 % of sampled paths."""
+        from matplotlib.figure import Figure
+
+        num_panels, steps = min(len(self.point), 4), range(1, self.point.shape[1] + 1)
+        figure = Figure(figsize=(7, 0.6 + 1.6 * num_panels), layout="constrained")
+        for row, axis in enumerate(figure.subplots(num_panels, sharex=True, squeeze=False)[:, 0]):
+            if self.samples is not None:
+                low, high = np.quantile(self.samples[:, row, :, 0].cpu().numpy(), (0.1, 0.9), axis=0)
+                axis.fill_between(steps, low, high, alpha=0.3, lw=0)
+            axis.plot(steps, self.point[row, :, 0].cpu(), marker=".")
+            axis.set(ylabel=f"series {int(self.series_index[row])}")
+        figure.supxlabel("lead time in steps", fontsize=10)
+        return figure
 
 
 class Forecaster(L.LightningModule):
@@ -111,6 +133,17 @@ class Forecaster(L.LightningModule):
         self._set_network(1 if num_features is None else num_features, num_covariates or 0)
         self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
 
+    def __repr__(self) -> str:
+        network, layers = self.network, getattr(self.network, "recurrent", None)
+        kind = type(network).__name__
+        if isinstance(layers, torch.nn.RNNBase):
+            shape = f"{counted(layers.num_layers, 'layer')} of {layers.hidden_size} units"
+            kind = f"{layers.mode.lower()}, {shape}"
+        sizes = f"{counted(network.num_features, 'feature')}, {counted(network.num_covariates, 'covariate')}"
+        num_weights = sum(weight.numel() for weight in network.parameters())
+        state = "" if bool(network.transforms.fitted) else ", not fitted"
+        return f"{type(self).__name__}: {kind}; {sizes}; {counted(num_weights, 'weight')}{state}"
+
     def make_network(self, num_features: int, num_covariates: int) -> Network:
         """Make the network; override it to train another one."""
         return RecurrentNetwork(num_features, *self.architecture, num_covariates)
@@ -162,6 +195,11 @@ class Forecaster(L.LightningModule):
         """
         with torch.autocast(self.device.type, enabled=False):
             return rollout(self.network, context, horizon, **known)
+
+    def configure_callbacks(self) -> list[Any]:
+        """Return the callbacks that the data bring for this network."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        return data.callbacks_of(self) if hasattr(data, "callbacks_of") else []
 
     def training_windows(self, batch: WindowBatch) -> TrainingWindows:
         """Transform windows; the data module calls it for several batches at a time."""

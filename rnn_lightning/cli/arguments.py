@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,15 @@ class Request:
 
     @property
     def is_new(self) -> bool:
-        """Whether there is no checkpoint to look for: a fit, or forecasts of a file never fitted to."""
+        """Whether there is no checkpoint to look for.
+
+        That is a fit, forecasts of a file never fitted to, and an export of no experiment before any fit.
+        """
+        is_fitted = any(self.experiment_folder.glob(f"{CHECKPOINTS}/*.ckpt"))
         if self.command == "predict" and self.file and "model_class" not in self.settings:
-            fitted = any(self.experiment_folder.glob(f"{CHECKPOINTS}/*.ckpt"))
-            return not self.names_experiment and not fitted
+            return not self.names_experiment and not is_fitted
+        if self.command == "export" and not self.settings.keys() & {"model_class", "experiment", "solver"}:
+            return bool(find_spec("rnn_lightning.pretrained")) and not is_fitted
         return self.command == "fit"
 
     def names(self, class_path: str) -> bool:

@@ -1,12 +1,15 @@
 """What a command chooses before its parser is made: checkpoint, class of the network, and defaults."""
 
+import argparse
 import importlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 import rnn_lightning
 from rnn_lightning.cli.arguments import PRETRAINED, Request, series_of
@@ -22,10 +25,18 @@ FROM_SCRATCH = r"(?m)^(-c|--config|--model\.(cell|hidden_size|num_layers|dropout
 """The options that ask for a network from scratch."""
 
 
+def _named_series(request: Request) -> str | None:
+    """Return the class of series that the words or else a config name, if any."""
+    named = re.findall(r"(?m)^--data\.series(?:\.class_path)?[=\n]([\w.]+)$", "\n".join(request.words))
+    named = named or re.findall(r"(?m)^ +series:\s+class_path: *([\w.]+)", request.text)
+    return named[-1] if named else None
+
+
 def find_checkpoint(request: Request) -> tuple[Path | None, dict[str, Any] | None]:
     """Read the checkpoint of a command; without ``ckpt_path`` it is the best one of the newest fit.
 
     There is none for a new fit, and for a file that was never fitted to: the pretrained network forecasts it.
+    Nor is there for an export that names no experiment where nothing was fitted: it is that of this network.
     """
     wanted, folder = request.settings.get("ckpt_path"), request.experiment_folder
     if request.asks_help or (wanted is None and request.is_new):
@@ -47,7 +58,8 @@ def choose_model(
         return load_class(name or SOLVER), SOLVED.copy()
     if checkpoint is None:
         is_own = name or (request.command == "fit" and re.search(FROM_SCRATCH, request.text))
-        if request.file and not is_own and find_spec("rnn_lightning.pretrained"):
+        has_own = request.file or request.command == "export"
+        if has_own and not is_own and find_spec("rnn_lightning.pretrained"):
             return load_class("PretrainedForecaster"), PRETRAINED.copy()
         return Forecaster if name is None else load_class(name), {}
     saved = str(checkpoint.get("forecaster_class", class_name(Forecaster)))[:100]
@@ -61,6 +73,28 @@ def choose_model(
         raise InputError(f"--ckpt_path: the checkpoint holds a network of the class {saved}, not {name}.")
     is_pretrained = kind.__name__ == "PretrainedForecaster"
     return kind, {"trainer.max_epochs": PRETRAINED["trainer.max_epochs"]} if is_pretrained else {}
+
+
+def read_export_options(words: Sequence[str]) -> tuple[Path, list[int] | None]:
+    """Return the file that an export writes and the levels of its intervals, None for the usual ones."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("file", nargs="*")
+    parser.add_argument("--output")
+    parser.add_argument("--forecast.levels", dest="levels")
+    try:
+        given, unknown = parser.parse_known_args(words)
+        levels = None if given.levels is None else yaml.safe_load(given.levels)
+    except (argparse.ArgumentError, yaml.YAMLError) as error:
+        raise InputError(f"export: {str(error).splitlines()[0]}") from error
+    if unknown:
+        raise InputError(f"export {unknown[0]}: no such option; rnn-lightning export --help has all options.")
+    files = [*given.file, *([given.output] if given.output else [])]
+    if len(files) != 1 or Path(files[0]).suffix != ".onnx":
+        named = f"export {' '.join(files)}".strip()
+        raise InputError(f"{named}: name one file to write, an ONNX graph such as model.onnx.")
+    if not isinstance(levels, list | None) or not all(isinstance(level, int) for level in levels or ()):
+        raise InputError(f"--forecast.levels must be a list such as [80, 95], got {given.levels}.")
+    return Path(files[0]), levels
 
 
 def load_class(name: str) -> type[Forecaster]:
@@ -95,6 +129,10 @@ def option_defaults(
                 options[f"{group}.{name}"] = value
     options["experiment"] = request.settings.get("experiment", "default")
     series = options["data.series"]
+    named = _named_series(request)
+    if named and not str(series["class_path"]).endswith(named.rpartition(".")[2]):
+        # The parser would keep the arguments of one class that another has too, such as noise.
+        series = options["data.series"] = {"class_path": named if "." in named else f"rnn_lightning.{named}"}
     name = str(series.get("class_path") if isinstance(series, dict) else series)
     wanted = series_of(str(request.file))
     if request.file is not None and name.rpartition(".")[2] != wanted.rpartition(".")[2]:

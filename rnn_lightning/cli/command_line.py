@@ -34,6 +34,7 @@ def run(args: Sequence[str] | None = None) -> None:
             from rnn_lightning.cli.lightning_cli import CommandLine, export
 
             if request.command == "export":
+                names["levels"] = "--forecast.levels"
                 export(request)
             else:
                 CommandLine(request, names, cleanup).run_command()

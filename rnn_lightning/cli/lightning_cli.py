@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import re
+import shutil
 import sys
 import tempfile
 from importlib.util import find_spec
@@ -20,7 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rnn_lightning.cli import callbacks
 from rnn_lightning.cli.arguments import UNFITTED, Request, add_own_options
 from rnn_lightning.cli.checkpoints import CheckpointIO
-from rnn_lightning.cli.choices import choose_model, find_checkpoint, option_defaults
+from rnn_lightning.cli.choices import choose_model, find_checkpoint, option_defaults, read_export_options
 from rnn_lightning.cli.device import choose_accelerator
 from rnn_lightning.cli.main import did_you_mean
 from rnn_lightning.cli.run_folders import new_run_folder, remove_if_empty
@@ -36,8 +37,10 @@ BacktestWriter: Any = None
 PredictionIntervals: Any = None
 ValidationScores: Any = None
 FineTuning: Any = None
+DynamicsReport: Any = None
 if find_spec("rnn_lightning.dynamics"):
     import rnn_lightning.dynamics.systems  # noqa: F401 - so that a config may name its series
+    from rnn_lightning.dynamics.report import DynamicsReport
 if find_spec("rnn_lightning.tables"):
     from rnn_lightning.tables.datamodule import TableDataModule as DataModule
     from rnn_lightning.tables.forecast_options import ForecastOptions
@@ -90,6 +93,7 @@ class CommandLine(LightningCLI):
         self.request, self.option_names, self.cleanup = request, option_names, cleanup
         self.path, self.checkpoint = find_checkpoint(request)
         self.is_unfitted = request.command == "predict" and self.path is None
+        self.run_folder, self.part, self.num_fits = "", "", 0  # of several fits in one run
         kind, defaults = choose_model(request, self.checkpoint)
         self.defaults = option_defaults(request, self.checkpoint, kind) | defaults
         # The last words win: no config may change the class and the file.
@@ -203,8 +207,10 @@ class CommandLine(LightningCLI):
             own.append(ForecastWriter(config.forecast))
         if command == "test" and BacktestWriter is not None:
             own.append(config.backtest)
+        if command == "test" and hasattr(self.datamodule.series, "lyapunov_time"):
+            own.append(DynamicsReport())
         if command == "fit" and as_text is not None:
-            own.append(callbacks.DataSummary(as_text, config.quiet))
+            own.append(callbacks.DataSummary(as_text, config.quiet or self.num_fits > 1))
         keeps = command == "fit" and config.trainer.enable_checkpointing is not False
         validates = keeps and self.datamodule.val_fraction > 0
         is_tuned = getattr(self.model, "weights", None) == "bundled"
@@ -225,8 +231,10 @@ class CommandLine(LightningCLI):
         experiment = self.request.experiment_folder
         # Of several processes the first makes it; ``Trainer.log_dir`` tells the others.
         is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
-        version = new_run_folder(experiment, command) if is_first else ""
-        self.cleanup.callback(remove_if_empty, experiment / version)
+        if not self.part:
+            self.run_folder = new_run_folder(experiment, command) if is_first else ""
+            self.cleanup.callback(remove_if_empty, experiment / self.run_folder)
+        version = str(Path(self.run_folder, self.part)) if is_first else ""
         given = config.trainer.logger
         if given is False:
             return {"logger": False, "default_root_dir": str(experiment / version)}
@@ -246,23 +254,62 @@ class CommandLine(LightningCLI):
             self.datamodule.setup("predict")
             if self.datamodule.can_validate:
                 self.trainer.validate(self.model, self.datamodule, verbose=False)
+        if command == "fit" and getattr(self.model, "solver", None) == "auto":
+            self._fit_best()
+            return
         getattr(self.trainer, command)(self.model, datamodule=self.datamodule, **settings)
         if command == "fit":
             callbacks.describe_fit(self.trainer)
 
+    def _fit_best(self) -> None:
+        """Make the fits that ``solver`` auto stands for, in folders of the run, and keep the best in it."""
+        from rnn_lightning.solver.choice import described, fit_best
+
+        if self.path is not None:
+            rule = "`solver` auto makes several fits, and cannot go on with one"
+            raise InputError(f"{rule}: name the solver of the checkpoint {self.path}.")
+        trainers: dict[str, Trainer] = {}
+
+        def make_trainer(name: str, forecaster: Any, settings: dict[str, Any]) -> Trainer:
+            callbacks.say(f"Trying {name}:")
+            self.model, self.part, self.num_fits = forecaster, name.replace(" ", "_"), self.num_fits + 1
+            vars(self.config_init.trainer).update(settings)
+            trainers[name] = self.instantiate_trainer()
+            return trainers[name]
+
+        best, _, scores = fit_best(self.model, self.datamodule, self.trainer.max_epochs, make_trainer)
+        folder = Path(trainers[best].log_dir or trainers[best].default_root_dir)
+        if trainers[best].is_global_zero:
+            shutil.copytree(folder, folder.parent, dirs_exist_ok=True)
+        callbacks.describe_fit(trainers[best], folder.name)
+        callbacks.say(described(best, scores))
+
 
 def export(request: Request) -> None:
-    """Write the network of an experiment as a file that other programs run."""
-    file = Path(" ".join(request.rest))
-    if file.suffix != ".onnx" or len(request.rest) != 1:
-        raise InputError(f"export {file}: name one file to write, an ONNX graph such as model.onnx.")
+    """Write a network as a file that other programs run: that of an experiment, or the pretrained one."""
+    file, levels = read_export_options(request.rest)
     path, checkpoint = find_checkpoint(request)
-    print(f"Checkpoint: {path}")
+    print("Network: the pretrained one, not fitted." if path is None else f"Checkpoint: {path}")
     if not find_spec("rnn_lightning.onnx"):
         raise InputError("export needs the folder onnx of the package.")
     from rnn_lightning.onnx.export import export_onnx
 
     kind, _ = choose_model(request, checkpoint)
-    network = kind.load_from_checkpoint(str(path), map_location="cpu", weights_only=True).network
-    export_onnx(network, file)
+    if path is None:
+        network = kind(num_features=1, num_covariates=0).network
+    else:
+        network = kind.load_from_checkpoint(str(path), map_location="cpu", weights_only=True).network
+    widths = None
+    if PredictionIntervals is not None and path is not None:
+        intervals = PredictionIntervals.from_checkpoint(path)
+        widths = intervals.table(levels) if levels or intervals.calibrated else None
+    elif levels:
+        raise InputError(
+            "`levels`: the pretrained network has no intervals of its own: fit it to your series."
+        )
+    try:
+        inputs, outputs = export_onnx(network, file, widths)
+    except OSError as error:
+        raise InputError(f"export {file}: cannot be written ({error.strerror}).") from error
     print(f"Export: {file} ({file.stat().st_size / 1000:,.0f} kB)")
+    print(f"It takes {', '.join(inputs)} and returns {', '.join(outputs)}.")

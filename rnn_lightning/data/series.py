@@ -38,6 +38,15 @@ class TimeIndex:
             stamps[digits == count] = np.round(stamps[digits == count], count)
         return stamps
 
+    def exist(self, series: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Return whether the series can have values at ``steps``, both ``(row,)``: here at all of them."""
+        return np.ones(len(series), bool)
+
+    def keep(self, kept: Sequence[int]) -> "TimeIndex":
+        """Return the stamps of some series."""
+        first, size = ([part[index] for index in kept] for part in (self.starts, self.frequencies))
+        return type(self)(first, size)
+
 
 @dataclass(frozen=True, repr=False)
 class SeriesData:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 import torch
@@ -25,6 +25,10 @@ from rnn_lightning.transforms import Traits
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from rnn_lightning.tables.table import Table
+
+    Source: TypeAlias = Series | SeriesData | Table
+
 TEXT_METRICS = {"mase": "MASE", "rmsse": "RMSSE", "smape": "sMAPE", "wape": "WAPE", "mae": "MAE"}
 
 CONTEXT_LENGTH = 24
@@ -34,7 +38,7 @@ NUM_NAMED_SERIES = 3
 """Number of series without an error scale that the text names."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Backtest:
     """Forecasts from rolling origins beside the truth and the baselines.
 
@@ -45,6 +49,10 @@ class Backtest:
 
     data: SeriesData
     scores: Scores
+
+    def __repr__(self) -> str:
+        header = f"{counted(self.scores.num_forecasts, 'forecast')} of {counted(self.scores.horizon, 'step')}"
+        return f"Backtest: {header}; {self.verdict}"
 
     @property
     def verdict(self) -> str:
@@ -68,9 +76,8 @@ class Backtest:
         columns = ["y", "rnn", *bound_columns(self.scores.levels), *self.scores.forecasters[1:]]
         return table.with_columns(**stamps).select(*self._keys, "ds", "cutoff", *columns)
 
-    @property
-    def figure(self) -> "Figure":
-        """Error by lead time beside the baselines, and up to four forecasts beside the truth."""
+    def plot(self) -> "Figure":
+        """Return the error by lead time beside the baselines, and up to four forecasts beside the truth."""
         from rnn_lightning.evaluation.backtest_plot import plot_backtest
 
         return plot_backtest(self.data, self.scores)
@@ -113,7 +120,7 @@ class Backtest:
         for path, table in zip(paths, tables.values(), strict=False):
             with atomic_file(path) as file:
                 table.write_csv(file)
-        save_figure(self.figure, paths[-1])
+        save_figure(self.plot(), paths[-1])
         return paths
 
     @property
@@ -129,7 +136,7 @@ class Backtest:
 
 def backtest(
     forecaster: Any,
-    data: Series | SeriesData,
+    data: "Source",
     num_origins: int = 3,
     *,
     horizon: int = 24,
@@ -149,7 +156,8 @@ def backtest(
 
     Args:
         forecaster: a fitted network.
-        data: the series.
+        data: the series, or a polars or pandas frame, a pandas Series or the path of a table, which is read
+            as in the fit.
         num_origins: number of forecasts of each series; the last one ends where the series ends.
         horizon: number of steps to forecast.
         origin_step: steps between two origins; the horizon if None.
@@ -158,15 +166,15 @@ def backtest(
         season: steps of a season, 1 for none; that of each series if None.
         num_samples: number of sampled paths, which give the intervals where calibration gave none.
         levels: levels of the intervals in percent; 80 if None, where there are intervals.
-        intervals: those of the fit, see ``PredictionIntervals.from_checkpoint``. A network that was never
-            trained has its own, calibrated before the first origin.
+        intervals: those of the fit, see ``PredictionIntervals.from_checkpoint``; by default those of
+            ``fit_frame``. A network that was never trained has its own, calibrated before the first origin.
         seed: seed of the sampled paths.
         batch_size: number of forecasts at a time.
 
     Raises:
         InputError: if no series is long enough, or levels are given and nothing gives intervals.
     """
-    data = data if isinstance(data, SeriesData) else data.load()
+    data = _load(forecaster, data)
     step = origin_step or horizon
     start = torch.maximum(data.offsets[:-1], data.ends - horizon - (num_origins - 1) * step)
     segments = Segments(torch.arange(data.num_series), data.offsets[:-1], start, data.ends)
@@ -180,7 +188,7 @@ def backtest(
     windows = rolling_starts(segments, least, horizon, num_origins, step).earlier(context_length - least)
     if len(windows) == 0:
         raise InputError("no series has a step to forecast after a context of one: give longer ones.")
-    intervals = intervals or PredictionIntervals()
+    intervals = intervals or getattr(forecaster, "intervals", None) or PredictionIntervals()
     with _evaluating(forecaster):
         if not is_trained(forecaster):
             intervals = PredictionIntervals()
@@ -195,6 +203,17 @@ def backtest(
             batch = batch.to(forecaster.device)
             record(records, batch, forecaster.predict_step(batch, 0), intervals, levels)
     return Backtest(data, Scores.from_records(records.collect(), data, start, seasons, levels))
+
+
+def _load(forecaster: Any, data: "Source") -> SeriesData:
+    """Return series, those of a table read as in the fit of the network."""
+    if isinstance(data, SeriesData):
+        return data
+    if not isinstance(data, Series):
+        from rnn_lightning.tables.table import table_as_in_fit
+
+        data = table_as_in_fit(getattr(forecaster, "data_facts", {}), data, {})
+    return data.load()
 
 
 def _found_seasons(data: SeriesData, ends: Tensor) -> Traits:

@@ -14,7 +14,14 @@ from rnn_lightning.data.series import SeriesData
 from rnn_lightning.data.windows import BatchLoader, Segments, forecast_batch, forecast_starts, split_by_time
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.baselines import never_negative, seasons_of
-from rnn_lightning.evaluation.interval_widths import error_scale, floor_of, half_widths_at, learn_half_widths
+from rnn_lightning.evaluation.interval_widths import (
+    KEPT_LEAD_TIMES,
+    MIN_RELATIVE_SCALE,
+    error_scale,
+    floor_of,
+    half_widths_at,
+    learn_half_widths,
+)
 from rnn_lightning.evaluation.records import errors_of
 
 LAST_FRACTION, LAST_HORIZONS = 0.25, 2
@@ -80,7 +87,7 @@ class CalibratedIntervals:
         self,
         point: Tensor,
         context: Tensor,
-        levels: Sequence[int],
+        levels: Sequence[float],
         *,
         seasons: Tensor | None = None,
         own_error: Tensor | None = None,
@@ -105,6 +112,22 @@ class CalibratedIntervals:
         # torch.quantile takes 16 million numbers at most.
         bounds = np.quantile(samples.cpu().numpy(), (0.5 + signed.double() / 2).tolist(), axis=0)
         return torch.from_numpy(bounds).to(point)
+
+    def table(self, levels: Sequence[int] | None = None) -> dict[str, Any]:
+        """Return what ``interval_bounds`` goes by as plain numbers, for an export.
+
+        Args:
+            levels: levels in percent, see ``choose_levels``.
+
+        Returns:
+            ``levels``; ``half_widths (level, lead time)`` in error scales, constant beyond the last one;
+            ``season``, that of the calibration; ``nonnegative (feature,)``; and ``min_relative_scale``.
+        """
+        chosen = self.choose_levels(levels)
+        half_widths = half_widths_at(self._half_widths, torch.tensor(chosen) / 100, KEPT_LEAD_TIMES[-1])
+        facts = {"season": self._season, "nonnegative": self._nonnegative.numpy()}
+        widths = {"half_widths": half_widths.numpy(), "min_relative_scale": MIN_RELATIVE_SCALE}
+        return {"levels": chosen, **widths, **facts}
 
     def quantiles(
         self,

@@ -82,7 +82,7 @@ class PretrainedForecaster(Forecaster):
         self.hold_outs, self.point, self.num_series = hold_outs, point, 0
         if weights not in ("bundled", "random"):
             raise InputError(f"`weights` must be bundled or random, got {weights!r}.")
-        self.weights = weights
+        self.weights, self.refits = weights, weights == "bundled"
         super().__init__(
             num_features,
             hidden_size=hidden_size,

@@ -41,6 +41,18 @@ class PretrainedForecast(NamedTuple):
     samples: Tensor | None
     own_error: Tensor | None
 
+    def __repr__(self) -> str:
+        return f"Pretrained{self._plain()!r}"
+
+    def plot(self) -> Any:
+        """Return a ``Figure``, see ``Forecast.plot``."""
+        return self._plain().plot()
+
+    def _plain(self) -> Any:
+        from rnn_lightning.forecaster import Forecast
+
+        return Forecast(*self[:3])
+
 
 class SeasonForecast(NamedTuple):
     """Forecasts of series by their candidate seasons and the trend.

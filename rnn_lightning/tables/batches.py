@@ -90,7 +90,11 @@ class TableBatches(SequenceBatches):
             held-out part is shorter than two horizons.
         num_samples: sampled paths for each forecast at predict and test; None for point forecasts alone.
         seed: seed of the order of the windows and of the sampled paths.
-
+        final_fit_on_all: train a second time, from the same initial weights and on the validation split too,
+            for as many epochs as validated best. Solvers and fine-tuning do so by themselves.
+        carry_state: train by windows that continue each other: each row of a batch goes through consecutive
+            windows, and enters each with the state in which it left the one before, see
+            ``solver/carried_state.py``. Stride and order of the windows have no meaning then.
     """
 
     def __init__(
@@ -111,6 +115,8 @@ class TableBatches(SequenceBatches):
         origin_step: int | None = None,
         num_samples: int | None = None,
         seed: int = 0,
+        final_fit_on_all: bool = False,
+        carry_state: bool = False,
     ) -> None:
         if not isinstance(series, Series | np.ndarray):
             series = TableSeries(series)
@@ -148,6 +154,9 @@ class TableBatches(SequenceBatches):
             origin_step,
         )
         self._val_is_auto, self._given_seasons = val_fraction == "auto", given_seasons(season)
+        self.final_fit_on_all, self.carry_state = final_fit_on_all, carry_state
+        if final_fit_on_all and carry_state:
+            raise InputError("`final_fit_on_all` and `carry_state` exclude each other: give one of them.")
         self._found_context: int | None = None  # that ``auto`` found
         self._found_seasons: tuple[torch.Tensor, Traits] | None = None  # before these ends
 

@@ -1,10 +1,15 @@
 """The data module of tables: batches for the Trainer, shared by processes, and facts for the checkpoint."""
 
+from collections.abc import Sequence
 from typing import Any
+
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 from rnn_lightning.data.array import ArraySeries
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.series import SeriesData
+from rnn_lightning.data.windows import ShuffledLoader
 from rnn_lightning.tables.batches import TableBatches
 from rnn_lightning.tables.default_sizes import SIZES
 from rnn_lightning.tables.load_series import load_shared
@@ -20,6 +25,8 @@ class TableDataModule(TableBatches, SequenceDataModule):
     """
 
     was_held_out = True
+    carried: Any = None  # the states of the rows of ``carry_state``
+    _resumed: Sequence[Tensor] = ()  # those of the fit that is resumed, of all devices
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -44,11 +51,27 @@ class TableDataModule(TableBatches, SequenceDataModule):
         found = {"frequencies": self._frequencies()} if hasattr(self, "_loaded") else {}
         return {**self.series.options(), **settings, **found}
 
+    def callbacks_of(self, module: Any) -> list[Callback]:
+        """Return the callbacks that a fit of the module needs: a final fit, if it makes none itself."""
+        from rnn_lightning.solver.final_fit import FinalFit
+
+        return [FinalFit()] if self.final_fit_on_all and not getattr(module, "refits", False) else []
+
+    def _training_loader(self, prepare: Any) -> ShuffledLoader:
+        if not self.carry_state or self.trainer is None:
+            return super()._training_loader(prepare)
+        from rnn_lightning.solver.carried_state import CarriedState, continued_loader
+
+        self.carried = CarriedState(tuple(part[self.devices[0]] for part in self._resumed))
+        return continued_loader(self, self.trainer.lightning_module, self.carried)
+
     def state_dict(self) -> dict[str, Any]:
         if self.trainer is None:
             return {}
         facts = {"frequencies": self._frequencies(), "test_fraction": self.test_fraction}
         facts["found_context"] = self._found_context
+        if self.carried is not None:
+            facts["carried"] = self.carried.gathered(self.trainer)
         return {**super().state_dict(), **facts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -56,6 +79,7 @@ class TableDataModule(TableBatches, SequenceDataModule):
         super().load_state_dict(state_dict)
         self.was_held_out = state_dict.get("test_fraction", self.test_fraction) >= self.test_fraction
         self._found_context = state_dict.get("found_context", self._found_context)
+        self._resumed = state_dict.get("carried", [])
         if hasattr(self, "_loaded"):
             self.require_frequencies(state_dict.get("frequencies", []))
 

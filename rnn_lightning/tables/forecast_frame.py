@@ -4,7 +4,6 @@ import importlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import torch
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.tables.batches import TableBatches
-from rnn_lightning.tables.forecast_checks import note_if_covariates_are_far
+from rnn_lightning.tables.forecast_checks import closed_series, note_if_covariates_are_far
 from rnn_lightning.tables.forecast_file import make_table, with_input_types
 from rnn_lightning.tables.forecast_options import (
     ForecastColumns,
@@ -22,8 +21,8 @@ from rnn_lightning.tables.forecast_options import (
     choose_columns,
     if_calibrated,
 )
-from rnn_lightning.tables.options import TableOptions
-from rnn_lightning.tables.table import TableSeries
+from rnn_lightning.tables.pandas_frames import index_as_column
+from rnn_lightning.tables.table import table_as_in_fit
 from rnn_lightning.tables.table_data import as_table_data
 
 if TYPE_CHECKING:
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
     from rnn_lightning import BundledForecaster, Forecaster
     from rnn_lightning.tables.panels import Frame
 
-READING_OPTIONS = tuple(each.name for each in fields(TableOptions))
-"""The options by which a table is read."""
-
 
 def forecast_frame(
     forecaster: "Forecaster | BundledForecaster | str | Path | None",
@@ -42,6 +38,7 @@ def forecast_frame(
     horizon: int | None = None,
     *,
     levels: Sequence[int] | None = None,
+    quantiles: Sequence[float] = (),
     num_samples: int | None = None,
     num_paths: int = 0,
     seed: int = 0,
@@ -54,18 +51,20 @@ def forecast_frame(
     Args:
         forecaster: a fitted ``Forecaster``, or the path of a checkpoint; None for the bundled network, which
             was not fitted to these series and needs no Lightning.
-        frame: a polars or pandas frame with the columns of the table that the network was fitted on. The
-            covariates of the horizon follow the last known values.
+        frame: a polars or pandas frame with the columns of the table that the network was fitted on, or a
+            pandas Series. The covariates of the horizon follow the last known values.
         horizon: number of steps to forecast; by default the horizon of the fit.
         levels: levels of the prediction intervals in percent, ``[]`` for no intervals. By default 80 where
             intervals are available: from validation, or from sampled paths.
+        quantiles: quantiles between 0 and 1 to return as well, 0.1 as ``<feature>-q-10``; 0.1 and 0.9 are the
+            bounds of the level 80, and 0.5 is the point forecast.
         num_samples: number of sampled paths of each series; by default only a point forecast.
         num_paths: number of sampled paths to return, as ``<feature>-path-1`` and so on.
         seed: seed of the sampled paths.
         skip_incomplete: leave out series whose covariates are not known over the whole horizon, with a
             warning. If False, raise InputError.
         intervals: calibrated prediction intervals, such as those of the callback of the fit; by default those
-            that the checkpoint keeps. A network that was never trained has its own.
+            of ``fit_frame``, or that the checkpoint keeps. A network that was never trained has its own.
         options: arguments of ``TableSeries`` that differ from those of the fit, such as ``id_column``.
 
     Returns:
@@ -97,13 +96,17 @@ def forecast_frame(
     if skip_incomplete and (note := batches.leave_out_incomplete()):
         warnings.warn(note, stacklevel=2)
     chosen = None if levels is None else [*levels]
-    wanted = ForecastOptions(levels=chosen, num_paths=num_paths, skip_incomplete=skip_incomplete)
+    columns_wanted: dict[str, Any] = {"levels": chosen, "quantiles": [*quantiles], "num_paths": num_paths}
+    wanted = ForecastOptions(**columns_wanted, skip_incomplete=skip_incomplete)
+    intervals = intervals or getattr(network, "intervals", None) or _new_intervals(network)
     with _evaluating(network, batches):
-        columns, values = _forecast(network, batches, wanted, intervals or _new_intervals(network))
+        columns, values = _forecast(network, batches, wanted, intervals)
     data = as_table_data(batches.data)
     table = make_table(data, range(data.num_series), values, columns)
     table = with_input_types(data, table, columns)
-    return table if isinstance(frame, pl.DataFrame) else _to_pandas(table, frame)
+    if isinstance(frame, pl.DataFrame):
+        return table
+    return _to_pandas(table, index_as_column(frame, data.time_column, *data.features[:1]))
 
 
 def _forecast(
@@ -114,6 +117,7 @@ def _forecast(
         intervals.calibrate_for(forecaster, batches, batches.data.ends)
     columns = choose_columns(options, batches.num_samples, if_calibrated(intervals))
     data = as_table_data(batches.data)
+    closed_series(data, batches.horizon)
     for note in note_if_covariates_are_far(data, forecaster.network, batches.horizon):
         warnings.warn(note, stacklevel=3)
     values = []
@@ -141,11 +145,8 @@ def _read_as_in_fit(
     fitted: Mapping[str, Any], frame: "Frame", options: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> TableBatches:
     """Return the batches of a frame, with the options and settings of the fit where none are given."""
-    if unknown := [name for name in options if name not in READING_OPTIONS]:
-        raise InputError(f"there is no option {unknown[0]!r}; there are {', '.join(READING_OPTIONS)}.")
-    reading = {name: value for name, value in fitted.items() if name in READING_OPTIONS}
     sizes = {name: fitted.get(name, "auto") for name in ("context_length", "season", "horizon")}
-    return TableBatches(TableSeries(frame, **{**reading, **options}), **{**sizes, **settings})
+    return TableBatches(table_as_in_fit(fitted, frame, options), **{**sizes, **settings})
 
 
 def _load(path: Path) -> tuple["Forecaster", IntervalSource | None]:
@@ -177,11 +178,10 @@ def _new_intervals(forecaster: Any) -> IntervalSource | None:
     return CalibratedIntervals()
 
 
-def _to_pandas(table: "pl.DataFrame", frame: Any) -> Any:
-    """Return a table as a pandas frame, without pyarrow, with the types of ids and stamps in ``frame``."""
+def _to_pandas(table: "pl.DataFrame", given: Any) -> Any:
+    """Return a table as a pandas frame, without pyarrow, with the types of ids and stamps as ``given``."""
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
-    given = frame.reset_index() if any(name is not None for name in frame.index.names) else frame
     columns = {}
     for column in table.iter_columns():
         if column.dtype.is_float():

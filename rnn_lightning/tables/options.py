@@ -10,6 +10,9 @@ from rnn_lightning.tables.frequency import Frequency
 CALENDAR = {"month": 12, "weekday": 7, "hour": 24}
 """The calendar features and the number of values of each; weekday 0 is Monday."""
 
+NUM_HOLIDAY_INPUTS = 3
+"""The number of holidays in a step, and for one of at most a day whether the next or the last day is one."""
+
 CalendarFeature = Literal["month", "weekday", "hour"]
 
 
@@ -27,6 +30,9 @@ class TableOptions:
             last known target carry their future values.
         calendar_features: inputs derived from the time stamps, past and future: one input per month, weekday
             or hour.
+        holidays: country whose public holidays are inputs, past and future: its code such as DE, or DE-BY for
+            a part of it. They are the number of holidays in a step and, for steps of at most a day, whether
+            the next or the last day is one. Needs the extra holidays.
         frequency: distance between two steps, if it cannot be detected or is detected wrongly: 1d, 1mo, 1h,
             15m and so on, 1me for ends of months, 1bd for business days, or a number if the time stamps are
             numbers rather than dates such as 20240131.
@@ -35,6 +41,8 @@ class TableOptions:
         time_zone: time zone of the calendar, such as Europe/Berlin: stamps with a zone or offset are
             converted to it, others are read in it.
         interpolate: fill gaps inside a series by straight lines; otherwise their values stay unknown.
+        every_step: write forecasts of all steps, also of days of the week and times of the day at which a
+            series never had a value, such as Sundays.
         separator: character between two columns of a CSV file, "tab" for a tab; a comma by default, or a tab
             in .tsv files, or what the header shows.
         decimal: decimal sign of numbers in a CSV file, a point or a comma, where 1,234 can be either.
@@ -47,10 +55,12 @@ class TableOptions:
     target_columns: list[str] | str = field(default_factory=lambda: ["y"])
     covariate_columns: list[str] | str = field(default_factory=list)
     calendar_features: list[CalendarFeature] | CalendarFeature = field(default_factory=list)
+    holidays: str | None = None
     frequency: str | float | None = None
     time_format: str | None = None
     time_zone: str | None = None
     interpolate: bool = False
+    every_step: bool = False
     separator: str | None = None
     decimal: Literal[".", ","] | None = None
     scratch_folder: str | None = None
@@ -72,6 +82,7 @@ class TableOptions:
                     f"`calendar_features` has {feature!r}: give each of {', '.join(CALENDAR)} once."
                 )
             self.num_covariates += CALENDAR[feature]
+        self.num_covariates += NUM_HOLIDAY_INPUTS * (self.holidays is not None)
         if self.separator is not None and len(self.separator.encode()) != 1:
             raise InputError(f"`separator` must be one character, got {self.separator!r}.")
         self.parsed_frequency = None if self.frequency is None else Frequency.parse(self.frequency)

@@ -1,6 +1,5 @@
 """Read a table in two passes: one collects statistics of its rows, the other writes their values."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +10,16 @@ import polars as pl
 import torch
 
 from rnn_lightning.errors import InputError, counted, quoted
-from rnn_lightning.tables.calendar import calendar_codes
 from rnn_lightning.tables.files import Table, find_tables, require_columns
 from rnn_lightning.tables.frequency import DAY, FORMS
 from rnn_lightning.tables.grid import CHUNK_ROWS, Grid
-from rnn_lightning.tables.options import TableOptions
+from rnn_lightning.tables.open_phases import describe_open_phases
+from rnn_lightning.tables.options import NUM_HOLIDAY_INPUTS, TableOptions
 from rnn_lightning.tables.rows import RowReader, Spool
 from rnn_lightning.tables.stamp_statistics import StampStatistics
 from rnn_lightning.tables.stamps import TextForm
 from rnn_lightning.tables.storage import Buffer, require_memory
-from rnn_lightning.tables.table_data import TableData, TableFormat, count_unknown
+from rnn_lightning.tables.table_data import TableData, TableFormat, count_unknown, step_codes
 
 
 class TableReading:
@@ -66,7 +65,7 @@ class TableReading:
             if options.interpolate:
                 filled = counted(interpolate(values, grid.bounds), "unknown value")
                 notes.append(f"Filled {filled} inside series by straight lines.")
-            fill_calendar(calendar, grid, options.calendar_features)
+            fill_calendar(calendar, grid, options)
             undo.pop_all()
         arrays: list[Any] = [buffer.finish() for buffer in buffers[:3]]
         data = TableData(
@@ -82,6 +81,7 @@ class TableReading:
             covariate_names=options.covariate_columns,
             calendar=arrays[2],
             calendar_names=options.calendar_features,
+            holidays=options.holidays,
             notes=notes,
             left_out=dict.fromkeys(grid.left_out, f"has no value of {self.targets}"),
             table_format=self._table_format(),
@@ -131,7 +131,8 @@ class TableReading:
     def _buffers(self, num_steps: int, undo: ExitStack) -> list[Buffer]:
         """Return the arrays of all steps: values, covariates, calendar, and which have a row."""
         options = self.options
-        widths = [len(options.target_columns), len(options.covariate_columns), len(options.calendar_features)]
+        num_calendar = len(options.calendar_features) + NUM_HOLIDAY_INPUTS * (options.holidays is not None)
+        widths = [len(options.target_columns), len(options.covariate_columns), num_calendar]
         if self.folder is None:
             num_bytes = num_steps * (4 * (widths[0] + widths[1]) + widths[2] + 1)
             require_memory(num_bytes, f"the {num_steps:,} steps")
@@ -149,6 +150,8 @@ class TableReading:
         if grid.num_snapped:
             notes.append(f"Moved {counted(grid.num_snapped, 'time stamp')} onto the grid of `frequency`.")
         notes += grid.long_gaps()
+        if grid.open_phases is not None:
+            notes += describe_open_phases(grid.open_phases, grid.ids)
         if grid.left_out:
             some = ", ".join(map(quoted, grid.left_out[:5])) + (", ..." if len(grid.left_out) > 5 else "")
             notes.append(f"Left out {len(grid.left_out):,} series without a value of {self.targets}: {some}.")
@@ -232,11 +235,13 @@ def interpolate(values: Buffer, bounds: np.ndarray) -> int:
     return num_filled
 
 
-def fill_calendar(calendar: Buffer, grid: Grid, names: Sequence[str]) -> None:
+def fill_calendar(calendar: Buffer, grid: Grid, options: TableOptions) -> None:
     """Write the calendar features of all steps."""
-    for first in range(0, len(calendar.array) if names else 0, CHUNK_ROWS):
+    for first in range(0, len(calendar.array) if calendar.shape[1] else 0, CHUNK_ROWS):
         rows = np.arange(first, min(first + CHUNK_ROWS, len(calendar.array)))
         series = np.searchsorted(grid.bounds, rows, side="right") - 1
-        stamps = grid.times.stamps_at(series, rows - grid.bounds[series])
-        calendar.array[rows] = calendar_codes(stamps, names)
+        steps = rows - grid.bounds[series]
+        calendar.array[rows] = step_codes(
+            grid.times, series, steps, options.calendar_features, options.holidays
+        )
         calendar.release()

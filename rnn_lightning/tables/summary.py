@@ -36,7 +36,7 @@ def summarize(data: SeriesData, splits: Splits, horizon: int | None = None) -> d
         "length": _summarize_lengths(data),
         "features": list(data.features),
         "covariates": list(data.covariate_names),
-        "calendar": list(data.calendar_names),
+        "calendar": [*data.calendar_names, *([f"holidays {data.holidays}"] if data.holidays else [])],
         "time": _summarize_times(data),
         "seasons": summarize_seasons(data),
         "missing": _summarize_missing(data),

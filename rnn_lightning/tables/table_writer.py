@@ -14,6 +14,7 @@ from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.files import SCRATCH, ScratchArray
 from rnn_lightning.tables.forecast_checks import (
     check_forecast,
+    closed_series,
     note_if_covariates_are_far,
     warn_if_diverged,
 )
@@ -133,6 +134,10 @@ def _draw(
 ) -> None:
     from rnn_lightning.tables.plots import plot_forecast, save_picture
 
+    closed = closed_series(data, table.horizon)
+    plotted = {index: remark for index, remark in plotted.items() if index not in closed}
+    if not plotted:
+        return
     series = list(plotted)
     values = np.concatenate([table.rows(range(index, index + 1)) for index in series])
     figure = plot_forecast(
