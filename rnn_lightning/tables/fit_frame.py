@@ -1,11 +1,14 @@
 """Fits to tables in memory."""
 
+import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import lightning.pytorch as L
+
+from rnn_lightning.data.series import GivenSeries, SeriesData
 from rnn_lightning.forecaster import Forecaster
 from rnn_lightning.tables.datamodule import TableDataModule
-from rnn_lightning.tables.forecast_frame import quiet_trainer
 from rnn_lightning.tables.table import table_as_in_fit
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ EPOCHS_OF_TUNING, EPOCHS = 2, 10
 
 def fit_frame(
     forecaster: Fitted,
-    frame: "Table",
+    frame: "Table | SeriesData",
     horizon: int | Literal["auto"] = "auto",
     *,
     max_epochs: int | None = None,
@@ -36,7 +39,7 @@ def fit_frame(
     Args:
         forecaster: the network, such as ``PretrainedForecaster()``.
         frame: a polars or pandas frame with the columns ``unique_id, ds, y``, a pandas Series, or the path of
-            a table.
+            a table; also the series that a backtest cuts off at an origin, see ``backtest``.
         horizon: number of steps to forecast; ``auto`` for what the season suggests.
         max_epochs: number of epochs; by default 2 for the bundled network and 10 for any other.
         val_fraction: fraction of the steps of each series to validate on, see ``TableDataModule``.
@@ -54,7 +57,8 @@ def fit_frame(
     names = ("context_length", "scored_length", "batch_size", "num_batches_per_epoch")
     sizes: dict[str, Any] = dict.fromkeys(names, "auto") | {"horizon": horizon}
     fractions: dict[str, Any] = {"val_fraction": val_fraction, "test_fraction": test_fraction}
-    datamodule = TableDataModule(table_as_in_fit({}, frame, options), **sizes, **fractions)
+    series = GivenSeries(frame) if isinstance(frame, SeriesData) else table_as_in_fit({}, frame, options)
+    datamodule = TableDataModule(series, **sizes, **fractions)
     callbacks: list[Any] = []
     if find_spec("rnn_lightning.evaluation"):
         from rnn_lightning import PredictionIntervals
@@ -69,3 +73,17 @@ def fit_frame(
     trainer = quiet_trainer(forecaster, callbacks, gradient_clip_val=1.0, num_sanity_val_steps=0, **settings)
     trainer.fit(forecaster, datamodule)
     return forecaster
+
+
+def quiet_trainer(forecaster: Forecaster, callbacks: list[Any], **settings: Any) -> L.Trainer:
+    """Return a Trainer on the device of the network that writes no files and prints nothing."""
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    quiet: dict[str, Any] = dict.fromkeys(names, False)
+    try:
+        accelerator = "cpu" if forecaster.device.type == "cpu" else "auto"
+        return L.Trainer(accelerator=accelerator, devices=1, callbacks=callbacks, **quiet, **settings)
+    finally:
+        logger.setLevel(level)

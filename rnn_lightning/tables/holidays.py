@@ -28,7 +28,7 @@ def step_holidays(country: str, times: TimeIndex, series: np.ndarray, steps: np.
         of_rows = series[rows], steps[rows]
         if unit == "number":
             raise InputError("`holidays` need dates, and the time stamps are numbers.")
-        if unit in ("mo", "me") and size % 12 == 0:
+        if unit[:2] in ("mo", "me") and size % 12 == 0:
             raise InputError("`holidays`: each year has about the same number of them; leave them out.")
         first = _days(times.stamps_at(*of_rows))
         is_day = unit == "bd" or (unit == "d" and size == 1) or (unit == "ns" and size <= DAY)

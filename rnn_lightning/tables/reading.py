@@ -18,8 +18,10 @@ from rnn_lightning.tables.options import NUM_HOLIDAY_INPUTS, TableOptions
 from rnn_lightning.tables.rows import RowReader, Spool
 from rnn_lightning.tables.stamp_statistics import StampStatistics
 from rnn_lightning.tables.stamps import TextForm
+from rnn_lightning.tables.static_columns import read_static
 from rnn_lightning.tables.storage import Buffer, require_memory
 from rnn_lightning.tables.table_data import TableData, TableFormat, count_unknown, step_codes
+from rnn_lightning.tables.time_columns import with_time_column
 
 
 class TableReading:
@@ -34,12 +36,14 @@ class TableReading:
         folder = options.scratch_folder
         self.folder = None if folder is None else Path(folder)
         self.tables = find_tables(path, options.separator, [name for _, name in options.columns()])
-        self.options, self.found = options, list[str]()
+        self.tables, self.found = with_time_column(self.tables, options)
+        self.options = options
         if names := find_columns(self.tables[0], options):
             time, value = names
             self.options = options = replace(options, time_column=time, target_columns=[value])
             self.found.append(f"The time stamps are in {quoted(time)} and the values in {quoted(value)}.")
             self.tables = find_tables(path, options.separator, [name for _, name in options.columns()])
+            self.tables, _ = with_time_column(self.tables, options)
         self.targets = " or ".join(map(quoted, options.target_columns))
         columns = options.columns()
         self.has_ids = options.id_column != "unique_id" or options.id_column in self.tables[0].columns()
@@ -52,14 +56,16 @@ class TableReading:
         Raises:
             InputError: names the file and the column, row or id that cannot be used.
         """
-        options, notes = self.options, self.reader.stamps.notes
+        options, notes = self.options, self.reader.notes
         notes += self.found
         notes += [note for table in self.tables[:3] if table.head for note in table.head.notes]
         with closing(Spool(self.folder)) as rows, ExitStack() as undo:
             grid = self._grid(rows)
             notes += self._target_notes(grid)
-            buffers = values, covariates, calendar, occupied = self._buffers(int(grid.sizes.sum()), undo)
-            grid.fill(values, covariates, occupied)
+            buffers = values, covariates, past, calendar, occupied = self._buffers(
+                int(grid.sizes.sum()), undo
+            )
+            grid.fill(values, covariates, past, occupied)
             occupied.discard()
             notes += self._row_notes(grid)
             if options.interpolate:
@@ -67,7 +73,7 @@ class TableReading:
                 notes.append(f"Filled {filled} inside series by straight lines.")
             fill_calendar(calendar, grid, options)
             undo.pop_all()
-        arrays: list[Any] = [buffer.finish() for buffer in buffers[:3]]
+        arrays: list[Any] = [buffer.finish() for buffer in buffers[:4]]
         data = TableData(
             values=arrays[0],
             offsets=torch.from_numpy(grid.bounds),
@@ -79,7 +85,11 @@ class TableReading:
             lengths=torch.from_numpy(grid.lengths[grid.kept]),
             covariates=arrays[1],
             covariate_names=options.covariate_columns,
-            calendar=arrays[2],
+            past=arrays[2],
+            past_names=options.past_covariate_columns,
+            static=self._static(grid, notes),
+            static_names=options.static_columns,
+            calendar=arrays[3],
             calendar_names=options.calendar_features,
             holidays=options.holidays,
             notes=notes,
@@ -129,18 +139,29 @@ class TableReading:
             raise InputError(f"{column} {axis.dtype}, which is too coarse for it.")
 
     def _buffers(self, num_steps: int, undo: ExitStack) -> list[Buffer]:
-        """Return the arrays of all steps: values, covariates, calendar, and which have a row."""
+        """Return the arrays of all steps: values, covariates, those of the past, calendar, and rows."""
         options = self.options
         num_calendar = len(options.calendar_features) + NUM_HOLIDAY_INPUTS * (options.holidays is not None)
-        widths = [len(options.target_columns), len(options.covariate_columns), num_calendar]
+        widths = [len(options.target_columns), len(options.covariate_columns)]
+        widths += [len(options.past_covariate_columns), num_calendar]
         if self.folder is None:
-            num_bytes = num_steps * (4 * (widths[0] + widths[1]) + widths[2] + 1)
+            num_bytes = num_steps * (4 * sum(widths[:3]) + widths[3] + 1)
             require_memory(num_bytes, f"the {num_steps:,} steps")
         buffers = []
-        for width, dtype in zip([*widths, 1], ("float32", "float32", "uint8", "uint8"), strict=True):
+        for width, dtype in zip([*widths, 1], [*["float32"] * 3, "uint8", "uint8"], strict=True):
             buffers.append(Buffer((num_steps, width), dtype, self.folder))
             undo.callback(buffers[-1].discard)
         return buffers
+
+    def _static(self, grid: Grid, notes: list[str]) -> torch.Tensor | None:
+        """Return the inputs of the static columns, ``(series, input)``, and add notes on them."""
+        if not self.options.static_columns:
+            return None
+        id_column = self.options.id_column if self.has_ids else None
+        ids = [grid.ids[series] for series in grid.kept.tolist()]
+        static, new = read_static(self.tables, self.options, id_column, ids)
+        notes += new
+        return torch.from_numpy(static)
 
     def _row_notes(self, grid: Grid) -> list[str]:
         """Return remarks on steps without a row and on series that are left out."""

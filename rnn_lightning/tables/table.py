@@ -34,6 +34,14 @@ class TableSeries(Series, TableOptions):
 
     path: Table
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.static_columns and self.static_categories is None:  # the number of inputs depends on them
+            from rnn_lightning.tables.static_columns import find_categories
+
+            self.static_categories = find_categories(self.path, self)
+            self.num_covariates += self.num_static - len(self.static_columns)
+
     def load(self) -> TableData:
         """Read and check the table, and put each row onto the grid of its series.
 
