@@ -76,7 +76,7 @@ def fit_frame(
 
 
 def quiet_trainer(forecaster: Forecaster, callbacks: list[Any], **settings: Any) -> L.Trainer:
-    """Return a Trainer on the device of the network that writes no files and prints nothing."""
+    """Return a silent Trainer that writes no files, on the device of the network."""
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = logger.level
     logger.setLevel(logging.ERROR)
