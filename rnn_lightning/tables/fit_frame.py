@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from rnn_lightning.data.series import GivenSeries, SeriesData
 from rnn_lightning.forecaster import Forecaster
 from rnn_lightning.tables.datamodule import TableDataModule
-from rnn_lightning.tables.forecast_frame import quiet_trainer
+from rnn_lightning.tables.forecast_frame import quiet_lightning, quiet_trainer
 from rnn_lightning.tables.table import table_as_in_fit
 
 if TYPE_CHECKING:
@@ -69,5 +69,6 @@ def fit_frame(
         callbacks.append(FineTuning())
     settings = {"max_epochs": max_epochs or (EPOCHS_OF_TUNING if is_tuned else EPOCHS)}
     trainer = quiet_trainer(forecaster, callbacks, gradient_clip_val=1.0, num_sanity_val_steps=0, **settings)
-    trainer.fit(forecaster, datamodule)
+    with quiet_lightning():
+        trainer.fit(forecaster, datamodule)
     return forecaster

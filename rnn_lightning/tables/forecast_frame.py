@@ -3,7 +3,8 @@
 import importlib
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,18 +161,25 @@ def _new_intervals() -> IntervalSource | None:
     return PredictionIntervals()
 
 
-def quiet_trainer(forecaster: Forecaster, callbacks: list[Any], **settings: Any) -> L.Trainer:
-    """Return a Trainer on the device of the network that writes no files and prints nothing."""
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep what Lightning says of devices and loaders from the screen."""
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    quiet: dict[str, Any] = dict.fromkeys(names, False)
     try:
-        accelerator = "cpu" if forecaster.device.type == "cpu" else "auto"
-        return L.Trainer(accelerator=accelerator, devices=1, callbacks=callbacks, **quiet, **settings)
+        yield
     finally:
         logger.setLevel(level)
+
+
+def quiet_trainer(forecaster: Forecaster, callbacks: list[Any], **settings: Any) -> L.Trainer:
+    """Return a Trainer on the device of the network that writes no files and prints nothing."""
+    names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    quiet: dict[str, Any] = dict.fromkeys(names, False)
+    accelerator = "cpu" if forecaster.device.type == "cpu" else "auto"
+    with quiet_lightning():
+        return L.Trainer(accelerator=accelerator, devices=1, callbacks=callbacks, **quiet, **settings)
 
 
 def _to_pandas(table: "pl.DataFrame", given: Any) -> Any:
