@@ -12,10 +12,12 @@ from .dynamics.systems import MackeyGlassSeries as MackeyGlassSeries
 from .dynamics.systems import RecordedSeries as RecordedSeries
 from .dynamics.systems import RosslerSeries as RosslerSeries
 from .evaluation.backtest import backtest as backtest
+from .evaluation.calibrated_intervals import CalibratedIntervals as CalibratedIntervals
 from .evaluation.prediction_intervals import PredictionIntervals as PredictionIntervals
 from .forecaster import Forecaster as Forecaster
 from .network import RecurrentNetwork as RecurrentNetwork
 from .onnx.export import export_onnx as export_onnx
+from .pretrained.bundled_forecaster import BundledForecaster as BundledForecaster
 from .pretrained.finetuning import FineTuning as FineTuning
 from .pretrained.forecaster import PretrainedForecaster as PretrainedForecaster
 from .pretrained.prior import PriorSeries as PriorSeries

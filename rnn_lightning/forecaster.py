@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnn_lightning.data.windows import ForecastBatch, WindowBatch
+from rnn_lightning.data.windows import ForecastBatch, WindowBatch, scored_windows
 from rnn_lightning.errors import InputError, counted
 from rnn_lightning.losses import (
     TrainingWindows,
@@ -21,7 +21,7 @@ from rnn_lightning.losses import (
     training_windows,
     with_input_noise,
 )
-from rnn_lightning.metrics import FreeRunError, ResidualMoments
+from rnn_lightning.metrics import FreeRunError, ResidualMoments, validation_metrics
 from rnn_lightning.network import Cell, Network, RecurrentNetwork
 from rnn_lightning.rollout import State, generate, generators, observe, rollout, warm_up
 from rnn_lightning.transforms import TransformName
@@ -161,9 +161,6 @@ class Forecaster(L.LightningModule):
         if data is None:
             return
         self.take_sizes(data)
-        if data.context_length <= (lost := self.network.transforms.num_lost):
-            rule = f"is too short for `transforms`: these need at least {lost + 1} steps"
-            raise InputError(f"`context_length` {data.context_length} {rule}.")
         if stage == "fit":
             self.data_facts = getattr(data, "facts", {})
             if not bool(self.network.transforms.fitted):
@@ -187,6 +184,9 @@ class Forecaster(L.LightningModule):
                 what = name.removeprefix("num_")
                 raise InputError(f"the data have {size} {what} and the network {own}: set `{name}`.")
         self.hparams.update(sizes)
+        if data.context_length <= (lost := self.network.transforms.num_lost):
+            rule = f"is too short for `transforms`: these need at least {lost + 1} steps"
+            raise InputError(f"`context_length` {data.context_length} {rule}.")
 
     def forward(self, context: Tensor, horizon: int, **known: Any) -> Tensor:
         """Generate ``([sample,] batch, horizon, feature)`` after ``(batch, time, feature)``, see ``rollout``.
@@ -198,7 +198,7 @@ class Forecaster(L.LightningModule):
 
     def configure_callbacks(self) -> list[Any]:
         """Return the callbacks that the data bring for this network."""
-        data = getattr(self.trainer, "datamodule", None)
+        data: Any = getattr(self.trainer, "datamodule", None)
         return data.callbacks_of(self) if hasattr(data, "callbacks_of") else []
 
     def training_windows(self, batch: WindowBatch) -> TrainingWindows:
@@ -242,19 +242,17 @@ class Forecaster(L.LightningModule):
 
     def validation_step(self, batch: ForecastBatch, batch_idx: int) -> dict[str, Forecast]:
         if len(batch.context):
-            values = torch.cat([batch.context, batch.target], 1)  # (batch, context + horizon, feature)
-            windows = WindowBatch(values, batch.context.shape[1], batch.covariates, None, batch.traits)
             with torch.autocast(self.device.type, enabled=False):
-                self.residuals.update(self.one_step_errors(self.training_windows(windows)))
+                windows = self.training_windows(scored_windows(batch))
+                self.residuals.update(self.one_step_errors(windows))
         return self._forecast_and_score(batch, self.val_rollout)
 
     def on_validation_epoch_end(self) -> None:
-        covariance, errors = self.network.residual_covariance, self.val_rollout.compute()
-        covariance.copy_(self.residuals.compute().reshape_as(covariance))  # torchmetrics squeezes one number
+        covariance = self.network.residual_covariance
+        covariance.copy_(self.residuals.compute())
         # The metrics are those of all devices already; sync_dist tells Lightning that the devices agree.
-        self.log("val_loss", covariance.diagonal().mean(), prog_bar=True, sync_dist=True)
-        for name in ("nrmse", "nrmse_error", "rmse"):
-            self.log(f"val_rollout_{name}", errors[name], prog_bar=name == "nrmse", sync_dist=True)
+        for name, value in validation_metrics(covariance, self.val_rollout).items():
+            self.log(name, value, prog_bar=name in ("val_loss", "val_rollout_nrmse"), sync_dist=True)
         self.residuals.reset()
         self.val_rollout.reset()
 

@@ -215,6 +215,12 @@ def moved(batch: AnyBatch, device: torch.device, options: dict[str, Any]) -> Any
     return type(batch)(*parts)
 
 
+def scored_windows(batch: ForecastBatch) -> WindowBatch:
+    """Return forecasts with what followed them as windows, of which the horizon is scored."""
+    values = torch.cat([batch.context, batch.target], 1)  # (batch, context + horizon, feature)
+    return WindowBatch(values, batch.context.shape[1], batch.covariates, None, batch.traits)
+
+
 def window_batch(
     data: SeriesData, segments: Segments, windows: Windows, context_length: int, length: int, items: Tensor
 ) -> WindowBatch:

@@ -7,15 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
+from rnn_lightning.data.array import ArraySeries
 from rnn_lightning.data.series import Series, SeriesData
 from rnn_lightning.data.windows import BatchLoader, Segments, forecast_batch, rolling_starts
 from rnn_lightning.errors import InputError, counted
 from rnn_lightning.evaluation.baselines import seasons_of
-from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals, is_trained
+from rnn_lightning.evaluation.calibrated_intervals import is_trained
+from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 from rnn_lightning.evaluation.records import ForecastRecords, bound_columns, forecast_columns, record
 from rnn_lightning.evaluation.refit import Fit, Refits, intervals_of
 from rnn_lightning.evaluation.scores import Scores
@@ -157,8 +160,8 @@ def backtest(
 
     Args:
         forecaster: a fitted network.
-        data: the series, or a polars or pandas frame, a pandas Series or the path of a table, which is read
-            as in the fit.
+        data: the series, or an array of them; or a polars or pandas frame, a pandas Series or the path of a
+            table, which is read as in the fit.
         num_origins: number of forecasts of each series; the last one ends where the series ends.
         horizon: number of steps to forecast.
         origin_step: steps between two origins; the horizon if None.
@@ -216,6 +219,8 @@ def _load(forecaster: Any, data: "Source") -> SeriesData:
     """Return series, those of a table read as in the fit of the network."""
     if isinstance(data, SeriesData):
         return data
+    if isinstance(data, np.ndarray):
+        data = ArraySeries(data)
     if not isinstance(data, Series):
         from rnn_lightning.tables.table import table_as_in_fit
 

@@ -1,6 +1,6 @@
 """Callbacks that score a test and a fit beside baselines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from rnn_lightning.data.datamodule import SequenceDataModule
-from rnn_lightning.data.windows import Split
-from rnn_lightning.errors import InputError, counted
+from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.backtest import Backtest
-from rnn_lightning.evaluation.baselines import ends_before, seasons_of
 from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 from rnn_lightning.evaluation.records import ForecastRecords, forecast_columns, record
 from rnn_lightning.evaluation.refit import Fit, Refits
-from rnn_lightning.evaluation.scores import Scores
+from rnn_lightning.evaluation.validation import compare, scores_of_split, sentences
 
 
 class BacktestWriter(L.Callback):
@@ -49,7 +47,7 @@ class BacktestWriter(L.Callback):
             self.refits = self._refits(trainer)
             self.intervals = self.refits.intervals
         self.used_levels = self.intervals.choose_levels(self.levels, sequence_datamodule(trainer).num_samples)
-        self.records = ForecastRecords(forecast_columns(self.used_levels)).to(pl_module.device)
+        self.records = ForecastRecords(forecast_columns(self.used_levels))
 
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: int
@@ -97,7 +95,7 @@ class ValidationScores(L.Callback):
         self.is_sample = False
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.records = ForecastRecords(forecast_columns([])).to(pl_module.device)
+        self.records = ForecastRecords(forecast_columns([]))
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: int
@@ -105,11 +103,8 @@ class ValidationScores(L.Callback):
         record(self.records, batch, outputs["forecast"], PredictionIntervals())
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.records.update_called:
-            scores = scores_of_split(self.records, sequence_datamodule(trainer), "val")
-            number, horizon = scores.num_forecasts, scores.horizon
-            self.latest = {"verdict": scores.verdict, "forecasts": number, "horizon": horizon}
-            self.is_sample = number < len(sequence_datamodule(trainer).forecast_starts("val"))
+        if self.records.keys:
+            self.latest, self.is_sample = compare(self.records, sequence_datamodule(trainer))
         if trainer.state.fn == TrainerFn.VALIDATING:
             self.on_fit_end(trainer, pl_module)
 
@@ -123,13 +118,10 @@ class ValidationScores(L.Callback):
         best = self._of_best_checkpoint(trainer) if trainer.is_global_zero else {}
         if not best:
             return
-        steps, wanted = counted(best["horizon"], "step"), sequence_datamodule(trainer).horizon
-        which = f"{counted(best['forecasts'], 'forecast')}{' (a sample)' if self.is_sample else ''}"
-        print(f"Validation, {which} of {steps}: {best['verdict']}.")
-        if best["horizon"] < wanted:
-            advice = ": raise `val_fraction` to choose a network by longer forecasts"
-            advice = "" if trainer.state.fn == TrainerFn.VALIDATING else advice  # no network is chosen
-            print(f"Validation could look {steps} ahead, fewer than `horizon` {wanted}{advice}.")
+        advice = ": raise `val_fraction` to choose a network by longer forecasts"
+        advice = "" if trainer.state.fn == TrainerFn.VALIDATING else advice  # no network is chosen
+        for sentence in sentences(best, self.is_sample, sequence_datamodule(trainer).horizon, advice):
+            print(sentence)
 
     def _of_best_checkpoint(self, trainer: L.Trainer) -> Mapping[str, Any]:
         """Return the comparison of the best checkpoint; without one, that of the network as it is."""
@@ -138,15 +130,6 @@ class ValidationScores(L.Callback):
                 checkpoint = torch.load(callback.best_model_path, map_location="cpu", weights_only=True)
                 return checkpoint.get("validation", {})
         return self.latest
-
-
-def scores_of_split(
-    records: ForecastRecords, datamodule: SequenceDataModule, split: Split, levels: Sequence[int] = ()
-) -> Scores:
-    """Score the forecasts of a held-out split; error scales are taken from the steps before it."""
-    data = datamodule.data
-    ends = ends_before(data, datamodule.segments[split])
-    return Scores.from_records(records.collect(), data, ends, seasons_of(data), levels)
 
 
 def sequence_datamodule(trainer: L.Trainer) -> SequenceDataModule:

@@ -113,6 +113,15 @@ def context_wanted(seasons: Sequence[int], horizon: int, year: float) -> int:
     return max(WANTED_STEPS, WANTED_SEASONS * longest, years, context_length(longest) + 2 * horizon)
 
 
+def steps_wanted(traits: Traits, horizon: int) -> int:
+    """Return how many last steps of series with these traits a forecast looks at, 0 for any number."""
+    if "seasons" not in traits:
+        return 0
+    seasons = torch.cat([traits["seasons"].flatten(), traits.get("season", torch.ones(1))])
+    year = float(traits["year"].amax()) if "year" in traits else 0.0
+    return context_wanted([int(seasons.amax())], horizon, year)
+
+
 def forecast_seasons(
     network: SeasonalNetwork,
     histories: Histories,

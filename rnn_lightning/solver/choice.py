@@ -1,5 +1,6 @@
 """``auto``: fit a reservoir, variable projection of two sizes and Adam, and take the best by validation."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -45,7 +46,8 @@ def candidates(given: VariableProjectionForecaster, data: Any, max_epochs: int) 
     size, (noise, _) = given.architecture[1], given.given
 
     def solved(**arguments: Any) -> VariableProjectionForecaster:
-        kept = {name: value for name, value in given.hparams.items() if not name.startswith("_")}
+        names = inspect.signature(VariableProjectionForecaster).parameters
+        kept = {name: given.hparams[name] for name in names}
         return VariableProjectionForecaster(**{**kept, "solver": "variable_projection", **arguments})
 
     def larger(fitted: Mapping[str, Forecaster]) -> Forecaster:

@@ -108,6 +108,8 @@ class VariableProjectionForecaster(Forecaster):
             raise InputError("the solver goes through all windows: give the Trainer a `SequenceDataModule`.")
         if getattr(data, "carry_state", False):
             raise InputError("`carry_state` is for Adam: the solver takes all windows at once.")
+        if self.trainer.strategy.root_device.type == "mps":
+            raise InputError("a solver needs float64, which this device lacks: give `accelerator` cpu.")
         self.__dict__.pop("plan", None)
 
     def on_train_start(self) -> None:

@@ -82,7 +82,8 @@ class Table(NamedTuple):
             if self.separator is None
             else wrong_row(self.name, self.separator, self.head.skipped if self.head else 0)
         )
-        wrong = wrong or f"not a readable {kind} file ({first_line(error)})"
+        advice = ": save it as UTF-8" if "utf-8" in str(error) else ""
+        wrong = wrong or f"not a readable {kind} file ({first_line(error)}){advice}"
         return InputError(f"`path` {self.name}: {wrong}.")
 
 
@@ -241,12 +242,7 @@ def require_columns(tables: Sequence[Table], columns: Sequence[tuple[str, str]])
             if len(names) == 1:
                 advice = "is it separated by something else? set `separator`"
             if any(argument == "time_column" for argument, _ in missing):
-                parts = {"year", "month"} <= {name.lower() for name in names}
-                advice += ", or add one: " + (
-                    "join year, month and day, such as 2020-01-31"
-                    if parts
-                    else "number the rows if it has no time"
-                )
+                advice += ", or set `number_rows` if it has no time"
             is_long = any(argument == "id_column" for argument, _ in columns)
             if len(names) > 2 and not is_long and any(each[0] == "target_columns" for each in missing):
                 advice += f"; if each column is a series, make the table long: {_unpivot(columns, names)}"

@@ -1,12 +1,16 @@
 """Fits to tables in memory."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import lightning.pytorch as L
 
 from rnn_lightning.data.series import GivenSeries, SeriesData
 from rnn_lightning.forecaster import Forecaster
 from rnn_lightning.tables.datamodule import TableDataModule
-from rnn_lightning.tables.forecast_frame import quiet_lightning, quiet_trainer
 from rnn_lightning.tables.table import table_as_in_fit
 
 if TYPE_CHECKING:
@@ -72,3 +76,24 @@ def fit_frame(
     with quiet_lightning():
         trainer.fit(forecaster, datamodule)
     return forecaster
+
+
+def quiet_trainer(forecaster: Forecaster, callbacks: list[Any], **settings: Any) -> L.Trainer:
+    """Return a Trainer on the device of the network that writes no files and prints nothing."""
+    names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    quiet: dict[str, Any] = dict.fromkeys(names, False)
+    accelerator = "cpu" if forecaster.device.type == "cpu" else "auto"
+    with quiet_lightning():
+        return L.Trainer(accelerator=accelerator, devices=1, callbacks=callbacks, **quiet, **settings)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep what Lightning says of devices and loaders from the screen."""
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

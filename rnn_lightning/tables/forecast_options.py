@@ -115,10 +115,13 @@ class IntervalSource(Protocol):
 
 def find_intervals(trainer: Any) -> IntervalSource | None:
     """Return the calibrated prediction intervals among the callbacks of a run, or None."""
-    for callback in trainer.callbacks:
-        if hasattr(callback, "interval_bounds"):
-            return callback if callback.horizon > 0 else None
-    return None
+    found = [callback for callback in trainer.callbacks if hasattr(callback, "interval_bounds")]
+    return if_calibrated(found[0]) if found else None
+
+
+def if_calibrated(intervals: IntervalSource | None) -> IntervalSource | None:
+    """Return prediction intervals if there are any."""
+    return intervals if intervals is not None and intervals.horizon > 0 else None
 
 
 @dataclass(frozen=True)

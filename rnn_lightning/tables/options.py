@@ -55,6 +55,8 @@ class TableOptions:
         interpolate: fill gaps inside a series by straight lines; otherwise their values stay unknown.
         every_step: write forecasts of all steps, also of days of the week and times of the day at which a
             series never had a value, such as Sundays.
+        number_rows: number the rows of each series from 1 on, in the order of a table without a time column;
+            a table of values and ids alone needs no option.
         separator: character between two columns of a CSV file, "tab" for a tab; a comma by default, or a tab
             in .tsv files, or what the header shows.
         decimal: decimal sign of numbers in a CSV file, a point or a comma, where 1,234 can be either.
@@ -76,6 +78,7 @@ class TableOptions:
     time_zone: str | None = None
     interpolate: bool = False
     every_step: bool = False
+    number_rows: bool = False
     separator: str | None = None
     decimal: Literal[".", ","] | None = None
     scratch_folder: str | None = None

@@ -21,6 +21,7 @@ from rnn_lightning.tables.stamps import TextForm
 from rnn_lightning.tables.static_columns import read_static
 from rnn_lightning.tables.storage import Buffer, require_memory
 from rnn_lightning.tables.table_data import TableData, TableFormat, count_unknown, step_codes
+from rnn_lightning.tables.time_columns import with_time_column
 
 
 class TableReading:
@@ -35,12 +36,14 @@ class TableReading:
         folder = options.scratch_folder
         self.folder = None if folder is None else Path(folder)
         self.tables = find_tables(path, options.separator, [name for _, name in options.columns()])
-        self.options, self.found = options, list[str]()
+        self.tables, self.found = with_time_column(self.tables, options)
+        self.options = options
         if names := find_columns(self.tables[0], options):
             time, value = names
             self.options = options = replace(options, time_column=time, target_columns=[value])
             self.found.append(f"The time stamps are in {quoted(time)} and the values in {quoted(value)}.")
             self.tables = find_tables(path, options.separator, [name for _, name in options.columns()])
+            self.tables, _ = with_time_column(self.tables, options)
         self.targets = " or ".join(map(quoted, options.target_columns))
         columns = options.columns()
         self.has_ids = options.id_column != "unique_id" or options.id_column in self.tables[0].columns()
@@ -53,7 +56,7 @@ class TableReading:
         Raises:
             InputError: names the file and the column, row or id that cannot be used.
         """
-        options, notes = self.options, self.reader.stamps.notes
+        options, notes = self.options, self.reader.notes
         notes += self.found
         notes += [note for table in self.tables[:3] if table.head for note in table.head.notes]
         with closing(Spool(self.folder)) as rows, ExitStack() as undo:

@@ -160,8 +160,8 @@ def _size_text(summary: Mapping[str, Any]) -> str:
 
 
 def _columns_text(summary: Mapping[str, Any]) -> str:
-    every = ("features", "covariates", "past covariates", "static", "calendar")
-    kinds = [kind for kind in every if summary.get(kind)]
+    all_kinds = ("features", "covariates", "past covariates", "static", "calendar")
+    kinds = [kind for kind in all_kinds if summary.get(kind)]
     parts = {kind: f"{kind} {_names_text(summary[kind], len(summary[kind]), 8)}" for kind in kinds}
     if "known_ahead" in summary:
         ahead = summary["known_ahead"]

@@ -13,7 +13,7 @@ import torch
 from rnn_lightning import Forecaster, SeriesData, TableDataModule, backtest, fit_frame
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.callbacks import BacktestWriter
-from rnn_lightning.tables.forecast_frame import quiet_trainer
+from rnn_lightning.tables.fit_frame import quiet_trainer
 
 CHANGE = 120
 """The step from which the week is another one."""

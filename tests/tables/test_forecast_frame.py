@@ -134,8 +134,9 @@ def test_quantiles_are_the_bounds_of_the_intervals_of_their_levels(
     wanted: dict[str, Any] = {"levels": [50, 80], "quantiles": [0.9, 0.1, 0.5, 0.75, 0.025]}
     pairs = {"q-10": "-lo-80", "q-50": "", "q-75": "-hi-50", "q-90": "-hi-80"}
     names = [f"sold-q-{each}" for each in ("2.5", "10", "50", "75", "90")]
-    for num_samples in (None, 40):
-        table = forecast_frame(checkpoint, shops, num_samples=num_samples, **wanted)
+    ways: list[dict[str, Any]] = [{}, {"num_samples": 40}]
+    for settings in ways:
+        table = forecast_frame(checkpoint, shops, **settings, **wanted)
         assert table.columns[-5:] == names
         for quantile, bound in pairs.items():
             np.testing.assert_array_equal(table[f"sold-{quantile}"], table[f"sold{bound}"])

@@ -12,7 +12,7 @@ import torch
 
 from rnn_lightning import Forecaster, TableDataModule, TableSeries, backtest, forecast_frame
 from rnn_lightning.data.windows import forecast_batch, future_batch, window_batch
-from rnn_lightning.tables.forecast_frame import quiet_trainer
+from rnn_lightning.tables.fit_frame import quiet_trainer
 
 LAG = 3
 ORDERS: dict[str, Any] = {"past_covariate_columns": "orders"}

@@ -11,7 +11,7 @@ import torch
 
 from rnn_lightning import Forecaster, TableDataModule, TableSeries, forecast_frame
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.forecast_frame import quiet_trainer
+from rnn_lightning.tables.fit_frame import quiet_trainer
 
 NUM_STEPS, HORIZON = 80, 8
 GROUPED: dict[str, Any] = {"static_columns": "group"}
