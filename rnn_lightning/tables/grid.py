@@ -128,20 +128,22 @@ class Grid:
         expected = self.axis.advance_local(self.axis.local(self.first[series]), frequency, steps)
         return (expected != self.axis.local(ticks)).astype(float)
 
-    def fill(self, values: Buffer, covariates: Buffer, occupied: Buffer) -> None:
+    def fill(self, values: Buffer, covariates: Buffer, past: Buffer, occupied: Buffer) -> None:
         """Write the values of the rows to their steps, NaN where there is no row.
 
         Args:
             values: ``(step, target)``.
-            covariates: ``(step, covariate)``.
+            covariates: ``(step, covariate)``, those known ahead.
+            past: ``(step, covariate)``, those of the past.
             occupied: ``(step, 1)``, zeros, which become ones where there is a row.
 
         Raises:
             InputError: names the series and rows that are not regular.
         """
-        buffers, num_targets = (values, covariates, occupied), values.shape[1]
+        floats = (values, covariates, past)
+        ends = np.cumsum([buffer.shape[1] for buffer in floats])[:-1]
         for first in range(0, len(values.array), CHUNK_ROWS):
-            for buffer in (values, covariates):
+            for buffer in floats:
                 buffer.array[first : first + CHUNK_ROWS] = np.nan
                 buffer.release()
         num_written = np.zeros(len(self.ids), np.int64)
@@ -155,10 +157,11 @@ class Grid:
                     raise self._off_grid(int(series[missed.argmax()]))
                 self.num_snapped += int((missed > 1e-6).sum())
             row = self.offsets[series] + step
-            values.array[row], covariates.array[row] = cells[:, :num_targets], cells[:, num_targets:]
+            for buffer, part in zip(floats, np.split(cells, ends, axis=1), strict=True):
+                buffer.array[row] = part
             occupied.array[row] = 1
             np.add.at(num_written, series, 1)
-            for buffer in buffers:
+            for buffer in (*floats, occupied):
                 buffer.release()
         num_occupied = np.add.reduceat(occupied.array[:, 0], self.bounds[:-1], dtype=np.int64)
         self.num_gaps = len(values.array) - int(num_occupied.sum())

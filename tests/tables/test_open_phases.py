@@ -150,5 +150,5 @@ def test_a_backtest_scores_and_draws_open_days() -> None:
     result = backtest(PretrainedForecaster(), data, horizon=14)
     assert result.forecasts["ds"].dt.weekday().unique().to_list() == [1, 2, 3, 4, 5, 6]
     assert not result.forecasts["rnn"].has_nulls()
-    lines = result.figure.axes[1].get_lines()
+    lines = result.plot().axes[1].get_lines()
     assert all(np.isfinite(np.asarray(line.get_ydata(), float)).all() for line in lines)
