@@ -56,7 +56,7 @@ class TableReading:
         Raises:
             InputError: names the file and the column, row or id that cannot be used.
         """
-        options, notes = self.options, self.reader.notes
+        options, notes = self.options, self.reader.stamps.notes
         notes += self.found
         notes += [note for table in self.tables[:3] if table.head for note in table.head.notes]
         with closing(Spool(self.folder)) as rows, ExitStack() as undo:
@@ -242,7 +242,7 @@ def _kind(cells: pl.Series) -> str:
     if len(text) == 0 or text.str.contains(r"^[+-]?[\d.,]+$").all():
         return "number" if len(text) else ""
     form = TextForm(None, False)
-    return "date" if form.detect_format(text[0]) and not form.parse(text).has_nulls() else ""
+    return "date" if form.detect_format(text) and not form.parse(text).has_nulls() else ""
 
 
 def interpolate(values: Buffer, bounds: np.ndarray) -> int:
