@@ -13,8 +13,8 @@ def choose_accelerator(trainer: Any, network: Any, is_double: bool = False) -> t
     """Return the accelerator for the Trainer, and a line that says why it is not the GPU.
 
     A network in float64, that of a solver, needs the CPU where the GPU is that of a Mac, which has no such
-    numbers. What is given is obeyed otherwise. A GPU is left alone below ``GPU_HIDDEN_SIZE``, and that of a Mac always: the
-    package computes there in float32, but nobody has measured it.
+    numbers. What is given is obeyed otherwise. A GPU is left alone below ``GPU_HIDDEN_SIZE``, and that of a
+    Mac always: the package computes there in float32, but nobody has measured it.
 
     Args:
         trainer: the options of the Trainer.

@@ -61,7 +61,7 @@ class RecordedSeries(ArraySeries):
 
     Args:
         path: the file; in Python also an array or a list.
-        lyapunov_time: steps in which a small error grows by the factor e, if it is known: a unit of lead time.
+        lyapunov_time: steps in which a small error grows by the factor e, if known: a unit of lead time.
     """
 
     def __init__(self, path: Array, lyapunov_time: float | None = None) -> None:

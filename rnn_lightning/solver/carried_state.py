@@ -100,9 +100,7 @@ def continued_loader(data: Any, module: Any, carried: CarriedState) -> Continued
         InputError: if the windows of the network cannot continue each other.
     """
     segments: Segments = data.training_segments()
-    windows: Windows = training_starts(
-        segments, data.context_length, data.scored_length, data.scored_length
-    )
+    windows: Windows = training_starts(segments, data.context_length, data.scored_length, data.scored_length)
     settings = (data.context_length, data.context_length + data.scored_length)
     cut = partial(window_batch, data.data, segments, windows, *settings)
 
