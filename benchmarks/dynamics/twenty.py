@@ -5,10 +5,10 @@
     python benchmarks/dynamics/twenty.py FILE.jsonl --table
 
 The systems are the first of a permutation by ``default_rng(3)`` of the flows of ``dysts`` with 3 to 6
-features that stay within their range: 5,000 values, 50 steps a period, 40 starts, one seed. Each finished system is a
-line of the file, and the table is made of them. The share of a method is its median valid time divided by the
-longest one. D_stsp of 5,000 generated steps is at its floor up to 1.5 times, plus 0.1, that of the training
-values, both beside 10,000 steps of the truth.
+features that stay within their range: 5,000 values, 50 steps a period, 40 starts, one seed. Each finished
+system is a line of the file, and the table is made of them. The share of a method is its median valid time
+divided by the longest one. D_stsp of 5,000 generated steps is at its floor up to 1.5 times, plus 0.1, that of
+the training values, both beside 10,000 steps of the truth.
 """
 
 import argparse
