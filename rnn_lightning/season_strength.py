@@ -20,15 +20,16 @@ def strength(values: np.ndarray, season: int) -> tuple[float, float]:
         return np.nan, np.nan
     rest, phase = detrended(values, season)
     counts = np.bincount(phase, minlength=season)
-    between, within = season - 1, len(rest) - season  # degrees of freedom
-    if within < 1 or not counts.all():
+    num_phases = np.count_nonzero(counts)  # fewer than the season where a series has no Sundays, say
+    between, within = num_phases - 1, len(rest) - num_phases  # degrees of freedom
+    if within < 1 or between < 1:
         return np.nan, np.nan
-    means = np.bincount(phase, rest) / counts
+    means = np.bincount(phase, rest, minlength=season) / counts.clip(1)
     inner = np.square(rest - means[phase]).sum() / within
     outer = (counts * np.square(means - rest.mean())).sum() / between
     if not outer + inner > 1e-12 * np.nanvar(values):
         return np.nan, np.nan
-    repeats = len(rest) / season
+    repeats = len(rest) / num_phases
     noise = 2 * np.sqrt(2 / between + 2 / within) / repeats  # two standard deviations of the share
     # A random walk may look like two repeats of a season, but hardly ever like five.
     threshold = max(noise, MIN_STRENGTH * repeats / (repeats - 1))
@@ -52,7 +53,7 @@ def trend(values: np.ndarray, season: int) -> np.ndarray:
     counts = _moving_sums(known.astype(float), season)
     means = np.full(len(values), np.nan)
     middle = slice(season // 2, season // 2 + len(sums))
-    means[middle] = np.where(counts > season / 2, level + sums / np.maximum(counts, 1), np.nan)
+    means[middle] = np.where(counts > counts.max() / 2, level + sums / np.maximum(counts, 1), np.nan)
     return means
 
 

@@ -41,7 +41,7 @@ def candidates(number: Number, auto: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def reservoir_plan(input_noise: Number, ridge: Number) -> list[list[Stage]]:
-    """Return the one epoch of a reservoir: each noise is tried, then each ridge with the best."""
+    """Return the one epoch of a reservoir: a solution for each noise, then for each ridge with the best."""
     noises, ridges = candidates(input_noise, (*NOISES, 1e-2)), candidates(ridge, (*RIDGES, 1e-10))
     tried: list[tuple[float | None, float]] = [(noise, ridges[0]) for noise in noises]
     tried += [(None, value) for value in ridges[1:]]

@@ -133,6 +133,7 @@ def calendar_seasons(frequency: int | float | str) -> tuple[int, ...]:
     size, unit = Frequency.parse(frequency)
     year_of_days = {1: 365, 7: 52, 14: 26, 28: 13}.get(int(size), 0)
     suggested = {
+        unit: [12 / size * (unit.count(",") + 1)] if unit.startswith("mo@") else [],
         "mo": [12 / size],
         "me": [12 / size],
         "bd": [5 / size],

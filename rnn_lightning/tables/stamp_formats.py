@@ -6,6 +6,7 @@ small letters.
 
 import itertools
 import re
+from collections.abc import Sequence
 from datetime import date
 
 import numpy as np
@@ -109,24 +110,50 @@ def write(stamps: pl.Series, form: str) -> pl.Series:
     return text
 
 
-def written_like(text: pl.Series, stamps: pl.Series, form: str) -> str:
-    """Return the variation of a format, with or without zeros and capitals, that writes ``text`` again."""
-    text, stamps = text.head(SAMPLE_ROWS), stamps.head(SAMPLE_ROWS)
-    parts = re.split("(%[dmHIjyVbBaA])", form)
-    choices = [
-        [part] if part[:1] != "%" or len(part) != 2 else
-        [part, f"%^{part[1]}", f"%~{part[1]}"] if part[1] in "bBaA" else [part, f"%-{part[1]}"]
-        for part in parts
-    ]  # fmt: skip
-    best, most = form, -1
-    for chosen in itertools.product(*choices):
-        variation = "".join(chosen)
-        same = int((write(stamps, variation) == text).sum())
-        if same > most:
-            best, most = variation, same
-        if most == len(text):
-            break
-    return best
+class WrittenForm:
+    """The variation of a format, with or without zeros and capitals, in which stamps are written.
+
+    Args:
+        form: the format that reads them.
+    """
+
+    def __init__(self, form: str) -> None:
+        self.choices = [
+            [part] if part[:1] != "%" or len(part) != 2 else
+            [part, f"%^{part[1]}", f"%~{part[1]}"] if part[1] in "bBaA" else [part, f"%-{part[1]}"]
+            for part in re.split("(%[dmHIjyVbBaA])", form)
+        ]  # fmt: skip
+
+    @property
+    def form(self) -> str:
+        """The variation found so far."""
+        return "".join(choice[0] for choice in self.choices)
+
+    def observe(self, text: pl.Series, stamps: pl.Series) -> str:
+        """Keep the variations that write most stamps as they are in ``text``, and return the first."""
+        if all(len(choice) == 1 for choice in self.choices):
+            return self.form
+        text, stamps = (each.gather_every(max(1, len(each) // SAMPLE_ROWS)) for each in (text, stamps))
+        best, most = [choice[0] for choice in self.choices], -1
+        for chosen in map(list, itertools.product(*self.choices)):
+            if (same := _num_equal(text, stamps, chosen)) > most:
+                best, most = chosen, same
+            if most == len(text):
+                break
+        for place, choice in enumerate(self.choices):  # the 10th to the 19th show nothing of zeros
+            others = [each for each in choice if each != best[place]]
+            tied = (each for each in others if _num_equal(text, stamps, _with(best, place, each)) == most)
+            self.choices[place] = [best[place], *tied]
+        return self.form
+
+
+def _with(parts: list[str], place: int, part: str) -> list[str]:
+    return [*parts[:place], part, *parts[place + 1 :]]
+
+
+def _num_equal(text: pl.Series, stamps: pl.Series, parts: Sequence[str]) -> int:
+    """Return how many stamps are written as they are in ``text``."""
+    return int((write(stamps, "".join(parts)) == text).sum())
 
 
 def find_digit_form(digits: pl.Series) -> tuple[str, list[str]]:

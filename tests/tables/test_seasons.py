@@ -167,6 +167,13 @@ def test_gaps_are_left_out() -> None:
     assert found(np.full(96, np.nan)) == 1
 
 
+@pytest.mark.parametrize("days", [6, 2])
+def test_a_week_of_closed_days_is_a_season(days: int) -> None:
+    rng = np.random.default_rng(0)
+    values = seasonal(7, 120, rng)
+    assert found(np.where(np.arange(120) % 7 < days, values, np.nan), "1d") == 7
+
+
 def test_a_few_outliers_do_not_hide_a_season() -> None:
     rng = np.random.default_rng(6)
     values = 100 + 20 * np.sin(np.arange(108) * np.pi / 6) + rng.normal(0, 3, 108)

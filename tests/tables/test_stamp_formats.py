@@ -174,3 +174,25 @@ def test_stamps_finer_than_a_microsecond_differ(tmp_path: Path) -> None:
 )
 def test_the_format_that_a_message_suggests_is_that_of_the_stamps(stamps: list[str], form: str) -> None:
     assert suggest_form(pl.Series(stamps)) == form
+
+
+@pytest.mark.parametrize(
+    ("form", "style", "following"),
+    [
+        ("%b %d %Y", lambda day: f"{day:%b} {day.day} {day.year}", "Jul 4 2015"),
+        ("%m/%d/%Y", lambda day: f"{day.month}/{day.day}/{day.year}", "7/4/2015"),
+        ("%d.%B %Y", lambda day: f"{day:%d.%B %Y}", "04.July 2015"),
+        (None, lambda day: f"{day.year}-{day.month}-{day.day}", "2015-7-4"),
+    ],
+)
+def test_files_of_a_few_rows_are_written_as_all_are(
+    tmp_path: Path, form: str | None, style: Any, following: str
+) -> None:
+    for number in range(11):
+        days = [style(date(2015, 5, 10) + timedelta(5 * number + step)) for step in range(5)]
+        rows = "".join(f"a;{day};1\n" for day in days)
+        (tmp_path / f"{number:02}.csv").write_text(f"unique_id;ds;y\n{rows}")
+    data = TableSeries(tmp_path, **({} if form is None else {"time_format": form})).load()
+    ahead = stamp_series(data.times, [0], data.lengths, 1)
+    assert data.table_format.time_format is not None
+    assert write(ahead, data.table_format.time_format).to_list() == [following]
