@@ -161,7 +161,7 @@ class TableBatches(SequenceBatches):
         self._found_seasons: tuple[torch.Tensor, Traits] | None = None  # before these ends
 
     def setup(self, stage: str) -> None:
-        """Load the series, find their seasons and the sizes that are ``auto``, and split."""
+        """Load and split the series, and find their seasons and the ``auto`` sizes."""
         if not hasattr(self, "_loaded"):
             self._loaded = self.load()
             unlink_scratch(self._loaded)

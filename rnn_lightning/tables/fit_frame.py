@@ -79,7 +79,7 @@ def fit_frame(
 
 
 def quiet_trainer(forecaster: Forecaster, callbacks: list[Any], **settings: Any) -> L.Trainer:
-    """Return a Trainer on the device of the network that writes no files and prints nothing."""
+    """Return a silent Trainer that writes no files, on the device of the network."""
     names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     quiet: dict[str, Any] = dict.fromkeys(names, False)
     accelerator = "cpu" if forecaster.device.type == "cpu" else "auto"

@@ -133,7 +133,7 @@ class TableReading:
         return grid
 
     def _require_frequency_fits(self) -> None:
-        """Refuse a duration for numbers, a number for dates, and steps that are too fine for the stamps."""
+        """Refuse a duration for numbers, a number for dates, and steps finer than the stamps."""
         if (frequency := self.options.parsed_frequency) is None:
             return
         axis, (size, unit) = self.reader.stamps.axis, frequency

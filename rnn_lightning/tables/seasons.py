@@ -142,7 +142,7 @@ def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
         seasons = []
     if not seasons or seasons[0] < 2:
         raise InputError(
-            f"`season` must be auto, none, or numbers of steps from 2 on such as 24,168, got {season}."
+            f"`season` must be auto, none, or numbers of steps of at least 2, such as 24,168; got {season}."
         )
     return tuple(seasons)
 
