@@ -46,7 +46,7 @@ MIN_CONTEXT = 16
 MAX_ORIGINS = 3
 """Forecasts of each series in a test, unless a number is given."""
 
-MAX_VALIDATED = 2000
+MAX_VALIDATED = 500
 """Forecasts of the validation split, evenly spaced, of a network that was not fitted to the series."""
 
 MAX_COUNT = 2**48

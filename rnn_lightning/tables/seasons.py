@@ -8,12 +8,23 @@ from torch import Tensor
 
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import InputError
-from rnn_lightning.season_strength import MAX_REPEATS, MIN_STRENGTH, detrended, line, strength, trend
+from rnn_lightning.season_strength import (
+    MAX_REPEATS,
+    MIN_STRENGTH,
+    detrended,
+    line,
+    strength,
+    strengths,
+    trend,
+)
 from rnn_lightning.tables.frequency import DAY, Frequency
 from rnn_lightning.transforms import Traits
 
 MAX_EXAMINED = 10_000
 """Number of series up to which values are examined; in larger tables the calendar alone decides."""
+
+VALUES_TOGETHER = 2**20
+"""Values whose strengths are measured together."""
 
 OUTLIER = 5.0
 """Distance from the trend, in robust standard deviations, beyond which a value is an outlier."""
@@ -53,25 +64,45 @@ def find_seasons(data: SeriesData, ends: Tensor | None = None) -> Traits:
         - ``year (series,)``: steps of a year beside them, 0 for none.
     """
     found, candidates = [], []
-    ends = data.ends if ends is None else ends
-    for frequency, first, end in zip(
-        data.times.frequencies, data.offsets.tolist(), ends.tolist(), strict=False
-    ):
-        suggested = calendar_seasons(frequency)
+    ends, frequencies = data.ends if ends is None else ends, data.times.frequencies
+    known = {each: (calendar_seasons(each), candidate_seasons(each)) for each in dict.fromkeys(frequencies)}
+    suggestions = [known[frequency][0] for frequency in frequencies]
+    examined = data.num_series <= MAX_EXAMINED
+    accepted = _accepted_first(data, ends, suggestions) if examined else []
+    for index, (frequency, suggested) in enumerate(zip(frequencies, suggestions, strict=True)):
         season, cycle = (suggested or (1,))[0], None
-        if data.num_series <= MAX_EXAMINED:
+        if examined and not (accepted[index] and len(suggested) == 1):
+            first, end = int(data.offsets[index]), int(ends[index])
             first = max(first, end - MAX_REPEATS * max((*suggested, MAX_CYCLE)))
             columns = list(data.values[first:end].numpy().astype(np.float64).T)
             season, cycle = find_season(columns, suggested)
         found.append(season)
-        candidates.append(sorted({*candidate_seasons(frequency), *([cycle] if cycle else [])}))
+        candidates.append(sorted({*known[frequency][1], *([cycle] if cycle else [])}))
     width = max(1, *map(len, candidates))
-    is_daily = [Frequency.parse(frequency) == (1, "d") for frequency in data.times.frequencies]
+    daily = {frequency for frequency in known if Frequency.parse(frequency) == (1, "d")}
+    is_daily = [frequency in daily for frequency in frequencies]
     return {
         "season": torch.tensor(found),
         "seasons": torch.tensor([each + [0] * (width - len(each)) for each in candidates]),
         "year": YEAR_OF_DAYS * torch.tensor(is_daily).float(),
     }
+
+
+def _accepted_first(data: SeriesData, ends: Tensor, suggestions: Sequence[tuple[int, ...]]) -> list[bool]:
+    """Return for each series whether its values clearly have the shortest season of its calendar."""
+    seasons = torch.tensor([each[0] if each else 1 for each in suggestions])
+    lengths = torch.minimum(ends - data.offsets[:-1], MAX_REPEATS * seasons)
+    accepted, num_features = torch.zeros(len(seasons), dtype=torch.bool), data.values.shape[1]
+    pairs = torch.stack([seasons, lengths], 1)[seasons > 1].unique(dim=0)
+    for season, length in pairs.tolist():
+        of_length = ((seasons == season) & (lengths == length)).nonzero()[:, 0]
+        for some in of_length.split(max(1, VALUES_TOGETHER // (max(1, length) * num_features))):
+            steps = ends[some][:, None] + torch.arange(-length, 0)  # (series, time)
+            columns = data.values[steps].double().numpy().transpose(0, 2, 1)  # (series, feature, time)
+            found = np.stack(strengths(columns.reshape(-1, length), season), 1)
+            medians = [_medians(each) for each in found.reshape(len(some), num_features, 2)]
+            accepted[some] = torch.tensor([bool(share > threshold) for share, threshold in medians])
+    return accepted.tolist()
 
 
 def find_season(columns: Sequence[np.ndarray], suggested: Sequence[int]) -> tuple[int, int | None]:
@@ -162,8 +193,14 @@ def _is_accepted(columns: Sequence[np.ndarray], season: int) -> bool:
 
 def _median_strength(columns: Sequence[np.ndarray], season: int) -> np.ndarray:
     """Return the medians of the strengths and thresholds of the features, NaN where none has any."""
-    strengths = np.array([strength(column, season) for column in columns]).reshape(-1, 2)
-    measured = strengths[~np.isnan(strengths[:, 0])]
+    return _medians(np.array([strength(column, season) for column in columns]).reshape(-1, 2))
+
+
+def _medians(pairs: np.ndarray) -> np.ndarray:
+    """Return the medians over the features of strengths and thresholds ``(feature, 2)``, see above."""
+    if len(pairs) == 1:
+        return pairs[0]
+    measured = pairs[~np.isnan(pairs[:, 0])]
     return np.median(measured, 0) if len(measured) else np.full(2, np.nan)
 
 
