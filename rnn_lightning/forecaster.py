@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnn_lightning.data.windows import ForecastBatch, WindowBatch
-from rnn_lightning.errors import InputError
+from rnn_lightning.data.windows import ForecastBatch, WindowBatch, scored_windows
+from rnn_lightning.errors import InputError, counted
 from rnn_lightning.losses import (
     TrainingWindows,
     teacher_forced,
@@ -21,7 +21,7 @@ from rnn_lightning.losses import (
     training_windows,
     with_input_noise,
 )
-from rnn_lightning.metrics import FreeRunError, ResidualMoments
+from rnn_lightning.metrics import FreeRunError, ResidualMoments, validation_metrics
 from rnn_lightning.network import Cell, Network, RecurrentNetwork
 from rnn_lightning.rollout import State, generate, generators, observe, rollout, warm_up
 from rnn_lightning.transforms import TransformName
@@ -47,6 +47,28 @@ class Forecast(NamedTuple):
     series_index: Tensor
     point: Tensor
     samples: Tensor | None
+
+    def __repr__(self) -> str:
+        num_series, horizon, num_features = self.point.shape
+        sizes = [counted(num_series, "series", "series"), counted(horizon, "step")]
+        sizes += [counted(num_features, "feature")]
+        sizes += [] if self.samples is None else [counted(len(self.samples), "sampled path")]
+        return f"{type(self).__name__}: {', '.join(sizes)}"
+
+    def plot(self) -> Any:
+        """Return a ``Figure``: up to four series by lead time, and the middle 80 % of sampled paths."""
+        from matplotlib.figure import Figure
+
+        num_panels, steps = min(len(self.point), 4), range(1, self.point.shape[1] + 1)
+        figure = Figure(figsize=(7, 0.6 + 1.6 * num_panels), layout="constrained")
+        for row, axis in enumerate(figure.subplots(num_panels, sharex=True, squeeze=False)[:, 0]):
+            if self.samples is not None:
+                low, high = np.quantile(self.samples[:, row, :, 0].cpu().numpy(), (0.1, 0.9), axis=0)
+                axis.fill_between(steps, low, high, alpha=0.3, lw=0)
+            axis.plot(steps, self.point[row, :, 0].cpu(), marker=".")
+            axis.set(ylabel=f"series {int(self.series_index[row])}")
+        figure.supxlabel("lead time in steps", fontsize=10)
+        return figure
 
 
 class Forecaster(L.LightningModule):
@@ -111,6 +133,17 @@ class Forecaster(L.LightningModule):
         self._set_network(1 if num_features is None else num_features, num_covariates or 0)
         self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
 
+    def __repr__(self) -> str:
+        network, layers = self.network, getattr(self.network, "recurrent", None)
+        kind = type(network).__name__
+        if isinstance(layers, torch.nn.RNNBase):
+            shape = f"{counted(layers.num_layers, 'layer')} of {layers.hidden_size} units"
+            kind = f"{layers.mode.lower()}, {shape}"
+        sizes = f"{counted(network.num_features, 'feature')}, {counted(network.num_covariates, 'covariate')}"
+        num_weights = sum(weight.numel() for weight in network.parameters())
+        state = "" if bool(network.transforms.fitted) else ", not fitted"
+        return f"{type(self).__name__}: {kind}; {sizes}; {counted(num_weights, 'weight')}{state}"
+
     def make_network(self, num_features: int, num_covariates: int) -> Network:
         """Make the network; override it to train another one."""
         return RecurrentNetwork(num_features, *self.architecture, num_covariates)
@@ -128,9 +161,6 @@ class Forecaster(L.LightningModule):
         if data is None:
             return
         self.take_sizes(data)
-        if data.context_length <= (lost := self.network.transforms.num_lost):
-            rule = f"is too short for `transforms`: these need at least {lost + 1} steps"
-            raise InputError(f"`context_length` {data.context_length} {rule}.")
         if stage == "fit":
             self.data_facts = getattr(data, "facts", {})
             if not bool(self.network.transforms.fitted):
@@ -154,6 +184,9 @@ class Forecaster(L.LightningModule):
                 what = name.removeprefix("num_")
                 raise InputError(f"the data have {size} {what} and the network {own}: set `{name}`.")
         self.hparams.update(sizes)
+        if data.context_length <= (lost := self.network.transforms.num_lost):
+            rule = f"is too short for `transforms`: these need at least {lost + 1} steps"
+            raise InputError(f"`context_length` {data.context_length} {rule}.")
 
     def forward(self, context: Tensor, horizon: int, **known: Any) -> Tensor:
         """Generate ``([sample,] batch, horizon, feature)`` after ``(batch, time, feature)``, see ``rollout``.
@@ -162,6 +195,11 @@ class Forecaster(L.LightningModule):
         """
         with torch.autocast(self.device.type, enabled=False):
             return rollout(self.network, context, horizon, **known)
+
+    def configure_callbacks(self) -> list[Any]:
+        """Return the callbacks that the data bring for this network."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        return data.callbacks_of(self) if hasattr(data, "callbacks_of") else []
 
     def training_windows(self, batch: WindowBatch) -> TrainingWindows:
         """Transform windows; the data module calls it for several batches at a time."""
@@ -204,19 +242,17 @@ class Forecaster(L.LightningModule):
 
     def validation_step(self, batch: ForecastBatch, batch_idx: int) -> dict[str, Forecast]:
         if len(batch.context):
-            values = torch.cat([batch.context, batch.target], 1)  # (batch, context + horizon, feature)
-            windows = WindowBatch(values, batch.context.shape[1], batch.covariates, None, batch.traits)
             with torch.autocast(self.device.type, enabled=False):
-                self.residuals.update(self.one_step_errors(self.training_windows(windows)))
+                windows = self.training_windows(scored_windows(batch))
+                self.residuals.update(self.one_step_errors(windows))
         return self._forecast_and_score(batch, self.val_rollout)
 
     def on_validation_epoch_end(self) -> None:
-        covariance, errors = self.network.residual_covariance, self.val_rollout.compute()
-        covariance.copy_(self.residuals.compute().reshape_as(covariance))  # torchmetrics squeezes one number
+        covariance = self.network.residual_covariance
+        covariance.copy_(self.residuals.compute())
         # The metrics are those of all devices already; sync_dist tells Lightning that the devices agree.
-        self.log("val_loss", covariance.diagonal().mean(), prog_bar=True, sync_dist=True)
-        for name in ("nrmse", "nrmse_error", "rmse"):
-            self.log(f"val_rollout_{name}", errors[name], prog_bar=name == "nrmse", sync_dist=True)
+        for name, value in validation_metrics(covariance, self.val_rollout).items():
+            self.log(name, value, prog_bar=name in ("val_loss", "val_rollout_nrmse"), sync_dist=True)
         self.residuals.reset()
         self.val_rollout.reset()
 

@@ -21,6 +21,7 @@ class TrainingWindows(NamedTuple):
         target: ``(batch, scored, feature)``, NaN where it or all of its context is unknown.
         complete: no value is unknown.
         traits: traits of the series.
+        continuation: what predicts windows that continue others, by a ``teacher_forced`` of its own.
     """
 
     inputs: Tensor
@@ -28,6 +29,7 @@ class TrainingWindows(NamedTuple):
     target: Tensor
     complete: bool
     traits: Traits
+    continuation: Any = None
 
     def rows(self, start: int, end: int) -> "TrainingWindows":
         """Return the windows from ``start`` to before ``end``."""
@@ -103,6 +105,9 @@ def training_loss(network: Network, windows: TrainingWindows, free_run_weight: f
 
 def teacher_forced(network: Network, windows: TrainingWindows) -> Tensor:
     """Return the predictions ``(batch, scored, feature)``, each from the true values before it."""
+    if windows.continuation is not None:
+        predictions: Tensor = windows.continuation.teacher_forced(network, windows)
+        return predictions
     inputs, first = windows.inputs[:, :-1], windows.context_length - 1  # inputs end where targets begin
     return network.encode(inputs, None, windows.traits, first, windows.complete).predictions
 

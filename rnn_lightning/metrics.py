@@ -1,30 +1,32 @@
-"""Metrics on torchmetrics: exact for any number of devices and any batch size; only known values count."""
+"""Metrics: exact for any number of devices and any batch size; only known values count.
+
+They have the methods of torchmetrics, which would import matplotlib for every forecast.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from rnn_lightning.transforms import precise
 
 
-class FreeRunError(Metric):
+class FreeRunError:
     """The error of generated values over all steps, series and features.
 
     ``rmse``, the root mean squared error, and ``mae``, the mean absolute error, are in the units of the data.
     ``nrmse`` is the interquartile mean over series and features of each ``rmse`` divided by its scale, so
-    that neither large series nor a few strange ones dominate it; ``nrmse_error`` is its standard error, as if
+    that neither large series nor a few odd ones dominate it; ``nrmse_error`` is its standard error, as if
     the values were independent.
     """
 
-    full_state_update = False
-    series: list[Tensor]
-    sums: list[Tensor]
-
     def __init__(self) -> None:
-        super().__init__()
-        for name in ("series", "sums"):
-            self.add_state(name, [], dist_reduce_fx="cat")
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all values."""
+        self.series, self.sums = list[Tensor](), list[Tensor]()
 
     def update(self, generated: Tensor, target: Tensor, scale: Tensor, series_index: Tensor) -> None:
         """Add ``(batch, horizon, feature)`` values; those whose target is NaN, unknown, do not count.
@@ -40,8 +42,8 @@ class FreeRunError(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``rmse``, ``mae``, ``nrmse`` and ``nrmse_error``; NaN before any known value."""
-        present, place = dim_zero_cat(self.series).unique(return_inverse=True)
-        every = dim_zero_cat(self.sums)
+        present, place = gathered(self.series).unique(return_inverse=True)
+        every = gathered(self.sums)
         sums = every.new_zeros(len(present), *every.shape[1:]).index_add_(0, place, every).flatten(0, 1)
         squares, absolutes, scaled, fourths, count = sums[sums[:, -1] > 0].unbind(1)  # (series * feature,)
         mean = scaled / count
@@ -58,29 +60,45 @@ class FreeRunError(Metric):
         }
 
 
-class ResidualMoments(Metric):
+class ResidualMoments:
     """The second moments of one-step errors: their mean is the loss, and they are the noise of paths."""
 
-    full_state_update = False
-    products: Tensor
-    count: Tensor
-
     def __init__(self, num_features: int) -> None:
-        super().__init__()
-        products = torch.zeros(num_features, num_features)
-        self.add_state("products", products, dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros(()), dist_reduce_fx="sum")
+        self.num_features = num_features
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all errors."""
+        self.products, self.count = torch.zeros(self.num_features, self.num_features), 0
 
     def update(self, errors: Tensor) -> None:
         """Add errors ``(batch, time, feature)``; steps with an unknown feature, NaN, do not count."""
         errors = errors.flatten(0, 1)
         errors = precise(errors[~errors.isnan().any(-1)])
-        self.products += errors.T @ errors
+        self.products = self.products.to(errors.device) + errors.T @ errors
         self.count += len(errors)
 
     def compute(self) -> Tensor:
         """Return ``E[e e^T]``, ``(feature, feature)``; NaN before any update."""
-        return self.products / self.count
+        counts = torch.tensor([self.count], device=self.products.device)
+        return gathered([self.products[None]]).sum(0) / gathered([counts]).sum()
+
+
+def validation_metrics(covariance: Tensor, errors: FreeRunError) -> dict[str, Tensor]:
+    """Return the metrics of a validation by name, from the covariance of the residuals and the errors."""
+    found = errors.compute()
+    free_run = {f"val_rollout_{name}": found[name] for name in ("nrmse", "nrmse_error", "rmse")}
+    return {"val_loss": covariance.diagonal().mean(), **free_run}
+
+
+def gathered(parts: Sequence[Tensor]) -> Tensor:
+    """Return the rows of tensors, at least one, of this device and all others, in the order of devices."""
+    rows = torch.cat(list(parts))
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows
+    every: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(every, rows.cpu())
+    return torch.cat(every).to(rows.device)
 
 
 def middle_weights(count: int) -> Tensor:

@@ -36,7 +36,7 @@ from rnn_lightning.tables.forecast_writer import ForecastWriter
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["lightning.pytorch.cli", "polars", "rnn_lightning.cli.command_line"]
+    ["lightning.pytorch.cli", "polars", "rnn_lightning.cli.lightning_cli"]
 )  # imported once for all tests
 
 

@@ -50,6 +50,25 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Forecaster, Sequen
     return forecaster, datamodule, folder / "fitted.ckpt"
 
 
+def test_a_network_and_its_forecast_say_in_a_line_what_they_are(
+    fitted: tuple[Forecaster, SequenceDataModule, Path],
+) -> None:
+    forecaster, datamodule, folder = fitted
+    sizes = "1 feature, 0 covariates; 361 weights"
+    assert repr(forecaster) == f"Forecaster: lstm, 1 layer of 8 units; {sizes}"
+    fresh = Forecaster(cell="gru", num_layers=2, num_covariates=3)
+    assert repr(fresh).startswith("Forecaster: gru, 2 layers of 32 units; 1 feature, 3 covariates; ")
+    assert repr(fresh).endswith(" weights, not fitted")
+    datamodule.num_samples = 5
+    (forecast,) = trainer(folder).predict(forecaster, datamodule)  # type: ignore[misc]
+    datamodule.num_samples = None
+    assert repr(forecast) == "Forecast: 3 series, 8 steps, 1 feature, 5 sampled paths"
+    figure = forecast.plot()  # type: ignore[union-attr]
+    drawn = [axis.lines[0].get_ydata() for axis in figure.axes]
+    np.testing.assert_array_equal(drawn, forecast.point[..., 0])  # type: ignore[union-attr]
+    assert [axis.get_ylabel() for axis in figure.axes] == ["series 0", "series 1", "series 2"]
+
+
 def test_statistics_are_those_of_the_training_split(
     fitted: tuple[Forecaster, SequenceDataModule, Path],
 ) -> None:

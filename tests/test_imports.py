@@ -76,7 +76,7 @@ def members(of_folder: str) -> list[str]:
 
 
 def test_the_core_is_there() -> None:
-    assert len(CORE) == len(FILES) + 6  # five modules of data, and its __init__
+    assert len(CORE) == len(FILES) + 7  # six modules of data, and its __init__
 
 
 @pytest.mark.parametrize("module", CORE)
@@ -143,7 +143,7 @@ def test_no_code_outside_of_its_folder_asks_for_the_kind_of_a_network() -> None:
         ("tables", {"evaluation", "pretrained", "cli", "onnx"}),
         ("pretrained", {"tables", "evaluation", "cli", "onnx"}),
         ("evaluation", {"pretrained", "cli", "onnx"}),
-        ("onnx", {"tables", "evaluation", "pretrained", "cli"}),
+        ("onnx", {"tables", "evaluation", "cli"}),
         ("native", {"tables", "evaluation", "pretrained", "cli", "onnx", ""}),
     ],
 )
@@ -151,6 +151,14 @@ def test_folders_know_only_what_they_may(importer: str, forbidden: set[str]) -> 
     assert members(importer)
     for module in members(importer):
         found = {name for name in modules_imported(module) if folder(name) in forbidden} - {"rnn_lightning"}
+        assert not found, (module, found)
+
+
+def test_the_graphs_of_plain_networks_need_no_pretrained_network() -> None:
+    plain = [name for name in members("onnx") if not name.rpartition(".")[2].startswith("season")]
+    assert "rnn_lightning.onnx.recurrent" in plain
+    for module in plain:
+        found = {name for name in modules_imported(module) if "pretrained" in name or ".season" in name}
         assert not found, (module, found)
 
 

@@ -61,7 +61,7 @@ def test_taking_posix_away_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["aux", "CON.txt", "lpt1", "a:b", "a.", "b ", "what?", "deep/nul"])
 def test_an_experiment_has_a_name_for_a_folder_on_every_system(name: str, tmp_path: Path) -> None:
-    from rnn_lightning.cli.checkpoints import new_run_folder
+    from rnn_lightning.cli.run_folders import new_run_folder
     from rnn_lightning.errors import InputError
 
     with pytest.raises(InputError, match="`experiment`"):
@@ -71,6 +71,6 @@ def test_an_experiment_has_a_name_for_a_folder_on_every_system(name: str, tmp_pa
 
 @pytest.mark.parametrize("name", ["sine", "../other", "aux_2", "v1.2", "später"])
 def test_other_names_are_taken(name: str, tmp_path: Path) -> None:
-    from rnn_lightning.cli.checkpoints import new_run_folder
+    from rnn_lightning.cli.run_folders import new_run_folder
 
     assert new_run_folder(tmp_path / "runs" / name, "fit") == "fit_0"

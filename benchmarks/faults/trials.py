@@ -19,7 +19,7 @@ import yaml
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    [*("rnn_lightning.cli.command_line", "polars", "matplotlib.figure", "tensorboard.summary")]
+    [*("rnn_lightning.cli.lightning_cli", "polars", "matplotlib.figure", "tensorboard.summary")]
 )
 
 LIMIT_SECONDS = 240

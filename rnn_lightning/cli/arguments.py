@@ -1,12 +1,10 @@
-"""What a command needs before its parser is made: the file, the class of the network, the checkpoint."""
+"""What is read from the words of a command before its parser is made. No Lightning."""
 
 import argparse
 import contextlib
-import importlib
-import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,11 +12,9 @@ from typing import Any
 
 import yaml
 
-import rnn_lightning
-from rnn_lightning.cli.checkpoints import CHECKPOINTS, newest_checkpoint, read_checkpoint
 from rnn_lightning.cli.main import header_of
+from rnn_lightning.cli.run_folders import CHECKPOINTS
 from rnn_lightning.errors import InputError
-from rnn_lightning.forecaster import Forecaster, class_name, is_class
 
 PRETRAINED = {
     **{f"data.{name}": "auto" for name in ("context_length", "scored_length", "horizon", "val_fraction")},
@@ -28,17 +24,21 @@ PRETRAINED = {
 }
 """The defaults of a fit of ``PretrainedForecaster``: two stages of one epoch each, see ``FineTuning``."""
 
-SOLVER = "VariableProjectionForecaster"
-SOLVED = {"trainer.max_epochs": 30, "trainer.gradient_clip_val": None}
-"""The class that ``--model.solver`` asks for, and the defaults of its fit: epochs of 20 iterations each."""
+OPTIONS = {
+    "experiment": "Name of the experiment, whose runs are kept in runs/<experiment>/<command>_<number>.",
+    "ckpt_path": "Path of a checkpoint, best or last; by default the newest best one, and to fit none.",
+    "model_class": "Class of the network, such as mine.MyForecaster; --model CLASS for short.",
+    "output": "Write the table alone, to this file (.csv, .parquet) or with - to standard output.",
+}
+"""The options of the command itself, and their help."""
+
+UNFITTED = "Network: the pretrained one, not fitted to these series."
 
 COLUMNS = re.compile(
-    r"--data\.series\.(init_args\.)?(target_columns|covariate_columns|id_column|time_column)"
+    r"--data\.series\.(init_args\.)?"
+    r"(target_columns|(past_)?covariate_columns|static_columns|id_column|time_column)"
 )
 """The options whose values are names of columns."""
-
-FROM_SCRATCH = r"(?m)^(-c|--config|--model\.(cell|hidden_size|num_layers|dropout|transforms))\b"
-"""The options that ask for a network from scratch."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,19 @@ class Request:
         """The folder of the runs of the experiment."""
         return Path(self.settings.get("default_root_dir", "runs"), self.settings.get("experiment", "default"))
 
+    @property
+    def is_new(self) -> bool:
+        """Whether there is no checkpoint to look for.
+
+        That is a fit, forecasts of a file never fitted to, and an export of no experiment before any fit.
+        """
+        is_fitted = any(self.experiment_folder.glob(f"{CHECKPOINTS}/*.ckpt"))
+        if self.command == "predict" and self.file and "model_class" not in self.settings:
+            return not self.names_experiment and not is_fitted
+        if self.command == "export" and not self.settings.keys() & {"model_class", "experiment", "solver"}:
+            return bool(find_spec("rnn_lightning.pretrained")) and not is_fitted
+        return self.command == "fit"
+
     def names(self, class_path: str) -> bool:
         """Return True if the user has written the full name of a class."""
         return bool(re.search(rf"(?<![\w.]){re.escape(class_path)}(?![\w.])", self.text))
@@ -169,93 +182,14 @@ def _experiment_of(file: str) -> str:
     return next((part for part in reversed(parts) if part.strip("/")), "default")
 
 
-def find_checkpoint(request: Request) -> tuple[Path | None, dict[str, Any] | None]:
-    """Read the checkpoint of a command; without ``ckpt_path`` it is the best one of the newest fit.
-
-    There is none for a new fit, and for a file that was never fitted to: the pretrained network forecasts it.
-    """
-    wanted, folder = request.settings.get("ckpt_path"), request.experiment_folder
-    is_new = request.command == "fit"
-    if request.command == "predict" and request.file and "model_class" not in request.settings:
-        is_new = not request.names_experiment and not any(folder.glob(f"{CHECKPOINTS}/*.ckpt"))
-    if request.asks_help or (wanted is None and is_new):
-        return None, None
-    is_path = wanted not in (None, "best", "last")
-    path = Path(str(wanted)) if is_path else newest_checkpoint(folder, wanted or "best")
-    return path, read_checkpoint(path)
+def series_of(file: str) -> str:
+    """Return the class of the series of a file."""
+    return f"rnn_lightning.{'ArraySeries' if file.endswith('.npy') else 'TableSeries'}"
 
 
-def choose_model(
-    request: Request, checkpoint: Mapping[str, Any] | None
-) -> tuple[type[Forecaster], dict[str, Any]]:
-    """Return the class of the network, and the defaults of options that come with it.
-
-    No class is imported that only a checkpoint names, unless it is one of this package.
-    """
-    name = request.settings.get("model_class")
-    if (name or "").rpartition(".")[2] == SOLVER or (name is None and "solver" in request.settings):
-        return load_class(name or SOLVER), SOLVED.copy()
-    if checkpoint is None:
-        is_own = name or (request.command == "fit" and re.search(FROM_SCRATCH, request.text))
-        if request.file and not is_own and find_spec("rnn_lightning.pretrained"):
-            return load_class("PretrainedForecaster"), PRETRAINED.copy()
-        return Forecaster if name is None else load_class(name), {}
-    saved = str(checkpoint.get("forecaster_class", class_name(Forecaster)))[:100]
-    if name is None and not saved.startswith("rnn_lightning."):
-        raise InputError(
-            f"--ckpt_path: the checkpoint holds a network of the class {saved}: allow its import by --model "
-            f"{saved}, or by --config with the config.yaml of its fit."
-        )
-    kind = load_class(name or saved)
-    if not is_class(saved, kind):
-        raise InputError(f"--ckpt_path: the checkpoint holds a network of the class {saved}, not {name}.")
-    is_pretrained = kind.__name__ == "PretrainedForecaster"
-    return kind, {"trainer.max_epochs": PRETRAINED["trainer.max_epochs"]} if is_pretrained else {}
-
-
-def load_class(name: str) -> type[Forecaster]:
-    """Import a class of networks; one of this package may be named without its module."""
-    module, _, attribute = name.rpartition(".")
-    try:
-        kind = getattr(importlib.import_module(module) if module else rnn_lightning, attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"--model {name}: there is no such class ({error}).") from error
-    if not (isinstance(kind, type) and issubclass(kind, Forecaster)):
-        raise InputError(f"--model {name} must be a subclass of rnn_lightning.Forecaster.")
-    return kind
-
-
-def option_defaults(
-    request: Request, checkpoint: Mapping[str, Any] | None, kind: type[Forecaster]
-) -> dict[str, Any]:
-    """Return the options that the checkpoint and the file stand for, as defaults of the parser.
-
-    No class of series is imported that only the checkpoint names, unless it is one of this package. What a
-    solver was told, and the class of the network does not know, is left out.
-    """
-    hyper_parameters = (checkpoint or {}).get("hyper_parameters", {})
-    left_out = {"num_features", "num_covariates"}
-    if kind is Forecaster and "solver" in hyper_parameters:
-        own = {"cell", "hidden_size", "num_layers", "transforms"}
-        left_out |= inspect.signature(load_class(SOLVER)).parameters.keys() - own
-    options: dict[str, Any] = {"data.series": {"class_path": "rnn_lightning.SineSeries"}}
-    for group, part in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
-        for name, value in (checkpoint or {}).get(part, {}).items():
-            if name not in left_out and not name.startswith("_"):
-                options[f"{group}.{name}"] = value
-    options["experiment"] = request.settings.get("experiment", "default")
-    series = options["data.series"]
-    name = str(series.get("class_path") if isinstance(series, dict) else series)
-    wanted = "ArraySeries" if str(request.file).endswith(".npy") else "TableSeries"
-    if request.file is not None and name.rpartition(".")[2] != wanted:
-        # A network that was fitted on other series reads a table as the script of its fit did.
-        columns = inspect.signature(getattr(rnn_lightning, wanted)).parameters.keys() - {"path"}
-        reading = (checkpoint or {}).get("data_facts", {})
-        init_args = {key: value for key, value in reading.items() if key in columns}
-        options["data.series"] = {"class_path": f"rnn_lightning.{wanted}", "init_args": init_args}
-    elif not name.startswith("rnn_lightning.") and not request.names(name):
-        raise InputError(
-            f"--ckpt_path: the checkpoint names the class {name[:100]!r}, which is no part of rnn-lightning "
-            f"and would be imported. If you trust it, say so: --data.series {name[:100]}"
-        )
-    return options
+def add_own_options(parser: Any, command: str) -> None:
+    """Add the options of the command itself to its parser."""
+    for option, text in OPTIONS.items():
+        if option != "output" or command == "predict":
+            parser.add_argument(f"--{option}", type=str | None, help=text)
+    parser.add_argument("--quiet", action="store_true", help="Print only where the results are.")

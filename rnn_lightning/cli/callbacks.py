@@ -103,7 +103,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Keep the state, unless training has diverged."""
+        """Save the state, unless training has diverged."""
         if not isinstance(exception, InputError):
             super().on_exception(trainer, pl_module, exception)
 
@@ -193,15 +193,19 @@ class EpochLines(L.Callback):
         print("  ".join(shown), flush=True)
 
 
-def describe_fit(trainer: L.Trainer) -> None:
-    """Print where the checkpoints are, how good the best one is, and what speaks against the fit."""
+def describe_fit(trainer: L.Trainer, part: str = "") -> None:
+    """Print where the checkpoints are, how good the best one is, and what speaks against the fit.
+
+    Those of one of several fits in a run, in its folder ``part``, were copied to the folder above.
+    """
     if trainer.ckpt_path is not None and not trainer.callback_metrics:
         say("Note: nothing was trained, for the fit had come to its end; to go on, raise `max_epochs`.")
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
             value = callback.best_model_score  # None if a resumed fit has found no better one
             score = f" ({callback.monitor} {value:.4g})" if value is not None else ""
-            say(f"Checkpoint: {os.path.relpath(callback.best_model_path)}{score}")
+            path = Path(os.path.relpath(callback.best_model_path))
+            say(f"Checkpoint: {Path(*(name for name in path.parts if name != part))}{score}")
     error = float(trainer.callback_metrics.get("val_rollout_nrmse", 0))
     if not error <= 1:
         say(

@@ -1,64 +1,22 @@
-"""Checkpoints and the run folders they are in: found, read without running their code, written whole."""
+"""Checkpoints: found, read without running their code, written whole."""
 
-import contextlib
 import pickle
-import re
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.utilities import rank_zero_only
 
+from rnn_lightning.cli.run_folders import CHECKPOINTS
 from rnn_lightning.errors import InputError
-from rnn_lightning.files import atomic_file, remove_abandoned
-
-CHECKPOINTS = "fit_*/checkpoints"
-"""The folders of checkpoints in the folder of an experiment."""
+from rnn_lightning.files import atomic_file
 
 MAX_UNPACKED = 2
 """A checkpoint may unpack to this many times the size of its file; torch does not compress."""
 
 PARTS = {"rnn_lightning_version": str, "state_dict": dict, "hyper_parameters": dict}
 """The parts that every checkpoint of this project has."""
-
-
-FORBIDDEN = r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*[<>:\"|?*\\].*|.*[. ]"
-"""Names of folders that Windows does not take, so that no project depends on its system."""
-
-
-def new_run_folder(experiment: Path, command: str) -> str:
-    """Make a new folder ``<command>_<number>`` in the folder of an experiment, and return its name.
-
-    Two runs that start at the same time get two folders: making a folder fails if another run was faster, and
-    the next number is taken. Of several processes the first makes it; ``Trainer.log_dir`` tells the others.
-    """
-    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
-        return ""
-    for part in experiment.parts[experiment.is_absolute() :]:
-        if part != ".." and re.fullmatch(FORBIDDEN, part):
-            raise InputError(f"`experiment` {part!r} is no name of a folder on every system: choose another.")
-    try:
-        experiment.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(experiment)
-        found = (re.fullmatch(rf"{command}_(\d+)", path.name) for path in experiment.iterdir())
-        number = max((int(match[1]) for match in found if match), default=-1) + 1
-        while True:
-            with contextlib.suppress(FileExistsError):
-                (experiment / f"{command}_{number}").mkdir()
-                return f"{command}_{number}"
-            number += 1
-    except OSError as error:
-        raise InputError(
-            f"`default_root_dir` {experiment.parent}: cannot be written ({error.strerror})."
-        ) from error
-
-
-def remove_if_empty(folder: Path) -> None:
-    """Remove the folder of a run that failed before it wrote anything."""
-    with contextlib.suppress(OSError):  # not empty
-        folder.rmdir()
 
 
 def newest_checkpoint(experiment: Path, name: str) -> Path:

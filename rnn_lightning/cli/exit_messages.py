@@ -1,4 +1,4 @@
-"""How a command ends: wrong options, a signal, or an error of user, disk or memory, each in one line."""
+"""How a command ends: a signal, or an error of user, disk or memory, each in one line. No Lightning."""
 
 import contextlib
 import errno
@@ -11,12 +11,8 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.cli import LightningArgumentParser
-
-from rnn_lightning.cli.main import did_you_mean
 from rnn_lightning.errors import InputError
 
 STOP_SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
@@ -77,22 +73,6 @@ def handle_stop_signals(handler: Any) -> None:
                 signal.signal(number, handler)
 
 
-class Parser(LightningArgumentParser):
-    """Print what is wrong in one line, instead of after the usage of a hundred options."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        message = re.sub(r"Group '([\w.]+)' does not accept option '", r"there is no option '\1.", message)
-        if unknown := re.search(r"(?:[Uu]nrecognized arguments: --|no option ')([\w.]+)", message):
-            options = [f"--{name}" for name, _ in self.get_defaults(skip_validation=True).items()]
-            message += did_you_mean(f"--{unknown[1]}", options)
-        if "expected one argument" in message:
-            message += "\nA value that begins with a dash follows an equals sign: --option=-1."
-        message = re.sub(r"Parser key \"([\w.]+)\":\s*", r"--\1: ", message)
-        message = re.sub(r"Expected a typing\.Literal\[(.*?)\]\. Got value:", r"give one of \1, not", message)
-        sys.stderr.write(f"rnn-lightning: error: {message}\nSee --help for the options.\n")
-        sys.exit(2)
-
-
 class OptionNames:
     """A stream that writes an option, such as ``--data.horizon``, where a message names `horizon`."""
 
@@ -141,7 +121,7 @@ def one_line(error: Exception) -> str | None:
     message = str(error)
     if re.search("No supported gpu backend|accelerator is not available", message):
         return f"--trainer.accelerator: there is no such device here ({message}): choose cpu, or auto."
-    if isinstance(error, (InputError, MisconfigurationException)):
+    if isinstance(error, InputError) or type(error).__name__ == "MisconfigurationException":  # Lightning's
         return message
     if message.startswith("Early stopping conditioned on metric"):
         return f"--trainer.callbacks: {message[0].lower()}{message[1:]}."

@@ -47,7 +47,7 @@ def _run_command(argv: list[str]) -> None:
     """Print help and version before the seconds that imports take; run everything else."""
     if argv in ([], ["-h"], ["--help"]):
         print(short_help(), end="")
-    elif argv in (["fit", "-h"], ["predict", "-h"]):
+    elif argv in (["fit", "-h"], ["predict", "-h"], ["test", "-h"]):
         print(short_help(argv[0]), end="")
     elif argv == ["--version"]:
         print(f"rnn-lightning {__version__}{_kernel()}")
@@ -67,7 +67,7 @@ def _run_command(argv: list[str]) -> None:
 
 
 def short_help(command: str = "") -> str:
-    """Return the short help of all commands, or of ``fit`` or ``predict``."""
+    """Return the short help of all commands, or of ``fit``, ``predict`` or ``test``."""
     name = f"help_{command}.txt" if command else "help.txt"
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 

@@ -38,6 +38,15 @@ class TimeIndex:
             stamps[digits == count] = np.round(stamps[digits == count], count)
         return stamps
 
+    def exist(self, series: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Return whether the series can have values at ``steps``, both ``(row,)``: here at all of them."""
+        return np.ones(len(series), bool)
+
+    def keep(self, kept: Sequence[int]) -> "TimeIndex":
+        """Return the stamps of some series."""
+        first, size = ([part[index] for index in kept] for part in (self.starts, self.frequencies))
+        return type(self)(first, size)
+
 
 @dataclass(frozen=True, repr=False)
 class SeriesData:
@@ -119,6 +128,13 @@ class SeriesData:
         beyond = rows >= self.offsets[series + 1][:, None]
         return self.covariates[rows.clamp_max(len(self.values) - 1)].masked_fill(beyond[..., None], torch.nan)
 
+    def known_covariates(self, covariates: Tensor, num_steps: int) -> Tensor:
+        """Return covariates ``(batch, time, covariate)`` as they are known after the first ``num_steps``.
+
+        All are known ahead, unless a subclass says otherwise.
+        """
+        return covariates
+
     def validate(self) -> None:
         """Refuse series without values, and values that float32 cannot compute with.
 
@@ -171,3 +187,19 @@ class Series(ABC):
     def training_loader(self, *settings: Any) -> Any:
         """Return a loader that draws new windows for every batch; None to cut them from the values."""
         return None
+
+
+class GivenSeries(Series):
+    """Series that are in memory already.
+
+    Args:
+        data: the series.
+    """
+
+    def __init__(self, data: SeriesData) -> None:
+        self.data, self.num_features = data, data.values.shape[1]
+        covariates = data.covariates_at(torch.zeros(1, dtype=torch.long))
+        self.num_covariates = 0 if covariates is None else covariates.shape[-1]
+
+    def load(self) -> SeriesData:
+        return self.data

@@ -22,7 +22,7 @@ Split = Literal["train", "val", "test"]
 
 
 class Segments(NamedTuple):
-    """The steps of one split, ``(segment,)`` each: one run of rows for each series; a run may be empty."""
+    """The steps of one split: for each series a run of rows, which may be empty. All are ``(segment,)``."""
 
     series: Tensor  # the number of the series
     first: Tensor  # its first row: contexts do not reach further back
@@ -79,7 +79,7 @@ def split_by_series(
 
 
 class Windows:
-    """The starts of ``counts`` windows: number ``j`` of segment ``i`` is at ``first[i] + j * stride``."""
+    """The starts of windows: window ``j`` of segment ``i`` starts at ``first[i] + j * stride``."""
 
     def __init__(self, first: Tensor, counts: Tensor, stride: int) -> None:
         self.first, self.stride, self.ends = first, stride, counts.cumsum(0)
@@ -215,6 +215,12 @@ def moved(batch: AnyBatch, device: torch.device, options: dict[str, Any]) -> Any
     return type(batch)(*parts)
 
 
+def scored_windows(batch: ForecastBatch) -> WindowBatch:
+    """Return forecasts with what followed them as windows, of which the horizon is scored."""
+    values = torch.cat([batch.context, batch.target], 1)  # (batch, context + horizon, feature)
+    return WindowBatch(values, batch.context.shape[1], batch.covariates, None, batch.traits)
+
+
 def window_batch(
     data: SeriesData, segments: Segments, windows: Windows, context_length: int, length: int, items: Tensor
 ) -> WindowBatch:
@@ -224,8 +230,9 @@ def window_batch(
     bounds = (segments.start[segment], segments.end[segment])
     values = values_at(data, steps, *bounds)
     complete = bool(values.sum().isfinite())  # a sum is NaN if any value is: the cheapest way to know
+    covariates = covariates_at(data, steps, *bounds, context_length)
     traits = {name: trait[segments.series[segment]] for name, trait in data.traits.items()}
-    return WindowBatch(values, context_length, covariates_at(data, steps, *bounds), complete, traits)
+    return WindowBatch(values, context_length, covariates, complete, traits)
 
 
 def forecast_batch(
@@ -249,7 +256,7 @@ def forecast_batch(
     target.masked_fill_(unknown, torch.nan)
     context.masked_fill_(unknown, 1.0)
     origin = start + context_length - 1
-    covariates = covariates_at(data, steps, first, data.offsets[series + 1])
+    covariates = covariates_at(data, steps, first, data.offsets[series + 1], context_length)
     known = (horizon, series, [data.ids[index] for index in series.tolist()], origin - first)
     traits = {name: trait[series] for name, trait in data.traits.items()}
     scale = error_scale(data, first, origin)
@@ -267,9 +274,11 @@ def future_batch(
     first, end = data.offsets[series], data.ends[series]
     steps = end[:, None] + torch.arange(-context_length, 0)  # (batch, time)
     context, names = values_at(data, steps, first, end), [data.ids[index] for index in series.tolist()]
-    covariates, future = covariates_at(data, steps, first, end), data.future_covariates(series, horizon)
+    covariates = covariates_at(data, steps, first, end, context_length)
+    future = data.future_covariates(series, horizon)
     if covariates is not None and future is not None:
-        if bool((unknown := future.isnan().any(-1).any(-1)).any()):
+        given = 0 if data.covariates is None else data.covariates.shape[1]
+        if bool((unknown := future[..., :given].isnan().any(-1).any(-1)).any()):
             name = names[int(unknown.int().argmax())]
             raise InputError(f"the covariates of series {name!r} are not known over `horizon` {horizon}.")
         covariates = torch.cat([covariates, future], 1)
@@ -292,10 +301,17 @@ def values_at(data: SeriesData, steps: Tensor, first: Tensor, end: Tensor) -> Te
     return values.masked_fill_(_outside(steps, first, end), torch.nan)
 
 
-def covariates_at(data: SeriesData, steps: Tensor, first: Tensor, end: Tensor) -> Tensor | None:
-    """Return the covariates of rows ``steps (batch, time)``, NaN outside; None without covariates."""
+def covariates_at(
+    data: SeriesData, steps: Tensor, first: Tensor, end: Tensor, num_known: int
+) -> Tensor | None:
+    """Return the covariates of rows ``steps (batch, time)``, NaN outside; None without covariates.
+
+    They are those that are known after the first ``num_known`` steps.
+    """
     covariates = data.covariates_at(steps.clamp(0, len(data.values) - 1))
-    return None if covariates is None else covariates.masked_fill(_outside(steps, first, end), torch.nan)
+    if covariates is None:
+        return None
+    return data.known_covariates(covariates.masked_fill(_outside(steps, first, end), torch.nan), num_known)
 
 
 def _outside(steps: Tensor, first: Tensor, end: Tensor) -> Tensor:

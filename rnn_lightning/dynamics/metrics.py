@@ -127,10 +127,10 @@ class SpectrumDistance(_MeanDistance):
         if not bool(generated.isfinite().all()):
             return torch.tensor(1.0, dtype=torch.float64)
         length = min(len(generated), len(truth))
-        overlap = (self._spectrum(generated[:length]) * self._spectrum(truth[:length])).sqrt().sum(1)
+        overlap = (self.spectrum(generated[:length]) * self.spectrum(truth[:length])).sqrt().sum(1)
         return (1 - overlap).clamp_min(0).sqrt().mean()
 
-    def _spectrum(self, path: Tensor) -> Tensor:
+    def spectrum(self, path: Tensor) -> Tensor:
         """Return the normalised spectrum of each feature, ``(feature, frequency)``."""
         standard = (path - path.mean(0)) / (path.std(0, correction=0) + 1e-12)
         power = torch.fft.rfft(standard.T).abs().square()  # (feature, frequency)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from rnn_lightning.data.array import Array, ArraySeries
 from rnn_lightning.data.series import Series, SeriesData
 from rnn_lightning.data.synthetic import require_positive
 from rnn_lightning.errors import InputError
@@ -51,6 +52,23 @@ class DynamicsSeries(Series):
         values = self.clean()
         drawn = np.random.default_rng([self.seed % 2**64, 1]).standard_normal(values.shape)
         return SeriesData.from_equal(torch.from_numpy(values + self.noise * values.std(0) * drawn)[None])
+
+
+class RecordedSeries(ArraySeries):
+    """The recording of a dynamical system in a .npy file, ``(time,)`` or ``(time, feature)``.
+
+    It is an ``ArraySeries`` of which ``test`` measures and draws the dynamics.
+
+    Args:
+        path: the file; in Python also an array or a list.
+        lyapunov_time: steps in which a small error grows by the factor e, if known: a unit of lead time.
+    """
+
+    def __init__(self, path: Array, lyapunov_time: float | None = None) -> None:
+        super().__init__(path)
+        if lyapunov_time is not None and not lyapunov_time > 0:
+            raise InputError(f"`lyapunov_time` must be above 0, got {lyapunov_time}.")
+        self.lyapunov_time = lyapunov_time
 
 
 class LorenzSeries(DynamicsSeries):

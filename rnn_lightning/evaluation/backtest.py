@@ -5,24 +5,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
+from rnn_lightning.data.array import ArraySeries
 from rnn_lightning.data.series import Series, SeriesData
 from rnn_lightning.data.windows import BatchLoader, Segments, forecast_batch, rolling_starts
 from rnn_lightning.errors import InputError, counted
 from rnn_lightning.evaluation.baselines import seasons_of
-from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals, is_trained
+from rnn_lightning.evaluation.calibrated_intervals import is_trained
+from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 from rnn_lightning.evaluation.records import ForecastRecords, bound_columns, forecast_columns, record
+from rnn_lightning.evaluation.refit import Fit, Refits, intervals_of
 from rnn_lightning.evaluation.scores import Scores
 from rnn_lightning.files import atomic_file
 from rnn_lightning.transforms import Traits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from rnn_lightning.tables.table import Table
+
+    Source: TypeAlias = Series | SeriesData | Table
 
 TEXT_METRICS = {"mase": "MASE", "rmsse": "RMSSE", "smape": "sMAPE", "wape": "WAPE", "mae": "MAE"}
 
@@ -33,7 +41,7 @@ NUM_NAMED_SERIES = 3
 """Number of series without an error scale that the text names."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Backtest:
     """Forecasts from rolling origins beside the truth and the baselines.
 
@@ -44,6 +52,10 @@ class Backtest:
 
     data: SeriesData
     scores: Scores
+
+    def __repr__(self) -> str:
+        header = f"{counted(self.scores.num_forecasts, 'forecast')} of {counted(self.scores.horizon, 'step')}"
+        return f"Backtest: {header}; {self.verdict}"
 
     @property
     def verdict(self) -> str:
@@ -67,9 +79,8 @@ class Backtest:
         columns = ["y", "rnn", *bound_columns(self.scores.levels), *self.scores.forecasters[1:]]
         return table.with_columns(**stamps).select(*self._keys, "ds", "cutoff", *columns)
 
-    @property
-    def figure(self) -> "Figure":
-        """Error by lead time beside the baselines, and up to four forecasts beside the truth."""
+    def plot(self) -> "Figure":
+        """Return the error by lead time beside the baselines, and up to four forecasts beside the truth."""
         from rnn_lightning.evaluation.backtest_plot import plot_backtest
 
         return plot_backtest(self.data, self.scores)
@@ -112,7 +123,7 @@ class Backtest:
         for path, table in zip(paths, tables.values(), strict=False):
             with atomic_file(path) as file:
                 table.write_csv(file)
-        save_figure(self.figure, paths[-1])
+        save_figure(self.plot(), paths[-1])
         return paths
 
     @property
@@ -128,7 +139,7 @@ class Backtest:
 
 def backtest(
     forecaster: Any,
-    data: Series | SeriesData,
+    data: "Source",
     num_origins: int = 3,
     *,
     horizon: int = 24,
@@ -140,6 +151,7 @@ def backtest(
     intervals: PredictionIntervals | None = None,
     seed: int = 0,
     batch_size: int = 256,
+    refit: Fit | None = None,
 ) -> Backtest:
     """Forecast from the last origins of every series, and by naive, seasonal naive and drift as well.
 
@@ -148,7 +160,8 @@ def backtest(
 
     Args:
         forecaster: a fitted network.
-        data: the series.
+        data: the series, or an array of them; or a polars or pandas frame, a pandas Series or the path of a
+            table, which is read as in the fit.
         num_origins: number of forecasts of each series; the last one ends where the series ends.
         horizon: number of steps to forecast.
         origin_step: steps between two origins; the horizon if None.
@@ -157,15 +170,18 @@ def backtest(
         season: steps of a season, 1 for none; that of each series if None.
         num_samples: number of sampled paths, which give the intervals where calibration gave none.
         levels: levels of the intervals in percent; 80 if None, where there are intervals.
-        intervals: those of the fit, see ``PredictionIntervals.from_checkpoint``. A network that was never
-            trained has its own, calibrated before the first origin.
+        intervals: those of the fit, see ``PredictionIntervals.from_checkpoint``; by default those of
+            ``fit_frame``. A network that was never trained has its own, calibrated before the first origin.
         seed: seed of the sampled paths.
         batch_size: number of forecasts at a time.
+        refit: function that returns a new network fitted to the series up to an origin. It is called for each
+            origin, which takes as many fits, and makes the forecasts in place of ``forecaster``: such as
+            ``lambda data: fit_frame(Forecaster(), data, horizon=12)``.
 
     Raises:
         InputError: if no series is long enough, or levels are given and nothing gives intervals.
     """
-    data = data if isinstance(data, SeriesData) else data.load()
+    data = _load(forecaster, data)
     step = origin_step or horizon
     start = torch.maximum(data.offsets[:-1], data.ends - horizon - (num_origins - 1) * step)
     segments = Segments(torch.arange(data.num_series), data.offsets[:-1], start, data.ends)
@@ -179,9 +195,10 @@ def backtest(
     windows = rolling_starts(segments, least, horizon, num_origins, step).earlier(context_length - least)
     if len(windows) == 0:
         raise InputError("no series has a step to forecast after a context of one: give longer ones.")
-    intervals = intervals or PredictionIntervals()
+    refits = None if refit is None else Refits(refit, data, segments, windows, context_length)
+    intervals = intervals or (intervals_of(forecaster) if refits is None else refits.intervals)
     with _evaluating(forecaster):
-        if not is_trained(forecaster):
+        if refits is None and not is_trained(forecaster):
             intervals = PredictionIntervals()
             least = max(2 * int(seasons.max()), horizon // 2)
             sizes = {"context_length": context_length, "horizon": horizon, "min_context_length": least}
@@ -192,8 +209,23 @@ def backtest(
         make_batch = partial(forecast_batch, data, segments, windows, *settings)
         for batch in BatchLoader(make_batch, len(windows), batch_size):
             batch = batch.to(forecaster.device)
-            record(records, batch, forecaster.predict_step(batch, 0), intervals, levels)
+            whole = [(batch, forecaster, intervals)]
+            for part, network, own in whole if refits is None else refits.parts(batch):
+                record(records, part, network.predict_step(part, 0), own, levels)
     return Backtest(data, Scores.from_records(records.collect(), data, start, seasons, levels))
+
+
+def _load(forecaster: Any, data: "Source") -> SeriesData:
+    """Return series, those of a table read as in the fit of the network."""
+    if isinstance(data, SeriesData):
+        return data
+    if isinstance(data, np.ndarray):
+        data = ArraySeries(data)
+    if not isinstance(data, Series):
+        from rnn_lightning.tables.table import table_as_in_fit
+
+        data = table_as_in_fit(getattr(forecaster, "data_facts", {}), data, {})
+    return data.load()
 
 
 def _found_seasons(data: SeriesData, ends: Tensor) -> Traits:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -18,13 +19,13 @@ from rnn_lightning.evaluation.scores import Scores
 from rnn_lightning.files import atomic_file
 
 COLOURS = {
-    "y": "#333333",
     "rnn": "#0072b2",
     "naive": "#999999",
     "seasonal_naive": "#d55e00",
     "drift": "#e69f00",
 }
-BAND_COLOUR = "#b3d5e8"
+"""The observed values have the colour of the text."""
+
 LABELS = {"y": "observed", "rnn": "forecast", "seasonal_naive": "seasonal naive"}
 
 
@@ -102,9 +103,14 @@ def _draw_forecast(axis: Axes, data: SeriesData, scores: Scores, series: int, or
     table = scores.table.filter(is_wanted).sort("lead_time")
     shown = min(origin + 1, 3 * len(table))  # steps of the history
     steps = np.arange(origin + 1 - shown, origin + 1 + len(table))
+    exist = data.times.exist(
+        np.full(len(steps), series), steps
+    )  # a shop that is closed on Sundays has gaps else
+    table, steps = table.filter(pl.Series(exist[shown:])), steps[exist]
     stamps = list(data.times.stamps_at(np.full(len(steps), series), steps))
     first = int(data.offsets[series]) + origin + 1 - shown
-    history = data.values[first : first + shown].numpy()[:, 0]
+    history = data.values[first : first + shown].numpy()[exist[:shown], 0]
+    shown = len(history)
     _draw_line(axis, stamps, [*history, *table["y"]], "y")
     if "seasonal_naive" in scores.forecasters:
         _draw_line(axis, stamps[shown:], table["seasonal_naive"], "seasonal_naive")
@@ -112,7 +118,7 @@ def _draw_forecast(axis: Axes, data: SeriesData, scores: Scores, series: int, or
     if scores.levels:
         low, high = (table[f"rnn-{end}-{scores.levels[0]}"].to_numpy() for end in ("lo", "hi"))
         label = f"{scores.levels[0]} % interval"
-        axis.fill_between(stamps[shown:], low, high, color=BAND_COLOUR, lw=0, label=label)
+        axis.fill_between(stamps[shown:], low, high, color=COLOURS["rnn"], alpha=0.3, lw=0, label=label)
     axis.axvline(stamps[shown - 1], color="0.75", lw=0.8, zorder=0)
     axis.set(xlabel=getattr(data, "time_column", "step"), ylabel=data.features[0])
     if isinstance(stamps[0], date):
@@ -124,5 +130,6 @@ def _draw_forecast(axis: Axes, data: SeriesData, scores: Scores, series: int, or
 def _draw_line(axis: Axes, stamps: Sequence[Any], values: Sequence[float] | pl.Series, name: str) -> None:
     """Draw the values of a forecaster, or the truth as ``y``; a single step is a dot."""
     width, marker = 1.6 if name == "rnn" else 1.2, "." if len(values) == 1 else None
+    colour = COLOURS.get(name, rcParams["text.color"])
     numbers = np.array([np.nan if value is None else value for value in values], np.float64)
-    axis.plot(stamps, numbers, color=COLOURS[name], lw=width, marker=marker, label=LABELS.get(name, name))
+    axis.plot(stamps, numbers, color=colour, lw=width, marker=marker, label=LABELS.get(name, name))

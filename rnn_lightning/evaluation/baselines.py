@@ -14,6 +14,9 @@ BASELINES = ("naive", "seasonal_naive", "drift")
 HISTORY_STEPS = 1000
 """Number of steps before an origin that baselines look at; at least two seasons."""
 
+ROUNDING = 1e-12
+"""Mean difference, relative to the mean absolute value, up to which differences are rounding errors."""
+
 ROWS_AT_ONCE = 2**20
 """Number of values or rows in memory at a time, so that data may be larger than memory."""
 
@@ -93,17 +96,18 @@ def difference_scales(data: SeriesData, ends: Tensor, seasons: Tensor) -> tuple[
 
     They are the denominators of MASE and RMSSE (Hyndman and Koehler, *Another look at measures of forecast
     accuracy*, 2006). Where no two known values are one season apart, neighbouring steps count; NaN if there
-    are none either.
+    are none either. Differences that are all rounding errors of a series that repeats exactly are zero.
 
     Args:
         data: the series.
         ends: ``(series,)``, one past the last row of each series that counts.
         seasons: ``(series,)``, the season of each series; 1 for none.
     """
-    sums = _difference_sums(data, ends, seasons)  # (3, series, feature)
+    sums = _difference_sums(data, ends, seasons)  # (4, series, feature)
     is_missing = (sums[2] == 0) & (seasons > 1)[:, None]
     if bool(is_missing.any()):
         sums = torch.where(is_missing, _difference_sums(data, ends, torch.ones_like(seasons)), sums)
+    sums[:2] *= sums[0] > ROUNDING * sums[3]
     return sums[0] / sums[2], sums[1] / sums[2]
 
 
@@ -114,16 +118,22 @@ def never_negative(data: SeriesData, ends: Tensor) -> Tensor:
 
 
 def _difference_sums(data: SeriesData, ends: Tensor, seasons: Tensor) -> Tensor:
-    """Return sums of absolute and squared differences and their number, ``(3, series, feature)``."""
-    sums = torch.zeros(3, data.num_series, data.values.shape[1], dtype=torch.float64)
+    """Return sums of absolute and squared differences, their number, and the sum of absolute values.
+
+    They are one tensor ``(4, series, feature)``.
+    """
+    sums = torch.zeros(4, data.num_series, data.values.shape[1], dtype=torch.float64)
     for rows, series in _chunks(data, ends):
         earlier = rows - seasons[series]
         has_earlier = earlier >= data.offsets[series]
         rows, earlier, series = rows[has_earlier], earlier[has_earlier], series[has_earlier]
-        difference = data.values[rows].double() - data.values[earlier]  # (row, feature)
+        values = data.values[rows].double()  # (row, feature)
+        difference = values - data.values[earlier]
         known = ~difference.isnan()
         difference = difference.masked_fill_(~known, 0.0)
-        parts = torch.stack([difference.abs(), difference.square(), known.double()])
+        parts = torch.stack(
+            [difference.abs(), difference.square(), known.double(), values.abs().nan_to_num(0.0)]
+        )
         sums.index_add_(1, series, parts)
     return sums
 

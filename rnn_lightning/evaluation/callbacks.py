@@ -1,6 +1,6 @@
 """Callbacks that score a test and a fit beside baselines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from rnn_lightning.data.datamodule import SequenceDataModule
-from rnn_lightning.data.windows import Split
-from rnn_lightning.errors import InputError, counted
+from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.backtest import Backtest
-from rnn_lightning.evaluation.baselines import ends_before, seasons_of
 from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 from rnn_lightning.evaluation.records import ForecastRecords, forecast_columns, record
-from rnn_lightning.evaluation.scores import Scores
+from rnn_lightning.evaluation.refit import Fit, Refits
+from rnn_lightning.evaluation.validation import compare, scores_of_split, sentences
 
 
 class BacktestWriter(L.Callback):
@@ -29,21 +28,44 @@ class BacktestWriter(L.Callback):
     Args:
         levels: levels of the intervals in percent; 80 where there are intervals if not given. A network that
             was fitted without validation has intervals with ``num_samples`` only.
+        refit: fit a new network at each origin to all that came before it, which takes as many fits, in place
+            of the one of the checkpoint; options of the fit, such as its epochs, are those of this command.
+
+    Attributes:
+        fit: fits the networks; the command sets it.
     """
 
-    def __init__(self, levels: list[int] | None = None) -> None:
-        self.levels = levels
+    fit: Fit | None = None
+
+    def __init__(self, levels: list[int] | None = None, refit: bool = False) -> None:
+        self.levels, self.refit = levels, refit
 
     def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         found = (each for each in trainer.callbacks if isinstance(each, PredictionIntervals))  # type: ignore[attr-defined]
-        self.intervals = next(found, PredictionIntervals())
+        self.intervals, self.refits = next(found, PredictionIntervals()), None
+        if self.refit:
+            self.refits = self._refits(trainer)
+            self.intervals = self.refits.intervals
         self.used_levels = self.intervals.choose_levels(self.levels, sequence_datamodule(trainer).num_samples)
-        self.records = ForecastRecords(forecast_columns(self.used_levels)).to(pl_module.device)
+        self.records = ForecastRecords(forecast_columns(self.used_levels))
 
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: int
     ) -> None:
-        record(self.records, batch, outputs["forecast"], self.intervals, self.used_levels)
+        if self.refits is None:
+            record(self.records, batch, outputs["forecast"], self.intervals, self.used_levels)
+            return
+        for part, network, intervals in self.refits.parts(batch):
+            record(self.records, part, network.predict_step(part, 0), intervals, self.used_levels)
+
+    def _refits(self, trainer: L.Trainer) -> Refits:
+        """Fit a network at each origin of the test."""
+        if self.fit is None or trainer.world_size > 1:
+            advice = "on one device" if self.fit else "by the command; in Python, backtest takes a function"
+            raise InputError(f"`refit` works {advice}.")
+        data = sequence_datamodule(trainer)
+        windows = data.forecast_starts("test")
+        return Refits(self.fit, data.data, data.segments["test"], windows, data.context_length)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule = sequence_datamodule(trainer)
@@ -54,7 +76,7 @@ class BacktestWriter(L.Callback):
             folder.mkdir(parents=True, exist_ok=True)
             result = Backtest(datamodule.data, scores)
             print(f"{result.text}\nBacktest: {', '.join(map(str, result.write(folder)))}")
-            if not getattr(datamodule, "was_held_out", True):
+            if not self.refit and not getattr(datamodule, "was_held_out", True):
                 print(
                     "Note: if these are the series of its fit, the network was trained on some of these "
                     "values: fit it with the same `test_fraction` for scores that can be trusted."
@@ -73,7 +95,7 @@ class ValidationScores(L.Callback):
         self.is_sample = False
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.records = ForecastRecords(forecast_columns([])).to(pl_module.device)
+        self.records = ForecastRecords(forecast_columns([]))
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: int
@@ -81,11 +103,8 @@ class ValidationScores(L.Callback):
         record(self.records, batch, outputs["forecast"], PredictionIntervals())
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.records.update_called:
-            scores = scores_of_split(self.records, sequence_datamodule(trainer), "val")
-            number, horizon = scores.num_forecasts, scores.horizon
-            self.latest = {"verdict": scores.verdict, "forecasts": number, "horizon": horizon}
-            self.is_sample = number < len(sequence_datamodule(trainer).forecast_starts("val"))
+        if self.records.keys:
+            self.latest, self.is_sample = compare(self.records, sequence_datamodule(trainer))
         if trainer.state.fn == TrainerFn.VALIDATING:
             self.on_fit_end(trainer, pl_module)
 
@@ -99,13 +118,10 @@ class ValidationScores(L.Callback):
         best = self._of_best_checkpoint(trainer) if trainer.is_global_zero else {}
         if not best:
             return
-        steps, wanted = counted(best["horizon"], "step"), sequence_datamodule(trainer).horizon
-        which = f"{counted(best['forecasts'], 'forecast')}{' (a sample)' if self.is_sample else ''}"
-        print(f"Validation, {which} of {steps}: {best['verdict']}.")
-        if best["horizon"] < wanted:
-            advice = ": raise `val_fraction` to choose a network by longer forecasts"
-            advice = "" if trainer.state.fn == TrainerFn.VALIDATING else advice  # no network is chosen
-            print(f"Validation could look {steps} ahead, fewer than `horizon` {wanted}{advice}.")
+        advice = ": raise `val_fraction` to choose a network by longer forecasts"
+        advice = "" if trainer.state.fn == TrainerFn.VALIDATING else advice  # no network is chosen
+        for sentence in sentences(best, self.is_sample, sequence_datamodule(trainer).horizon, advice):
+            print(sentence)
 
     def _of_best_checkpoint(self, trainer: L.Trainer) -> Mapping[str, Any]:
         """Return the comparison of the best checkpoint; without one, that of the network as it is."""
@@ -114,15 +130,6 @@ class ValidationScores(L.Callback):
                 checkpoint = torch.load(callback.best_model_path, map_location="cpu", weights_only=True)
                 return checkpoint.get("validation", {})
         return self.latest
-
-
-def scores_of_split(
-    records: ForecastRecords, datamodule: SequenceDataModule, split: Split, levels: Sequence[int] = ()
-) -> Scores:
-    """Score the forecasts of a held-out split; error scales are taken from the steps before it."""
-    data = datamodule.data
-    ends = ends_before(data, datamodule.segments[split])
-    return Scores.from_records(records.collect(), data, ends, seasons_of(data), levels)
 
 
 def sequence_datamodule(trainer: L.Trainer) -> SequenceDataModule:

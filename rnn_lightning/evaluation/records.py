@@ -5,32 +5,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.evaluation.interval_widths import error_scale, is_like_others
+from rnn_lightning.metrics import gathered
 
 CRPS_QUANTILES = 99
 """Number of equally likely values by which intervals give a CRPS."""
 
 
-class ForecastRecords(Metric):
+class ForecastRecords:
     """Collect the forecasts of all devices.
 
     Args:
         columns: the names of what is recorded of each forecast, such as ``y`` and ``rnn``.
     """
 
-    full_state_update = False
-    keys: list[Tensor]
-    values: list[Tensor]
-
     def __init__(self, columns: Sequence[str]) -> None:
-        super().__init__()
         self.columns = tuple(columns)
-        for name in ("keys", "values"):
-            self.add_state(name, [], dist_reduce_fx="cat")
+        self.keys, self.values = list[Tensor](), list[Tensor]()
 
     def update(self, series_index: Tensor, origin: Tensor, columns: Mapping[str, Tensor]) -> None:
         """Add forecasts ``(batch,)``; each of the columns is ``(batch, horizon, feature)``, maybe empty."""
@@ -38,22 +31,17 @@ class ForecastRecords(Metric):
         self.keys.append(torch.stack([series_index, origin], -1).to(values.device))
         self.values.append(values)
 
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Return keys ``(forecast, 2)`` and values ``(forecast, horizon, feature, column)``."""
-        keys, values = dim_zero_cat(self.keys), dim_zero_cat(self.values)
-        by_origin = keys[:, 1].argsort(stable=True)
-        order = by_origin[keys[by_origin, 0].argsort(stable=True)]
-        return keys[order], values[order]
-
     def collect(self) -> dict[str, Tensor]:
         """Return the forecasts of all devices, on the CPU, in the order of series and origins.
 
         By name ``series_index`` and ``origin``, ``(forecast,)``, and the columns, ``(forecast, horizon,
         feature)``.
         """
-        keys, values = (part.cpu() for part in self.compute())  # torchmetrics makes single numbers scalars
+        keys, values = gathered(self.keys).cpu(), gathered(self.values).cpu()  # (forecast, 2), (..., column)
+        by_origin = keys[:, 1].argsort(stable=True)
+        order = by_origin[keys[by_origin, 0].argsort(stable=True)]
         names = ("series_index", "origin", *self.columns)
-        return dict(zip(names, (*keys.unbind(-1), *values.unbind(-1)), strict=True))
+        return dict(zip(names, (*keys[order].unbind(-1), *values[order].unbind(-1)), strict=True))
 
 
 def forecast_columns(levels: Sequence[int]) -> list[str]:
@@ -94,7 +82,7 @@ def errors_of(forecaster: Any, batches: Iterable[ForecastBatch], seasons: Tensor
         batches: the forecasts of this device, with targets.
         seasons: ``(series,)``, the season of each series; 1 for none.
     """
-    records = ForecastRecords(["error", "error_scale", "counts"]).to(forecaster.device)
+    records = ForecastRecords(["error", "error_scale", "counts"])
     for case in batches:
         batch = case.to(forecaster.device)
         forecast = forecaster.predict_step(batch, 0)

@@ -47,6 +47,9 @@ class Value:
     def below(self, other: Operand) -> "Value":
         return self.graph.op("Less", self, other)
 
+    def reaches(self, other: Operand) -> "Value":
+        return self.graph.op("GreaterOrEqual", self, other)
+
     def cast(self, kind: str) -> "Value":
         """Convert to ``FLOAT``, ``DOUBLE``, ``INT64`` or ``BOOL``."""
         return self.graph.op("Cast", self, to=TensorProto.DataType.Value(kind))
@@ -61,6 +64,14 @@ class Value:
     def sum(self, axis: int) -> "Value":
         """Return the sum along an axis, which is kept with length 1."""
         return self.graph.op("ReduceSum", self, np.array([axis]))
+
+    def count_known(self, axis: int) -> "Value":
+        """Return the number of values along an axis that are not NaN, in double precision."""
+        return self.graph.op("Not", self.is_nan()).cast("DOUBLE").sum(axis)
+
+    def mean_known(self, axis: int) -> "Value":
+        """Return the mean of the known values in double precision along an axis, NaN if there are none."""
+        return self.or_where_nan(np.array(0.0)).sum(axis) / self.count_known(axis)
 
     def cumsum(self, axis: int) -> "Value":
         return self.graph.op("CumSum", self, np.array(axis))
@@ -82,23 +93,36 @@ class Value:
         """Return the length of an axis as a tensor of one integer."""
         return self.graph.op("Gather", self.graph.op("Shape", self), np.array([axis]))
 
+    def steps(self) -> "Value":
+        """Return the numbers of the steps of ``(batch, time, feature)`` values, ``(time, 1)`` integers."""
+        num_steps = self.graph.op("Squeeze", self.size(1), np.array([0]))
+        steps = self.graph.op("Range", np.array(0), num_steps, np.array(1))
+        return self.graph.op("Unsqueeze", steps, np.array([1]))
+
+    def before(self, lag: Operand) -> "Value":
+        """Return ``(batch, time, feature)`` values ``lag (batch, 1, 1)`` steps before, NaN at the begin."""
+        graph, steps = self.graph, self.steps() - lag  # (batch, time, 1)
+        sources = graph.op("Expand", graph.op("Max", steps, np.array(0)), graph.op("Shape", self))
+        found = graph.op("GatherElements", self, sources, axis=1)
+        return graph.op("Where", steps.reaches(np.array(0)), found, self * np.array(np.nan))
+
 
 class Graph:
     """A graph under construction: its nodes so far, and all constants."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: list[onnx.TensorProto] = []
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
         self._count = 0
 
     def constant(self, value: float | np.float32 | np.ndarray) -> Value:
         """Add a constant: float32 for a number, the type of the array otherwise."""
         array = value if isinstance(value, np.ndarray) else np.asarray(value, np.float32)
-        name = self._new_name("constant")
-        self._constants.append(
-            numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
-        )
-        return Value(self, name)
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        key = (str(array.dtype), array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = numpy_helper.from_array(array, self._new_name("constant"))
+        return Value(self, self._constants[key].name)
 
     def op(self, kind: str, *inputs: Operand | None, **attributes: Any) -> Value:
         """Add a node and return its first result."""
@@ -161,7 +185,7 @@ class Graph:
         self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto], **metadata: str
     ) -> onnx.ModelProto:
         """Return the checked model, whose outputs are the values with the names of ``outputs``."""
-        graph = helper.make_graph(self._nodes, "rnn_lightning", inputs, outputs, self._constants)
+        graph = helper.make_graph(self._nodes, "rnn_lightning", inputs, outputs, [*self._constants.values()])
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(
             graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="rnn-lightning"

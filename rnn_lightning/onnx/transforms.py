@@ -25,7 +25,7 @@ class Twin(ABC):
 
     @abstractmethod
     def start(self, context: Value) -> tuple[Value, TransformState]:
-        """Return the transformed context, and the state at its beginning."""
+        """Return the transformed context and the state at its start."""
 
     @abstractmethod
     def inverse(self, transformed: Value, state: TransformState) -> Value:
@@ -62,7 +62,7 @@ class Difference(Twin):
         return whole, (whole.slice(1, -1),)
 
     def _continued(self, context: Value, filled: Value) -> Value:
-        """Continue each gap from the last known value before it; steps before the first one stay NaN."""
+        """Fill each gap with the last known value before it; steps before the first one stay NaN."""
         levels, changes = (value.transpose(1, 0, 2).cast("DOUBLE") for value in (context, filled))
         first = levels.slice(0, 0, 1)
 
@@ -92,11 +92,11 @@ class StandardizeContext(Twin):
 
     def start(self, context: Value) -> tuple[Value, TransformState]:
         graph, part, values = self.graph, self.part, context.cast("DOUBLE")
-        mean = self._mean(values)
-        deviation = graph.op("Sqrt", self._mean((values - mean) * (values - mean)))
-        magnitude = self._mean(graph.op("Abs", values))
+        mean = values.mean_known(1)
+        deviation = graph.op("Sqrt", ((values - mean) * (values - mean)).mean_known(1))
+        magnitude = graph.op("Abs", values).mean_known(1)
         usual = magnitude * doubles(part.relative)
-        few = self._count(values).below(np.array(float(part.min_count)))
+        few = values.count_known(1).below(np.array(float(part.min_count)))
         scale = graph.op("Where", few, usual, deviation)
         for least in (
             usual * np.array(part.min_ratio),
@@ -112,14 +112,6 @@ class StandardizeContext(Twin):
     def inverse(self, transformed: Value, state: TransformState) -> Value:
         mean, scale = state
         return transformed * scale + mean
-
-    def _count(self, values: Value) -> Value:
-        """Return the number of known steps, ``(batch, 1, feature)``."""
-        return self.graph.op("Not", values.is_nan()).cast("DOUBLE").sum(1)
-
-    def _mean(self, values: Value) -> Value:
-        """Return the mean of the known steps, ``(batch, 1, feature)``."""
-        return values.or_where_nan(np.array(0.0)).sum(1) / self._count(values)
 
 
 def doubles(tensor: Tensor) -> np.ndarray:

@@ -9,25 +9,20 @@ from torch import Tensor
 from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.errors import InputError, require_counts
 from rnn_lightning.forecaster import Forecaster
-from rnn_lightning.losses import TrainingWindows, context_state, teacher_forced
+from rnn_lightning.losses import TrainingWindows
 from rnn_lightning.pretrained.bundled import bundled_network
-from rnn_lightning.pretrained.season_batches import generate_by_season, shifted_paths
-from rnn_lightning.pretrained.season_forecast import (
-    PretrainedForecast,
-    SeasonForecast,
-    as_histories,
-    choose_seasons,
-    context_wanted,
-    forecast_seasons,
+from rnn_lightning.pretrained.season_batches import (
+    forecast_batch_by_season,
+    forecast_with_errors,
+    generate_by_season,
+    scaled_one_step_errors,
+    shifted_paths,
+    uses_hold_outs,
 )
-from rnn_lightning.pretrained.season_scale import season_groups
+from rnn_lightning.pretrained.season_forecast import SeasonForecast, choose_seasons, steps_wanted
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
-from rnn_lightning.pretrained.seasonal_loss import by_season, seasonal_loss, without_end
-from rnn_lightning.rollout import generators
+from rnn_lightning.pretrained.seasonal_loss import seasonal_loss
 from rnn_lightning.transforms import Traits
-
-MAX_HOLD_OUT_SERIES = 2000
-"""Series up to which ``auto`` compares seasons by forecasts from earlier origins too."""
 
 
 class PretrainedForecaster(Forecaster):
@@ -87,7 +82,7 @@ class PretrainedForecaster(Forecaster):
         self.hold_outs, self.point, self.num_series = hold_outs, point, 0
         if weights not in ("bundled", "random"):
             raise InputError(f"`weights` must be bundled or random, got {weights!r}.")
-        self.weights = weights
+        self.weights, self.refits = weights, weights == "bundled"
         super().__init__(
             num_features,
             hidden_size=hidden_size,
@@ -107,21 +102,18 @@ class PretrainedForecaster(Forecaster):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         data: Any = getattr(self.trainer, "datamodule", None)
-        self.num_series = data.data.num_series if data is not None else 0
         if stage == "fit" and data is not None and self.network.ignores_covariates:
             self.network.covariate_scale.fit(data.train_covariates())
+
+    def take_sizes(self, data: Any) -> None:
+        super().take_sizes(data)
+        self.num_series = data.data.num_series
 
     def loss(self, windows: TrainingWindows) -> Tensor:
         return seasonal_loss(self.network, windows, self.free_run_weight)
 
     def one_step_errors(self, windows: TrainingWindows) -> Tensor:
-        errors = torch.empty_like(windows.target)
-        groups = [rows for _, rows in season_groups(windows.traits)] or [torch.arange(len(errors))]
-        for rows, (group, _) in zip(groups, by_season(windows), strict=True):
-            known = without_end(group, self.network.num_features)
-            scale = self.network.noise_scale(context_state(self.network, group))  # (batch, 1, feature)
-            errors[rows] = (group.target - teacher_forced(self.network, known)) / scale
-        return errors
+        return scaled_one_step_errors(self.network, windows)
 
     def forward(self, context: Tensor, horizon: int, **known: Any) -> Tensor:
         """Generate as ``Forecaster`` does; with the trait ``seasons`` see ``forecast_with_errors``.
@@ -135,9 +127,8 @@ class PretrainedForecaster(Forecaster):
         forecast = self.forecast_with_errors(context, horizon, **plain)
         if known.get("num_samples") is None:
             return forecast.point
-        return shifted_paths(super().forward, forecast, context, horizon, **known)
+        return shifted_paths(self.network, forecast, context, horizon, **known)
 
-    @torch.no_grad()
     def forecast_with_errors(
         self,
         context: Tensor,
@@ -158,11 +149,9 @@ class PretrainedForecaster(Forecaster):
             names: names of the series for warnings.
         """
         require_counts(horizon=horizon)
-        hold_outs = self._uses_hold_outs(len(context))
-        with torch.autocast(self.device.type, enabled=False):
-            histories = as_histories(self.network, context, horizon, covariates)
-            as_means = self.point == "mean"
-            return forecast_seasons(self.network, histories, traits, hold_outs, as_means, names)
+        known: dict[str, Any] = {"traits": traits, "covariates": covariates, "names": names}
+        known |= {"hold_outs": self._uses_hold_outs(len(context)), "as_means": self.point == "mean"}
+        return forecast_with_errors(self.network, context, horizon, **known)
 
     def choose_seasons(
         self, histories: Tensor | Sequence[Tensor], traits: Traits, horizon: int, covariates: Any = None
@@ -181,28 +170,17 @@ class PretrainedForecaster(Forecaster):
 
     def context_wanted(self, traits: Traits, horizon: int) -> int:
         """Return how many last steps of series with these traits a forecast looks at, 0 for any number."""
-        if "seasons" not in traits:
-            return 0
-        seasons = torch.cat([traits["seasons"].flatten(), traits.get("season", torch.ones(1))])
-        year = float(traits["year"].amax()) if "year" in traits else 0.0
-        return context_wanted([int(seasons.amax())], horizon, year)
+        return steps_wanted(traits, horizon)
 
     def predict_step(self, batch: ForecastBatch, batch_idx: int) -> Any:
         """Return ``Forecast``, or ``PretrainedForecast`` for series with candidate seasons."""
         if "seasons" not in batch.traits or len(batch.context) == 0:
             return super().predict_step(batch, batch_idx)
-        known: dict[str, Any] = {"covariates": batch.covariates, "traits": batch.traits, "names": batch.names}
-        forecast, samples = self.forecast_with_errors(batch.context, batch.horizon, **known), None
-        if batch.num_samples is not None:
-            noise = generators(batch.seed, batch.series_index.tolist())
-            known |= {"generator": noise, "num_samples": batch.num_samples}
-            samples = shifted_paths(super().forward, forecast, batch.context, batch.horizon, **known)
-        return PretrainedForecast(batch.series_index, forecast.point, samples, forecast.own_error)
+        hold_outs = self._uses_hold_outs(len(batch.context))
+        return forecast_batch_by_season(self.network, batch, hold_outs, self.point == "mean")
 
     def _uses_hold_outs(self, num_series: int) -> bool:
-        if self.hold_outs == "auto":
-            return max(num_series, self.num_series) <= MAX_HOLD_OUT_SERIES
-        return self.hold_outs == "always"
+        return uses_hold_outs(self.hold_outs, max(num_series, self.num_series))
 
     def forecast(
         self,

@@ -1,17 +1,87 @@
-"""Generation for series of several seasons: the network generates those of each season together."""
+"""Forecasts of batches of series of several seasons: the network generates those of each season together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rnn_lightning.data.windows import ForecastBatch
+from rnn_lightning.losses import TrainingWindows, context_state, teacher_forced
 from rnn_lightning.pretrained.candidate_runs import context_length
-from rnn_lightning.pretrained.season_forecast import SeasonForecast
+from rnn_lightning.pretrained.season_forecast import (
+    PretrainedForecast,
+    SeasonForecast,
+    as_histories,
+    forecast_seasons,
+)
 from rnn_lightning.pretrained.season_scale import season_groups
+from rnn_lightning.pretrained.seasonal import SeasonalNetwork
+from rnn_lightning.pretrained.seasonal_loss import by_season, without_end
+from rnn_lightning.rollout import generators, rollout
+from rnn_lightning.transforms import Traits
+
+MAX_HOLD_OUT_SERIES = 2000
+"""Series up to which ``auto`` compares seasons by forecasts from earlier origins too."""
 
 Generate = Callable[..., Tensor]
 """Takes a context, a horizon and what is known besides, as ``Forecaster.forward`` does."""
+
+
+def uses_hold_outs(choice: str, num_series: int) -> bool:
+    """Return whether forecasts from earlier origins weigh the seasons: ``auto`` looks at the number."""
+    return choice == "always" or (choice == "auto" and num_series <= MAX_HOLD_OUT_SERIES)
+
+
+@torch.no_grad()
+def forecast_with_errors(
+    network: SeasonalNetwork,
+    context: Tensor,
+    horizon: int,
+    *,
+    traits: Traits,
+    hold_outs: bool,
+    as_means: bool,
+    covariates: Tensor | None = None,
+    names: Sequence[str] | None = None,
+) -> SeasonForecast:
+    """Forecast series by their candidate seasons, see ``PretrainedForecaster.forecast_with_errors``."""
+    with torch.autocast(context.device.type, enabled=False):
+        histories = as_histories(network, context, horizon, covariates)
+        return forecast_seasons(network, histories, traits, hold_outs, as_means, names)
+
+
+def forecast_batch_by_season(
+    network: SeasonalNetwork, batch: ForecastBatch, hold_outs: bool, as_means: bool
+) -> PretrainedForecast:
+    """Forecast a batch of series with the trait ``seasons``, and sample paths where they are wanted."""
+    known: dict[str, Any] = {"covariates": batch.covariates, "traits": batch.traits, "names": batch.names}
+    forecast = forecast_with_errors(
+        network, batch.context, batch.horizon, hold_outs=hold_outs, as_means=as_means, **known
+    )
+    samples = None
+    if batch.num_samples is not None:
+        noise = generators(batch.seed, batch.series_index.tolist())
+        known |= {"generator": noise, "num_samples": batch.num_samples}
+        samples = shifted_paths(network, forecast, batch.context, batch.horizon, **known)
+    return PretrainedForecast(batch.series_index, forecast.point, samples, forecast.own_error)
+
+
+def scaled_one_step_errors(network: SeasonalNetwork, windows: TrainingWindows) -> Tensor:
+    """Return next-step errors ``(batch, scored, feature)`` in units of the noise of each series."""
+    errors = torch.empty_like(windows.target)
+    groups = [rows for _, rows in season_groups(windows.traits)] or [torch.arange(len(errors))]
+    for rows, (group, _) in zip(groups, by_season(windows), strict=True):
+        known = without_end(group, network.num_features)
+        scale = network.noise_scale(context_state(network, group))  # (batch, 1, feature)
+        errors[rows] = (group.target - teacher_forced(network, known)) / scale
+    return errors
+
+
+def roll_out(network: SeasonalNetwork, context: Tensor, horizon: int, **known: Any) -> Tensor:
+    """Generate as ``rollout`` does, without mixed precision."""
+    with torch.autocast(context.device.type, enabled=False):
+        return rollout(network, context, horizon, **known)
 
 
 def generate_by_season(generate: Generate, context: Tensor, horizon: int, **known: Any) -> Tensor:
@@ -31,7 +101,7 @@ def generate_by_season(generate: Generate, context: Tensor, horizon: int, **know
 
 
 def shifted_paths(
-    generate: Generate, forecast: SeasonForecast, context: Tensor, horizon: int, **known: Any
+    network: SeasonalNetwork, forecast: SeasonForecast, context: Tensor, horizon: int, **known: Any
 ) -> Tensor:
     """Sample paths ``(sample, batch, horizon, feature)`` with the best season of each series.
 
@@ -44,7 +114,7 @@ def shifted_paths(
         length = context_length(int(known["traits"]["season"][0]))
         if known.get("covariates") is not None:
             known["covariates"] = known["covariates"][:, -(length + horizon) :]
-        return generate(context[:, -length:], horizon, **known)
+        return roll_out(network, context[:, -length:], horizon, **known)
 
     plain = {name: part for name, part in known.items() if name in ("covariates", "traits", "names")}
     paths = generate_by_season(generate_recent, context, horizon, **known)

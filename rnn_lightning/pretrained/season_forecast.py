@@ -41,6 +41,18 @@ class PretrainedForecast(NamedTuple):
     samples: Tensor | None
     own_error: Tensor | None
 
+    def __repr__(self) -> str:
+        return f"Pretrained{self._plain()!r}"
+
+    def plot(self) -> Any:
+        """Return a ``Figure``, see ``Forecast.plot``."""
+        return self._plain().plot()
+
+    def _plain(self) -> Any:
+        from rnn_lightning.forecaster import Forecast
+
+        return Forecast(*self[:3])
+
 
 class SeasonForecast(NamedTuple):
     """Forecasts of series by their candidate seasons and the trend.
@@ -99,6 +111,15 @@ def context_wanted(seasons: Sequence[int], horizon: int, year: float) -> int:
     longest = max([*seasons, 1])
     years = math.ceil(WANTED_YEARS * year)
     return max(WANTED_STEPS, WANTED_SEASONS * longest, years, context_length(longest) + 2 * horizon)
+
+
+def steps_wanted(traits: Traits, horizon: int) -> int:
+    """Return how many last steps of series with these traits a forecast looks at, 0 for any number."""
+    if "seasons" not in traits:
+        return 0
+    seasons = torch.cat([traits["seasons"].flatten(), traits.get("season", torch.ones(1))])
+    year = float(traits["year"].amax()) if "year" in traits else 0.0
+    return context_wanted([int(seasons.amax())], horizon, year)
 
 
 def forecast_seasons(

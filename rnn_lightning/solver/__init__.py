@@ -1,1 +1,1 @@
-"""Training with a solved readout: variable projection, and its corner, the reservoir."""
+"""Training: variable projection, reservoirs, the choice of a solver, final fits and carried states."""

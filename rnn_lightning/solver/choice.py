@@ -1,48 +1,153 @@
-"""One of several forecasters by validation, such as a reservoir, variable projection and Adam."""
+"""``auto``: fit a reservoir, variable projection of two sizes and Adam, and take the best by validation."""
 
+import inspect
+import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as L
+import torch
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecaster
+from rnn_lightning.solver.final_fit import FinalFit
 from rnn_lightning.solver.forecaster import VariableProjectionForecaster
 from rnn_lightning.solver.free_run_score import FreeRunScore, Score
 
+RESERVOIR_SIZE = 300
 
-def usual_forecasters() -> dict[str, Forecaster]:
-    """Return what ``auto`` tries, but Adam: a reservoir, and variable projection of two sizes."""
-    return {
-        "reservoir of 300 units": VariableProjectionForecaster(solver="reservoir", hidden_size=300),
-        "variable projection of 64 units": VariableProjectionForecaster(hidden_size=64),
-        "variable projection of 128 units": VariableProjectionForecaster(hidden_size=128),
-    }
+LEARNING_RATE, ADAM_STEPS = 0.005, 1500
+"""Of Adam in ``auto``, which has at most so many steps."""
+
+MARGIN = 0.1
+"""Adam is kept unless the error of another one is lower by this: short noisy splits rank by luck."""
+
+
+class Candidate(NamedTuple):
+    """A fit that ``auto`` tries.
+
+    Attributes:
+        name: name of the method and its size.
+        make: makes the forecaster; it is given those that were fitted before, by name.
+        trainer: the arguments of its Trainer: ``max_epochs`` and ``gradient_clip_val``.
+    """
+
+    name: str
+    make: Callable[[Mapping[str, Forecaster]], Forecaster]
+    trainer: dict[str, Any]
+
+
+def candidates(given: VariableProjectionForecaster, data: Any, max_epochs: int) -> list[Candidate]:
+    """Return what ``auto`` tries: networks of the given size, one of twice the size, and a reservoir.
+
+    The larger one takes the input noise that was best for the smaller one and a third of its epochs, so that
+    it costs about as much.
+    """
+    size, (noise, _) = given.architecture[1], given.given
+
+    def solved(**arguments: Any) -> VariableProjectionForecaster:
+        names = inspect.signature(VariableProjectionForecaster).parameters
+        kept = {name: given.hparams[name] for name in names}
+        return VariableProjectionForecaster(**{**kept, "solver": "variable_projection", **arguments})
+
+    def larger(fitted: Mapping[str, Forecaster]) -> Forecaster:
+        smaller: Any = fitted[names[1]]
+        return solved(hidden_size=2 * size, input_noise=smaller.search.noise)
+
+    def adam(_: Mapping[str, Forecaster]) -> Forecaster:
+        kept = {name: given.hparams[name] for name in ("cell", "num_layers", "transforms")}
+        kept |= {"hidden_size": size, "input_noise": 0.0 if noise == "auto" else noise}
+        return Forecaster(**kept, learning_rate=LEARNING_RATE)
+
+    names = [
+        f"reservoir of {RESERVOIR_SIZE} units",
+        *(f"variable projection of {units} units" for units in (size, 2 * size)),
+        f"Adam with {size} units",
+    ]
+    makers: list[Callable[[Mapping[str, Forecaster]], Forecaster]] = [
+        lambda _: solved(solver="reservoir", hidden_size=RESERVOIR_SIZE, num_layers=1),
+        lambda _: solved(),
+        larger,
+        adam,
+    ]
+    epochs = [max_epochs, max_epochs, max(max_epochs // 3, min(max_epochs, 6))]
+    num_batches = data.num_batches_per_epoch or math.ceil(len(data.training_starts()) / data.batch_size)
+    epochs += [min(max_epochs, math.ceil(ADAM_STEPS / num_batches))]
+    clips = [None, None, None, 1.0]
+    settings = [
+        {"max_epochs": number, "gradient_clip_val": clip} for number, clip in zip(epochs, clips, strict=True)
+    ]
+    found = [Candidate(*each) for each in zip(names, makers, settings, strict=True)]
+    return found if given.architecture[0] == "rnn_tanh" else found[1:]
 
 
 def fit_best(
-    forecasters: Mapping[str, Forecaster],
-    make_data: Callable[[], Any],
-    make_trainer: Callable[[Forecaster], L.Trainer],
+    given: VariableProjectionForecaster,
+    data: Any,
+    max_epochs: int,
+    make_trainer: Callable[[str, Forecaster, dict[str, Any]], L.Trainer],
 ) -> tuple[str, Forecaster, dict[str, Score]]:
-    """Fit each forecaster, and return the name of the best by its validation free run, it, and all scores.
+    """Fit each of ``candidates``; return the name of the best by its validation free run, it, and all scores.
 
-    Those of a solver are scored before they are refitted on the validation split.
+    Networks are scored before they are trained on the validation split as well.
 
     Args:
-        forecasters: the forecasters to fit, by name.
-        make_data: makes the data module of a fit, which has validation data.
-        make_trainer: makes the trainer of a forecaster.
+        given: the forecaster with ``solver="auto"``, whose arguments the candidates take.
+        data: the data module, which has validation data.
+        max_epochs: epochs of variable projection.
+        make_trainer: makes the Trainer of a fit from its name, the forecaster, and ``max_epochs`` and
+            ``gradient_clip_val``.
+
+    Raises:
+        InputError: if there are no validation data.
     """
+    if not data.val_fraction > 0:
+        raise InputError("`val_fraction` 0 leaves nothing to choose by: raise it.")
+    data.setup("fit")
+    fitted: dict[str, Forecaster] = {}
     scores: dict[str, Score] = {}
-    for name, forecaster in forecasters.items():
-        data = make_data()
-        if not data.val_fraction > 0:
-            raise InputError("`val_fraction` 0 leaves nothing to choose by: raise it.")
-        make_trainer(forecaster).fit(forecaster, data)
-        score = FreeRunScore(data)(forecaster.network)
-        if isinstance(forecaster, VariableProjectionForecaster) and forecaster.search.validated is not None:
-            score = forecaster.search.validated
-        scores[name] = score
-    best = min(scores, key=scores.__getitem__)
-    return best, forecasters[best], scores
+    for candidate in candidates(given, data, max_epochs):
+        forecaster = candidate.make(fitted)
+        trainer = make_trainer(candidate.name, forecaster, candidate.trainer)
+        trainer.fit(forecaster, datamodule=data)
+        fitted[candidate.name], scores[candidate.name] = forecaster, validated_score(forecaster, trainer)
+    best = choose(scores)
+    return best, fitted[best], scores
+
+
+def choose(scores: Mapping[str, Score]) -> str:
+    """Return the name of the lowest score, or of the last one, Adam's, unless that is clearly higher."""
+    best, last = min(scores, key=scores.__getitem__), list(scores)[-1]
+    is_close = scores[last].error <= scores[best].error + MARGIN
+    return last if scores[last].leaves == scores[best].leaves and is_close else best
+
+
+def validated_score(forecaster: Forecaster, trainer: L.Trainer) -> Score:
+    """Return the score of the best network of a fit that was not trained on the validation split."""
+    if isinstance(forecaster, VariableProjectionForecaster):
+        assert forecaster.search.validated is not None
+        return forecaster.search.validated
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    final = next((each for each in trainer.callbacks if isinstance(each, FinalFit)), None)  # type: ignore[attr-defined]
+    path = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    network, present = forecaster.network, {**forecaster.network.state_dict()}
+    present = {name: value.clone() for name, value in present.items()}
+    if final is not None and final.validated:
+        network.load_state_dict(final.validated)
+    elif path:
+        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        kept = {name: saved[f"network.{name}"] for name in present}
+        network.load_state_dict(kept)
+        present = kept  # what the checkpoint has is the result
+    score = FreeRunScore(data)(network)
+    network.load_state_dict(present)
+    return score
+
+
+def described(best: str, scores: Mapping[str, Score]) -> str:
+    """Return which one was chosen and why, in one line."""
+    errors = ", ".join(
+        f"{name} {math.exp(score.error):.2g}{' and leaves the range of the data' if score.leaves else ''}"
+        for name, score in scores.items()
+    )
+    return f"Solver: {best}, by the error of the validation free run in standard deviations ({errors})."

@@ -46,6 +46,8 @@ class VariableProjectionForecaster(Forecaster):
         transforms: transforms of the values, see ``Forecaster``.
         num_covariates: number of covariates; taken from the data if not given.
         solver: train the recurrent weights by ``variable_projection``, or draw them as a ``reservoir``.
+            ``auto`` tries a reservoir of 300 units, variable projection of this and of twice this size, and
+            Adam, and takes the best by the validation free run: the command does so, in Python ``fit_best``.
         iterations: iterations of L-BFGS in an epoch.
         input_noise: standard deviation of fixed noise on inputs in transformed units; ``auto`` tries some.
         ridge: penalty of squared readout weights; ``auto`` tries some, and lowers a large one within the fit.
@@ -53,6 +55,8 @@ class VariableProjectionForecaster(Forecaster):
         input_scale: largest input weight of a reservoir.
         bias_scale: largest bias of a reservoir.
     """
+
+    refits = True  # on all values, at the end of each fit
 
     def __init__(
         self,
@@ -62,7 +66,7 @@ class VariableProjectionForecaster(Forecaster):
         num_layers: int = 1,
         transforms: list[TransformName] = ["standardize"],  # noqa: B006
         num_covariates: int | None = None,
-        solver: Literal["variable_projection", "reservoir"] = "variable_projection",
+        solver: Literal["variable_projection", "reservoir", "auto"] = "variable_projection",
         iterations: int = 20,
         input_noise: float | Literal["auto"] = "auto",
         ridge: float | Literal["auto"] = "auto",
@@ -73,8 +77,8 @@ class VariableProjectionForecaster(Forecaster):
         sizes: dict[str, Any] = {"num_features": num_features, "num_covariates": num_covariates}
         network: dict[str, Any] = {"cell": cell, "hidden_size": hidden_size, "num_layers": num_layers}
         super().__init__(**sizes, **network, transforms=transforms)
-        if solver not in ("variable_projection", "reservoir"):
-            raise InputError(f"`solver`: there are variable_projection and reservoir, got {solver!r}.")
+        if solver not in ("variable_projection", "reservoir", "auto"):
+            raise InputError(f"`solver`: there are variable_projection, reservoir and auto, got {solver!r}.")
         if iterations < 1:
             raise InputError(f"`iterations` must be at least 1, got {iterations}.")
         for name, number in (("input_noise", input_noise), ("ridge", ridge)):
@@ -97,8 +101,15 @@ class VariableProjectionForecaster(Forecaster):
         super().setup(stage)
         if stage != "fit":
             return
-        if getattr(self.trainer, "datamodule", None) is None:
+        if self.solver == "auto":
+            raise InputError("`solver` auto is several fits: call rnn_lightning.solver.choice.fit_best.")
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None:
             raise InputError("the solver goes through all windows: give the Trainer a `SequenceDataModule`.")
+        if getattr(data, "carry_state", False):
+            raise InputError("`carry_state` is for Adam: the solver takes all windows at once.")
+        if self.trainer.strategy.root_device.type == "mps":
+            raise InputError("a solver needs float64, which this device lacks: give `accelerator` cpu.")
         self.__dict__.pop("plan", None)
 
     def on_train_start(self) -> None:

@@ -41,9 +41,11 @@ def candidates(number: Number, auto: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def reservoir_plan(input_noise: Number, ridge: Number) -> list[list[Stage]]:
-    """Return the one epoch of a reservoir: a solution for each noise and ridge."""
+    """Return the one epoch of a reservoir: a solution for each noise, then for each ridge with the best."""
     noises, ridges = candidates(input_noise, (*NOISES, 1e-2)), candidates(ridge, (*RIDGES, 1e-10))
-    return [[Stage(noise, value, 0, "initial") for noise in noises for value in ridges]]
+    tried: list[tuple[float | None, float]] = [(noise, ridges[0]) for noise in noises]
+    tried += [(None, value) for value in ridges[1:]]
+    return [[Stage(noise, value, 0, "initial") for noise, value in tried]]
 
 
 def projection_plan(

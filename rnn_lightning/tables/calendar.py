@@ -9,6 +9,9 @@ import polars as pl
 from rnn_lightning.data.series import TimeIndex
 from rnn_lightning.errors import InputError
 from rnn_lightning.tables.frequency import DAY, Frequency
+from rnn_lightning.tables.month_rules import advance_by_rule, first_days, months
+
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 TICKS_PER_DAY = {"ms": DAY // 10**6, "us": DAY // 1000, "ns": DAY}
 
@@ -83,6 +86,8 @@ class Axis(NamedTuple):
         elif unit == "bd":
             week, weekday = np.divmod(business_days(day) + steps * count, 5)
             day = week * 7 + weekday - 3
+        elif unit.startswith("mo@"):
+            day = advance_by_rule(day, steps, count, unit)
         else:
             month, day_of_month = months(day)
             first, last = (first_days(month + steps * count + more) - more for more in (0, 1))
@@ -90,21 +95,56 @@ class Axis(NamedTuple):
         return day * self.ticks_per_day + time
 
 
-def months(day: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return months since 1970 and days since the first of the month, of days since 1970-01-01."""
-    month = day.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
-    return month, day - first_days(month)
-
-
-def first_days(month: np.ndarray) -> np.ndarray:
-    """Return days since 1970-01-01 of the first of each month, given in months since 1970."""
-    return month.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
-
-
 def business_days(day: np.ndarray) -> np.ndarray:
     """Return business days since Monday, 1969-12-29, of days since 1970-01-01; weekends count as Fridays."""
     week, weekday = np.divmod(day + 3, 7)
     return week * 5 + np.minimum(weekday, 4)
+
+
+def phases_at(axis: Axis, ticks: np.ndarray, first: np.ndarray, per_day: int) -> np.ndarray:
+    """Return the phase of the week, from Monday, at each of ``ticks (row,)`` by the clocks of the zone.
+
+    Args:
+        axis: the axis of the ticks.
+        ticks: stamps.
+        first: ``(row,)``, the first stamp of each series, from which its steps are counted.
+        per_day: number of phases of a day.
+    """
+    day = axis.ticks_per_day
+    size = day // per_day
+    after = (
+        axis.local(ticks) + 3 * day - axis.local(first) % size + size // 4
+    )  # stamps may miss a step by a bit
+    return after // size % (7 * per_day)
+
+
+class OpenPhases(NamedTuple):
+    """Phases of the week at which series can have values.
+
+    Attributes:
+        code: ``(series,)``, the number of the pattern of each series; -1 for one that is open at all times.
+        patterns: whether each phase of the week from Monday on is open, ``(7 * phases of a day,)`` each.
+    """
+
+    code: np.ndarray
+    patterns: Sequence[np.ndarray]
+
+    def keep(self, kept: Any) -> "OpenPhases":
+        """Return those of some series."""
+        return OpenPhases(self.code[kept], self.patterns)
+
+    @property
+    def open_fraction(self) -> np.ndarray:
+        """The fraction of steps at which each series is open, ``(series,)``."""
+        return np.array([*(pattern.mean() for pattern in self.patterns), 1.0])[self.code]
+
+    def exist(self, axis: Axis, ticks: np.ndarray, first: np.ndarray, series: np.ndarray) -> np.ndarray:
+        """Return whether each of ``ticks (row,)`` is open, of series that begin at ``first (row,)``."""
+        is_open, code = np.ones(len(ticks), bool), self.code[series]
+        for number in np.unique(code[code >= 0]).tolist():
+            rows, pattern = np.flatnonzero(code == number), self.patterns[number]
+            is_open[rows] = pattern[phases_at(axis, ticks[rows], first[rows], len(pattern) // 7)]
+        return is_open
 
 
 class CalendarIndex(TimeIndex):
@@ -115,11 +155,17 @@ class CalendarIndex(TimeIndex):
         frequencies: the distance between two steps of each series: ``15m``, ``1d``, ``1bd`` for business
             days, ``1mo``, ``1me`` for ends of months and so on. Days and months are those of the time zone of
             the stamps.
+        open_phases: phases of the week at which a series can have values; None if it can at all.
     """
 
-    def __init__(self, starts: Sequence[Any] | pl.Series, frequencies: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        starts: Sequence[Any] | pl.Series,
+        frequencies: Sequence[Any],
+        open_phases: OpenPhases | None = None,
+    ) -> None:
         super().__init__([], frequencies)
-        self.starts = pl.Series(starts)
+        self.starts, self.open_phases = pl.Series(starts), open_phases
         self._distinct, self._code = np.unique(np.asarray(frequencies, str), return_inverse=True)
 
     def stamps_at(self, series: np.ndarray, steps: np.ndarray) -> pl.Series:
@@ -132,6 +178,30 @@ class CalendarIndex(TimeIndex):
             frequency = Frequency.parse(str(self._distinct[number]))
             ticks[rows] = axis.advance(ticks[rows], frequency, steps[rows])
         return axis.stamps(ticks)
+
+    def keep(self, kept: Sequence[int]) -> "CalendarIndex":
+        frequencies = [self.frequencies[index] for index in kept]
+        return CalendarIndex(self.starts[kept], frequencies, self.open_phases and self.open_phases.keep(kept))
+
+    def exist(self, series: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        is_open = np.ones(len(series), bool)
+        if self.open_phases is not None and len(rows := np.flatnonzero(self.open_phases.code[series] >= 0)):
+            axis, own = Axis(self.starts.dtype), series[rows]
+            ticks, first = (
+                axis.ticks(each) for each in (self.stamps_at(own, steps[rows]), self.starts.gather(own))
+            )
+            is_open[rows] = self.open_phases.exist(axis, ticks, first, own)
+        return is_open
+
+
+def steps_that_exist(times: TimeIndex, series: Any, first_steps: Any, num_steps: int) -> np.ndarray | None:
+    """Return which steps of ``stamp_series`` can have values, ``(series * step,)``; None for all."""
+    if getattr(times, "open_phases", None) is None:
+        return None
+    steps = np.asarray(first_steps, np.int64).reshape(-1, 1) + np.arange(num_steps)  # (series, step)
+    numbers = np.repeat(np.asarray(series, np.int64), num_steps)
+    exist = times.exist(numbers, steps.reshape(-1))
+    return None if exist.all() else exist
 
 
 def stamp_series(times: TimeIndex, series: Any, first_steps: Any, num_steps: int) -> pl.Series:

@@ -1,183 +1,37 @@
-"""The data module of tables: paths and frames, sizes found in the data, seasons, and what a table lacks."""
+"""The data module of tables: batches for the Trainer, shared by processes, and facts for the checkpoint."""
 
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 from rnn_lightning.data.array import ArraySeries
 from rnn_lightning.data.datamodule import SequenceDataModule
-from rnn_lightning.data.series import Series, SeriesData
-from rnn_lightning.data.windows import (
-    BatchLoader,
-    ForecastBatch,
-    Segments,
-    Split,
-    Windows,
-    future_batch,
-    rolling_starts,
-    split_by_time,
-    training_starts,
-)
-from rnn_lightning.errors import InputError, counted, require_counts
-from rnn_lightning.tables.default_sizes import BATCH_SIZES, HORIZON, SIZES, VAL_FRACTION, default_sizes
-from rnn_lightning.tables.incomplete import require_future, without_incomplete
-from rnn_lightning.tables.load_series import load_shared, unlink_scratch
+from rnn_lightning.data.series import SeriesData
+from rnn_lightning.data.windows import ShuffledLoader
+from rnn_lightning.tables.batches import TableBatches
+from rnn_lightning.tables.default_sizes import SIZES
+from rnn_lightning.tables.load_series import load_shared
 from rnn_lightning.tables.same_run import require_same_run
-from rnn_lightning.tables.seasons import find_seasons, given_seasons, given_traits
-from rnn_lightning.tables.storage import require_memory
 from rnn_lightning.tables.table import TableSeries
-from rnn_lightning.transforms import Traits
-
-if TYPE_CHECKING:
-    import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
-    import polars as pl
-
-    Source: TypeAlias = Series | str | Path | np.ndarray | pl.DataFrame | pd.DataFrame
-else:
-    Source = Series  # the command line knows classes alone
-
-Length = int | Literal["auto"]
-
-MIN_CONTEXT = 16
-"""The context of a forecast is not cut below this to the length of the longest series."""
-
-MAX_ORIGINS = 3
-"""Forecasts of each series in a test, unless a number is given."""
-
-MAX_VALIDATED = 2000
-"""Forecasts of the validation split, evenly spaced, of a network that was not fitted to the series."""
-
-MAX_COUNT = 2**48
-"""The largest number of steps, windows or paths: positions in the data are integers of 64 bits."""
 
 
-class TableDataModule(SequenceDataModule):
-    """Windows of the series of a table to train on, and forecasts to make of them.
-
-    Each series is split by time: its earliest steps train, the next ones validate, the last ones test. No
-    step is scored in two splits; only contexts reach back. Whole series can be split instead.
-
-    Args:
-        series: source of the values; in Python also a polars or pandas DataFrame with the columns
-            ``unique_id, ds, y``, the path of such a table, or a NumPy array.
-        context_length: known steps that warm the state up, before the loss counts in a window and before
-            generation in a forecast; ``auto`` for five seasons, at least 100 steps, of which those before the
-            start of a series are unknown, and as many as it asks for in forecasts of the pretrained network.
-        scored_length: steps of a training window on which the loss counts, after the context; ``auto`` for
-            the horizon, at most 48.
-        min_context_length: steps of the context of a training window that must lie within the series, where
-            the others may be unknown; by default all, and two seasons with ``context_length auto``.
-        stride: steps between the starts of two training windows of a series.
-        horizon: number of steps to forecast; ``auto`` for one season, two of at most 12 steps, 24 steps
-            without a season, but at most a quarter of the longest series.
-        season: steps after which the values repeat: with ``auto`` those that the calendar and the values of
-            each series show, ``none``, or given for all, such as ``24``, or ``24,168`` for a day and a week
-            of hours. Series that have the trait ``season`` keep it with ``auto``.
-        batch_size: windows in a batch, on each device; forecasts in a batch, unless more cost nothing;
-            ``auto`` for the number of series, 12 to 32.
-        split_by: split each series by time, or the set of series.
-        val_fraction: fraction of the steps, or series, to validate on; ``auto`` for a quarter of the steps
-            of each series, at most two horizons.
-        test_fraction: fraction of the steps, or series, to test on: the last ones.
-        num_batches_per_epoch: batches in an epoch, after which the fit validates; the windows are gone
-            through in a random order, again and again. None for one pass over all windows, ``auto`` for the
-            number of series, 20 to 60.
-        num_origins: forecasts of each series in a test, from origins in its held-out part of which the last
-            leaves one horizon; by default as many whole horizons as fit, at most 3.
-        origin_step: steps between two origins of a test; by default the horizon, or one season where the
-            held-out part is shorter than two horizons.
-        num_samples: sampled paths for each forecast at predict and test; None for point forecasts alone.
-        seed: seed of the order of the windows and of the sampled paths.
+class TableDataModule(TableBatches, SequenceDataModule):
+    """``TableBatches`` for the Trainer: the arguments and attributes are the same.
 
     Attributes:
         was_held_out: the test split was held out from the fit of the checkpoint as well.
     """
 
     was_held_out = True
-
-    def __init__(
-        self,
-        series: Source,
-        context_length: Length = 24,
-        scored_length: Length = 24,
-        min_context_length: int | None = None,
-        stride: int = 1,
-        horizon: Length = 24,
-        season: int | str | list[int] = "auto",
-        batch_size: Length = 32,
-        split_by: Literal["time", "series"] = "time",
-        val_fraction: float | Literal["auto"] = 0.1,
-        test_fraction: float = 0.1,
-        num_batches_per_epoch: Length | None = 200,
-        num_origins: int | None = None,
-        origin_step: int | None = None,
-        num_samples: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        if not isinstance(series, Series | np.ndarray):
-            series = TableSeries(series)
-        if val_fraction == "auto" and split_by == "series":
-            raise InputError("`val_fraction` auto is for `split_by` time: give a fraction.")
-        lengths = {"context_length": context_length, "scored_length": scored_length, "horizon": horizon}
-        sizes = {"batch_size": batch_size, "num_batches_per_epoch": num_batches_per_epoch}
-        self._auto = {name for name, size in (lengths | sizes).items() if size == "auto"}
-        context_length, scored_length, horizon = (
-            HORIZON if length == "auto" else length for length in lengths.values()
-        )
-        super().__init__(
-            series,
-            context_length,
-            scored_length,
-            stride,
-            horizon,
-            BATCH_SIZES[0] if batch_size == "auto" else batch_size,
-            split_by,
-            VAL_FRACTION if val_fraction == "auto" else val_fraction,
-            test_fraction,
-            None if num_batches_per_epoch == "auto" else num_batches_per_epoch,
-            num_samples,
-            seed,
-        )
-        require_counts(
-            min_context_length=min_context_length, num_origins=num_origins, origin_step=origin_step
-        )
-        for name in (*SIZES, "stride", "num_samples"):
-            if (getattr(self, name, None) or 0) > MAX_COUNT:
-                raise InputError(f"`{name}` must be at most {MAX_COUNT:,}, got {getattr(self, name)}.")
-        self.min_context_length, self.num_origins, self.origin_step = (
-            min_context_length,
-            num_origins,
-            origin_step,
-        )
-        self._val_is_auto, self._given_seasons = val_fraction == "auto", given_seasons(season)
-        self._found_context: int | None = None  # that ``auto`` found
-        self._found_seasons: tuple[torch.Tensor, Traits] | None = None  # before these ends
+    carried: Any = None  # the states of the rows of ``carry_state``
+    _resumed: Sequence[Tensor] = ()  # those of the fit that is resumed, of all devices
 
     def setup(self, stage: str) -> None:
-        """Load the series, find their seasons and the sizes that are ``auto``, and split."""
-        if not hasattr(self, "_loaded"):
-            self._loaded = self.load()
-        self.data = self._loaded
-        self.segments = self.split()
-        self.data = replace(self.data, traits={**self.data.traits, **self._season_traits(stage)})
-        if self._auto:
-            given = {name: getattr(self, name) for name in SIZES}
-            for name, size in default_sizes(self._auto, self.data, self.season, given).items():
-                setattr(self, name, size)
-                self.hparams[name] = size
-            self._found_context = self.context_length if "context_length" in self._auto else None
-        self._require_memory(stage)
-        if stage == "test" and self.test_fraction == 0:
-            raise InputError(
-                "a test needs values that were held out, and `test_fraction` is 0: fit with `test_fraction` "
-                "0.2, which the checkpoint keeps, then test; or give it to test alone, for values that were "
-                "not in the fit."
-            )
         super().setup(stage)
+        if self._auto:
+            self.hparams.update({name: getattr(self, name) for name in SIZES})
 
     def load(self) -> SeriesData:
         """Load the series once on each machine: one process writes them into a file, which all map."""
@@ -185,81 +39,8 @@ class TableDataModule(SequenceDataModule):
             require_same_run(self)
         is_mapped = isinstance(self.series, ArraySeries)  # by every process already
         if self.trainer is None or self.trainer.num_devices == 1 or is_mapped:
-            data = super().load()
-        else:
-            data = load_shared(super().load, self.trainer)
-        unlink_scratch(data)
-        return data
-
-    def split(self) -> dict[Split, Segments]:
-        if not self._val_is_auto:
-            return super().split()
-        fractions = self.val_fraction, self.test_fraction
-        return split_by_time(self.data.offsets[:-1], self.data.ends, *fractions, 2 * self.horizon)
-
-    @property
-    def season(self) -> int:
-        """The most common season of the series in steps, 1 for none, after ``setup``."""
-        return int(self.data.traits["season"].mode().values)
-
-    @property
-    def forecast_context(self) -> int:
-        """Known steps before each forecast: with ``auto``, those that the network looks at, if it says so."""
-        module: Any = None if self.trainer is None else self.trainer.lightning_module
-        if not hasattr(module, "context_wanted") or self.context_length != self._found_context:
-            return self.context_length
-        wanted = module.context_wanted(self.data.traits, self.horizon)
-        return max(self.context_length, min(wanted, int(self.data.lengths.max())))
-
-    def training_starts(self) -> Windows:
-        lengths = (self.context_length, self.scored_length, self.stride, self.min_context_length)
-        return training_starts(self.training_segments(), *lengths)
-
-    def forecast_starts(self, split: Split) -> Windows:
-        """Return the starts of forecasts: of the last origins to test, else of each step once."""
-        if split != "test":
-            return super().forecast_starts(split)
-        segments, horizon = self.segments[split], self.horizon_of(split)
-        longest = int(segments.lengths.max()) if len(segments.series) else 0
-        is_short = longest < 2 * horizon and self.season > 1
-        step = self.origin_step or (min(self.season, horizon) if is_short else horizon)
-        num_origins = self.num_origins or MAX_ORIGINS
-        return rolling_starts(segments, self.context_length, horizon, num_origins, step)
-
-    def leave_out_incomplete(self) -> str:
-        """After ``setup("predict")``, leave out the series whose covariates are unknown over the horizon.
-
-        They are there again after the next ``setup``.
-
-        Returns:
-            A note on them; empty if all series can be forecast, or none.
-        """
-        self.data, note = without_incomplete(self.data, self.horizon)
-        if note:
-            self.segments = self.split()
-        return note
-
-    def val_dataloader(self) -> BatchLoader[ForecastBatch] | list[Any]:
-        """Return the forecasts of the validation split; of a network that was not fitted a sample of them."""
-        loader, module = super().val_dataloader(), self.trainer and self.trainer.lightning_module
-        if isinstance(loader, list) or getattr(module, "is_trained", True):
-            return loader
-        chosen = torch.linspace(0, loader.num_items - 1, min(loader.num_items, MAX_VALIDATED)).long()
-        return BatchLoader(
-            lambda items: loader.make_batch(chosen[items]), len(chosen), loader.batch_size, self.devices
-        )
-
-    def predict_dataloader(self) -> BatchLoader[ForecastBatch]:
-        require_future(self.data, self.horizon)
-        # No more context than there is, because filling it up costs time; but as much as any transform needs.
-        context_length = min(self.forecast_context, max(int(self.data.lengths.max()), MIN_CONTEXT))
-        settings = (context_length, self.horizon, self.num_samples, self.seed)
-        return self.in_order(partial(future_batch, self.data, *settings), self.data.num_series, self.horizon)
-
-    @property
-    def can_validate(self) -> bool:
-        """Whether the validation split has anything to forecast, after ``setup``."""
-        return self.val_fraction > 0 and len(self.forecast_starts("val")) > 0
+            return super().load()
+        return load_shared(super().load, self.trainer)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -270,11 +51,27 @@ class TableDataModule(SequenceDataModule):
         found = {"frequencies": self._frequencies()} if hasattr(self, "_loaded") else {}
         return {**self.series.options(), **settings, **found}
 
+    def callbacks_of(self, module: Any) -> list[Callback]:
+        """Return the callbacks that a fit of the module needs: a final fit, if it makes none itself."""
+        from rnn_lightning.solver.final_fit import FinalFit
+
+        return [FinalFit()] if self.final_fit_on_all and not getattr(module, "refits", False) else []
+
+    def _training_loader(self, prepare: Any) -> ShuffledLoader:
+        if not self.carry_state or self.trainer is None:
+            return super()._training_loader(prepare)
+        from rnn_lightning.solver.carried_state import CarriedState, continued_loader
+
+        self.carried = CarriedState(tuple(part[self.devices[0]] for part in self._resumed))
+        return continued_loader(self, self.trainer.lightning_module, self.carried)
+
     def state_dict(self) -> dict[str, Any]:
         if self.trainer is None:
             return {}
         facts = {"frequencies": self._frequencies(), "test_fraction": self.test_fraction}
         facts["found_context"] = self._found_context
+        if self.carried is not None:
+            facts["carried"] = self.carried.gathered(self.trainer)
         return {**super().state_dict(), **facts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -282,21 +79,9 @@ class TableDataModule(SequenceDataModule):
         super().load_state_dict(state_dict)
         self.was_held_out = state_dict.get("test_fraction", self.test_fraction) >= self.test_fraction
         self._found_context = state_dict.get("found_context", self._found_context)
+        self._resumed = state_dict.get("carried", [])
         if hasattr(self, "_loaded"):
             self.require_frequencies(state_dict.get("frequencies", []))
-
-    def require_frequencies(self, trained: list[str]) -> None:
-        """Refuse series of other frequencies than those of the fit, which are empty if not known."""
-        other = sorted(set(self._frequencies()) - set(trained))
-        if trained and other:
-            raise InputError(
-                f"the series have steps of {', '.join(other)}, and the network was trained on steps of "
-                f"{', '.join(trained)}: fit one on the new steps, or give `frequency`."
-            )
-
-    def _frequencies(self) -> list[str]:
-        frequencies = self.data.times.frequencies
-        return sorted({step if isinstance(step, str) else "numbers" for step in frequencies})
 
     def summary(self) -> dict[str, Any]:
         """Return what there is to train and to score on, see ``summary.py``."""
@@ -310,32 +95,3 @@ class TableDataModule(SequenceDataModule):
 
         self.setup("fit")
         return as_text(self.summary())
-
-    def ends_before(self, split: Split) -> torch.Tensor:
-        """Return one past the last row of each series before a held-out split, or of one held out whole."""
-        ends, segments = self.data.ends.clone(), self.segments[split]
-        ends[segments.series] = torch.where(segments.start > segments.first, segments.start, segments.end)
-        return ends
-
-    def _season_traits(self, stage: str) -> Traits:
-        """Return the seasons given, or else those found in what comes before the test split."""
-        if self._given_seasons is not None:
-            return given_traits(self._given_seasons, self.data.lengths)
-        if "season" in self.data.traits:
-            return {**given_traits((), self.data.lengths), **self.data.traits}
-        ends, test = self.data.ends.clone(), self.segments["test"]
-        if stage != "predict":
-            ends[test.series] = test.start
-        if self._found_seasons is None or not torch.equal(self._found_seasons[0], ends):
-            self._found_seasons = ends, find_seasons(self.data, ends)
-        return self._found_seasons[1]
-
-    def _require_memory(self, stage: str) -> None:
-        """Refuse a batch that cannot be held, before the system ends a process that tries."""
-        longest, total = int(self.data.lengths.max()), int(self.data.lengths.sum())
-        context_length = min(self.forecast_context, longest) if stage == "predict" else self.context_length
-        length = context_length + max(self.horizon, self.scored_length if stage == "fit" else 0)
-        size = min(self.batch_size, total)
-        num_bytes = 4 * size * length * (self.num_features + self.num_covariates)
-        advice = "lower `context_length`, `horizon` or `batch_size`"
-        require_memory(num_bytes, f"{counted(size, 'window')} of {length:,} steps", advice)

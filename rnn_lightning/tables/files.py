@@ -14,7 +14,7 @@ import polars as pl
 
 from rnn_lightning.errors import InputError, quoted
 from rnn_lightning.tables.csv_head import Head, read_head
-from rnn_lightning.tables.pandas_frames import from_pandas
+from rnn_lightning.tables.pandas_frames import from_pandas, index_as_column, pandas_kind
 
 TAB_ENDINGS = (".tsv", ".tsv.gz", ".tsv.zst")
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -82,7 +82,8 @@ class Table(NamedTuple):
             if self.separator is None
             else wrong_row(self.name, self.separator, self.head.skipped if self.head else 0)
         )
-        wrong = wrong or f"not a readable {kind} file ({first_line(error)})"
+        advice = ": save it as UTF-8" if "utf-8" in str(error) else ""
+        wrong = wrong or f"not a readable {kind} file ({first_line(error)}){advice}"
         return InputError(f"`path` {self.name}: {wrong}.")
 
 
@@ -100,7 +101,7 @@ class TableChunk(NamedTuple):
     name: str
 
     def refuse(self, wrong: pl.Series, column: str, what: str, advice: str) -> None:
-        """Raise the ``refusal`` of the first row that is ``wrong``, if there is one."""
+        """Raise ``refusal`` for the first row that is ``wrong``, if there is one."""
         if wrong.any():
             raise self.refusal(int(wrong.arg_max() or 0), column, what, advice)
 
@@ -143,19 +144,19 @@ def find_tables(path: Any, separator: str | None, wanted: Sequence[str]) -> list
     Args:
         path: the path of ``TableSeries``.
         separator: the character between two columns of a CSV file; None for a comma, or a tab in .tsv files.
-        wanted: names of the columns in use.
+        wanted: names of the columns in use: ids, time stamps, targets and others.
 
     Raises:
         InputError: if there is none, or they are of different kinds.
     """
     if isinstance(path, pl.DataFrame):
         return [Table(FRAME, path.lazy())]
-    names = {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(path).__mro__}
-    if "pandas.DataFrame" in names:
-        return [Table(FRAME, from_pandas(path, wanted).lazy())]
+    if pandas_kind(path):
+        return [Table(FRAME, from_pandas(index_as_column(path, *wanted[1:3]), wanted).lazy())]
     if not isinstance(path, str | Path):
         kind = type(path).__name__
-        raise InputError(f"`path` is a {kind}: give a path or a polars or pandas DataFrame.")
+        rule = "give a path or a polars or pandas DataFrame, or a Series of pandas"
+        raise InputError(f"`path` is a {kind}: {rule}.")
     files = file_names(str(path))
     if any(":" in file for file in files):  # polars would ask the network for s3:/a.csv
         files = [str(Path(file).absolute()) for file in files]
@@ -241,12 +242,10 @@ def require_columns(tables: Sequence[Table], columns: Sequence[tuple[str, str]])
             if len(names) == 1:
                 advice = "is it separated by something else? set `separator`"
             if any(argument == "time_column" for argument, _ in missing):
-                parts = {"year", "month"} <= {name.lower() for name in names}
-                advice += ", or add one: " + (
-                    "join year, month and day, such as 2020-01-31"
-                    if parts
-                    else "number the rows if it has no time"
-                )
+                advice += ", or set `number_rows` if it has no time"
+            is_long = any(argument == "id_column" for argument, _ in columns)
+            if len(names) > 2 and not is_long and any(each[0] == "target_columns" for each in missing):
+                advice += f"; if each column is a series, make the table long: {_unpivot(columns, names)}"
             has = ", ".join(quoted(name)[1:-1] for name in names[:NUM_NAMED_COLUMNS])
             more = len(names) - NUM_NAMED_COLUMNS
             has += f" and {more:,} more" if more > 0 else ""
@@ -255,3 +254,12 @@ def require_columns(tables: Sequence[Table], columns: Sequence[tuple[str, str]])
             copies = [other for other in names if re.fullmatch(re.escape(name) + r"_duplicated_\d+", other)]
             if table.separator and copies:
                 raise InputError(f"{table.name} has {len(copies) + 1} columns {quoted(name)}: rename one.")
+
+
+def _unpivot(columns: Sequence[tuple[str, str]], names: Sequence[str]) -> str:
+    """Return the calls that make a frame with a column for each series long."""
+    wanted = dict(columns)
+    time = wanted["time_column"] if wanted["time_column"] in names else names[0]
+    value = wanted["target_columns"]
+    in_polars = f"frame.unpivot(index={time!r}, variable_name='unique_id', value_name={value!r})"
+    return f"{in_polars}, in pandas frame.melt({time!r}, var_name='unique_id', value_name={value!r})"

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from rnn_lightning.data.windows import values_at
-from rnn_lightning.errors import InputError, counted
-from rnn_lightning.tables.calendar import stamp_series
+from rnn_lightning.errors import InputError, counted, quoted
+from rnn_lightning.tables.calendar import stamp_series, steps_that_exist
 from rnn_lightning.tables.forecast_file import ForecastTable
 from rnn_lightning.tables.forecast_options import ForecastColumns
 from rnn_lightning.tables.summary import remarks
@@ -33,6 +33,7 @@ def check_forecast(
         raise InputError(
             f"the forecast would have two columns {duplicates[0]!r}: rename that column of your table."
         )
+    closed = closed_series(data, horizon)
     last = stamp_series(data.times, range(data.num_series), (data.lengths + horizon - 1).tolist(), 1)
     if last.dtype.is_temporal():
         years = last.dt.year()
@@ -41,7 +42,26 @@ def check_forecast(
             raise InputError(
                 f"`horizon` {horizon} takes series {data.ids[index]!r} past the year {MAXYEAR}: lower it."
             )
-    return [*remarks(data), *note_if_horizon_not_validated(validated_horizon, horizon)]
+    notes = [*remarks(data), *note_if_horizon_not_validated(validated_horizon, horizon)]
+    if closed:
+        which = f"{counted(len(closed), 'series', 'series')}, such as {quoted(data.ids[closed[0]])}"
+        notes.append(f"Note: `horizon` {horizon} reaches no step of {which}: no row is written for them.")
+    return notes
+
+
+def closed_series(data: TableData, horizon: int) -> list[int]:
+    """Return the series that cannot have values over the whole horizon, such as one Sunday.
+
+    Raises:
+        InputError: if none of the series can.
+    """
+    exist = steps_that_exist(data.times, range(data.num_series), data.lengths, horizon)
+    if exist is None:
+        return []
+    if not exist.any():
+        rule = f"`horizon` {horizon} reaches no step at which a series ever has values"
+        raise InputError(f"{rule}: raise it, or set `every_step`.")
+    return np.flatnonzero(~exist.reshape(-1, horizon).any(1)).tolist()
 
 
 def note_if_horizon_not_validated(validated_horizon: int, horizon: int) -> list[str]:
@@ -55,7 +75,7 @@ def note_if_horizon_not_validated(validated_horizon: int, horizon: int) -> list[
 
 
 def note_if_covariates_are_far(data: TableData, network: Any, horizon: int) -> list[str]:
-    """Return a note on covariates of the horizon that are far from all that the network was fitted on."""
+    """Return a note on covariates in the horizon that are far from those of the fit."""
     scale = getattr(network, "covariate_scale", None)
     if data.covariates is None or scale is None or getattr(network, "ignores_covariates", False):
         return []
@@ -87,6 +107,9 @@ def warn_if_diverged(data: TableData, table: ForecastTable) -> list[str]:
         length = (end - begin).clamp_max(num_steps).double().numpy()[:, None]
         allowed = MAX_EXCESS * spread * (1 + table.horizon / length)
         point = table.rows(chunk)[..., 0].astype(np.float64)  # (series, horizon, feature)
+        exist = steps_that_exist(data.times, chunk, data.lengths[chunk.start : chunk.stop], table.horizon)
+        if exist is not None:
+            point[~exist.reshape(point.shape[:2])] = np.nan
         low, high = np.fmin.reduce(point, 1), np.fmax.reduce(point, 1)
         for row, feature in np.argwhere((low < lowest - allowed) | (high > highest + allowed)):
             history = f"{lowest[row, feature]:.3g} to {highest[row, feature]:.3g}"

@@ -62,6 +62,8 @@ def make_table(
 ) -> "pl.DataFrame":
     """Return a table with the columns of the input, and after each feature the others that belong to it.
 
+    It has no rows at steps at which a series never has values, such as Sundays.
+
     Args:
         data: the known series.
         series: the indices of the series in the table.
@@ -71,7 +73,7 @@ def make_table(
     """
     import polars as pl
 
-    from rnn_lightning.tables.calendar import stamp_series
+    from rnn_lightning.tables.calendar import stamp_series, steps_that_exist
 
     chosen, num_steps = np.asarray(series, dtype=np.int64), values.shape[1]
     first_steps = data.lengths[chosen].tolist() if first_steps is None else first_steps
@@ -86,7 +88,9 @@ def make_table(
         named = zip(columns.names([feature]), by_column, strict=True)
         parts[feature] = [pl.Series(name, column, nan_to_null=True) for name, column in named]
     input_order = [name for name in data.table_format.column_types if name in parts]
-    return pl.DataFrame([column for name in dict.fromkeys([*input_order, *parts]) for column in parts[name]])
+    table = pl.DataFrame([column for name in dict.fromkeys([*input_order, *parts]) for column in parts[name]])
+    exist = steps_that_exist(data.times, chosen, first_steps, num_steps)
+    return table if exist is None else table.filter(pl.Series(exist))
 
 
 def history_table(data: TableData, series: Sequence[int], num_steps: int) -> "pl.DataFrame":

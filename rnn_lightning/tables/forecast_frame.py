@@ -1,48 +1,44 @@
 """Forecasts of tables in memory: from a frame to a frame."""
 
 import importlib
-import logging
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lightning.pytorch as L
 import numpy as np
 import torch
 
-from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.errors import InputError
-from rnn_lightning.forecaster import Forecast, Forecaster
-from rnn_lightning.tables.datamodule import TableDataModule
-from rnn_lightning.tables.forecast_checks import note_if_covariates_are_far
+from rnn_lightning.tables.batches import TableBatches
+from rnn_lightning.tables.forecast_checks import closed_series, note_if_covariates_are_far
 from rnn_lightning.tables.forecast_file import make_table, with_input_types
 from rnn_lightning.tables.forecast_options import (
+    ForecastColumns,
     ForecastOptions,
     IntervalSource,
     choose_columns,
-    find_intervals,
+    if_calibrated,
 )
-from rnn_lightning.tables.options import TableOptions
-from rnn_lightning.tables.table import TableSeries
+from rnn_lightning.tables.pandas_frames import index_as_column
+from rnn_lightning.tables.table import table_as_in_fit
 from rnn_lightning.tables.table_data import as_table_data
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from rnn_lightning import BundledForecaster, Forecaster
     from rnn_lightning.tables.panels import Frame
-
-READING_OPTIONS = tuple(each.name for each in fields(TableOptions))
-"""The options by which a table is read."""
 
 
 def forecast_frame(
-    forecaster: Forecaster | str | Path,
+    forecaster: "Forecaster | BundledForecaster | str | Path | None",
     frame: "Frame",
     horizon: int | None = None,
     *,
     levels: Sequence[int] | None = None,
+    quantiles: Sequence[float] = (),
     num_samples: int | None = None,
     num_paths: int = 0,
     seed: int = 0,
@@ -53,19 +49,22 @@ def forecast_frame(
     """Forecast the series of a table in memory.
 
     Args:
-        forecaster: a fitted ``Forecaster``, or the path of a checkpoint.
-        frame: a polars or pandas frame with the columns of the table that the network was fitted on. The
-            covariates of the horizon follow the last known values.
+        forecaster: a fitted ``Forecaster``, or the path of a checkpoint; None for the bundled network, which
+            was not fitted to these series and needs no Lightning.
+        frame: a polars or pandas frame with the columns of the table that the network was fitted on, or a
+            pandas Series. The covariates of the horizon follow the last known values.
         horizon: number of steps to forecast; by default the horizon of the fit.
         levels: levels of the prediction intervals in percent, ``[]`` for no intervals. By default 80 where
             intervals are available: from validation, or from sampled paths.
+        quantiles: quantiles between 0 and 1 to return as well, 0.1 as ``<feature>-q-10``; 0.1 and 0.9 are the
+            bounds of the level 80, and 0.5 is the point forecast.
         num_samples: number of sampled paths of each series; by default only a point forecast.
         num_paths: number of sampled paths to return, as ``<feature>-path-1`` and so on.
         seed: seed of the sampled paths.
         skip_incomplete: leave out series whose covariates are not known over the whole horizon, with a
             warning. If False, raise InputError.
         intervals: calibrated prediction intervals, such as those of the callback of the fit; by default those
-            that the checkpoint keeps. A network that was never trained has its own.
+            of ``fit_frame``, or that the checkpoint keeps. A network that was never trained has its own.
         options: arguments of ``TableSeries`` that differ from those of the fit, such as ``id_column``.
 
     Returns:
@@ -78,70 +77,85 @@ def forecast_frame(
     """
     import polars as pl
 
-    if not isinstance(forecaster, Forecaster):
-        forecaster, kept = _load(Path(forecaster))
+    network: Any = forecaster
+    if forecaster is None:
+        from rnn_lightning import BundledForecaster
+
+        network = BundledForecaster()
+    elif isinstance(forecaster, str | Path):
+        network, kept = _load(Path(forecaster))
         intervals = intervals or kept
-    forecaster.require_fitted()
+    if hasattr(network, "require_fitted"):
+        network.require_fitted()
     settings: dict[str, Any] = {"num_samples": num_samples, "seed": seed}
     settings |= {} if horizon is None else {"horizon": horizon}
-    datamodule = _read_as_in_fit(forecaster.data_facts, frame, options, settings)
+    batches = _read_as_in_fit(network.data_facts, frame, options, settings)
+    batches.forecaster = network
+    batches.setup("predict")
+    batches.require_frequencies(network.data_facts.get("frequencies", []))
+    if skip_incomplete and (note := batches.leave_out_incomplete()):
+        warnings.warn(note, stacklevel=2)
     chosen = None if levels is None else [*levels]
-    collector = _Collector(
-        ForecastOptions(levels=chosen, num_paths=num_paths, skip_incomplete=skip_incomplete)
-    )
-    intervals = intervals or _new_intervals()
-    callbacks: list[Any] = [collector] if intervals is None else [intervals, collector]
-    _quiet_trainer(forecaster, callbacks).predict(forecaster, datamodule, return_predictions=False)
-    data, values = as_table_data(datamodule.data), np.concatenate(collector.values)
-    table = make_table(data, range(data.num_series), values, collector.columns)
-    table = with_input_types(data, table, collector.columns)
-    return table if isinstance(frame, pl.DataFrame) else _to_pandas(table, frame)
+    columns_wanted: dict[str, Any] = {"levels": chosen, "quantiles": [*quantiles], "num_paths": num_paths}
+    wanted = ForecastOptions(**columns_wanted, skip_incomplete=skip_incomplete)
+    if chosen == [] and not quantiles and num_samples is None:  # to calibrate costs more than the forecast
+        intervals = None
+    else:
+        intervals = intervals or getattr(network, "intervals", None) or _new_intervals(network)
+    with _evaluating(network, batches):
+        columns, values = _forecast(network, batches, wanted, intervals)
+    data = as_table_data(batches.data)
+    table = make_table(data, range(data.num_series), values, columns)
+    table = with_input_types(data, table, columns)
+    if isinstance(frame, pl.DataFrame):
+        return table
+    return _to_pandas(table, index_as_column(frame, data.time_column, *data.features[:1]))
+
+
+def _forecast(
+    forecaster: Any, batches: TableBatches, options: ForecastOptions, intervals: Any
+) -> tuple[ForecastColumns, np.ndarray]:
+    """Return the columns of the forecasts of all series, and their values in the order of the series."""
+    if hasattr(intervals, "calibrate_for") and not forecaster.is_trained:
+        intervals.calibrate_for(forecaster, batches, batches.data.ends)
+    columns = choose_columns(options, batches.num_samples, if_calibrated(intervals))
+    data = as_table_data(batches.data)
+    closed_series(data, batches.horizon)
+    for note in note_if_covariates_are_far(data, forecaster.network, batches.horizon):
+        warnings.warn(note, stacklevel=3)
+    values = []
+    for batch in batches.predict_dataloader():
+        batch = batch.to(forecaster.device)
+        values.append(columns.values(forecaster.predict_step(batch, 0), batch))
+    return columns, np.concatenate(values)
+
+
+@contextmanager
+def _evaluating(forecaster: Any, batches: TableBatches) -> Iterator[None]:
+    """Run a network of the sizes of batches without dropout and gradients, and leave it in its mode."""
+    forecaster.take_sizes(batches)
+    module = forecaster if isinstance(forecaster, torch.nn.Module) else forecaster.network
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(training)
 
 
 def _read_as_in_fit(
     fitted: Mapping[str, Any], frame: "Frame", options: Mapping[str, Any], settings: Mapping[str, Any]
-) -> TableDataModule:
-    """Return the data module of a frame, with the options and settings of the fit where none are given."""
-    if unknown := [name for name in options if name not in READING_OPTIONS]:
-        raise InputError(f"there is no option {unknown[0]!r}; there are {', '.join(READING_OPTIONS)}.")
-    reading = {name: value for name, value in fitted.items() if name in READING_OPTIONS}
+) -> TableBatches:
+    """Return the batches of a frame, with the options and settings of the fit where none are given."""
     sizes = {name: fitted.get(name, "auto") for name in ("context_length", "season", "horizon")}
-    return TableDataModule(TableSeries(frame, **{**reading, **options}), **{**sizes, **settings})
+    return TableBatches(table_as_in_fit(fitted, frame, options), **{**sizes, **settings})
 
 
-class _Collector(L.Callback):
-    """Collects the values of all forecasts in memory, as ``ForecastWriter`` does in a file."""
-
-    def __init__(self, options: ForecastOptions) -> None:
-        self.options, self.values = options, list[np.ndarray]()
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        datamodule.require_frequencies(getattr(pl_module, "data_facts", {}).get("frequencies", []))
-        if self.options.skip_incomplete and (note := datamodule.leave_out_incomplete()):
-            warnings.warn(note, stacklevel=2)
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        intervals = find_intervals(trainer)
-        self.columns = choose_columns(self.options, datamodule.num_samples, intervals)
-        data = as_table_data(datamodule.data)
-        for note in note_if_covariates_are_far(data, pl_module.network, datamodule.horizon):
-            warnings.warn(note, stacklevel=2)
-
-    def on_predict_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Forecast,
-        batch: ForecastBatch,
-        *_: int,
-    ) -> None:
-        self.values.append(self.columns.values(outputs, batch))
-
-
-def _load(path: Path) -> tuple[Forecaster, IntervalSource | None]:
+def _load(path: Path) -> tuple["Forecaster", IntervalSource | None]:
     """Return the network of a checkpoint and its intervals; a class of the user's own must load itself."""
+    from rnn_lightning.forecaster import Forecaster
+
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}.")
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -149,38 +163,28 @@ def _load(path: Path) -> tuple[Forecaster, IntervalSource | None]:
     own = module.startswith("rnn_lightning.")
     kind = getattr(importlib.import_module(module), name) if own else Forecaster
     forecaster = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    intervals: Any = _new_intervals()
-    return forecaster, None if intervals is None else type(intervals).from_checkpoint(path)
-
-
-def _new_intervals() -> IntervalSource | None:
-    """Return intervals that calibrate a network which was never trained; None without ``evaluation/``."""
     try:
         from rnn_lightning import PredictionIntervals
+    except ImportError:  # without ``evaluation/``
+        return forecaster, None
+    return forecaster, PredictionIntervals.from_checkpoint(path)
+
+
+def _new_intervals(forecaster: Any) -> IntervalSource | None:
+    """Return intervals to calibrate for a network that was never trained; None without ``evaluation/``."""
+    if forecaster.is_trained:
+        return None
+    try:
+        from rnn_lightning import CalibratedIntervals
     except ImportError:
         return None
-    return PredictionIntervals()
+    return CalibratedIntervals()
 
 
-def _quiet_trainer(forecaster: Forecaster, callbacks: list[Any]) -> L.Trainer:
-    """Return a Trainer on the device of the network that writes no files and prints nothing."""
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    quiet: dict[str, Any] = dict.fromkeys(names, False)
-    try:
-        accelerator = "cpu" if forecaster.device.type == "cpu" else "auto"
-        return L.Trainer(accelerator=accelerator, devices=1, callbacks=callbacks, **quiet)
-    finally:
-        logger.setLevel(level)
-
-
-def _to_pandas(table: "pl.DataFrame", frame: Any) -> Any:
-    """Return a table as a pandas frame, without pyarrow, with the types of ids and stamps in ``frame``."""
+def _to_pandas(table: "pl.DataFrame", given: Any) -> Any:
+    """Return a table as a pandas frame, without pyarrow, with the types of ids and stamps as ``given``."""
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
-    given = frame.reset_index() if any(name is not None for name in frame.index.names) else frame
     columns = {}
     for column in table.iter_columns():
         if column.dtype.is_float():

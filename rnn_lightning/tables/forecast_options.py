@@ -34,6 +34,8 @@ class ForecastOptions:
             ``mean``, whose sum over the horizon is right; ``auto`` for what the network gives.
         levels: levels of the prediction intervals in percent, ``[]`` for no intervals. By default 80 where
             intervals are available: from validation, or from sampled paths (``num_samples``).
+        quantiles: quantiles between 0 and 1 to write as well, such as 0.1 as ``<feature>-q-10``; 0.1 and 0.9
+            are the bounds of the level 80, and 0.5 is the point forecast.
         plot: draw ``forecast.png``, with at most eight features.
         format: format of the forecast file. Parquet preserves the column types.
         plot_ids: ids of the series to draw. By default all of up to four series, and of more the largest, a
@@ -47,6 +49,7 @@ class ForecastOptions:
 
     point: Literal["auto", "median", "mean"] = "auto"
     levels: list[int] | None = None
+    quantiles: list[float] = field(default_factory=list)
     plot: bool = True
     format: Literal["csv", "parquet"] = "csv"
     plot_ids: list[str | int] = field(default_factory=list)
@@ -58,6 +61,9 @@ class ForecastOptions:
         for level in self.levels or []:
             if not 0 < level < 100:
                 raise InputError(f"`levels` must be between 0 and 100 percent, got {level}.")
+        for quantile in self.quantiles:
+            if not 0 < quantile < 1:
+                raise InputError(f"`quantiles` must be between 0 and 1, such as 0.9, got {quantile}.")
         if self.point not in ("auto", "median", "mean"):
             raise InputError(f"`point` must be auto, median or mean, got {self.point!r}.")
         if self.format not in ("csv", "parquet"):
@@ -88,7 +94,7 @@ class IntervalSource(Protocol):
         self,
         point: Tensor,
         context: Tensor,
-        levels: Sequence[int],
+        levels: Sequence[float],
         *,
         seasons: Tensor | None = None,
         own_error: Tensor | None = None,
@@ -109,28 +115,34 @@ class IntervalSource(Protocol):
 
 def find_intervals(trainer: Any) -> IntervalSource | None:
     """Return the calibrated prediction intervals among the callbacks of a run, or None."""
-    for callback in trainer.callbacks:
-        if hasattr(callback, "interval_bounds"):
-            return callback if callback.horizon > 0 else None
-    return None
+    found = [callback for callback in trainer.callbacks if hasattr(callback, "interval_bounds")]
+    return if_calibrated(found[0]) if found else None
+
+
+def if_calibrated(intervals: IntervalSource | None) -> IntervalSource | None:
+    """Return prediction intervals if there are any."""
+    return intervals if intervals is not None and intervals.horizon > 0 else None
 
 
 @dataclass(frozen=True)
 class ForecastColumns:
-    """The value columns of each feature: point forecast, bounds of prediction intervals, sampled paths.
+    """The value columns of each feature: point forecast, bounds of intervals, quantiles, sampled paths.
 
-    The bounds of the ``levels`` in percent come from ``intervals``, or else from the sampled paths.
+    The bounds of the ``levels`` (in percent) come from ``intervals``, or else from the sampled paths. A
+    quantile is one bound of a level.
     """
 
     levels: Sequence[int] = ()
+    quantiles: Sequence[float] = ()
     num_paths: int = 0
     intervals: IntervalSource | None = None
 
     def names(self, features: Sequence[str]) -> list[str]:
-        """Return ``<feature>``, ``<feature>-lo-80``, ``<feature>-hi-80``, ..., ``<feature>-path-1``, ..."""
+        """Return ``<feature>``, ``<feature>-lo-80``, ``<feature>-q-10``, ``<feature>-path-1`` and so on."""
         bounds = [f"-{bound}-{level}" for level in self.levels for bound in ("lo", "hi")]
+        quantiles = [f"-q-{100 * quantile:g}" for quantile in self.quantiles]
         paths = [f"-path-{number + 1}" for number in range(self.num_paths)]
-        return [feature + suffix for feature in features for suffix in ["", *bounds, *paths]]
+        return [feature + suffix for feature in features for suffix in ["", *bounds, *quantiles, *paths]]
 
     def values(self, forecast: "Forecast", batch: "ForecastBatch") -> np.ndarray:
         """Return the values of all columns, ``(batch, horizon, feature, column)``."""
@@ -140,45 +152,54 @@ class ForecastColumns:
         own_error = getattr(forecast, "own_error", None)  # of a network that gives it
         known = {"seasons": batch.traits.get("season"), "own_error": own_error}
         columns = [point[None]]
+        levels = [*self.levels, *(abs(200 * quantile - 100) for quantile in self.quantiles)]
         if self.intervals is not None:
-            levels = self.levels or DEFAULT_LEVELS
-            bounds = self.intervals.interval_bounds(point, batch.context, levels, **known)
+            bounds = self.intervals.interval_bounds(point, batch.context, levels or DEFAULT_LEVELS, **known)
             # Values that are never negative have intervals from 0 on, and so the point forecast as well.
-            columns = [torch.maximum(point, bounds[0])[None], *([bounds] if self.levels else [])]
+            point = torch.maximum(point, bounds[0])
+            columns = [point[None], *self._chosen(bounds, point)]
             if samples is not None:
-                samples = self.intervals.spread_paths(samples, point, batch.context, **known)
-        elif self.levels and samples is not None:
-            bounds = sample_quantiles(samples, self.levels)
+                samples = self.intervals.spread_paths(samples, forecast.point, batch.context, **known)
+        elif levels and samples is not None:
+            bounds = sample_quantiles(samples, levels)
             bounds[::2], bounds[1::2] = bounds[::2].minimum(point), bounds[1::2].maximum(point)
-            columns.append(bounds)
+            columns += self._chosen(bounds, point)
         if self.num_paths and samples is not None:
             columns.append(samples[: self.num_paths])
         return np.moveaxis(torch.cat(columns).cpu().numpy(), 0, -1)
+
+    def _chosen(self, bounds: Tensor, point: Tensor) -> list[Tensor]:
+        """Return the bounds of the levels, and one bound or the point forecast for each quantile."""
+        pairs = bounds.unflatten(0, (-1, 2))[len(self.levels) :]  # (quantile, 2, batch, horizon, feature)
+        chosen = zip(self.quantiles, pairs, strict=False)
+        quantiles = [point if each == 0.5 else pair[int(each > 0.5)] for each, pair in chosen]
+        return [bounds[: 2 * len(self.levels)], *(each[None] for each in quantiles)]
 
 
 def choose_columns(
     options: ForecastOptions, num_samples: int | None, intervals: IntervalSource | None
 ) -> ForecastColumns:
     """Return the columns of a forecast; raise InputError if intervals or paths are not available."""
-    levels = options.levels
+    levels, quantiles = options.levels, sorted(set(options.quantiles))
     if levels is None:
         levels = [*DEFAULT_LEVELS] if intervals is not None or num_samples is not None else []
-    if levels and intervals is None and num_samples is None:
+    if (levels or quantiles) and intervals is None and num_samples is None:
+        asked = f"`levels` {levels}" if levels else f"`quantiles` {quantiles}"
         raise InputError(
-            f"`levels` {levels}: the network was fitted without validation and has no prediction intervals; "
+            f"{asked}: the network was fitted without validation and has no prediction intervals; "
             f"{WITH_INTERVALS}."
         )
-    if levels and num_samples == 1:
+    if (levels or quantiles) and num_samples == 1:
         raise InputError("`num_samples` 1: a prediction interval needs at least two sampled paths.")
     if options.num_paths > (num_samples or 0):
         raise InputError(
             f"`num_paths` {options.num_paths} is above the number of sampled paths, {num_samples or 0}: raise"
             " `num_samples`."
         )
-    return ForecastColumns(sorted(set(levels)), options.num_paths, intervals)
+    return ForecastColumns(sorted(set(levels)), quantiles, options.num_paths, intervals)
 
 
-def sample_quantiles(samples: Tensor, levels: Sequence[int]) -> Tensor:
+def sample_quantiles(samples: Tensor, levels: Sequence[float]) -> Tensor:
     """Return the bounds of prediction intervals as quantiles of sampled paths.
 
     From ``(sample, batch, horizon, feature)`` to ``(2 * level, batch, horizon, feature)``: low and high bound

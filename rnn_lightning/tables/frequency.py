@@ -11,9 +11,13 @@ NANOSECONDS = {"h": 3600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us"
 
 DAY = 24 * NANOSECONDS["h"]
 
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+DAY_IN_MONTH = rf"([1-9]|[12]\d|3[01]|last|([1-4]|last)({'|'.join(WEEKDAYS)})|(first|last)bd)"
+
 FORMS = (
-    "a number and mo, me (ends of months), d, bd (business days), h, m, s, ms or us, "
-    "such as 1mo, 7d, 1bd or 15m"
+    "a number and mo, me (ends of months), d, bd (business days), h, m, s, ms or us, such as 1mo, 7d, 1bd or "
+    "15m, or days of months such as 1mo@1,15, 1mo@3fri or 1mo@lastbd"
 )
 
 
@@ -22,7 +26,8 @@ class Frequency(NamedTuple):
 
     Attributes:
         size: the count of the unit.
-        unit: ``number``, ``ns``, ``d``, ``bd`` (business days), ``mo`` or ``me`` (ends of months).
+        unit: ``number``, ``ns``, ``d``, ``bd`` (business days), ``mo``, ``me`` (ends of months), or days of a
+            month such as ``mo@1,15``, see ``month_rules.py``.
     """
 
     size: int | float
@@ -42,6 +47,8 @@ class Frequency(NamedTuple):
                 return cls(count * NANOSECONDS[unit], "ns")
             factor, unit = {"y": (12, "mo"), "q": (3, "mo"), "w": (7, "d")}.get(unit, (1, unit))
             return cls(count * factor, unit)
+        if match := re.fullmatch(rf"0*([1-9]\d*)(mo@{DAY_IN_MONTH}(,{DAY_IN_MONTH})*)", text):
+            return cls(int(match[1]), match[2])
         number = float(text) if re.fullmatch(r"[\d.]+([eE][+-]?\d+)?", text) else math.nan
         if not 0 < number < math.inf:
             raise InputError(f"`frequency` {given!r} must be {FORMS}, or a number above 0.")

@@ -1,14 +1,21 @@
 """Each series on its regular grid of steps: find where rows belong, and write their values there."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from rnn_lightning.data.series import TimeIndex
 from rnn_lightning.errors import InputError, quoted
-from rnn_lightning.tables.calendar import CalendarIndex, business_days, months
+from rnn_lightning.tables.calendar import CalendarIndex, OpenPhases, business_days
 from rnn_lightning.tables.frequency import Frequency
+from rnn_lightning.tables.month_rules import months, steps_between
+from rnn_lightning.tables.open_phases import (
+    SeriesSteps,
+    closed_after,
+    closed_steps,
+    fill_forward,
+    find_open_phases,
+)
 from rnn_lightning.tables.options import TableOptions
 from rnn_lightning.tables.rows import RowReader, Spool
 from rnn_lightning.tables.stamp_statistics import FAR, Frequencies, StampStatistics
@@ -50,12 +57,14 @@ class Grid:
     ) -> None:
         self.rows, self.statistics, self.axis = rows, statistics, statistics.axis
         self.ids, self.place = reader.ids(), reader.place
+        self.open_phases: OpenPhases | None = None
         self.time_column, self.frequency = options.time_column, options.parsed_frequency
         ids, known = self.ids, statistics.first < FAR
         self.kept, self.left_out = np.flatnonzero(known), [ids[i] for i in np.flatnonzero(~known).tolist()]
         self.first = np.where(known, statistics.first, statistics.low)
         if self.frequency is None:
-            self.frequencies = Frequencies.found(statistics).fill_in_undecided(statistics, ids)
+            found = Frequencies.found(statistics).with_month_rules(rows, statistics)
+            self.frequencies = found.fill_in_undecided(statistics, ids)
         else:
             self.frequencies = Frequencies.given(self.frequency, self.axis, len(ids))
         everyone = np.arange(len(ids))
@@ -63,13 +72,25 @@ class Grid:
             np.where(known, self.steps(everyone, np.maximum(ticks, self.first)) + 1, 0)
             for ticks in (statistics.end, statistics.last)
         )
+        self.times = self._find_times(options)
+        if self.open_phases is not None:
+            self.sizes[self.kept] += closed_after(
+                self.times, *(a[self.kept] for a in (self.sizes, self.lengths))
+            )
         self.offsets = np.cumsum(self.sizes) - self.sizes
         self.bounds = np.append(self.offsets[self.kept], self.sizes.sum())
+        self.num_gaps = self.num_snapped = 0
+
+    def _find_times(self, options: TableOptions) -> TimeIndex:
+        """Return the stamps of the kept series, with the phases of the week at which they can have values."""
         frequencies = Frequencies(*(array[self.kept] for array in self.frequencies)).written(self.axis)
         starts = self.axis.stamps(self.first[self.kept])
-        kind: Any = CalendarIndex if self.axis.ticks_per_day else TimeIndex
-        self.times: TimeIndex = kind(starts if self.axis.ticks_per_day else starts.to_numpy(), frequencies)
-        self.num_gaps = self.num_snapped = 0
+        if not self.axis.ticks_per_day:
+            return TimeIndex(starts.to_numpy(), frequencies)
+        if not options.every_step:
+            steps = SeriesSteps(self.first, *self.frequencies, self.lengths, self.statistics.num_known)
+            self.open_phases = find_open_phases(self.rows, self.statistics.num_targets, self.axis, steps)
+        return CalendarIndex(starts, frequencies, self.open_phases and self.open_phases.keep(self.kept))
 
     def steps(self, series: np.ndarray, ticks: np.ndarray) -> np.ndarray:
         """Return the number of the step of each row; with a given frequency, of the nearest step."""
@@ -93,6 +114,8 @@ class Grid:
             return ticks - first, size * day
         if unit == "bd":
             return business_days(ticks // day) - business_days(first // day), size
+        if unit.startswith("mo@"):
+            return steps_between(first // day, ticks // day, size, unit), np.ones_like(size)
         return months(ticks // day)[0] - months(first // day)[0], size
 
     def _missed(self, series: np.ndarray, ticks: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -105,20 +128,22 @@ class Grid:
         expected = self.axis.advance_local(self.axis.local(self.first[series]), frequency, steps)
         return (expected != self.axis.local(ticks)).astype(float)
 
-    def fill(self, values: Buffer, covariates: Buffer, occupied: Buffer) -> None:
+    def fill(self, values: Buffer, covariates: Buffer, past: Buffer, occupied: Buffer) -> None:
         """Write the values of the rows to their steps, NaN where there is no row.
 
         Args:
             values: ``(step, target)``.
-            covariates: ``(step, covariate)``.
+            covariates: ``(step, covariate)``, those known ahead.
+            past: ``(step, covariate)``, those of the past.
             occupied: ``(step, 1)``, zeros, which become ones where there is a row.
 
         Raises:
             InputError: names the series and rows that are not regular.
         """
-        buffers, num_targets = (values, covariates, occupied), values.shape[1]
+        floats = (values, covariates, past)
+        ends = np.cumsum([buffer.shape[1] for buffer in floats])[:-1]
         for first in range(0, len(values.array), CHUNK_ROWS):
-            for buffer in (values, covariates):
+            for buffer in floats:
                 buffer.array[first : first + CHUNK_ROWS] = np.nan
                 buffer.release()
         num_written = np.zeros(len(self.ids), np.int64)
@@ -132,13 +157,17 @@ class Grid:
                     raise self._off_grid(int(series[missed.argmax()]))
                 self.num_snapped += int((missed > 1e-6).sum())
             row = self.offsets[series] + step
-            values.array[row], covariates.array[row] = cells[:, :num_targets], cells[:, num_targets:]
+            for buffer, part in zip(floats, np.split(cells, ends, axis=1), strict=True):
+                buffer.array[row] = part
             occupied.array[row] = 1
             np.add.at(num_written, series, 1)
-            for buffer in buffers:
+            for buffer in (*floats, occupied):
                 buffer.release()
         num_occupied = np.add.reduceat(occupied.array[:, 0], self.bounds[:-1], dtype=np.int64)
         self.num_gaps = len(values.array) - int(num_occupied.sum())
+        for row, is_closed in closed_steps(self.times, self.bounds):
+            self.num_gaps -= int((is_closed & (occupied.array[row, 0] == 0)).sum())
+            fill_forward(covariates.array, row, is_closed)
         twice = num_written[self.kept] > num_occupied
         if twice.any():
             raise self._twins(int(self.kept[twice.argmax()]))
@@ -159,6 +188,8 @@ class Grid:
     def require_dense(self) -> None:
         """Refuse stamps that fill only a small part of their grid: they are not regular."""
         rows, steps = self.statistics.num_rows, self.sizes
+        if self.open_phases is not None:
+            steps = (steps * self.open_phases.open_fraction).astype(np.int64)
         sparse = 4 * rows < steps
         if self.frequency is not None:
             sparse = (1000 * rows < steps) & (steps > 1_000_000)
@@ -169,9 +200,7 @@ class Grid:
         row, advice = int(np.diff(ticks).argmax()), ""
         if self.frequency is None:
             advice = " If not, give the distance between two steps by `frequency`, or aggregate the rows to "
-            advice += (
-                "regular steps first; steps of unequal length, such as the 1st and 15th of a month, can be "
-            )
+            advice += "regular steps first; steps of unequal length, such as pay days, can be "
             advice += "numbered 1, 2, 3, ... in the time column"
             if self.axis.zone == "UTC":
                 advice += ", or set `time_zone` if they follow the clocks of a place"

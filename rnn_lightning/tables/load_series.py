@@ -50,6 +50,7 @@ def load_shared(load: Callable[[], SeriesData], trainer: Any) -> SeriesData:
 
 def unlink_scratch(data: SeriesData) -> None:
     """Remove the scratch files behind the arrays of a table, once they are mapped."""
-    for array in (data.values, data.covariates, getattr(data, "calendar", None)):
+    arrays = [data.values, data.covariates, *(getattr(data, name, None) for name in ("calendar", "past"))]
+    for array in arrays:
         if isinstance(array, FileArray):
             array.unlink()

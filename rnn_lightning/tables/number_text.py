@@ -2,22 +2,46 @@
 
 import polars as pl
 
-THOUSANDS = r"^[+-]?\d{1,3}([, \u00a0]\d{3})+(\.\d*)?$"
-SURE_THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+\.\d*$|^[+-]?\d{1,3}(,\d{3}){2,}$"
-DECIMAL_COMMA = r"^[+-]?(\d+|\d{1,3}([. \u00a0]\d{3})+)?(,\d*)?$"
-SURE_DECIMAL_COMMA = r"^[+-]?(\d*,(\d{0,2}|\d{4,})|0,\d+|\d{4,},\d+|\d{1,3}(\.\d{3})+,\d*)$"
+SPACES = " \u00a0\u202f'\u2019"
+"""Signs that separate thousands and mean nothing else."""
+
+THOUSANDS = rf"^[+-]?\d{{1,3}}([,{SPACES}]\d{{3}})+(\.\d*)?$"
+DECIMAL_COMMA = rf"^[+-]?(\d+|\d{{1,3}}([.{SPACES}]\d{{3}})+)?(,\d*)?$"
+
+
+def _sure(decimal: str, thousands: str) -> str:
+    """Return what only a number with this decimal sign and these thousands matches."""
+    return (
+        rf"^[+-]?(\d*{decimal}(\d{{0,2}}|\d{{4,}})|0{decimal}\d+|\d{{4,}}{decimal}\d+"
+        rf"|\d{{1,3}}({thousands}\d{{3}})+{decimal}\d*|\d{{1,3}}({thousands}\d{{3}}){{2,}})$"
+    )
+
+
+SURE_COMMA, SURE_POINT = _sure(",", r"\."), _sure(r"\.", ",")
+
+POINT, SURE_THOUSANDS = r"^[+-]?\d{1,3}\.\d{3}$", r"\.\d{3}[.,]"
+"""A point that can be that of thousands or of decimals, and one that is that of thousands."""
 
 
 def find_decimal(text: pl.Series) -> str | None:
     """Return the decimal sign of a column; None if 1,234 can be either."""
-    with_comma = text.filter(text.str.contains(",", literal=True).fill_null(False))
-    if len(with_comma) == 0 or with_comma.str.contains(SURE_THOUSANDS).any():
+    if not has(text, ","):
         return "."
-    if text.str.contains(".", literal=True).any() and not with_comma.str.contains(r"\.\d{3},").any():
-        return "."  # points and commas are not mixed: the reader names a cell
-    if with_comma.str.contains(SURE_DECIMAL_COMMA).any():
+    if has_match(text, SURE_POINT):  # if points and commas are mixed, the reader names a cell
+        return "."
+    if has_match(text, SURE_COMMA):
         return ","
-    return None if with_comma.str.contains(THOUSANDS).any() else "."
+    return None if has_match(text, THOUSANDS) else "."
+
+
+def has(text: pl.Series, sign: str) -> bool:
+    """Return True if any cell has the sign."""
+    return bool(text.str.contains(sign, literal=True).any())
+
+
+def has_match(text: pl.Series, pattern: str) -> bool:
+    """Return True if any cell matches the pattern."""
+    return bool(text.str.contains(pattern).any())
 
 
 def plain_numbers(text: pl.Series, decimal: str) -> pl.Series:
@@ -26,7 +50,7 @@ def plain_numbers(text: pl.Series, decimal: str) -> pl.Series:
     if len(text) and lower.drop_nulls().is_in(["true", "false", ""]).all():
         return lower.replace({"true": "1", "false": "0"})
     if decimal == ",":
-        plain = text.str.replace_all(r"[. \u00a0]", "").str.replace(",", ".", literal=True)
+        plain = text.str.replace_all(f"[.{SPACES}]", "").str.replace(",", ".", literal=True)
         return plain.zip_with(text.str.contains(DECIMAL_COMMA).fill_null(False), text)
-    plain = text.str.replace_all(r"[, \u00a0]", "")
+    plain = text.str.replace_all(f"[,{SPACES}]", "")
     return plain.zip_with(text.str.contains(THOUSANDS).fill_null(False), text)

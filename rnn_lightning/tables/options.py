@@ -10,7 +10,15 @@ from rnn_lightning.tables.frequency import Frequency
 CALENDAR = {"month": 12, "weekday": 7, "hour": 24}
 """The calendar features and the number of values of each; weekday 0 is Monday."""
 
+NUM_HOLIDAY_INPUTS = 3
+"""The number of holidays in a step, and for one of at most a day whether the next or the last day is one."""
+
 CalendarFeature = Literal["month", "weekday", "hour"]
+
+
+COLUMNS = ("target_columns", "covariate_columns", "past_covariate_columns", "static_columns")
+LISTS = (*COLUMNS, "calendar_features")
+"""The options that name several columns, and all that are lists of names."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -25,8 +33,18 @@ class TableOptions:
         target_columns: columns to predict, one feature each.
         covariate_columns: columns that help to predict and are known in the future as well; rows after the
             last known target carry their future values.
+        past_covariate_columns: columns that help to predict and are known up to the last target alone, such
+            as orders that lead sales. In training they are unknown after the context as well. A network from
+            scratch learns them.
+        static_columns: columns with one value for each series: numbers, or text, of which each category is an
+            input of its own, so that its input weights are its embedding. A category that was not in the
+            fit counts as an equal mixture of all.
+        static_categories: the categories of static columns of text; found in the table of the fit.
         calendar_features: inputs derived from the time stamps, past and future: one input per month, weekday
             or hour.
+        holidays: country whose public holidays are inputs, past and future: its code such as DE, or DE-BY for
+            a part of it. They are the number of holidays in a step and, for steps of at most a day, whether
+            the next or the last day is one. Needs the extra holidays.
         frequency: distance between two steps, if it cannot be detected or is detected wrongly: 1d, 1mo, 1h,
             15m and so on, 1me for ends of months, 1bd for business days, or a number if the time stamps are
             numbers rather than dates such as 20240131.
@@ -35,6 +53,10 @@ class TableOptions:
         time_zone: time zone of the calendar, such as Europe/Berlin: stamps with a zone or offset are
             converted to it, others are read in it.
         interpolate: fill gaps inside a series by straight lines; otherwise their values stay unknown.
+        every_step: write forecasts of all steps, also of days of the week and times of the day at which a
+            series never had a value, such as Sundays.
+        number_rows: number the rows of each series from 1 on, in the order of a table without a time column;
+            a table of values and ids alone needs no option.
         separator: character between two columns of a CSV file, "tab" for a tab; a comma by default, or a tab
             in .tsv files, or what the header shows.
         decimal: decimal sign of numbers in a CSV file, a point or a comma, where 1,234 can be either.
@@ -46,17 +68,23 @@ class TableOptions:
     time_column: str = "ds"
     target_columns: list[str] | str = field(default_factory=lambda: ["y"])
     covariate_columns: list[str] | str = field(default_factory=list)
+    past_covariate_columns: list[str] | str = field(default_factory=list)
+    static_columns: list[str] | str = field(default_factory=list)
+    static_categories: dict[str, list[str]] | None = None
     calendar_features: list[CalendarFeature] | CalendarFeature = field(default_factory=list)
+    holidays: str | None = None
     frequency: str | float | None = None
     time_format: str | None = None
     time_zone: str | None = None
     interpolate: bool = False
+    every_step: bool = False
+    number_rows: bool = False
     separator: str | None = None
     decimal: Literal[".", ","] | None = None
     scratch_folder: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("target_columns", "covariate_columns", "calendar_features"):
+        for name in LISTS:
             given = getattr(self, name)
             names = [given] if isinstance(given, str) or given is None else list(given)
             if wrong := [each for each in names if not isinstance(each, str)]:
@@ -72,20 +100,27 @@ class TableOptions:
                     f"`calendar_features` has {feature!r}: give each of {', '.join(CALENDAR)} once."
                 )
             self.num_covariates += CALENDAR[feature]
+        self.num_covariates += 2 * len(self.past_covariate_columns) + self.num_static
+        self.num_covariates += NUM_HOLIDAY_INPUTS * (self.holidays is not None)
         if self.separator is not None and len(self.separator.encode()) != 1:
             raise InputError(f"`separator` must be one character, got {self.separator!r}.")
         self.parsed_frequency = None if self.frequency is None else Frequency.parse(self.frequency)
 
     @property
     def number_columns(self) -> list[str]:
-        """The columns of targets, then those of covariates."""
-        return [*self.target_columns, *self.covariate_columns]
+        """The columns of targets, then those of covariates, then those of covariates of the past."""
+        return [*self.target_columns, *self.covariate_columns, *self.past_covariate_columns]
+
+    @property
+    def num_static(self) -> int:
+        """The number of inputs of static columns, one for each number and for each category."""
+        categories = self.static_categories or {}
+        return sum(len(categories.get(name, [""])) for name in self.static_columns)
 
     def columns(self) -> list[tuple[str, str]]:
         """Return each column in use after the argument that names it."""
-        targets = [("target_columns", name) for name in self.target_columns]
-        covariates = [("covariate_columns", name) for name in self.covariate_columns]
-        return [("id_column", self.id_column), ("time_column", self.time_column), *targets, *covariates]
+        others = [(argument, name) for argument in COLUMNS for name in getattr(self, argument)]
+        return [("id_column", self.id_column), ("time_column", self.time_column), *others]
 
     def options(self) -> dict[str, Any]:
         """Return the arguments that a forecast of another table needs, in plain types."""

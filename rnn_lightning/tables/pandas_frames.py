@@ -9,13 +9,33 @@ import polars as pl
 from rnn_lightning.errors import InputError, quoted
 
 
+def pandas_kind(table: Any) -> str:
+    """Return ``DataFrame`` or ``Series`` for an object of pandas, without an import; else nothing."""
+    names = {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(table).__mro__}
+    return next((kind for kind in ("DataFrame", "Series") if f"pandas.{kind}" in names), "")
+
+
+def index_as_column(table: Any, time_column: str = "ds", value_column: str = "y") -> Any:
+    """Return a pandas frame whose index, if it has names or dates, is a column; a Series becomes a frame.
+
+    An index of dates without a name is the ``time_column``, unless there is one. The index and the values of
+    a Series are the time and the value column, whatever their names.
+    """
+    if pandas_kind(table) == "Series":
+        return table.rename(value_column).rename_axis(time_column).reset_index()
+    if any(name is not None for name in table.index.names):
+        return table.reset_index()
+    is_dates = str(table.index.dtype).startswith(("datetime64", "period"))
+    if is_dates and time_column not in table.columns:
+        return table.rename_axis(time_column).reset_index()
+    return table
+
+
 def from_pandas(table: Any, wanted: Sequence[str]) -> pl.DataFrame:
-    """Return a pandas frame as a polars one, without pyarrow; a named index becomes a column.
+    """Return a pandas frame without index, see ``index_as_column``, as a polars one, without pyarrow.
 
     Columns that are not ``wanted`` are there, but empty.
     """
-    if any(name is not None for name in table.index.names):
-        table = table.reset_index()
     given = list(map(str, table.columns))
     if twice := [name for name in wanted if given.count(name) > 1]:
         raise InputError(f"the DataFrame has {given.count(twice[0])} columns {quoted(twice[0])}: rename one.")

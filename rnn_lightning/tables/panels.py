@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.pandas_frames import from_pandas
+from rnn_lightning.tables.calendar import stamp_series
+from rnn_lightning.tables.pandas_frames import from_pandas, index_as_column
+from rnn_lightning.tables.table import TableSeries
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 NUM_PANELS = 4
 """Number of series in a picture if none are named."""
 
-DERIVED_COLUMN = re.compile(r"(.+)-(lo|hi|path)-(\d+)")
-"""A column that belongs to a feature: ``sold-lo-80``, ``sold-hi-80``, ``sold-path-1``."""
+DERIVED_COLUMN = re.compile(r"(.+)-(?:(lo|hi|path)-(\d+)|q-[\d.]+)")
+"""A column that belongs to a feature: ``sold-lo-80``, ``sold-hi-80``, ``sold-q-10``, ``sold-path-1``."""
 
 
 class Panel(NamedTuple):
@@ -111,7 +113,11 @@ def read_table(frame: "Frame", features: Sequence[str], time_column: str, what: 
     """
     import polars as pl
 
-    table = frame if isinstance(frame, pl.DataFrame) else from_pandas(frame, [*map(str, frame.columns)])
+    if isinstance(frame, pl.DataFrame):
+        table = frame
+    else:
+        given = index_as_column(frame, time_column, *features[:1])
+        table = from_pandas(given, [*map(str, given.columns)])
     missing = ", ".join(repr(name) for name in (time_column, *features) if name not in table.columns)
     if missing:
         raise InputError(f"the {what} has no column {missing}; it has {', '.join(table.columns)}.")
@@ -160,7 +166,7 @@ def split_panels(
 
 
 def _representative(forecast: "pl.DataFrame", feature: str, id_column: str) -> dict[int, str]:
-    """Return the representative series by one feature and its widest prediction interval."""
+    """Choose representative series by one feature and its widest prediction interval."""
     import polars as pl
 
     point = pl.col(feature).cast(pl.Float64).fill_nan(None)
@@ -177,7 +183,8 @@ def _representative(forecast: "pl.DataFrame", feature: str, id_column: str) -> d
 def _panel(
     title: str, history: "pl.DataFrame", forecast: "pl.DataFrame", time_column: str, num_steps: int | None
 ) -> Panel:
-    history, forecast = history.sort(time_column), forecast.sort(time_column)
+    history = _with_missing_steps(history.sort(time_column), time_column)
+    forecast = forecast.sort(time_column)
     stamps, future = history[time_column].to_list(), forecast[time_column].to_list()
     num_past = sum(stamp < future[0] for stamp in stamps)
     if num_past == 0:
@@ -185,3 +192,22 @@ def _panel(
     num_known = sum(stamp <= future[-1] for stamp in stamps)
     start = max(0, num_past - (num_history_steps(len(future)) if num_steps is None else num_steps))
     return Panel(title, history[start:num_known], forecast, num_past - 1 - start)
+
+
+def _with_missing_steps(history: "pl.DataFrame", time_column: str) -> "pl.DataFrame":
+    """Add a row of nulls for each step of the calendar that has none, so that a line breaks there.
+
+    Stamps that are on no regular grid, of which no step can be missing, are returned as they are.
+    """
+    import polars as pl
+
+    name = f"{time_column}-row"
+    rows = history.select(pl.col(time_column), pl.int_range(pl.len()).alias(name))
+    try:
+        data = TableSeries(rows, time_column=time_column, target_columns=name).load()
+    except InputError:
+        return history
+    stamps = stamp_series(data.times, [0], [0], int(data.lengths[0])).cast(history[time_column].dtype)
+    complete = stamps.alias(time_column).to_frame().join(history, on=time_column, how="left")
+    is_on_grid = history[time_column].is_in(stamps.implode()).all()
+    return complete.select(history.columns) if is_on_grid else history

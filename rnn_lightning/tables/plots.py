@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from rnn_lightning.tables.panels import Frame
 
 MAX_FEATURES = 8
-
-INK = "#333333"
-"""Colour of the history, the axes and the text."""
 
 FORECAST_COLOUR = "#0072b2"
 """Blue of the palette of Okabe and Ito, distinct in print and for colour-blind readers."""
@@ -107,7 +105,7 @@ def _draw_panels(panels: Sequence[Panel], features: Sequence[str], time_column: 
         empty.remove()
     figure.align_ylabels()
     handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper left", frameon=False, fontsize=9, ncols=6, labelcolor=INK)
+    figure.legend(*handles, loc="outside upper left", frameon=False, fontsize=9, ncols=6, labelcolor=ink())
     return figure
 
 
@@ -115,25 +113,25 @@ def _draw_series(
     axes: np.ndarray, panel: Panel, features: Sequence[str], time_column: str, width: float
 ) -> None:
     """Draw the features of one series below each other."""
-    first = panel.history[time_column][0]
+    first, colour = panel.history[time_column][0], ink()
     for axis, feature in zip(axes, features, strict=True):
         if axis is not axes[0]:
             axis.sharex(axes[0])
         axis.spines[["top", "right"]].set_visible(False)
-        axis.spines[["bottom", "left"]].set_color(INK)
-        axis.tick_params(colors=INK, labelbottom=axis is axes[-1])
-        axis.xaxis.label.set_color(INK)
+        axis.spines[["bottom", "left"]].set_color(colour)
+        axis.tick_params(colors=colour, labelbottom=axis is axes[-1])
+        axis.xaxis.label.set_color(colour)
         _draw_feature(axis, panel, feature, time_column)
-        axis.set_ylabel(shortened(feature, 30), color=INK, parse_math=False)
+        axis.set_ylabel(shortened(feature, 30), color=colour, parse_math=False)
         if isinstance(first, date):
             show_dates(axis, getattr(first, "tzinfo", None), width)
-    axes[0].set_title(shortened(panel.title, 60), fontsize=10, loc="right", color=INK, parse_math=False)
+    axes[0].set_title(shortened(panel.title, 60), fontsize=10, loc="right", color=colour, parse_math=False)
 
 
 def _draw_feature(axis: Axes, panel: Panel, feature: str, time_column: str) -> None:
     """Draw one feature of one series."""
     past, known = panel.history[time_column].to_list(), _values(panel.history, feature)
-    draw_line(axis, past, known, color=INK, lw=1.2, label="history")
+    draw_line(axis, past, known, color=ink(), lw=1.2, label="history")
     origin, stamps = past[panel.origin], [past[panel.origin], *panel.forecast[time_column].to_list()]
     is_missing = bool(np.isnan(_values(panel.forecast, feature)).all())
     last = np.nan if is_missing else known[panel.origin]
@@ -157,7 +155,7 @@ def _draw_feature(axis: Axes, panel: Panel, feature: str, time_column: str) -> N
         draw_line(axis, stamps, forecast_column(f"{feature}-path-{number}"), label=label, **style)
     if is_missing:
         axis.text(0.98, 0.5, "no forecast", transform=axis.transAxes, ha="right", color=FORECAST_COLOUR)
-    axis.axvline(origin, color=INK, alpha=0.3, lw=0.8, zorder=0)
+    axis.axvline(origin, color=ink(), alpha=0.3, lw=0.8, zorder=0)
 
 
 def _values(table: "pl.DataFrame", name: str) -> np.ndarray:
@@ -177,10 +175,17 @@ def _set_limits(axis: Axes, first: Any, last: Any) -> None:
     axis.set_xlim(*limits)
 
 
+def ink() -> str:
+    """Return the colour of the history, the axes and the text: dark grey on white, or the style's own."""
+    colour = str(rcParams["text.color"])
+    return "#333333" if colour == "black" else colour
+
+
 def interval_shades(number: int) -> list[np.ndarray]:
-    """Return opaque mixtures of the forecast's colour with white, from dark to light."""
+    """Return opaque mixtures of the forecast's colour with the background, from strong to weak."""
     opacities = np.linspace(DARKEST_SHADE, LIGHTEST_SHADE, number) if number != 1 else [0.3]
-    return [1 - opacity * (1 - np.array(to_rgb(FORECAST_COLOUR))) for opacity in opacities]
+    paper = np.array(to_rgb(rcParams["axes.facecolor"]))
+    return [paper + opacity * (np.array(to_rgb(FORECAST_COLOUR)) - paper) for opacity in opacities]
 
 
 def show_dates(axis: Axes, zone: tzinfo | None, width: float) -> None:

@@ -1,6 +1,5 @@
 """Read a table in two passes: one collects statistics of its rows, the other writes their values."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +10,18 @@ import polars as pl
 import torch
 
 from rnn_lightning.errors import InputError, counted, quoted
-from rnn_lightning.tables.calendar import calendar_codes
 from rnn_lightning.tables.files import Table, find_tables, require_columns
 from rnn_lightning.tables.frequency import DAY, FORMS
 from rnn_lightning.tables.grid import CHUNK_ROWS, Grid
-from rnn_lightning.tables.options import TableOptions
+from rnn_lightning.tables.open_phases import describe_open_phases
+from rnn_lightning.tables.options import NUM_HOLIDAY_INPUTS, TableOptions
 from rnn_lightning.tables.rows import RowReader, Spool
 from rnn_lightning.tables.stamp_statistics import StampStatistics
 from rnn_lightning.tables.stamps import TextForm
+from rnn_lightning.tables.static_columns import read_static
 from rnn_lightning.tables.storage import Buffer, require_memory
-from rnn_lightning.tables.table_data import TableData, TableFormat, count_unknown
+from rnn_lightning.tables.table_data import TableData, TableFormat, count_unknown, step_codes
+from rnn_lightning.tables.time_columns import with_time_column
 
 
 class TableReading:
@@ -35,12 +36,14 @@ class TableReading:
         folder = options.scratch_folder
         self.folder = None if folder is None else Path(folder)
         self.tables = find_tables(path, options.separator, [name for _, name in options.columns()])
-        self.options, self.found = options, list[str]()
+        self.tables, self.found = with_time_column(self.tables, options)
+        self.options = options
         if names := find_columns(self.tables[0], options):
             time, value = names
             self.options = options = replace(options, time_column=time, target_columns=[value])
             self.found.append(f"The time stamps are in {quoted(time)} and the values in {quoted(value)}.")
             self.tables = find_tables(path, options.separator, [name for _, name in options.columns()])
+            self.tables, _ = with_time_column(self.tables, options)
         self.targets = " or ".join(map(quoted, options.target_columns))
         columns = options.columns()
         self.has_ids = options.id_column != "unique_id" or options.id_column in self.tables[0].columns()
@@ -59,16 +62,18 @@ class TableReading:
         with closing(Spool(self.folder)) as rows, ExitStack() as undo:
             grid = self._grid(rows)
             notes += self._target_notes(grid)
-            buffers = values, covariates, calendar, occupied = self._buffers(int(grid.sizes.sum()), undo)
-            grid.fill(values, covariates, occupied)
+            buffers = values, covariates, past, calendar, occupied = self._buffers(
+                int(grid.sizes.sum()), undo
+            )
+            grid.fill(values, covariates, past, occupied)
             occupied.discard()
             notes += self._row_notes(grid)
             if options.interpolate:
                 filled = counted(interpolate(values, grid.bounds), "unknown value")
                 notes.append(f"Filled {filled} inside series by straight lines.")
-            fill_calendar(calendar, grid, options.calendar_features)
+            fill_calendar(calendar, grid, options)
             undo.pop_all()
-        arrays: list[Any] = [buffer.finish() for buffer in buffers[:3]]
+        arrays: list[Any] = [buffer.finish() for buffer in buffers[:4]]
         data = TableData(
             values=arrays[0],
             offsets=torch.from_numpy(grid.bounds),
@@ -80,18 +85,30 @@ class TableReading:
             lengths=torch.from_numpy(grid.lengths[grid.kept]),
             covariates=arrays[1],
             covariate_names=options.covariate_columns,
-            calendar=arrays[2],
+            past=arrays[2],
+            past_names=options.past_covariate_columns,
+            static=self._static(grid, notes),
+            static_names=options.static_columns,
+            calendar=arrays[3],
             calendar_names=options.calendar_features,
+            holidays=options.holidays,
             notes=notes,
             left_out=dict.fromkeys(grid.left_out, f"has no value of {self.targets}"),
             table_format=self._table_format(),
         )
-        unknown = [] if arrays[1] is None else count_unknown(arrays[1], data.offsets, data.ends)[1].tolist()
-        for name, number in zip(options.covariate_columns, unknown, strict=True):
-            if number:
-                values_of = f"{counted(number, 'unknown value')} of the covariate {quoted(name)}"
-                notes.append(f"Replaced {values_of} by its mean.")
+        notes += self._covariate_notes(data)
         return data
+
+    def _covariate_notes(self, data: TableData) -> list[str]:
+        """Return remarks on unknown values of covariates."""
+        if data.covariates is None:
+            return []
+        unknown = count_unknown(data.covariates, data.offsets, data.ends)[1].tolist()
+        return [
+            f"Replaced {counted(number, 'unknown value')} of the covariate {quoted(name)} by its mean."
+            for name, number in zip(data.covariate_names, unknown, strict=True)
+            if number
+        ]
 
     def _grid(self, rows: Spool) -> Grid:
         """Make the first pass."""
@@ -116,7 +133,7 @@ class TableReading:
         return grid
 
     def _require_frequency_fits(self) -> None:
-        """Refuse a duration for numbers, a number for dates, and steps that are too fine for the stamps."""
+        """Refuse a duration for numbers, a number for dates, and steps finer than the stamps."""
         if (frequency := self.options.parsed_frequency) is None:
             return
         axis, (size, unit) = self.reader.stamps.axis, frequency
@@ -129,17 +146,29 @@ class TableReading:
             raise InputError(f"{column} {axis.dtype}, which is too coarse for it.")
 
     def _buffers(self, num_steps: int, undo: ExitStack) -> list[Buffer]:
-        """Return the arrays of all steps: values, covariates, calendar, and which have a row."""
+        """Return the arrays of all steps: values, covariates, those of the past, calendar, and rows."""
         options = self.options
-        widths = [len(options.target_columns), len(options.covariate_columns), len(options.calendar_features)]
+        num_calendar = len(options.calendar_features) + NUM_HOLIDAY_INPUTS * (options.holidays is not None)
+        widths = [len(options.target_columns), len(options.covariate_columns)]
+        widths += [len(options.past_covariate_columns), num_calendar]
         if self.folder is None:
-            num_bytes = num_steps * (4 * (widths[0] + widths[1]) + widths[2] + 1)
+            num_bytes = num_steps * (4 * sum(widths[:3]) + widths[3] + 1)
             require_memory(num_bytes, f"the {num_steps:,} steps")
         buffers = []
-        for width, dtype in zip([*widths, 1], ("float32", "float32", "uint8", "uint8"), strict=True):
+        for width, dtype in zip([*widths, 1], [*["float32"] * 3, "uint8", "uint8"], strict=True):
             buffers.append(Buffer((num_steps, width), dtype, self.folder))
             undo.callback(buffers[-1].discard)
         return buffers
+
+    def _static(self, grid: Grid, notes: list[str]) -> torch.Tensor | None:
+        """Return the inputs of the static columns, ``(series, input)``, and add notes on them."""
+        if not self.options.static_columns:
+            return None
+        id_column = self.options.id_column if self.has_ids else None
+        ids = [grid.ids[series] for series in grid.kept.tolist()]
+        static, new = read_static(self.tables, self.options, id_column, ids)
+        notes += new
+        return torch.from_numpy(static)
 
     def _row_notes(self, grid: Grid) -> list[str]:
         """Return remarks on steps without a row and on series that are left out."""
@@ -149,6 +178,8 @@ class TableReading:
         if grid.num_snapped:
             notes.append(f"Moved {counted(grid.num_snapped, 'time stamp')} onto the grid of `frequency`.")
         notes += grid.long_gaps()
+        if grid.open_phases is not None:
+            notes += describe_open_phases(grid.open_phases, grid.ids)
         if grid.left_out:
             some = ", ".join(map(quoted, grid.left_out[:5])) + (", ..." if len(grid.left_out) > 5 else "")
             notes.append(f"Left out {len(grid.left_out):,} series without a value of {self.targets}: {some}.")
@@ -211,7 +242,7 @@ def _kind(cells: pl.Series) -> str:
     if len(text) == 0 or text.str.contains(r"^[+-]?[\d.,]+$").all():
         return "number" if len(text) else ""
     form = TextForm(None, False)
-    return "date" if form.detect_format(text[0]) and not form.parse(text).has_nulls() else ""
+    return "date" if form.detect_format(text) and not form.parse(text).has_nulls() else ""
 
 
 def interpolate(values: Buffer, bounds: np.ndarray) -> int:
@@ -232,11 +263,13 @@ def interpolate(values: Buffer, bounds: np.ndarray) -> int:
     return num_filled
 
 
-def fill_calendar(calendar: Buffer, grid: Grid, names: Sequence[str]) -> None:
+def fill_calendar(calendar: Buffer, grid: Grid, options: TableOptions) -> None:
     """Write the calendar features of all steps."""
-    for first in range(0, len(calendar.array) if names else 0, CHUNK_ROWS):
+    for first in range(0, len(calendar.array) if calendar.shape[1] else 0, CHUNK_ROWS):
         rows = np.arange(first, min(first + CHUNK_ROWS, len(calendar.array)))
         series = np.searchsorted(grid.bounds, rows, side="right") - 1
-        stamps = grid.times.stamps_at(series, rows - grid.bounds[series])
-        calendar.array[rows] = calendar_codes(stamps, names)
+        steps = rows - grid.bounds[series]
+        calendar.array[rows] = step_codes(
+            grid.times, series, steps, options.calendar_features, options.holidays
+        )
         calendar.release()

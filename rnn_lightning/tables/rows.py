@@ -12,12 +12,12 @@ import polars as pl
 from rnn_lightning.errors import InputError, quoted
 from rnn_lightning.tables.files import Table, TableChunk, table_ids
 from rnn_lightning.tables.float32_check import Float32Check
-from rnn_lightning.tables.number_text import find_decimal, plain_numbers
+from rnn_lightning.tables.number_text import POINT, SURE_THOUSANDS, find_decimal, has_match, plain_numbers
 from rnn_lightning.tables.options import TableOptions
 from rnn_lightning.tables.stamps import StampReader
 from rnn_lightning.tables.storage import require_memory
 
-UNKNOWN = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+UNKNOWN = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "None", ".", "-"]
 """Text that stands for an unknown number in a CSV file."""
 
 LARGEST_EXACT = 2**53
@@ -60,6 +60,7 @@ class RowReader:
         self.id_column = options.id_column if has_ids else None
         self.stamps = StampReader(options)
         self.dtypes: dict[str, Any] = {}
+        self._is_given, self._has_thousands = options.decimal is not None, dict.fromkeys(self.columns, False)
         self._decimals = dict[str, str | None](dict.fromkeys(self.columns, options.decimal))
         self._categories = pl.Categories.random()
         # polars forgets the categories that no column holds any more
@@ -99,6 +100,13 @@ class RowReader:
                 chunk.refuse(
                     commas, name, "has {}, whose comma can be that of thousands or of decimals, in", advice
                 )
+        if raw.dtype == pl.String and not self._is_given and self._decimals[name] == ",":
+            text = raw.str.strip_chars()
+            self._has_thousands[name] |= has_match(text, SURE_THOUSANDS)
+            points = text.str.contains(POINT).fill_null(False)
+            advice = 'give the sign before the decimals by `decimal`, "." or ","'
+            what = "has {} beside decimal commas, whose point can be that of thousands or of decimals, in"
+            chunk.refuse(points & (not self._has_thousands[name]), name, what, advice)
         return read_numbers(chunk, name, self._decimals[name] or ".")
 
     def ids(self) -> list[str]:
@@ -133,7 +141,7 @@ class RowReader:
 
 
 def read_numbers(chunk: TableChunk, name: str, decimal: str = ".") -> np.ndarray:
-    """Return the numbers of a column, float64 or float32, NaN where not known."""
+    """Return a column as float64 or float32, with NaN for unknown values."""
     raw = numbers = chunk.frame[name]
     if raw.dtype == pl.String:
         text = plain_numbers(raw.str.strip_chars(), decimal)

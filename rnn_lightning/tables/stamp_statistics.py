@@ -1,13 +1,14 @@
 """Statistics of time stamps, and the frequency of each series that follows from them in any order of rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from rnn_lightning.errors import InputError, quoted
-from rnn_lightning.tables.calendar import Axis, first_days, months
+from rnn_lightning.tables.calendar import Axis
 from rnn_lightning.tables.frequency import DAY, Frequency
+from rnn_lightning.tables.month_rules import find_rules, first_days, months
 from rnn_lightning.tables.rows import Rows
 
 FAR = np.iinfo(np.int64).max
@@ -26,7 +27,7 @@ class StampStatistics:
     def __init__(self, num_series: int, num_targets: int, axis: Axis) -> None:
         self.axis, self.num_targets = axis, num_targets
         self.has_target = np.zeros((num_series, num_targets), bool)  # whether any row has a value of it
-        self.num_rows = np.zeros(num_series, np.int64)
+        self.num_rows, self.num_known = np.zeros((2, num_series), np.int64)  # all, those with a known target
         self.low, self.high = np.full((2, num_series), [[FAR], [-FAR]])  # smallest and largest stamp
         self.first, self.last = np.full((2, num_series), [[FAR], [-FAR]])  # of rows with a known target
         self.end = np.full(num_series, -FAR)  # largest stamp of a row with any known value
@@ -61,6 +62,7 @@ class StampStatistics:
         has_value = known.any(1)
         np.maximum.at(self.end, series[has_value], ticks[has_value])
         has_target = known[:, : self.num_targets].any(1)
+        np.add.at(self.num_known, series[has_target], 1)
         np.minimum.at(self.first, series[has_target], ticks[has_target])
         np.maximum.at(self.last, series[has_target], ticks[has_target])
 
@@ -89,7 +91,7 @@ class Frequencies(NamedTuple):
 
     Attributes:
         size: ``(series,)``, the number of ticks, days, business days, months or ends of months.
-        unit: ``(series,)``: ``ticks``, ``d``, ``bd``, ``mo``, ``me``, or ``?`` where one stamp tells nothing.
+        unit: ``(series,)``: ``ticks``, or that of a ``Frequency``, or ``?`` where one stamp tells nothing.
     """
 
     size: np.ndarray
@@ -124,6 +126,25 @@ class Frequencies(NamedTuple):
             ):
                 size, unit = np.where(chosen, sizes, size), np.where(chosen, name, unit)
         return cls(size, np.where(s.low == s.high, "?", unit))
+
+    def with_month_rules(self, rows: Iterable[Rows], statistics: StampStatistics) -> "Frequencies":
+        """Return the frequencies with days of months for series whose days fill less than half of their grid.
+
+        Args:
+            rows: all rows, which are gone through if there is such a series.
+            statistics: those of the rows.
+        """
+        s, axis, day = statistics, statistics.axis, statistics.axis.ticks_per_day
+        is_sparse = np.isin(self.unit, ["d", "bd"]) & (s.num_rows > 2)
+        is_sparse &= 2 * s.num_rows * np.maximum(self.size, 1) * day < s.high - s.low
+        if not is_sparse.any():
+            return self
+        mine = ((part.series, part.ticks, is_sparse[part.series]) for part in rows)
+        rules = find_rules((series[m], axis.local(ticks[m]) // day) for series, ticks, m in mine)
+        size, unit = self.size.copy(), self.unit.astype(object)
+        for series, rule in rules.items():
+            size[series], unit[series] = 1 if "," in rule else s.months[series], rule
+        return Frequencies(size, unit.astype(str))
 
     def fill_in_undecided(self, statistics: StampStatistics, ids: Sequence[str]) -> "Frequencies":
         """Return the frequencies with those of series too short to show their own taken from the others.

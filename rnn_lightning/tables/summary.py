@@ -36,7 +36,7 @@ def summarize(data: SeriesData, splits: Splits, horizon: int | None = None) -> d
         "length": _summarize_lengths(data),
         "features": list(data.features),
         "covariates": list(data.covariate_names),
-        "calendar": list(data.calendar_names),
+        "calendar": [*data.calendar_names, *([f"holidays {data.holidays}"] if data.holidays else [])],
         "time": _summarize_times(data),
         "seasons": summarize_seasons(data),
         "missing": _summarize_missing(data),
@@ -44,6 +44,8 @@ def summarize(data: SeriesData, splits: Splits, horizon: int | None = None) -> d
         "left_out": dict(data.left_out),
         "notes": list(data.notes),
     }
+    more = {"past covariates": data.past_names, "static": data.static_names}
+    summary |= {kind: list(names) for kind, names in more.items() if names}
     if data.covariate_names:
         ahead = data.offsets.diff() - data.lengths
         summary["known_ahead"] = {"shortest": int(ahead.min()), "longest": int(ahead.max())}
@@ -158,7 +160,8 @@ def _size_text(summary: Mapping[str, Any]) -> str:
 
 
 def _columns_text(summary: Mapping[str, Any]) -> str:
-    kinds = [kind for kind in ("features", "covariates", "calendar") if summary[kind]]
+    all_kinds = ("features", "covariates", "past covariates", "static", "calendar")
+    kinds = [kind for kind in all_kinds if summary.get(kind)]
     parts = {kind: f"{kind} {_names_text(summary[kind], len(summary[kind]), 8)}" for kind in kinds}
     if "known_ahead" in summary:
         ahead = summary["known_ahead"]

@@ -1,10 +1,12 @@
 """Series from tables: CSV and Parquet files, polars and pandas frames."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rnn_lightning.data.series import Series
+from rnn_lightning.errors import InputError
 from rnn_lightning.tables.options import TableOptions
 from rnn_lightning.tables.table_data import TableData
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
     import polars as pl
 
-    Table: TypeAlias = str | Path | pl.DataFrame | pd.DataFrame
+    Table: TypeAlias = str | Path | pl.DataFrame | pd.DataFrame | pd.Series
 else:
     Table = str  # the command line knows files alone
 
@@ -27,10 +29,18 @@ class TableSeries(Series, TableOptions):
 
     Args:
         path: a CSV file, plain or compressed (.gz, .zst), or a Parquet file, or a folder or glob of one kind
-            of them; in Python also a polars or pandas DataFrame.
+            of them; in Python also a polars or pandas DataFrame, or a pandas Series.
     """
 
     path: Table
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.static_columns and self.static_categories is None:  # the number of inputs depends on them
+            from rnn_lightning.tables.static_columns import find_categories
+
+            self.static_categories = find_categories(self.path, self)
+            self.num_covariates += self.num_static - len(self.static_columns)
 
     def load(self) -> TableData:
         """Read and check the table, and put each row onto the grid of its series.
@@ -41,3 +51,18 @@ class TableSeries(Series, TableOptions):
         from rnn_lightning.tables.reading import TableReading
 
         return TableReading(self.path, self).data()
+
+
+def table_as_in_fit(fitted: Mapping[str, Any], table: Any, options: Mapping[str, Any]) -> TableSeries:
+    """Return the series of a table, read as in a fit but for the ``options`` that are given.
+
+    Args:
+        fitted: facts of the fit, see ``TableDataModule.facts``.
+        table: a path, a frame or a pandas Series.
+        options: arguments of ``TableSeries``.
+    """
+    names = [each.name for each in fields(TableOptions)]
+    if unknown := [name for name in options if name not in names]:
+        raise InputError(f"there is no option {unknown[0]!r}; there are {', '.join(names)}.")
+    reading = {name: value for name, value in fitted.items() if name in names}
+    return TableSeries(table, **{**reading, **options})

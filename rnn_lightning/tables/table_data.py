@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.nn.functional import one_hot, pad
 
-from rnn_lightning.data.series import SeriesData
+from rnn_lightning.data.series import SeriesData, TimeIndex
 from rnn_lightning.errors import InputError
 from rnn_lightning.tables.options import CALENDAR
 
@@ -39,11 +39,20 @@ class TableFormat:
 class TableData(SeriesData):
     """Series with the names and the format of their table, and with the calendar of their time stamps.
 
+    Their covariates are those of the columns known ahead, the calendar, the static columns, and the columns
+    of the past: for each the value of the step before, and whether it is known.
+
     Attributes:
         id_column: the name of the column of ids; None if a single series needs none.
         time_column: the name of the column of time stamps.
-        calendar: ``(row, calendar feature)``, uint8, such as the month, counted from 0.
+        calendar: ``(row, calendar feature)``, uint8, such as the month, counted from 0; then, with holidays,
+            their inputs, see ``step_holidays``.
         calendar_names: the calendar features, keys of ``CALENDAR``.
+        holidays: the country of the holidays, if they are inputs.
+        static: ``(series, input)``, the inputs of the static columns, NaN where unknown.
+        static_names: the static columns.
+        past: ``(row, covariate)``, covariates that are known up to the origin of a forecast alone.
+        past_names: a name for each of them.
         notes: what a user should know about how the values were made, a sentence each.
         left_out: ids of series that could not be used, and the reason for each.
         table_format: how the table was written, and how its forecast will be.
@@ -53,29 +62,59 @@ class TableData(SeriesData):
     time_column: str = "ds"
     calendar: Tensor | None = None
     calendar_names: Sequence[str] = ()
+    holidays: str | None = None
+    static: Tensor | None = None
+    static_names: Sequence[str] = ()
+    past: Tensor | None = None
+    past_names: Sequence[str] = ()
     notes: Sequence[str] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     table_format: TableFormat = field(default_factory=TableFormat)
 
     def covariates_at(self, rows: Tensor) -> Tensor | None:
         """Return the covariates ``(..., covariate)`` of ``rows (...)``, calendar features one-hot."""
-        covariates = super().covariates_at(rows)
-        return covariates if self.calendar is None else self._with_calendar(covariates, self.calendar[rows])
+        parts = [super().covariates_at(rows)]
+        if self.calendar is not None:
+            parts.append(encode_calendar(self.calendar[rows], self.calendar_names))
+        if self.static is not None:
+            series = torch.searchsorted(self.offsets, rows, right=True) - 1  # (...)
+            parts.append(self.static[series.clamp(0, self.num_series - 1)])
+        if self.past is not None:
+            is_first = torch.isin(rows, self.offsets)[..., None]
+            before = self.past[(rows - 1).clamp_min(0)]
+            parts.append(with_flags(before.masked_fill(is_first, torch.nan)))
+        return joined(parts)
 
     def future_covariates(self, series_indices: Tensor, horizon: int) -> Tensor | None:
         """Return the covariates ``(batch, horizon, covariate)`` of the steps after each of the series."""
-        covariates = super().future_covariates(series_indices, horizon)
-        if self.calendar is None:
+        parts = [super().future_covariates(series_indices, horizon)]
+        if self.calendar is not None:
+            parts.append(encode_calendar(self.future_calendar(series_indices, horizon), self.calendar_names))
+        if self.static is not None:
+            parts.append(self.static[series_indices][:, None].expand(-1, horizon, -1))
+        if self.past is not None:
+            last = self.past[self.ends[series_indices] - 1][:, None]  # (batch, 1, covariate)
+            parts.append(with_flags(pad(last, (0, 0, 0, horizon - 1), value=torch.nan)))
+        return joined(parts)
+
+    def known_covariates(self, covariates: Tensor, num_steps: int) -> Tensor:
+        """Return covariates ``(batch, time, covariate)`` with those of the past unknown after the origin.
+
+        The first step after it has the values of the origin.
+        """
+        if self.past is None:
             return covariates
-        return self._with_calendar(covariates, self.future_calendar(series_indices, horizon))
+        size = self.past.shape[1]
+        others, values = covariates[..., : -2 * size], covariates[..., -2 * size : -size].clone()
+        values[:, num_steps + 1 :] = torch.nan
+        return torch.cat([others, with_flags(values)], -1)
 
     def future_calendar(self, series_indices: Tensor, horizon: int) -> Tensor:
         """Return the calendar after each of the series, ``(batch, horizon, calendar feature)``, uint8."""
-        from rnn_lightning.tables.calendar import calendar_codes, stamp_series
-
-        stamps = stamp_series(self.times, series_indices, self.lengths[series_indices], horizon)
-        codes = calendar_codes(stamps, self.calendar_names)
-        return torch.from_numpy(codes).view(-1, horizon, len(self.calendar_names))
+        steps = self.lengths[series_indices][:, None] + torch.arange(horizon)  # (batch, horizon)
+        series = series_indices.repeat_interleave(horizon).numpy()
+        codes = step_codes(self.times, series, steps.flatten().numpy(), self.calendar_names, self.holidays)
+        return torch.from_numpy(codes).view(len(series_indices), horizon, codes.shape[1])
 
     def keep(self, kept: list[int], note: str) -> "TableData":
         """Return some of the series, in their order, with a note on the others.
@@ -83,21 +122,28 @@ class TableData(SeriesData):
         Nothing is copied: the rows of the others stay in the arrays, after those of the series before, and no
         step of a series is in them.
         """
-        starts, chosen = self.times.starts, torch.as_tensor(kept)
-        first = [starts[index] for index in kept] if isinstance(starts, Sequence) else starts[kept]
+        chosen = torch.as_tensor(kept)
         return replace(
             self,
             offsets=torch.cat([self.offsets[chosen], self.offsets[-1:]]),
             lengths=self.lengths[chosen],
+            static=None if self.static is None else self.static[chosen],
             traits={name: trait[chosen] for name, trait in self.traits.items()},
             ids=[self.ids[index] for index in kept],
-            times=type(self.times)(first, [self.times.frequencies[index] for index in kept]),
+            times=self.times.keep(kept),
             notes=[*self.notes, note],
         )
 
-    def _with_calendar(self, covariates: Tensor | None, codes: Tensor) -> Tensor:
-        encoded = encode_calendar(codes, self.calendar_names)
-        return encoded if covariates is None else torch.cat([covariates, encoded], -1)
+
+def with_flags(values: Tensor) -> Tensor:
+    """Return values ``(..., covariate)``, and for each whether it is known."""
+    return torch.cat([values, (~values.isnan()).float()], -1)
+
+
+def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Return covariates side by side, None where there are none."""
+    given = [part for part in parts if part is not None]
+    return torch.cat(given, -1) if given else None
 
 
 def as_table_data(data: SeriesData) -> TableData:
@@ -109,18 +155,40 @@ def as_table_data(data: SeriesData) -> TableData:
 
 
 def encode_calendar(codes: Tensor, names: Sequence[str]) -> Tensor:
-    """Return calendar features ``(..., calendar feature)`` as one-hot covariates ``(..., covariate)``."""
+    """Return calendar features ``(..., calendar feature)`` as one-hot covariates ``(..., covariate)``.
+
+    Columns after those of the ``names`` are numbers, and stay as they are.
+    """
     columns = [one_hot(codes[..., i].long(), CALENDAR[name]) for i, name in enumerate(names)]
-    return torch.cat(columns, -1).float()
+    return torch.cat([*columns, codes[..., len(names) :]], -1).float()
 
 
-def calendar_covariates(stamps: "Sequence[Any] | pl.Series", names: Sequence[str]) -> Tensor:
+def step_codes(
+    times: TimeIndex, series: np.ndarray, steps: np.ndarray, names: Sequence[str], holidays: str | None
+) -> np.ndarray:
+    """Return the calendar ``(row, calendar feature)``, uint8, of ``steps (row,)`` of ``series (row,)``."""
+    from rnn_lightning.tables.calendar import calendar_codes
+
+    codes = np.zeros((len(steps), 0), np.uint8)
+    if names:
+        codes = calendar_codes(times.stamps_at(series, steps), names)
+    if holidays is None:
+        return codes
+    from rnn_lightning.tables.holidays import step_holidays
+
+    return np.concatenate([codes, step_holidays(holidays, times, series, steps)], 1)
+
+
+def calendar_covariates(
+    stamps: "Sequence[Any] | pl.Series", names: Sequence[str], holidays: str | None = None
+) -> Tensor:
     """Return the covariates ``(step, covariate)`` that a fit with calendar features makes of time stamps.
 
     Args:
         stamps: dates or datetimes, as a list or a polars Series; those with a time zone count as its clocks
             show.
         names: the calendar features in the order of the fit: month, weekday, hour.
+        holidays: the country of a fit with ``holidays``, for stamps of days or parts of days.
 
     Raises:
         InputError: if the stamps are numbers, or a name is not a calendar feature.
@@ -132,7 +200,12 @@ def calendar_covariates(stamps: "Sequence[Any] | pl.Series", names: Sequence[str
     for name in names:
         if name not in CALENDAR:
             raise InputError(f"{name!r} is not a calendar feature: give some of {', '.join(CALENDAR)}.")
-    return encode_calendar(torch.from_numpy(calendar_codes(pl.Series(stamps), names)), names)
+    codes = calendar_codes(pl.Series(stamps), names)
+    if holidays is not None:
+        from rnn_lightning.tables.holidays import stamp_holidays
+
+        codes = np.concatenate([codes, stamp_holidays(holidays, pl.Series(stamps))], 1)
+    return encode_calendar(torch.from_numpy(codes), names)
 
 
 def count_unknown(rows: Any, offsets: Tensor, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ import pytest
 import torch
 import yaml
 
-from rnn_lightning import Forecaster, SineSeries
+from rnn_lightning import Forecaster, PredictionIntervals, PretrainedForecaster, SineSeries
 from rnn_lightning.cli.arguments import Request
 from rnn_lightning.cli.main import COMMANDS, short_help
 from rnn_lightning.errors import InputError
@@ -474,7 +474,7 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         (["predict", "--ckpt_path=empty.ckpt"], ["--ckpt_path empty.ckpt: damaged, or not a checkpoint"]),
         (["predict", "--ckpt_path=flipped.ckpt"], ["--ckpt_path flipped.ckpt: damaged", "archive/data/0"]),
         (["predict", "--ckpt_path=other.ckpt"], ["not a checkpoint of rnn-lightning"]),
-        (["fit", "--config=five.yaml"], ["--trainer is a group of options, and cannot be 5"]),
+        (["fit", "--config=five.yaml"], ["--trainer is a group of options and cannot be set to 5"]),
         (
             ["fit", "--config=list.yaml"],
             ["--config list.yaml, row 1: not a valid config (a config maps options to values"],
@@ -599,18 +599,57 @@ def test_export_writes_the_network_of_an_experiment(
     session = runtime.InferenceSession("sine.onnx", providers=["CPUExecutionProvider"])
     context = history[None, :, None].astype(np.float32)
     noise = np.zeros((1, 1, 1, 1), np.float32)
-    (forecast,) = session.run(None, {"context": context, "horizon": np.array([50]), "noise": noise})
+    forecast, low, high = session.run(None, {"context": context, "horizon": np.array([50]), "noise": noise})
+    assert bool(((low < forecast) & (forecast < high)).all())
     forecaster = Forecaster.load_from_checkpoint("runs/sine/fit_0/checkpoints/best.ckpt")
     np.testing.assert_allclose(forecast[0, 0, :, 0], forecaster.forecast(history, 50), atol=1e-5)
     for words, message in (
         (["export", "sine.txt"], "export sine.txt: name one file to write, an ONNX graph such as model.onnx"),
         (["export", "x.onnx", "--experiment=none"], "no best checkpoint in runs/none"),
+        (["export", "x.onnx", "--output=y.onnx"], "export x.onnx y.onnx: name one file to write"),
+        (["export", "x.onnx", "--levels=80"], "export --levels=80: no such option"),
+        (["export", "x.onnx", "--forecast.levels=80"], "--forecast.levels must be a list such as [80, 95]"),
+        (["export", "none/x.onnx"], "export none/x.onnx: cannot be written (No such file or directory)"),
         (["export", "x.onnx", "--ckpt_path=none.ckpt"], "--ckpt_path none.ckpt: no such file"),
     ):
         with pytest.raises(SystemExit) as ended:
             rnn_lightning(*words)
         assert ended.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_pretrained_network_is_exported_before_a_fit_and_its_intervals_after(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    rnn_lightning("export", "--output", "bundled.onnx")
+    assert "the pretrained one" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        rnn_lightning("export", "bundled.onnx", "--forecast.levels=[80]")
+    assert "--forecast.levels: the pretrained network has no intervals" in capsys.readouterr().err
+    rnn_lightning("fit", "data/airpassengers.csv", "--trainer.max_epochs=2", "--data.num_batches_per_epoch=2")
+    rnn_lightning("export", "tuned.onnx", "--experiment=airpassengers", "--forecast.levels=[50, 80]")
+    assert "returns forecast, lo-50, hi-50, lo-80, hi-80." in capsys.readouterr().out
+    values = pl.read_csv("data/airpassengers.csv")["y"].to_numpy()
+    context = values[None, :, None].astype(np.float32)
+    point = np.zeros((1, 1, 1, 1), np.float32)
+    given = {"context": context, "horizon": np.array([24]), "season": np.array([12]), "noise": point}
+    (path,) = Path("runs/airpassengers/fit_0/checkpoints").glob("*.ckpt")
+    for file, forecaster in (
+        ("bundled.onnx", PretrainedForecaster()),
+        ("tuned.onnx", PretrainedForecaster.load_from_checkpoint(path)),
+    ):
+        session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        forecast, *bounds = session.run(None, given)
+        np.testing.assert_allclose(
+            forecast[0, 0, :, 0], forecaster.forecast(values, 24, season=12), rtol=1e-5
+        )
+    intervals = PredictionIntervals.from_checkpoint(path)
+    expected = intervals.interval_bounds(
+        torch.from_numpy(forecast[0]), torch.from_numpy(context), [50, 80], seasons=torch.tensor([12])
+    )
+    np.testing.assert_allclose(np.concatenate(bounds), expected, rtol=1e-5)
 
 
 def test_a_test_compares_with_baselines_and_says_what_was_held_out(

@@ -64,7 +64,7 @@ def test_nothing_heavy_is_imported_to_refuse() -> None:
     assert said.stderr == "rnn-lightning: error: fit nothing.csv: no such file or folder.\n"
 
 
-@pytest.mark.parametrize("command", ["fit", "predict"])
+@pytest.mark.parametrize("command", ["fit", "predict", "test"])
 def test_the_short_help_is_short_and_names_options_that_there_are(
     command: str, rnn_lightning: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,8 +13,8 @@ from lightning.pytorch.strategies import DDPStrategy
 
 import rnn_lightning as package
 from rnn_lightning import SequenceDataModule, SineSeries
-from rnn_lightning.cli import arguments, checkpoints, main
-from rnn_lightning.cli.exit_messages import Parser
+from rnn_lightning.cli import arguments, checkpoints, choices, main
+from rnn_lightning.cli.lightning_cli import Parser
 from rnn_lightning.errors import InputError
 
 Call = Callable[..., None]
@@ -97,7 +97,7 @@ def test_a_checkpoint_is_read_once(rnn_lightning: Call, monkeypatch: pytest.Monk
         paths.append(path)
         return checkpoints.read_checkpoint(path)
 
-    monkeypatch.setattr(arguments, "read_checkpoint", read)
+    monkeypatch.setattr(choices, "read_checkpoint", read)
     monkeypatch.setattr(checkpoints, "torch", CountingTorch(paths))
     rnn_lightning("predict", "--data.horizon=3")
     assert [str(path) for path in paths] == ["runs/default/fit_0/checkpoints/best.ckpt", "torch.load"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnn_lightning.cli.checkpoints import new_run_folder
+from rnn_lightning.cli.run_folders import new_run_folder
 from rnn_lightning.files import SCRATCH, TEMPORARY, ScratchArray, atomic_file, remove_abandoned
 
 

@@ -32,3 +32,14 @@ def test_options_of_adam_are_refused_beside_a_solver(
     with pytest.raises(SystemExit):
         rnn_lightning("fit", "wave.npy", "--model.solver=variable_projection", "--model.learning_rate=0.1")
     assert "learning_rate" in capsys.readouterr().err
+
+
+def test_a_series_that_is_named_has_its_own_defaults(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        rnn_lightning("fit", "--data.series=LorenzSeries", "--print_config")
+    said = capsys.readouterr().out
+    assert "class_path: rnn_lightning.LorenzSeries" in said
+    assert "time_step: 0.02" in said
+    assert "noise: 0.0\n" in said

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnn_lightning.data.datamodule import require_fractions
+from rnn_lightning.data.batches import require_fractions
 from rnn_lightning.data.windows import (
     Split,
     forecast_starts,

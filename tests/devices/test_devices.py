@@ -23,11 +23,13 @@ from rnn_lightning import (
     SineSeries,
     TableDataModule,
     TableSeries,
+    VariableProjectionForecaster,
     backtest,
     export_onnx,
     forecast_frame,
 )
 from rnn_lightning.data.series import TimeIndex
+from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.callbacks import BacktestWriter, ValidationScores
 from rnn_lightning.network import Cell
 from rnn_lightning.pretrained import season_clock, season_track, seasonal
@@ -266,6 +268,22 @@ def test_the_commands(device: Device, rnn_lightning: Callable[..., None], tmp_pa
     assert device.copies > 0
 
 
+def test_a_solver_runs_on_the_cpu_where_the_device_has_no_float64(
+    rnn_lightning: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--model.hidden_size=4", "--model.input_noise=0", "--model.ridge=1e-6", "--trainer.max_epochs=2"]
+    with phantom("mps") as device:
+        rnn_lightning("fit", "--model.solver=variable_projection", *few, "--trainer.accelerator=gpu")
+        rnn_lightning("predict", "--data.horizon=3", "--trainer.accelerator=mps", "--quiet")
+        assert device.count() == (0, 0)
+        with pytest.raises(InputError, match="needs float64, which this device lacks"):
+            trainer(tmp_path, gradient_clip_val=None).fit(
+                VariableProjectionForecaster(hidden_size=4), module(SineSeries())
+            )
+    assert "Device: the CPU, for a solver computes in float64" in capsys.readouterr().out
+    assert pl.read_csv(tmp_path / "runs/default/predict_0/forecast.csv").height == 3
+
+
 def test_export_of_a_network_on_the_device(device: Device, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     forecaster = Forecaster(num_features=1, transforms=["standardize"])
@@ -321,6 +339,24 @@ def test_waits_and_copies_of_a_batch_of_forecasts_do_not_grow_with_the_horizon(
             forecaster(context, horizon)
         after = cuda.count()
         assert (after[0] - before[0], after[1] - before[1]) == counted
+
+
+def test_series_that_start_at_different_steps_are_one_call_of_the_layers(cuda: Device) -> None:
+    """Beside the tables of constants the places of the packed steps are copied; the starts come back."""
+    forecaster = PretrainedForecaster(num_features=1)
+    context = torch.randn(7, 30, 1)
+    for row in range(7):
+        context[row, : 3 * row] = torch.nan
+    with torch.no_grad():
+        expected = forecaster(context, HORIZON)
+        forecaster, context, calls = forecaster.to("cuda"), context.to("cuda"), list[int]()
+        forecaster.network.recurrent.register_forward_hook(lambda *_: calls.append(1))
+        before = cuda.count()
+        forecast = forecaster(context, HORIZON)
+    after = cuda.count()
+    assert len(calls) == 1
+    assert (after[0] - before[0], after[1] - before[1]) == (7, 26)
+    assert (forecast.cpu() - expected).abs().max() < 1e-5
 
 
 @pytest.mark.usefixtures("cuda")

@@ -60,6 +60,11 @@ def made(data: SeriesData, **settings: Any) -> Backtest:
     return backtest(network(data.values.shape[1]), data, **options)
 
 
+def test_a_result_says_in_a_line_what_it_is() -> None:
+    result = made(table(100, 80))
+    assert repr(result) == f"Backtest: 6 forecasts of 7 steps; {result.verdict}"
+
+
 def test_forecasts_follow_their_cutoffs_and_the_truth_is_that_of_the_series() -> None:
     data = table(100, 80, 60)
     result = made(data, num_samples=20)
@@ -144,7 +149,7 @@ def test_the_picture_shows_four_unlike_series() -> None:
 
 @pytest.mark.parametrize("lengths", [(60,), (60, 70, 80)])
 def test_the_picture_fills_its_grid_and_names_all_that_it_shows(lengths: tuple[int, ...]) -> None:
-    figure = made(table(*lengths), num_samples=20).figure
+    figure = made(table(*lengths), num_samples=20).plot()
     figure.canvas.draw()
     (legend,) = figure.legends
     names = {text.get_text() for text in legend.get_texts()}

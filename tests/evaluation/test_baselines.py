@@ -104,3 +104,13 @@ def test_scales_are_mean_differences_of_each_series_within_its_end(times: int) -
     assert bool(absolutes[:, 3].isnan().all())
     first = difference_scales(data, ends, torch.ones_like(ends))[0].view(times, 4)[:, :3]
     assert torch.equal(first, torch.tensor([(1 + 2 + 4) / 3, 0, 2], dtype=torch.float64).repeat(times, 1))
+
+
+def test_rounding_errors_of_an_exact_period_are_no_scale() -> None:
+    steps = torch.arange(120, dtype=torch.float64)
+    values = torch.sin(2 * torch.pi * steps / 12)[None, :, None]
+    data = SeriesData.from_equal(values)
+    absolutes, squares = difference_scales(data, data.ends, torch.tensor([12]))
+    assert absolutes.item() == squares.item() == 0
+    data = SeriesData.from_equal(values + 1e-9 * torch.randn(values.shape, dtype=torch.float64))
+    assert difference_scales(data, data.ends, torch.tensor([12]))[0].item() > 0

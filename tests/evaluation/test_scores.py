@@ -200,7 +200,7 @@ def test_records_come_in_the_order_of_series_and_origins() -> None:
     assert found["origin"].tolist() == [4, 8, 5, 9]
     for name, part in columns.items():
         assert torch.equal(found[name], part[[2, 1, 3, 0]])
-    metric.reset()
+    metric = ForecastRecords(metric.columns)
     metric.update(series[:1], origin[:1], {name: part[:1, :1] for name, part in columns.items()})
     assert [part.shape for part in metric.collect().values()] == [(1,), (1,), (1, 1, 1), (1, 1, 1)]
 

@@ -1,4 +1,4 @@
-"""The best of several forecasters by validation."""
+"""``auto``: the best of a reservoir, variable projection of two sizes and Adam, by validation."""
 
 from typing import Any
 
@@ -6,11 +6,14 @@ import lightning.pytorch as L
 import pytest
 import torch
 
-from rnn_lightning import ArraySeries, Forecaster, SequenceDataModule
+from rnn_lightning import ArraySeries, Forecaster, TableDataModule
 from rnn_lightning.dynamics.systems import MackeyGlassSeries
 from rnn_lightning.errors import InputError
-from rnn_lightning.solver.choice import fit_best, usual_forecasters
+from rnn_lightning.solver import choice
+from rnn_lightning.solver.choice import choose, described, fit_best, validated_score
+from rnn_lightning.solver.final_fit import FinalFit
 from rnn_lightning.solver.forecaster import VariableProjectionForecaster
+from rnn_lightning.solver.free_run_score import FreeRunScore, Score
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -21,27 +24,69 @@ QUIET: dict[str, Any] = {
 }
 
 
-def make_data(val_fraction: float = 0.2) -> SequenceDataModule:
-    values, known = MackeyGlassSeries(500).clean(), {"test_fraction": 0.0, "num_batches_per_epoch": 2}
-    sizes: dict[str, Any] = {"context_length": 20, "scored_length": 40, "horizon": 30, **known}
-    return SequenceDataModule(ArraySeries(values), **sizes, val_fraction=val_fraction)
+def make_data(val_fraction: float = 0.2, **known: Any) -> TableDataModule:
+    values, known = MackeyGlassSeries(500).clean(), {"test_fraction": 0.0, **known}
+    sizes: dict[str, Any] = {"context_length": 20, "scored_length": 40, "horizon": 30}
+    sizes["num_batches_per_epoch"] = 2
+    return TableDataModule(ArraySeries(values), **sizes, val_fraction=val_fraction, **known)
 
 
-def test_the_forecaster_that_generates_best_on_validation_data_is_chosen() -> None:
+def test_the_forecaster_that_generates_best_on_validation_data_is_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(choice, "RESERVOIR_SIZE", 20)
     torch.manual_seed(0)
-    numbers: dict[str, Any] = {"input_noise": 1e-3, "ridge": 1e-8}
-    forecasters = {
-        "two steps of Adam": Forecaster(cell="rnn_tanh", hidden_size=8, transforms=["standardize"]),
-        "solver": VariableProjectionForecaster(hidden_size=8, **numbers),
-        "reservoir": VariableProjectionForecaster(solver="reservoir", hidden_size=8, **numbers),
-    }
-    name, best, scores = fit_best(forecasters, make_data, lambda _: L.Trainer(max_epochs=2, **QUIET))
-    assert name == "solver"
-    assert best is forecasters["solver"]
-    assert list(scores) == list(forecasters)
-    assert scores["solver"] == min(scores.values())
+    numbers: dict[str, Any] = {"input_noise": "auto", "ridge": 1e-8, "iterations": 3}
+    given = VariableProjectionForecaster(solver="auto", hidden_size=8, **numbers)
+    trainers: dict[str, L.Trainer] = {}
+
+    def make_trainer(name: str, _: Forecaster, settings: dict[str, Any]) -> L.Trainer:
+        trainers[name] = L.Trainer(**settings, **QUIET)
+        return trainers[name]
+
+    best, forecaster, scores = fit_best(given, make_data(), 8, make_trainer)
+    assert [*scores] == [*trainers]
+    assert [name.split()[0] for name in scores] == ["reservoir", "variable", "variable", "Adam"]
+    assert "of 8 units" in [*scores][1]
+    assert "of 16 units" in [*scores][2]
+    assert best == min(scores, key=scores.__getitem__) != [*scores][3]
+    assert trainers[best].lightning_module is forecaster
+    assert [trainer.max_epochs for trainer in trainers.values()][1:] == [8, 6, 8]
+    assert [trainer.gradient_clip_val for trainer in trainers.values()] == [None] * 3 + [1.0]
+    small, large, adam = (trainers[name].lightning_module for name in [*scores][1:])
+    assert large.given[0] == small.search.noise
+    assert adam.architecture[:3] == ("rnn_tanh", 8, 1)
+    assert described(best, scores).startswith(f"Solver: {best}, by the error")
+
+
+def test_adam_is_kept_unless_another_is_clearly_better() -> None:
+    solver, adam = Score(False, -1.0, -9.0), Score(False, -0.95, -9.0)
+    assert choose({"solver": solver, "adam": adam}) == "adam"
+    assert choose({"solver": solver, "adam": adam._replace(error=-0.8)}) == "solver"
+    assert choose({"solver": solver._replace(leaves=True), "adam": adam._replace(error=2.0)}) == "adam"
+    assert choose({"solver": solver, "adam": adam._replace(leaves=True)}) == "solver"
+
+
+def test_adam_is_scored_before_its_final_fit() -> None:
+    torch.manual_seed(0)
+    forecaster = Forecaster(cell="rnn_tanh", hidden_size=4, transforms=["standardize"])
+    trainer = L.Trainer(max_epochs=3, **QUIET)
+    data = make_data(final_fit_on_all=True)
+    trainer.fit(forecaster, datamodule=data)
+    (final,) = [each for each in trainer.callbacks if isinstance(each, FinalFit)]  # type: ignore[attr-defined]
+    weights = {name: value.clone() for name, value in forecaster.network.state_dict().items()}
+    found = validated_score(forecaster, trainer)
+    assert all(torch.equal(value, weights[name]) for name, value in forecaster.network.state_dict().items())
+    assert found != FreeRunScore(data)(forecaster.network)
+    forecaster.network.load_state_dict(final.validated)
+    assert found == FreeRunScore(data)(forecaster.network)
 
 
 def test_nothing_is_chosen_without_validation_data() -> None:
     with pytest.raises(InputError, match="`val_fraction` 0"):
-        fit_best(usual_forecasters(), lambda: make_data(0.0), lambda _: L.Trainer(max_epochs=2, **QUIET))
+        fit_best(VariableProjectionForecaster(solver="auto"), make_data(0.0), 2, lambda *_: L.Trainer())
+
+
+def test_a_fit_of_auto_itself_is_refused() -> None:
+    with pytest.raises(InputError, match="`solver` auto is several fits"):
+        L.Trainer(max_epochs=2, **QUIET).fit(VariableProjectionForecaster(solver="auto"), make_data())

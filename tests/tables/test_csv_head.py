@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from rnn_lightning.errors import InputError
+from rnn_lightning.tables.calendar import stamp_series
 from rnn_lightning.tables.table import TableSeries
 
 ROWS = "2020-01-01,1\n2020-01-02,2\n2020-01-03,3\n"
@@ -63,6 +64,12 @@ def test_a_name_over_two_lines_is_one_name(tmp_path: Path, separator: str) -> No
         (["1,234", "2,345", "3,456"], {"decimal": "."}, [1234, 2345, 3456]),
         (["True", "FALSE", "true"], {}, [1, 0, 1]),
         (["1.5", "2.25", "3"], {}, [1.5, 2.25, 3]),
+        (["1.102,5", "2.345", "998,1"], {}, [1102.5, 2345, 998.1]),
+        (["2016,9", "2.345", "1,5"], {"decimal": ","}, [2016.9, 2345, 1.5]),
+        (["1.5", "1,234", "3"], {}, [1.5, 1234, 3]),
+        (["1.234.567", "2,5", "3"], {}, [1234567, 2.5, 3]),
+        (["1'234.5", "2\u202f000", "3"], {}, [1234.5, 2000, 3]),
+        (["1", ".", "#N/A"], {}, [1]),
     ],
 )
 def test_numbers_of_other_countries_are_read_where_they_are_sure(
@@ -76,11 +83,9 @@ def test_numbers_of_other_countries_are_read_where_they_are_sure(
     ("text", "message"),
     [
         ("date,value,other\n2020-01-01,1,2\n", "has no columns 'ds' (`time_column`) and 'y'"),
-        ("Year,Month,y\n2020,1,2\n", "add one: join year, month and day, such as 2020-01-31"),
-        (
-            "y,z\n1,2\n2,3\n",
-            "name the right one by `time_column`, or add one: number the rows if it has no time",
-        ),
+        ("y,z\n1,2\n2,3\n", "name the right one by `time_column`, or set `number_rows` if it has no time"),
+        ("ds;y\n1;101,9\n2;2.345\n", "has '2.345' beside decimal commas"),
+        ("ds;y\n1;1.234\n2;1,234\n", "has '1,234', whose comma can be that of thousands or of decimals"),
         ("a,b\n1,2\n2,3\n", "has no columns 'ds' (`time_column`) and 'y' (`target_columns`)"),
         ("#ds,y\n1,2\n2,3\n", "has no column 'ds': it has #ds, y"),
         ("ds,y\n1,2\nx,kWh\n", "in data row 2"),
@@ -89,3 +94,38 @@ def test_numbers_of_other_countries_are_read_where_they_are_sure(
 def test_what_is_not_sure_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "stamps", "column"),
+    [
+        ("year,month,day,y", ["2020,2,28,1", "2020,2,29,2"], ["2020-03-01", "2020-03-02"], "ds"),
+        ("Year;Month;sales", ["2019;11;1", "2019;12;2"], ["2020-01-01", "2020-02-01"], "ds"),
+        ("y,YEAR,Quarter", ["1,2019,Q3", "2,2019,Q4"], ["2020-01-01", "2020-04-01"], "ds"),
+        ("year,week,y", ["2020,52,1", "2020,53,2"], ["2021-01-04", "2021-01-11"], "ds"),
+        (
+            "year,month,day,hour,y",
+            ["2020,2,28,22,1", "2020,2,28,23,2"],
+            ["2020-02-29 00:00:00", "2020-02-29 01:00:00"],
+            "ds",
+        ),
+        ("y", ["1", "2"], ["3", "4"], "ds"),
+        ("unique_id,y", ["a,1", "b,5", "a,2", "b,6"], ["3", "4"], "ds"),
+    ],
+)
+def test_a_table_without_a_time_column_gets_one_from_what_is_sure(
+    tmp_path: Path, header: str, rows: list[str], stamps: list[str], column: str
+) -> None:
+    (tmp_path / "t.csv").write_text("\n".join([header, *rows, ""]))
+    data = TableSeries(tmp_path / "t.csv").load()
+    assert data.series(0).flatten().tolist() == [1, 2]
+    assert [str(each) for each in stamp_series(data.times, [0], [2], 2)] == stamps
+    assert data.time_column == column
+    assert any("joins" in note or "numbered" in note for note in data.notes)
+
+
+def test_rows_are_numbered_by_the_option(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("unique_id,y,z\na,1,9\nb,5,9\na,2,9\nb,6,9\n")
+    data = TableSeries(tmp_path / "t.csv", number_rows=True).load()
+    assert data.values.flatten().tolist() == [1, 2, 5, 6]
+    assert list(stamp_series(data.times, [1], [2], 2)) == [3, 4]

@@ -11,7 +11,15 @@ import polars as pl
 import pytest
 import torch
 
-from rnn_lightning import Forecaster, PredictionIntervals, TableDataModule, TableSeries, forecast_frame
+from rnn_lightning import (
+    Forecaster,
+    PredictionIntervals,
+    PretrainedForecaster,
+    TableDataModule,
+    TableSeries,
+    forecast_frame,
+    plot_forecast,
+)
 from rnn_lightning.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +103,7 @@ class UnitIntervals(L.Callback):
     horizon = 7
 
     def interval_bounds(
-        self, point: torch.Tensor, context: torch.Tensor, levels: Sequence[int], **_: Any
+        self, point: torch.Tensor, context: torch.Tensor, levels: Sequence[float], **_: Any
     ) -> torch.Tensor:
         assert len(context) == len(point)
         return torch.stack([point - 1, point + 1] * len(levels))
@@ -118,6 +126,33 @@ def test_intervals_are_those_available_and_never_missing(shops: pl.DataFrame) ->
     table = forecast_frame(without, shops, intervals=UnitIntervals())
     assert table.columns == sampled
     np.testing.assert_allclose(table["sold-hi-80"] - table["sold-lo-80"], 2, atol=1e-3)
+
+
+def test_quantiles_are_the_bounds_of_the_intervals_of_their_levels(
+    shops: pl.DataFrame, checkpoint: Path
+) -> None:
+    wanted: dict[str, Any] = {"levels": [50, 80], "quantiles": [0.9, 0.1, 0.5, 0.75, 0.025]}
+    pairs = {"q-10": "-lo-80", "q-50": "", "q-75": "-hi-50", "q-90": "-hi-80"}
+    names = [f"sold-q-{each}" for each in ("2.5", "10", "50", "75", "90")]
+    ways: list[dict[str, Any]] = [{}, {"num_samples": 40}]
+    for settings in ways:
+        table = forecast_frame(checkpoint, shops, **settings, **wanted)
+        assert table.columns[-5:] == names
+        for quantile, bound in pairs.items():
+            np.testing.assert_array_equal(table[f"sold-{quantile}"], table[f"sold{bound}"])
+        assert (table["sold-q-2.5"] <= table["sold-q-10"]).all()
+    known = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
+    sampled = forecast_frame(known, shops, num_samples=40, **wanted)  # the paths alone give intervals
+    assert sampled["sold-q-90"].equals(sampled["sold-hi-80"].rename("sold-q-90"))
+    alone = forecast_frame(checkpoint, shops, levels=[], quantiles=[0.1])
+    assert alone.columns == ["shop", "day", "sold", "sold-q-10"]
+    np.testing.assert_array_equal(alone["sold-q-10"], table["sold-q-10"])
+    axes = plot_forecast(shops, table, ["Brno"], id_column="shop", time_column="day").axes
+    assert [axis.get_ylabel() for axis in axes] == ["sold"]
+    with pytest.raises(InputError, match=r"`quantiles` must be between 0 and 1, such as 0.9, got 90"):
+        forecast_frame(checkpoint, shops, quantiles=[90])
+    with pytest.raises(InputError, match=r"`quantiles` \[0.9\]: the network was fitted without validation"):
+        forecast_frame(known, shops, quantiles=[0.9])
 
 
 def test_steps_of_another_frequency_than_those_of_the_fit_are_refused(
@@ -179,6 +214,14 @@ def test_a_pandas_frame_comes_back_as_one_with_its_types(shops: pl.DataFrame, ch
         np.testing.assert_allclose(table["sold"], expected["sold"], rtol=1e-6)
     objects = forecast_frame(forecaster, frame, 3)
     assert list(objects["day"]) == expected["day"].to_list()
+
+
+def test_a_series_of_pandas_comes_back_as_a_frame() -> None:
+    pd = pytest.importorskip("pandas")
+    months = pd.period_range("2020-01", periods=40, freq="M")
+    table = forecast_frame(PretrainedForecaster(), pd.Series([row % 12 for row in range(40)], months), 2)
+    assert list(table.columns) == ["ds", "y", "y-lo-80", "y-hi-80"]
+    assert [str(stamp) for stamp in table["ds"]] == ["2023-05", "2023-06"]
 
 
 def test_other_columns_can_be_named(shops: pl.DataFrame, checkpoint: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import matplotlib.style
 import numpy as np
 import polars as pl
 import pytest
@@ -138,6 +139,35 @@ def test_gaps_stay_gaps_and_a_value_between_them_is_a_dot() -> None:
     np.testing.assert_array_equal(known.get_ydata(), [1, 2, nan, 4, nan, 6, 7])
     assert (known.get_marker(), known.get_markevery()) == (".", [3])
     assert generated.get_marker() == "None"
+
+
+@pytest.mark.parametrize("kind", [pl.Date, pl.Datetime("us"), pl.Datetime("ns", "Europe/Prague"), pl.String])
+def test_the_line_breaks_at_dates_without_a_row(kind: Any) -> None:
+    days = pl.Series(
+        [date(2024, 3, day) for day in (27, 28, 29, 31)] + [date(2024, 4, day) for day in (1, 2)]
+    )
+    days = days.cast(kind) if kind == pl.String else days.cast(pl.Datetime).cast(kind)
+    if getattr(kind, "time_zone", None):  # over the change to summer time
+        days = days.dt.replace_time_zone(None).dt.replace_time_zone("Europe/Prague")
+    line = drawn(table(days[:5], y=range(5)), table(days[5:], y=[5])).get_lines()[0]
+    np.testing.assert_array_equal(line.get_ydata(), [0, 1, 2, np.nan, 3, 4])
+
+
+def test_weekends_are_no_gaps_in_business_days_and_irregular_stamps_have_none() -> None:
+    days = pl.Series([date(2024, 1, day) for day in (1, 2, 3, 4, 5, 8, 9, 11, 12, 15, 16, 17)])
+    values = drawn(table(days[:11], y=range(11)), table(days[11:], y=[5])).get_lines()[0].get_ydata()
+    np.testing.assert_array_equal(values, [*range(7), np.nan, *range(7, 11)])
+    irregular = drawn(table([0.0, 1.0, 1.7, 2.9], y=range(4)), table([4.0], y=[5])).get_lines()[0]
+    np.testing.assert_array_equal(irregular.get_ydata(), range(4))
+
+
+def test_pictures_are_legible_on_dark_paper() -> None:
+    history, forecast = table(range(9), y=range(9)), table([9], y=[9], y_lo_80=[8], y_hi_80=[10])
+    with matplotlib.style.context("dark_background"):
+        axis = drawn(history, forecast)
+    assert axis.get_lines()[0].get_color() == axis.yaxis.label.get_color() == "white"
+    band = np.asarray(axis.collections[0].get_facecolor())[0, :3]
+    assert band.max() < 0.5
 
 
 def test_one_known_step_is_a_dot() -> None:

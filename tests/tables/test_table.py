@@ -137,7 +137,7 @@ def test_time_goes_on_by_the_calendar(
         ),
         ("ds:y\n1:2\n2:3\n", {}, "it has ds:y; is it separated by something else? set `separator`"),
         ('ds,y\n1,"1,234"\n2,"2,345"\n', {}, "give the sign before the decimals by `decimal`"),
-        ('ds,y\n1,"1,5"\n2,2.345\n', {}, "column 'y' holds text, such as '1,5' in data row 1"),
+        ('ds,y\n1,"1,5"\n2,2.345\n', {}, "has '2.345' beside decimal commas, whose point can be"),
         ("ds,y\r1,2\r2,3\r", {}, r"has no column 'y': it has ds, y\r1, 2\r2, 3;"),
         ("\n\n\n", {}, "table.csv: not a readable CSV file (empty CSV)"),
         ("ds,y,y\n1,2,3\n", {}, "has 2 columns 'y': rename one"),
@@ -1167,3 +1167,32 @@ def test_stamps_of_pandas_in_seconds() -> None:
     for column in (stamps, stamps.dt.tz_localize("Europe/Prague")):
         data = TableSeries(pd.DataFrame({"ds": column, "y": range(30)})).load()
         assert str(stamp_series(data.times, [0], [29], 2).to_list()[1])[:10] == "2024-01-31"
+
+
+def test_a_series_of_pandas_is_a_table_of_its_index_and_values() -> None:
+    pd = pytest.importorskip("pandas")
+    months = pd.date_range("2020-01-01", periods=30, freq="MS")
+    expected = TableSeries(pd.DataFrame({"ds": months, "y": range(30)})).load()
+    for index in (months, months.rename("month"), pd.period_range("2020-01", periods=30, freq="M")):
+        given = pd.Series(range(30), index=index, name="passengers")
+        same(TableSeries(given).load(), expected)
+        same(TableSeries(given.to_frame("y").rename_axis(None)).load(), expected)
+    numbered = TableSeries(pd.Series([1.0, 2.0, 3.0])).load()
+    assert rows_of(numbered, 0) == [1, 2, 3]
+
+
+def test_a_frame_with_a_column_for_each_series_is_told_how_to_become_long() -> None:
+    frame = pl.DataFrame({"ds": range(9), "a": range(9), "b": range(9, 18)})
+    with pytest.raises(InputError, match="if each column is a series, make the table long: ") as raised:
+        TableSeries(frame).load()
+    (call,) = re.findall(r"long: (frame\.unpivot\(.*?\))", str(raised.value))
+    data = TableSeries(eval(call, {"frame": frame})).load()
+    assert [rows_of(data, index) for index in (0, 1)] == [list(range(9)), list(range(9, 18))]
+    pandas = pytest.importorskip("pandas")
+    (call,) = re.findall(r"pandas (frame\.melt\(.*?\))", str(raised.value))
+    same(TableSeries(eval(call, {"frame": pandas.DataFrame(frame.to_dict(as_series=False))})).load(), data)
+    with pytest.raises(InputError, match=r"unpivot\(index='day'"):
+        TableSeries(frame.rename({"ds": "day"})).load()
+    with pytest.raises(InputError) as raised:  # a long table with another name of its values
+        TableSeries(frame.with_columns(unique_id=pl.lit("a"))).load()
+    assert "unpivot" not in str(raised.value)

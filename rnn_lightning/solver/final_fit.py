@@ -1,0 +1,114 @@
+"""A last fit on all values, after validation has chosen the number of epochs."""
+
+import copy
+import math
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from rnn_lightning.errors import InputError
+
+STATE = ("first_epochs", "num_epochs", "is_final", "lowest", "limit", "initial", "validated")
+
+
+class FinalFit(L.Callback):
+    """Train once more on all values but those of the test split, for as many epochs as validated best.
+
+    The first fit validates as always; its epoch is chosen by the rule of the best checkpoint, the latest one
+    within a standard error of the lowest free-run error. The second fit starts from the same initial weights,
+    does not validate, and follows the first. What a validation has measured beside the weights, such as the
+    noise of sampled paths, stays that of the chosen epoch. Solvers and fine-tuning refit by themselves.
+
+    Attributes:
+        num_epochs: the number of epochs that validated best so far.
+        validated: the state of the network after them.
+        is_final: whether the second fit has begun.
+    """
+
+    def __init__(self) -> None:
+        self.first_epochs, self.num_epochs, self.is_final = 0, 0, False
+        self.lowest = self.limit = math.inf
+        self.initial: dict[str, Any] = {}
+        self.validated: dict[str, Tensor] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in STATE}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        vars(self).update(state_dict)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage != "fit":
+            return
+        if trainer.max_epochs in (None, -1) or trainer.max_steps != -1:
+            raise InputError("`final_fit_on_all` counts epochs: give `max_epochs` and no `max_steps`.")
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if not data.val_fraction > 0:
+            raise InputError("`final_fit_on_all` needs `val_fraction` above 0: without it all is trained on.")
+        trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]  # for the second fit
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Go on in the second fit if it was interrupted there."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data.trains_on_all = self.is_final
+        if self.is_final:
+            self._extend(trainer, pl_module)
+        else:
+            self.first_epochs = trainer.max_epochs or 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self.initial:
+            self.initial = copy.deepcopy(
+                {
+                    "weights": {name: each.detach() for name, each in pl_module.network.named_parameters()},  # type: ignore[operator, union-attr]
+                    "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
+                    "schedulers": [each.scheduler.state_dict() for each in trainer.lr_scheduler_configs],
+                }
+            )
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking or self.is_final or trainer.state.fn != TrainerFn.FITTING:
+            return
+        error = float(trainer.callback_metrics["val_rollout_nrmse"])
+        if error < self.lowest:
+            self.lowest = error
+            self.limit = error + float(trainer.callback_metrics["val_rollout_nrmse_error"])
+        if error <= self.limit:
+            self.num_epochs = trainer.current_epoch + 1
+            self.validated = copy.deepcopy(pl_module.network.state_dict())  # type: ignore[operator, union-attr]
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        is_last = trainer.current_epoch + 1 >= (trainer.max_epochs or 0) or trainer.should_stop
+        if self.is_final:
+            pl_module.is_best = is_last  # type: ignore[assignment]
+        elif is_last and self.num_epochs:
+            self._begin(trainer, pl_module)
+
+    @torch.no_grad()
+    def _begin(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the fit back to its start, but for the data and what a validation has measured."""
+        network: Any = pl_module.network
+        network.load_state_dict({**self.validated, **self.initial["weights"]})
+        for optimizer, state in zip(trainer.optimizers, self.initial["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        for each, state in zip(trainer.lr_scheduler_configs, self.initial["schedulers"], strict=True):
+            each.scheduler.load_state_dict(state)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self.is_final = data.trains_on_all = True
+        trainer.should_stop = False
+        self._extend(trainer, pl_module)
+
+    def _extend(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.fit_loop.max_epochs = self.first_epochs + self.num_epochs
+        pl_module.is_best = False  # type: ignore[assignment]  # until the end
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data.trains_on_all = False
+        if self.is_final:
+            done = trainer.current_epoch - self.first_epochs
+            rank_zero_info(f"Final fit: {done} of {self.num_epochs} epochs on the validation split too.")

@@ -1,0 +1,141 @@
+"""A forecast without a fit takes a short way, which imports no Lightning and says and writes the same."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from rnn_lightning import PretrainedForecaster, forecast_frame
+from rnn_lightning.cli.arguments import Request
+from rnn_lightning.cli.quick_predict import parse_quickly
+
+Call = Callable[..., None]
+LONG = "--trainer.enable_model_summary=false"
+"""An option of the Trainer, which changes nothing but the way."""
+
+NO_PICTURE = "--forecast.plot=false"
+
+HEAVY = "{'lightning', 'torch._dynamo', 'sympy', 'torchmetrics', 'matplotlib'}"
+
+
+def sales() -> pl.DataFrame:
+    """Monthly series with a season, without one, short, with a gap, and intermittent, beside a covariate."""
+    random, frames = np.random.default_rng(0), []
+    months = pl.date_range(date(2015, 1, 1), date(2022, 12, 1), "1mo", eager=True)
+    for name, length in (("a", 90), ("b", 60), ("short", 9), ("gap", 80), ("rare", 70)):
+        steps = np.arange(length + 6)
+        values = 50 + 10 * np.sin(2 * np.pi * steps / 12) * (name != "b") + random.normal(size=len(steps))
+        values = random.poisson(0.3, len(steps)).astype(float) if name == "rare" else values
+        values[length:] = np.nan
+        values[40 if name == "gap" else length] = np.nan
+        columns = {"ds": months[: len(steps)], "y": values, "promo": steps % 5 == 0}
+        frames.append(pl.DataFrame(columns, nan_to_null=True).with_columns(pl.lit(name).alias("unique_id")))
+    return pl.concat(frames).cast({"promo": pl.Int32})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--data.num_samples=6", "--forecast.levels=[50, 90]", "--forecast.num_paths=2", "--data.horizon=3"],
+        ["--data.series.covariate_columns=[promo]", "--data.horizon=6", "--forecast.point=mean", NO_PICTURE],
+        ["--data.val_fraction=0", "--data.season=none", "--forecast.format=parquet", NO_PICTURE],
+        ["--data.test_fraction=0.2", "--quiet", NO_PICTURE],
+        ["--output=table.csv", "--forecast.levels=[]"],
+    ],
+)
+def test_both_ways_say_and_write_the_same(
+    options: list[str], rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sales().drop_nulls("y").write_csv("sales.csv")
+    if "--data.series.covariate_columns=[promo]" in options:
+        sales().write_csv("sales.csv")
+    said, written, configs = [], [], []
+    for number, way in enumerate(([], [LONG])):
+        rnn_lightning("predict", "sales.csv", *options, *way)
+        said.append(capsys.readouterr().out.replace(f"predict_{number}", "predict"))
+        folder = Path(f"runs/sales/predict_{number}")
+        files = {path.name: path.read_bytes() for path in folder.glob("*")}
+        files |= {path.name: path.read_bytes() for path in Path().glob("table.csv")}
+        configs.append(yaml.safe_load(files.pop("config.yaml", b"{}")))
+        written.append(files)
+    assert said[0] == said[1]
+    written[1].pop("hparams.yaml", None)  # Lightning's copy of the config
+    assert written[0] == written[1]
+    assert configs[0].items() <= configs[1].items()
+    assert configs[1].keys() - configs[0].keys() <= {
+        *("seed_everything", "model", "trainer", "backtest", "optimizer", "lr_scheduler"),
+    }
+
+
+def test_the_short_way_imports_nothing_of_lightning(tmp_path: Path) -> None:
+    sales().drop_nulls("y").write_csv(tmp_path / "sales.csv")
+    command = f"""
+import sys
+sys.argv = ["rnn-lightning", "predict", "sales.csv", "--output", "table.csv", "--data.horizon", "3"]
+from rnn_lightning.cli.main import main
+main()
+heavy = {HEAVY} & set(sys.modules)
+assert not heavy, heavy
+"""
+    frame = f"""
+import sys
+import polars as pl
+from rnn_lightning import forecast_frame
+forecast_frame(None, pl.read_csv("sales.csv", try_parse_dates=True), horizon=3).write_csv("frame.csv")
+heavy = {HEAVY} & set(sys.modules)
+assert not heavy, heavy
+"""
+    for code in (command, frame):
+        subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True)
+    assert len(pl.read_csv(tmp_path / "table.csv")) == 5 * 3
+    assert len(pl.read_csv(tmp_path / "frame.csv")) == 5 * 3
+
+
+def test_a_frame_is_forecast_by_the_bundled_network_as_by_its_module() -> None:
+    frame = sales().drop_nulls("y").drop("promo")
+    found, expected = (forecast_frame(each, frame, horizon=4) for each in (None, PretrainedForecaster()))
+    assert isinstance(found, pl.DataFrame)
+    assert isinstance(expected, pl.DataFrame)
+    assert found.columns == ["ds", "y", "y-lo-80", "y-hi-80", "unique_id"]
+    assert found.equals(expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "is_quick"),
+    [
+        ("predict sales.csv", True),
+        ("predict sales.csv --output f.csv --data.horizon 3 --quiet", True),
+        ("predict sales.csv --data.series.id_column=shop", True),
+        ("predict fitted.csv", False),
+        ("predict sales.csv --experiment other", False),
+        ("predict sales.csv --ckpt_path last", False),
+        ("predict sales.csv --config some.yaml", False),
+        ("predict sales.csv --trainer.accelerator gpu", False),
+        ("predict sales.csv --model.hold_outs=never", False),
+        ("predict sales.csv --model mine.MyForecaster", False),
+        ("predict sales.csv --data.series mine.MySeries", False),
+        ("predict sales.csv --data.horizn 3", False),
+        ("predict sales.csv --data.horizon three", False),
+        ("predict sales.csv --help", False),
+        ("predict sales.npy", False),
+        ("predict", False),
+        ("fit sales.csv", False),
+    ],
+)
+def test_whatever_needs_lightning_takes_the_long_way(
+    words: str, is_quick: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("some.yaml").write_text("data: {horizon: 3}\n")
+    Path("runs/fitted/fit_0/checkpoints").mkdir(parents=True)
+    Path("runs/fitted/fit_0/checkpoints/best.ckpt").touch()
+    assert (parse_quickly(Request.read(words.split())) is not None) == is_quick
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert parse_quickly(Request.read(words.split())) is None

@@ -1,0 +1,86 @@
+"""The report of a test: it measures the network beside the series, prints and draws."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from rnn_lightning import Forecaster, LorenzSeries, RecordedSeries, SequenceDataModule, SineSeries
+from rnn_lightning.data.series import SeriesData
+from rnn_lightning.dynamics.measured import measure, spread_forecasts
+from rnn_lightning.dynamics.plot import correlation_time, plot_dynamics
+from rnn_lightning.errors import InputError
+
+
+def persistence(values: np.ndarray) -> Forecaster:
+    """A network that goes on with what it was fed: with identity weights, a linear one."""
+    forecaster = Forecaster(
+        num_features=values.shape[1],
+        cell="rnn_relu",
+        hidden_size=2 * values.shape[1],
+        transforms=["standardize"],
+    )
+    network, size = forecaster.network, values.shape[1]
+    network.transforms.fit([torch.from_numpy(values).float()])
+    eye = torch.eye(size)
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.zero_()
+        network.recurrent.weight_ih_l0.copy_(torch.cat([eye, -eye]))
+        network.readout.weight.copy_(torch.cat([eye, -eye], 1))
+    return forecaster.eval()
+
+
+def test_the_valid_time_is_that_of_the_network() -> None:
+    values = LorenzSeries(1000).clean()
+    data = SequenceDataModule(RecordedSeries(values, 55.0), 20, 20, test_fraction=0.4)
+    data.setup("test")
+    measured = measure(persistence(values).network, data)
+    batch = spread_forecasts(data)
+    assert batch.horizon == 200
+    assert len(batch.context) == 40
+    assert int(batch.origin.min()) == 599
+    assert int(batch.origin.max()) + 200 == 999
+    errors = (batch.target - batch.context[:, -1:]).double().square().sum(-1).sqrt()
+    errors = errors / batch.scale.double().square().sum(-1).sqrt()[:, None]
+    assert torch.allclose(measured.errors, errors, atol=1e-4)
+    assert measured.valid.tolist() == [int((row > 0.4).int().argmax()) for row in errors]
+    assert "Lyapunov times), the median of 40" in measured.text()
+    assert len(plot_dynamics(measured).axes) == 4
+
+
+def test_a_single_feature_is_drawn_over_its_past() -> None:
+    values = np.sin(np.arange(500) * 2 * np.pi / 40)
+    assert correlation_time(torch.from_numpy(values)) == pytest.approx(8, abs=1)
+    data = SequenceDataModule(RecordedSeries(values), 20, 20, test_fraction=0.4)
+    data.setup("test")
+    measured = measure(persistence(values[:, None]).network, data)
+    assert "Lyapunov" not in measured.text()
+    assert "steps before" in plot_dynamics(measured).axes[0].get_ylabel()
+
+
+def test_a_recording_is_an_array_with_a_unit_of_time() -> None:
+    series = RecordedSeries(np.arange(6.0).reshape(3, 2), 4.0)
+    assert series.num_features == 2
+    assert isinstance(series.load(), SeriesData)
+    with pytest.raises(InputError, match="`lyapunov_time` must be above 0"):
+        RecordedSeries(np.arange(3.0), 0.0)
+
+
+def test_the_command_says_how_long_forecasts_hold(
+    rnn_lightning: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ("--model.solver=reservoir", "--model.hidden_size=200", "--model.input_noise=0")
+    lorenz = ("--data.series=LorenzSeries", "--data.series.num_steps=1500")
+    lorenz = (*lorenz, "--data.context_length=50", "--data.test_fraction=0.4")
+    rnn_lightning("fit", *small, "--model.ridge=1e-8", *lorenz, "--quiet")
+    rnn_lightning("test", *lorenz)
+    said = capsys.readouterr().out
+    assert "Dynamics: forecasts hold for " in said
+    assert "Lyapunov times)" in said
+    assert Path("runs/default/test_0/dynamics.png").stat().st_size > 10_000
+    assert pl.read_csv("runs/default/test_0/metrics.csv")["test_valid_steps"][0] > 10
+    assert not hasattr(SineSeries(), "lyapunov_time")
