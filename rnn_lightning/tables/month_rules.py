@@ -11,8 +11,8 @@ import polars as pl
 
 from rnn_lightning.tables.frequency import WEEKDAYS
 
-MAX_DAYS = 6
-"""Days of a month that a rule has at most."""
+MIN_DAYS_APART = 5
+"""Days of a month between two of a rule; closer ones are no rule, but dates that were read wrongly."""
 
 MIN_ROWS = 3
 """Rows from which a series shows a rule."""
@@ -113,7 +113,7 @@ def _possible(
     rules = []
     if len(weekdays) == 1 and (is_last_week or len(weeks) == 1):
         rules.append(f"mo@{'last' if is_last_week else weeks[0]}{WEEKDAYS[weekdays[0]]}")
-    if len(inner) <= MAX_DAYS:
+    if len(inner) > 0 and np.diff([*inner, inner[0] + 30]).min() >= MIN_DAYS_APART:
         names = [*map(str, inner), *(["last"] if has_last and max(inner, default=0) < 28 else [])]
         rules += [f"mo@{','.join(names)}"] if len(names) > 1 else []
     return [*rules, "mo@lastbd", "mo@firstbd"]

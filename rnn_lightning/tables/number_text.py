@@ -19,8 +19,8 @@ def _sure(decimal: str, thousands: str) -> str:
 
 SURE_COMMA, SURE_POINT = _sure(",", r"\."), _sure(r"\.", ",")
 
-POINT, WITHOUT_POINT = r"^[+-]?\d{1,3}\.\d{3}$", r"^[+-]?\d{4,}(,\d*)?$"
-"""Numbers that say opposite things of a point, in a column with decimal commas: 2.345 and 2016,9."""
+POINT, SURE_THOUSANDS = r"^[+-]?\d{1,3}\.\d{3}$", r"\.\d{3}[.,]"
+"""A point that can be that of thousands or of decimals, and one that is that of thousands."""
 
 
 def find_decimal(text: pl.Series) -> str | None:

@@ -56,7 +56,7 @@ class TableReading:
         Raises:
             InputError: names the file and the column, row or id that cannot be used.
         """
-        options, notes = self.options, self.reader.notes
+        options, notes = self.options, self.reader.stamps.notes
         notes += self.found
         notes += [note for table in self.tables[:3] if table.head for note in table.head.notes]
         with closing(Spool(self.folder)) as rows, ExitStack() as undo:
@@ -96,12 +96,19 @@ class TableReading:
             left_out=dict.fromkeys(grid.left_out, f"has no value of {self.targets}"),
             table_format=self._table_format(),
         )
-        unknown = [] if arrays[1] is None else count_unknown(arrays[1], data.offsets, data.ends)[1].tolist()
-        for name, number in zip(options.covariate_columns, unknown, strict=True):
-            if number:
-                values_of = f"{counted(number, 'unknown value')} of the covariate {quoted(name)}"
-                notes.append(f"Replaced {values_of} by its mean.")
+        notes += self._covariate_notes(data)
         return data
+
+    def _covariate_notes(self, data: TableData) -> list[str]:
+        """Return remarks on unknown values of covariates."""
+        if data.covariates is None:
+            return []
+        unknown = count_unknown(data.covariates, data.offsets, data.ends)[1].tolist()
+        return [
+            f"Replaced {counted(number, 'unknown value')} of the covariate {quoted(name)} by its mean."
+            for name, number in zip(data.covariate_names, unknown, strict=True)
+            if number
+        ]
 
     def _grid(self, rows: Spool) -> Grid:
         """Make the first pass."""
@@ -126,7 +133,7 @@ class TableReading:
         return grid
 
     def _require_frequency_fits(self) -> None:
-        """Refuse a duration for numbers, a number for dates, and steps that are too fine for the stamps."""
+        """Refuse a duration for numbers, a number for dates, and steps finer than the stamps."""
         if (frequency := self.options.parsed_frequency) is None:
             return
         axis, (size, unit) = self.reader.stamps.axis, frequency
@@ -235,7 +242,7 @@ def _kind(cells: pl.Series) -> str:
     if len(text) == 0 or text.str.contains(r"^[+-]?[\d.,]+$").all():
         return "number" if len(text) else ""
     form = TextForm(None, False)
-    return "date" if form.detect_format(text[0]) and not form.parse(text).has_nulls() else ""
+    return "date" if form.detect_format(text) and not form.parse(text).has_nulls() else ""
 
 
 def interpolate(values: Buffer, bounds: np.ndarray) -> int:

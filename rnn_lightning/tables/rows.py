@@ -12,7 +12,7 @@ import polars as pl
 from rnn_lightning.errors import InputError, quoted
 from rnn_lightning.tables.files import Table, TableChunk, table_ids
 from rnn_lightning.tables.float32_check import Float32Check
-from rnn_lightning.tables.number_text import POINT, WITHOUT_POINT, find_decimal, plain_numbers
+from rnn_lightning.tables.number_text import POINT, SURE_THOUSANDS, find_decimal, has_match, plain_numbers
 from rnn_lightning.tables.options import TableOptions
 from rnn_lightning.tables.stamps import StampReader
 from rnn_lightning.tables.storage import require_memory
@@ -52,7 +52,6 @@ class RowReader:
 
     Attributes:
         stamps: the reader of time stamps.
-        notes: what a user should know, a sentence each.
         dtypes: the polars types of the columns in use.
     """
 
@@ -61,7 +60,7 @@ class RowReader:
         self.id_column = options.id_column if has_ids else None
         self.stamps = StampReader(options)
         self.dtypes: dict[str, Any] = {}
-        self.notes, self._points = self.stamps.notes, dict[str, set[str]]()
+        self._is_given, self._has_thousands = options.decimal is not None, dict.fromkeys(self.columns, False)
         self._decimals = dict[str, str | None](dict.fromkeys(self.columns, options.decimal))
         self._categories = pl.Categories.random()
         # polars forgets the categories that no column holds any more
@@ -101,28 +100,14 @@ class RowReader:
                 chunk.refuse(
                     commas, name, "has {}, whose comma can be that of thousands or of decimals, in", advice
                 )
-            self._points[name] = set()
-        if raw.dtype == pl.String and name in self._points and self._decimals[name] == ",":
-            self._require_one_meaning(chunk, raw.str.strip_chars(), name)
+        if raw.dtype == pl.String and not self._is_given and self._decimals[name] == ",":
+            text = raw.str.strip_chars()
+            self._has_thousands[name] |= has_match(text, SURE_THOUSANDS)
+            points = text.str.contains(POINT).fill_null(False)
+            advice = 'give the sign before the decimals by `decimal`, "." or ","'
+            what = "has {} beside decimal commas, whose point can be that of thousands or of decimals, in"
+            chunk.refuse(points & (not self._has_thousands[name]), name, what, advice)
         return read_numbers(chunk, name, self._decimals[name] or ".")
-
-    def _require_one_meaning(self, chunk: TableChunk, text: pl.Series, name: str) -> None:
-        """Refuse 2.345 in a found column of decimal commas that has 2016,9 as well; else say what it is."""
-        advice = 'give the sign before the decimals by `decimal`, "." or ","'
-        found, seen = {}, self._points[name]
-        for pattern in (POINT, WITHOUT_POINT):
-            if (is_match := text.str.contains(pattern).fill_null(False)).any():
-                found[pattern] = is_match
-        if POINT in found and POINT not in seen:
-            cell = text.filter(found[POINT])[0]
-            plain = plain_numbers(pl.Series([cell]), ",")[0]
-            self.notes.append(f"{quoted(name)} has decimal commas: {quoted(cell)} is read as {plain}.")
-        seen |= found.keys()
-        if {POINT, WITHOUT_POINT} <= seen:
-            wrong = found.get(POINT, found.get(WITHOUT_POINT, text.is_null()))
-            chunk.refuse(
-                wrong, name, "has {}, whose point can be that of thousands or of decimals, in", advice
-            )
 
     def ids(self) -> list[str]:
         """Return the ids that were read, in the order in which they first appeared."""
@@ -156,7 +141,7 @@ class RowReader:
 
 
 def read_numbers(chunk: TableChunk, name: str, decimal: str = ".") -> np.ndarray:
-    """Return the numbers of a column, float64 or float32, NaN where not known."""
+    """Return a column as float64 or float32, with NaN for unknown values."""
     raw = numbers = chunk.frame[name]
     if raw.dtype == pl.String:
         text = plain_numbers(raw.str.strip_chars(), decimal)

@@ -16,23 +16,34 @@ WEEKDAY, DAY = r"%-?[uwaA]", r"%-?[dejDFxcsv+]"
 MONTH, CLOCK, MINUTE = r"%-?[mbBh]", r"%-?[HIklTRXscr+]", r"%-?[MTRXscr+]"
 
 TEXT_FORMS = (
-    (r"(\d{4})([-/ .]?[Qq])([1-4])", r"%Y\2%q"),
-    (r"([Qq])([1-4])([-/ ]?)\d{4}", r"\1%q\3%Y"),
-    (r"([1-4])([Qq][-/ ]?)\d{4}", r"%q\2%Y"),
-    (r"(\d{4})([- ]?[HhSs])[12]", r"%Y\2%i"),
-    (r"(\d{4})([- ]?[Ww])\d\d", r"%G\2%V"),
+    (r"(FY ?)?\d{4}([-/ .:]?[Qq])[1-4]", r"\1%Y\2%q"),
+    (r"([Qq])[1-4]([-/ ]?)\d{4}", r"\1%q\2%Y"),
+    (r"[1-4]([Qq][-/ ]?)\d{4}", r"%q\1%Y"),
+    (r"([Qq])[1-4]([-/ '])\d\d", r"\1%q\2%y"),
+    (r"[1-4]([Qq][-/ ']?)\d\d", r"%q\1%y"),
+    (r"\d{4}([-/ ]?[HhSs])[12]", r"%Y\1%i"),
+    (r"([HhSs])[12]([-/ ]?)\d{4}", r"\1%i\2%Y"),
+    (r"[12]([HhSs][-/ ]?)\d{4}", r"%i\1%Y"),
+    (r"((?:KW|CW|[Ww]) ?)\d\d?([-/ ])\d{4}", r"\1%V\2%G"),
+    (r"(\d{4})([- ]?[Ww])\d\d?", r"%G\2%V"),
+    (r"\d{4}(M)\d\d?", r"%Y\1%m"),
     (r"(\d{4})([- ]?[Ww])\d\d(-?)[1-7]", r"%G\2%V\3%u"),
     (r"\d{4}-\d{3}", "%Y-%j"),
-    (r"\d{4}([-/])\d\d?", r"%Y\1%m"),
-    (r"\d{4}/\d\d?/\d\d?", "%Y/%m/%d"),
+    (r"\d{4}([/.])\d\d?[/.]\d\d?", r"%Y\1%m\1%d"),
+    (r"\d{4}年\d\d?月\d\d?日", "%Y年%m月%d日"),
+    (r"\d{4}-\d\d-\d\d([T ])\d\d", r"%Y-%m-%d\1%H"),
+    (r"\d{8}([T_ -])\d{4}(Z?)", r"%Y%m%d\1%H%M\2"),
+    (r"\d{8}([T_ -])\d{6}(Z?)", r"%Y%m%d\1%H%M%S\2"),
 )
 """Stamps of one meaning only, and their formats."""
 
+YEAR_AND_PART = (r"^(?P<year>\d{4})[-/:](?P<part>\d\d?)$", r"^(?P<part>\d\d?)[-/.](?P<year>\d{4})$")
+
 DIGIT_FORMS = {
-    5: ("%Y%q", "%y%m%d", "%y%j"),
-    6: ("%Y%m", "%y%m%d", "%G%V"),
+    5: ("%Y%q", "%Y%i", "%y%m%d", "%y%j"),
+    6: ("%Y%m", "%y%m%d", "%d%m%y", "%m%d%y", "%G%V", "%Y.%q", "%Y.%i"),
     7: ("%Y%j", "%Y.%m"),
-    8: ("%Y%m%d", "%y%m%d%H"),
+    8: ("%Y%m%d", "%d%m%Y", "%m%d%Y", "%y%m%d%H"),
     10: ("%Y%m%d%H",),
     12: ("%Y%m%d%H%M",),
     14: ("%Y%m%d%H%M%S",),
@@ -42,7 +53,7 @@ DIGIT_FORMS = {
 SURE_DIGITS = 8
 """Numbers with so many digits or more that are all dates are not there by chance."""
 
-WIDTHS = {"Y": 4, "G": 4, "j": 3, "q": 1, ".": 1}
+WIDTHS = {"Y": 4, "G": 4, "j": 3, "q": 1, "i": 1, ".": 1}
 
 FUTURE_YEARS = 20
 """Two-digit years are the latest that are at most so many years ahead."""
@@ -52,12 +63,32 @@ MONTH_NAME = "(?i)(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 SAMPLE_ROWS = 2000
 
 
-def detect_text_form(first: str) -> str:
-    """Return the format of a stamp that can mean one date only, or an empty text."""
+def detect_text_form(text: pl.Series) -> str:
+    """Return the format of stamps whose first one can mean one date only, or an empty text."""
+    first = str(text[0])
+    for pattern in YEAR_AND_PART:
+        if re.fullmatch(pattern, first):
+            return _form_of_part(text, pattern)
     for pattern, form in TEXT_FORMS:
         if re.fullmatch(pattern, first):
             return re.sub(pattern, form, first)
     return ""
+
+
+def _form_of_part(text: pl.Series, pattern: str) -> str:
+    """Return the format of years with a month, or with a quarter, half-year or week if that is no month."""
+    sign, names = re.sub(r"\d", "", str(text[0])), re.findall("year|part", pattern)
+    parts, years = (
+        text.str.extract(pattern, names.index(name) + 1).drop_nulls() for name in ("part", "year")
+    )
+    numbers, kind = parts.cast(pl.Int32).to_numpy(), "%m"
+    num_late = int((numbers > 12).sum())
+    if numbers.max() <= 53 and num_late > 2 and 4 * num_late >= len(numbers):  # not one wrong month
+        kind = "%V"
+    elif (parts.str.len_chars() == 1).all() and years.n_unique() > 1:
+        kind = {4: "%q", 2: "%i"}.get(int(numbers.max()), "%m")  # else eight months or more miss in each year
+    year = "%G" if kind == "%V" else "%Y"
+    return sign.join(kind if name == "part" else year for name in names)
 
 
 def parse(text: pl.Series, form: str, unit: str = "us") -> pl.Series:
@@ -171,19 +202,22 @@ def find_digit_form(digits: pl.Series) -> tuple[str, list[str]]:
     holes = num_holes(digits.str.replace(".", "", literal=True).cast(pl.Int64, strict=False).to_numpy())
     found: list[tuple[int, str]] = []
     for form in DIGIT_FORMS.get(most, ()) if digits.len() > 1 else ():
-        width, is_padded = width_of(form), form.startswith("%y")
+        width, is_padded = width_of(form), not form.startswith(("%Y", "%G"))
         if fewest < (width - 1 if is_padded else width) or ("." in form) != ("." in str(digits[0])):
             continue
         dates = parse(digits.str.zfill(width), form)
-        if dates.has_nulls() or not (is_padded or dates.dt.year().is_between(1800, 2199).all()):
+        is_short = "%y" in form
+        if dates.has_nulls() or not (is_short or dates.dt.year().is_between(1800, 2199).all()):
             continue
-        found.append((_date_holes(dates), form))
-        if most >= SURE_DIGITS:
+        if most >= SURE_DIGITS and not is_padded:
             return form, []
+        found.append((_date_holes(dates), form))
     found.sort(key=lambda each: each[0])
-    if found and found[0][0] < holes and [each[0] for each in found].count(found[0][0]) == 1:
+    is_one = [each[0] for each in found].count(found[0][0]) == 1 if found else False
+    if is_one and (found[0][0] < holes or most >= SURE_DIGITS):
         return found[0][1], []
-    return "", [form for _, form in found if form != "%y%j" and fewest == width_of(form)]
+    likely = (form for num, form in found if num <= holes and form != "%y%j")
+    return "", [form for form in likely if fewest == width_of(form)]
 
 
 def width_of(form: str) -> int:
@@ -194,7 +228,7 @@ def width_of(form: str) -> int:
 def shown(form: str) -> str:
     """Return a format of digits as people write it, such as YYYYMMDD."""
     names = {"Y": "YYYY", "G": "YYYY", "y": "YY", "m": "MM", "d": "DD", "H": "HH", "M": "MM", "S": "SS"}
-    return re.sub("%(.)", lambda part: (names | {"j": "DDD", "q": "Q", "V": "WW"})[part[1]], form)
+    return re.sub("%(.)", lambda part: (names | {"j": "DDD", "q": "Q", "i": "H", "V": "WW"})[part[1]], form)
 
 
 def num_holes(numbers: np.ndarray) -> int:
@@ -234,13 +268,18 @@ def in_century(dates: pl.Series, first: int) -> pl.Series:
 
 
 def suggest_form(text: pl.Series) -> str:
-    """Return a format in which text of dates could be written, for a message."""
+    """Return a format in which text of dates could be written, for a message; empty if none is found."""
     first = str(text[0])
+    if re.fullmatch(r"FY ?\d\d", first):
+        return first[:-2] + "%y"
     form = re.sub("(?i)(January|February|March|April|June|July|August|September|October|November|December)",
                   "%B", first)  # fmt: skip
     form = re.sub(rf"{MONTH_NAME}(?![a-z])", "%b", form)
+    form = re.sub("(Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day", "%A", form)
+    form = re.sub("(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(?![a-z])", "%a", form)
+    form = re.sub(r"\d{4}-\d\d-\d\d", "%Y-%m-%d", form)
     form = re.sub(r"\d?\d:\d\d(:\d\d)?(?= ?[AaPp][Mm])", lambda m: "%I:%M:%S" if m[1] else "%I:%M", form)
-    form = re.sub(r"\d?\d:\d\d(:\d\d)?", lambda m: "%H:%M:%S" if m[1] else "%H:%M", form)
+    form = re.sub(r"(?<!\d)\d?\d:\d\d(:\d\d)?", lambda m: "%H:%M:%S" if m[1] else "%H:%M", form)
     form = re.sub(r" [AaPp][Mm]", " %p", form)
     form = re.sub(r"(?<!\d)\d{4}(?!\d)", "%Y", form, count=1)
     order = ["%d"] if "%b" in form or "%B" in form else ["%m", "%d"] if "/" in form else ["%d", "%m"]
@@ -250,8 +289,12 @@ def suggest_form(text: pl.Series) -> str:
         parts = iter(order[1::-1] + order[2:] if day_first and "/" in form else order)
         guess = re.sub(r"(?<![\d%])\d\d?(?!\d)", lambda m, parts=parts: next(parts, m[0]), form)  # type: ignore[misc]
         try:
-            if re.search("%[Yy]", guess) and not parse(text.head(SAMPLE_ROWS), guess).has_nulls():
+            if (
+                re.search("%[Yy]", guess)
+                and re.search("%[mbB]", guess)
+                and not parse(text.head(SAMPLE_ROWS), guess).has_nulls()
+            ):
                 return guess
         except pl.exceptions.PolarsError:
             break
-    return "%d.%m.%Y"
+    return ""

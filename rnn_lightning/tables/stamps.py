@@ -1,4 +1,4 @@
-"""Time stamps of a table, read without guessing, with the format in which to write them again."""
+"""Time stamps of a table, read without guessing and written back in the format they came in."""
 
 import re
 
@@ -98,11 +98,10 @@ class StampReader:
             column = f"column {quoted(self.column)} holds {raw.dtype}"
             raise InputError(f"`time_format` is for text, and {column}: drop it.")
         text = raw.cast(pl.String).str.strip_chars()
-        if not self._text.form and not self._text.detect_format(text[0]):
-            advice = (
-                "it must hold ISO dates, timestamps or numbers; give its format by `time_format`, such as"
-            )
-            raise chunk.refusal(0, self.column, holds, f"{advice} {suggest_form(text)}")
+        if not self._text.form and not self._text.detect_format(text):
+            advice, form = "it must hold ISO dates, timestamps or numbers", suggest_form(text)
+            other = f"; give its format by `time_format`, such as {form}"
+            raise chunk.refusal(0, self.column, holds, advice + (other if form else ", such as 2020-01-31"))
         stamps = self._text.parse(text)
         advice = (
             f"write all stamps like {quoted(text[0])}, give their format by `time_format`, or drop the row"
@@ -119,10 +118,10 @@ class StampReader:
     def _digit_dates(self, chunk: TableChunk, raw: pl.Series, numbers: pl.Series) -> pl.Series:
         """Return numbers as dates, if those of the first chunk are dates such as 20240131 or 201912."""
         digits = raw.cast(pl.String).str.strip_chars()
-        if raw.dtype.is_float():
-            digits = digits.str.strip_suffix(".0")
+        point = ".0" if digits.str.ends_with(".0").all() else ""  # whole numbers that went through floats
+        digits = digits.str.strip_suffix(point)
         advice = "for numbers, give one as `frequency`"
-        if not self._started and digits.str.contains(r"^(\d{5,}|\d{4}\.\d\d)$").all():
+        if not self._started and digits.str.contains(r"^(\d{5,}|\d{4}\.\d\d?)$").all():
             self._digits, possible = find_digit_form(digits)
             if possible and not self._digits:
                 if not (self.is_calendar and len(possible) == 1):
@@ -141,7 +140,7 @@ class StampReader:
             parse(digits.str.zfill(width_of(self._digits)), self._digits), self._digits
         )
         self._digits_form = self._digits_form or WrittenForm(self._digits)
-        self._digits_written = self._digits_form.observe(digits, dates)
+        self._digits_written = self._digits_form.observe(digits, dates) + point
         chunk.refuse(dates.is_null(), self.column, f"holds {{}} after dates {shown(self._digits)} in", advice)
         return dates
 
@@ -223,8 +222,9 @@ class TextForm:
         """The format to write; None for dates in ISO and for numbers."""
         return None if self._written == ISO_DATE and self.time_format is None else self._written
 
-    def detect_format(self, first: str) -> bool:
-        """Detect the format of the first stamp and return whether there is one."""
+    def detect_format(self, stamps: pl.Series) -> bool:
+        """Detect the format of stamps that are text and return whether there is one."""
+        first = str(stamps[0])
         if self.time_format is not None:
             self.form = self.time_format
         elif NUMBER.fullmatch(first):
@@ -232,9 +232,9 @@ class TextForm:
         else:
             text = pl.Series([first])
             fitting = (form for form in ISO if not text.str.to_datetime(form, strict=False).has_nulls())
-            self.form = next(fitting, "") or detect_text_form(first)
+            self.form = next(fitting, "") or detect_text_form(stamps)
             self._written = self._written_like(first) if self.form else None
-        self.unit = "ns" if re.search(r":\d\d[.,]\d{6}\d*[1-9]", first) else "us"
+        self.unit = "ns" if stamps.str.contains(r":\d\d[.,]\d{6}\d*[1-9]").any() else "us"
         return bool(self.form)
 
     def parse(self, text: pl.Series) -> pl.Series:

@@ -64,7 +64,7 @@ def test_a_name_over_two_lines_is_one_name(tmp_path: Path, separator: str) -> No
         (["1,234", "2,345", "3,456"], {"decimal": "."}, [1234, 2345, 3456]),
         (["True", "FALSE", "true"], {}, [1, 0, 1]),
         (["1.5", "2.25", "3"], {}, [1.5, 2.25, 3]),
-        (["102,5", "2.345", "98,1"], {}, [102.5, 2345, 98.1]),
+        (["1.102,5", "2.345", "998,1"], {}, [1102.5, 2345, 998.1]),
         (["2016,9", "2.345", "1,5"], {"decimal": ","}, [2016.9, 2345, 1.5]),
         (["1.5", "1,234", "3"], {}, [1.5, 1234, 3]),
         (["1.234.567", "2,5", "3"], {}, [1234567, 2.5, 3]),
@@ -84,7 +84,7 @@ def test_numbers_of_other_countries_are_read_where_they_are_sure(
     [
         ("date,value,other\n2020-01-01,1,2\n", "has no columns 'ds' (`time_column`) and 'y'"),
         ("y,z\n1,2\n2,3\n", "name the right one by `time_column`, or set `number_rows` if it has no time"),
-        ("ds;y\n1;2016,9\n2;2.345\n", "has '2.345', whose point can be that of thousands or of decimals"),
+        ("ds;y\n1;101,9\n2;2.345\n", "has '2.345' beside decimal commas"),
         ("ds;y\n1;1.234\n2;1,234\n", "has '1,234', whose comma can be that of thousands or of decimals"),
         ("a,b\n1,2\n2,3\n", "has no columns 'ds' (`time_column`) and 'y' (`target_columns`)"),
         ("#ds,y\n1,2\n2,3\n", "has no column 'ds': it has #ds, y"),

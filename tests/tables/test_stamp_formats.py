@@ -69,7 +69,7 @@ def test_dates_in_digits_go_on_as_dates_and_numbers_as_numbers(
     [
         (MONTHS[12:], ["%Y%m", "%G%V"], ["202001", "202002", "202003"]),
         (QUARTERS[:4], ["%Y%q"], ["20191", "20192", "20193"]),
-        (days(date(2019, 1, 1), 28, "%y%m%d"), ["%y%m%d", "%G%V"], ["190129", "190130", "190131"]),
+        (days(date(2019, 1, 1), 28, "%y%m%d"), ["%y%m%d", "%d%m%y", "%G%V"], ["190129", "190130", "190131"]),
         (days(date(2019, 1, 1), 365, "%Y%j"), ["%Y%j"], ["2020001", "2020002", "2020003"]),
     ],
 )
@@ -169,7 +169,7 @@ def test_stamps_finer_than_a_microsecond_differ(tmp_path: Path) -> None:
         (["Jan-65"], "%b-%y"),
         (["1 January 2000 10:30"], "%d %B %Y %H:%M"),
         (["1/2/20 11:05 PM"], "%m/%d/%y %I:%M %p"),
-        (["soon"], "%d.%m.%Y"),
+        (["soon"], ""),
     ],
 )
 def test_the_format_that_a_message_suggests_is_that_of_the_stamps(stamps: list[str], form: str) -> None:
@@ -196,3 +196,59 @@ def test_files_of_a_few_rows_are_written_as_all_are(
     ahead = stamp_series(data.times, [0], data.lengths, 1)
     assert data.table_format.time_format is not None
     assert write(ahead, data.table_format.time_format).to_list() == [following]
+
+
+def of_months(form: str, number: int = 30) -> list[str]:
+    return [date(2014 + month // 12, month % 12 + 1, 1).strftime(form) for month in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "wanted"),
+    [
+        ([f"{2001 + i // 4}/{i % 4 + 1}" for i in range(14)], ["2004/3", "2004/4", "2005/1"]),
+        ([f"{2001 + i // 4}:{i % 4 + 1}" for i in range(14)], ["2004:3", "2004:4", "2005:1"]),
+        ([f"{i % 4 + 1}/{2001 + i // 4}" for i in range(14)], ["3/2004", "4/2004", "1/2005"]),
+        ([f"{2001 + i // 4}.{i % 4 + 1}" for i in range(14)], ["2004.3", "2004.4", "2005.1"]),
+        ([f"{2001 + i // 2}-{i % 2 + 1}" for i in range(9)], ["2005-2", "2006-1", "2006-2"]),
+        ([f"H{i % 2 + 1} {2001 + i // 2}" for i in range(9)], ["H2 2005", "H1 2006", "H2 2006"]),
+        ([f"{i % 2 + 1}H{2001 + i // 2}" for i in range(9)], ["2H2005", "1H2006", "2H2006"]),
+        ([f"FY{2001 + i // 4}Q{i % 4 + 1}" for i in range(14)], ["FY2004Q3", "FY2004Q4", "FY2005Q1"]),
+        ([f"{i % 4 + 1}Q{8 + i // 4:02}" for i in range(14)], ["3Q11", "4Q11", "1Q12"]),
+        ([f"2019/{week:02}" for week in range(30, 52)], ["2019/52", "2020/01", "2020/02"]),
+        ([f"KW {week}/2019" for week in range(5, 52)], ["KW 52/2019", "KW 1/2020", "KW 2/2020"]),
+        ([f"2020W{week}" for week in range(1, 53)], ["2020W53", "2021W1", "2021W2"]),
+        (of_months("%m/%Y"), ["07/2016", "08/2016", "09/2016"]),
+        (of_months("%YM%m"), ["2016M07", "2016M08", "2016M09"]),
+        (of_months("%d%m%y"), ["010716", "010816", "010916"]),
+        (of_months("%d%m%Y"), ["01072016", "01082016", "01092016"]),
+        (days(date(2019, 11, 20), 50, "%d%m%Y"), ["09012020", "10012020", "11012020"]),
+        (days(date(2019, 11, 20), 50, "%m%d%Y"), ["01092020", "01102020", "01112020"]),
+        (days(date(2019, 11, 20), 50, "%d%m%y"), ["090120", "100120", "110120"]),
+        (days(date(2019, 11, 20), 50, "%Y%m%d.0"), ["20200109.0", "20200110.0", "20200111.0"]),
+        (days(date(2019, 11, 20), 50, "%Y.%m.%d"), ["2020.01.09", "2020.01.10", "2020.01.11"]),
+        (days(date(2019, 11, 20), 50, "%Y年%-m月%-d日"), ["2020年1月9日", "2020年1月10日", "2020年1月11日"]),
+        (
+            ["20191231T220000Z", "20191231T230000Z"],
+            ["20200101T000000Z", "20200101T010000Z", "20200101T020000Z"],
+        ),
+        (["2019-12-31 22", "2019-12-31 23"], ["2020-01-01 00", "2020-01-01 01", "2020-01-01 02"]),
+    ],
+)
+def test_more_notations_of_one_meaning_go_on(tmp_path: Path, stamps: list[str], wanted: list[str]) -> None:
+    assert following(stamps, tmp_path) == wanted
+
+
+def test_days_or_months_first_in_digits_are_refused_where_both_fit(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="give `time_format` %d%m%Y or %m%d%Y"):
+        following(of_months("%d%m%Y", 12), tmp_path)
+
+
+def test_nanoseconds_after_a_first_whole_second_differ(tmp_path: Path) -> None:
+    stamps = [f"2020-01-01T00:00:00.{step * 125:09}" for step in range(5)]
+    assert following(stamps, tmp_path)[0] == "2020-01-01T00:00:00.000000625"
+
+
+@pytest.mark.parametrize("stamp", ["Day 1", "t1", "2001 II", "12:30"])
+def test_no_format_is_suggested_that_would_be_wrong(tmp_path: Path, stamp: str) -> None:
+    with pytest.raises(InputError, match="must hold ISO dates, timestamps or numbers, such as 2020-01-31"):
+        following([stamp], tmp_path)

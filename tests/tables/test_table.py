@@ -137,7 +137,7 @@ def test_time_goes_on_by_the_calendar(
         ),
         ("ds:y\n1:2\n2:3\n", {}, "it has ds:y; is it separated by something else? set `separator`"),
         ('ds,y\n1,"1,234"\n2,"2,345"\n', {}, "give the sign before the decimals by `decimal`"),
-        ('ds,y\n1,"1,5"\n2,2.345\n', {}, "column 'y' holds text, such as '1,5' in data row 1"),
+        ('ds,y\n1,"1,5"\n2,2.345\n', {}, "has '2.345' beside decimal commas, whose point can be"),
         ("ds,y\r1,2\r2,3\r", {}, r"has no column 'y': it has ds, y\r1, 2\r2, 3;"),
         ("\n\n\n", {}, "table.csv: not a readable CSV file (empty CSV)"),
         ("ds,y,y\n1,2,3\n", {}, "has 2 columns 'y': rename one"),
