@@ -42,7 +42,7 @@ def every(
     """Return a function that gives so many stamps of the open steps from the first one on."""
 
     def stamps(number: int) -> list[Any]:
-        found, stamp = [], first
+        found, stamp = list[Any](), first
         while len(found) < number:
             found += [stamp] if is_open(stamp) else []
             stamp += step
@@ -122,7 +122,7 @@ def random_tables(random: np.random.Generator) -> tuple[list[pl.DataFrame], Opti
 
 def forecast(frame: pl.DataFrame, options: Options, with_intervals: bool = False) -> pl.DataFrame:
     """Return the forecast by the bundled network in the order of ids and steps."""
-    levels = None if with_intervals else []
+    levels: list[int] | None = None if with_intervals else []
     result: Any = forecast_frame(PretrainedForecaster(), frame, HORIZON, levels=levels, **options)
     step = pl.int_range(pl.len()).over("unique_id").alias("step")
     return pl.DataFrame(result).with_columns(step).sort("unique_id", "step")
