@@ -25,7 +25,7 @@ class BuildWithShipped(build_py):
 
 KERNEL = Extension(
     "rnn_lightning.native._rnn",
-    [f"{SOURCES}/rnn.c"],
+    [f"{SOURCES}/rnn.c", f"{SOURCES}/seasonal.c"],
     depends=[str(path) for path in Path(SOURCES).glob("*.h")],
     extra_compile_args=[
         "-O3",

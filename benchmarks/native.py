@@ -1,6 +1,7 @@
 """Speed of the native kernel against PyTorch, from which ``recurrent.py`` decides. Run it from the root.
 
     python benchmarks/native.py --output benchmarks/results/native.md
+    python benchmarks/native.py --tables seasonal --output benchmarks/results/native_seasonal.md
 
 Forward and backward of recurrent layers, Python included: ``recur`` against the module of ``torch.nn`` that
 holds the weights. CPU time, float32; rounds alternate, short calls are repeated within a round, the least
@@ -13,19 +14,30 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import torch
 from generation import best_seconds
 from report import publish
 from torch import Tensor, nn
 
 from rnn_lightning import RecurrentNetwork
+from rnn_lightning.losses import training_windows
 from rnn_lightning.native import library
 from rnn_lightning.network import Cell
+from rnn_lightning.pretrained import season_kernel
+from rnn_lightning.pretrained.bundled import bundled_network
+from rnn_lightning.pretrained.prior import draw_series
+from rnn_lightning.pretrained.season_features import NUM_INPUTS
+from rnn_lightning.pretrained.seasonal import HEAD_SIZE, SeasonalNetwork
+from rnn_lightning.pretrained.seasonal_loss import seasonal_loss
 from rnn_lightning.recurrent import recur
 
 NAMES: dict[Cell, str] = {"rnn_tanh": "Elman", "gru": "GRU", "lstm": "LSTM"}
 GATES = {"rnn_tanh": 1, "gru": 3, "lstm": 4}
+SEASON = 12
 SHAPES = [(1, 50), (1, 400), (16, 150), (64, 50), (64, 400), (256, 50)]
 
 
@@ -122,26 +134,96 @@ def thread_table(budget: float) -> list[str]:
     return lines
 
 
+def by_definition(call: Callable[[], object]) -> Callable[[], object]:
+    """The same call by the operators of PyTorch."""
+
+    def without_kernel() -> object:
+        with patch.object(season_kernel, "native", None):
+            return call()
+
+    return without_kernel
+
+
+def forecast(network: SeasonalNetwork, context: Tensor, horizon: int) -> None:
+    """The network's part of a forecast: read a context, generate."""
+    traits = {"season": torch.full((len(context),), SEASON)}
+    with torch.inference_mode():
+        state = network.encode(network.join(context, None), None, traits).state
+        network.free_run(context.new_zeros(len(context), horizon, 1), state, traits)
+
+
+def pretraining_step(network: SeasonalNetwork, optimizer: torch.optim.Optimizer, windows: Any) -> None:
+    optimizer.zero_grad()
+    seasonal_loss(network, windows, 0.67).backward()
+    optimizer.step()
+
+
+def seasonal_table(budget: float) -> list[str]:
+    """The bundled network: forecasts without and with a gap in each context, and a step of pretraining."""
+    lines = [
+        "| what | rows | PyTorch, ms | native, ms | PyTorch / native | GFLOP/s |",
+        "|---|---|---|---|---|---|",
+    ]
+    network, horizon = bundled_network().eval(), 24
+    numbers = sum(weight.numel() for weight in network.parameters() if weight.ndim == 2)
+    inputs = NUM_INPUTS * (4 * network.hidden_size + HEAD_SIZE)  # which rows and their negatives share
+    calls: list[tuple[str, int, Callable[[], object], float]] = []
+    for rows in (1, 16, 264, 1024):
+        context = torch.randn(rows, 100, 1)
+        flops = 2.0 * rows * (100 + horizon) * (2 * numbers - inputs)
+        calls.append(("context 100, horizon 24", rows, partial(forecast, network, context, horizon), flops))
+        context = context.index_fill(1, torch.tensor([50]), torch.nan)
+        calls.append(("the same with a gap", rows, partial(forecast, network, context, horizon), flops))
+    trained = bundled_network()
+    values = torch.from_numpy(draw_series(np.random.default_rng(0), 44, 85 + 22, SEASON))[..., None]
+    windows = training_windows(trained, values, 85, traits={"season": torch.full((44,), SEASON)})
+    step = partial(pretraining_step, trained, torch.optim.Adam(trained.parameters(), 1e-5), windows)
+    calls.append(("pretraining step, 85 + 22 steps", 44, step, 2.0 * 44 * 107 * 3 * (2 * numbers - inputs)))
+    for name, rows, call, flops in calls:
+        theirs, ours = best_seconds([by_definition(call), call], budget, time.process_time)
+        lines.append(
+            f"| {name} | {rows} | {theirs * 1e3:.2f} | {ours * 1e3:.2f} | {theirs / ours:.1f} | "
+            f"{flops / ours / 1e9:.0f} |"
+        )
+        print(lines[-1], file=sys.stderr, flush=True)
+    return lines
+
+
+TABLES: dict[str, tuple[str, Callable[[float], list[str]]]] = {
+    "layers": (
+        "Forward and backward of recurrent layers, Python and autograd included, against `nn.RNN`, `nn.GRU` "
+        "and `nn.LSTM` with the same weights; float32, CPU time of one thread, least of alternating rounds.",
+        training_table,
+    ),
+    "gaps": (
+        "## Gaps\n\nTeacher forcing, forward and backward, over windows without gaps and over the same "
+        "windows with a tenth of the values missing and a quarter of the rows beginning late.",
+        gap_table,
+    ),
+    "seasonal": (
+        "## The seasonal network\n\nThe bundled network, hidden size 64, season 12; float32, CPU time of one "
+        "thread, least of alternating rounds. PyTorch has the recurrent kernel where it can use it. A step "
+        "of pretraining is loss, gradient and Adam, without drawing the series; its GFLOP/s count a backward "
+        "pass as two forward passes.",
+        seasonal_table,
+    ),
+    "threads": ("## Threads\n\nThe passes of the layers in wall time.", thread_table),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=2.0, help="time to measure each row")
     parser.add_argument("--output", type=Path, help="file to write the results to; printed in any case")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="what to measure")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    parts = [
-        "Forward and backward of recurrent layers, Python and autograd included, against `nn.RNN`, `nn.GRU` "
-        "and `nn.LSTM` with the same weights; float32, CPU time of one thread, least of alternating rounds.",
-        "\n".join(training_table(arguments.seconds)),
-        "## Gaps",
-        "Teacher forcing, forward and backward, over windows without gaps and over the same windows with a "
-        "tenth of the values missing and a quarter of the rows beginning late.",
-        "\n".join(gap_table(arguments.seconds)),
-        "## Threads",
-        "The same passes in wall time.",
-        "\n".join(thread_table(arguments.seconds)),
-    ]
+    parts = []
+    for name in arguments.tables:
+        text, table = TABLES[name]
+        parts += [text, "\n".join(table(arguments.seconds))]
     publish("Speed of the native kernel", parts, arguments.output, "one core", library.describe())
 
 

@@ -2,8 +2,9 @@
 
     python benchmarks/sanitize.py --output benchmarks/results/sanitize.md
 
-A copy of the package with a sanitized library runs the tests of the kernel, of gaps and of the closed loop.
-The allocator of PyTorch is the sanitizer's as well, so that a step over the end of a tensor is found.
+A copy of the package with a sanitized library runs the tests of the kernel, of gaps, of the closed loop and
+of the seasonal network. The allocator of PyTorch is the sanitizer's as well, so that a step over the end of a
+tensor is found.
 """
 
 import argparse
@@ -16,7 +17,14 @@ from pathlib import Path
 
 from report import publish
 
-TESTS = ("native/test_native.py", "native/test_recurrence.py", "test_recurrent.py", "test_closed_loop.py")
+TESTS = (
+    "native/test_native.py",
+    "native/test_recurrence.py",
+    "native/test_seasonal_kernel.py",
+    "pretrained/test_seasonal.py",
+    "test_recurrent.py",
+    "test_closed_loop.py",
+)
 FLAGS = "-O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -shared -fPIC"
 
 
@@ -38,6 +46,7 @@ def sanitized(folder: Path, compiler: str) -> Path:
         "-Wno-psabi",
         "-Werror",
         "rnn.c",
+        "seasonal.c",
         "-o",
         "_rnn.abi3.so",
     ]

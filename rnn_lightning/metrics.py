@@ -17,7 +17,7 @@ class FreeRunError:
 
     ``rmse``, the root mean squared error, and ``mae``, the mean absolute error, are in the units of the data.
     ``nrmse`` is the interquartile mean over series and features of each ``rmse`` divided by its scale, so
-    that neither large series nor a few strange ones dominate it; ``nrmse_error`` is its standard error, as if
+    that neither large series nor a few odd ones dominate it; ``nrmse_error`` is its standard error, as if
     the values were independent.
     """
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence
 
 try:
     from rnn_lightning.native import layers
@@ -46,6 +47,18 @@ def recur(
         steps = {"start_step": start_step, "first_output_step": first_output_step}
         outputs, _, state = native.run(recurrent, readout, inputs, state, **steps)  # type: ignore[arg-type]
         return outputs, state
+    if start_step is None or inputs.device.type == "cpu":
+        outputs, state = recur_by_parts(recurrent, inputs, state, start_step)
+    else:
+        outputs, state = recur_packed(recurrent, inputs, state, start_step)
+    outputs = outputs[:, first_output_step:]
+    return outputs if readout is None else readout(outputs), state
+
+
+def recur_by_parts(
+    recurrent: nn.RNNBase, inputs: Tensor, state: RecurrentState | None, start_step: Tensor | None
+) -> tuple[Tensor, RecurrentState]:
+    """Run layers over the parts of a sequence between the steps at which rows start, a call for each."""
     parts = []
     starts = [] if start_step is None else start_step.clamp(0, inputs.shape[1]).tolist()
     for begin, end in pairwise(sorted({0, *starts, inputs.shape[1]})):
@@ -54,8 +67,33 @@ def recur(
         state = mask_before_start(after if recurrent.mode == "LSTM" else (after,), start_step, end)
         parts.append(outputs)
     assert state is not None
-    outputs = torch.cat(parts, 1)[:, first_output_step:]
-    return outputs if readout is None else readout(outputs), state
+    return torch.cat(parts, 1), state
+
+
+def recur_packed(
+    recurrent: nn.RNNBase, inputs: Tensor, state: RecurrentState | None, start_step: Tensor
+) -> tuple[Tensor, RecurrentState]:
+    """Run layers by one call: rows packed as if all started together, the longest first.
+
+    An accelerator waits less for it than for many calls; on a CPU its gradient takes longer. A row that never
+    starts is read for one step, for nothing. Outputs before the start of a row are zero.
+    """
+    num_steps, device = inputs.shape[1], inputs.device
+    start = start_step.cpu().clamp(0, num_steps - 1)  # the CPU packs
+    order, steps = start.argsort(), torch.arange(num_steps)
+    rank = order.argsort()
+    is_within = steps[:, None] < num_steps - start[order]  # (time, batch)
+    sizes = is_within.sum(1)[: num_steps - int(start.min())]
+    sources = order * num_steps + start[order] + steps[:, None]  # (time, batch)
+    data = inputs.flatten(0, 1)[sources[is_within].to(device)]  # (row and step, input)
+    state = None if state is None else mask_before_start(state, start_step, 1)
+    given = state if state is None or recurrent.mode == "LSTM" else state[0]
+    packed, after = recurrent(PackedSequence(data, sizes, order.to(device), rank.to(device)), given)
+    begins = functional.pad(sizes.cumsum(0), (1, 0))
+    places = begins[(steps - start[:, None]).clamp_min(0)] + rank[:, None]  # (batch, time)
+    outputs = packed.data[places.to(device)] * (steps >= start[:, None])[..., None].to(device)
+    after = after if recurrent.mode == "LSTM" else (after,)
+    return outputs, mask_before_start(after, start_step, num_steps)
 
 
 def recur_over_gaps(

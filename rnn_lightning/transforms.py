@@ -232,7 +232,7 @@ class Transforms(nn.Module):
         self.fitted.fill_(True)
 
     def start(self, context: Tensor, traits: Traits) -> tuple[Tensor, tuple[TransformState, ...]]:
-        """Transform the context of a series; return it, shorter by ``num_lost``, and the states after it."""
+        """Transform the context of a series; return it, ``num_lost`` steps shorter, and the last states."""
         states = []
         for part in self._parts():
             context, state = part(context, part.start(context, traits))

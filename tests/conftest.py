@@ -28,6 +28,20 @@ def path(request: pytest.FixtureRequest) -> Iterator[None]:
     library.load.cache_clear()
 
 
+@pytest.fixture(params=[0, 1, 2], ids=["baseline", "AVX2", "AVX-512"])
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run a test of the native kernel on every instruction set of the machine."""
+    kernel = library.find()
+    assert kernel is not None
+    chosen = kernel.rnn_instruction_set(request.param)
+    best = kernel.rnn_instruction_set(-1)
+    if chosen == best and request.param == 2 and best != b"AVX-512":
+        pytest.skip("the machine does not have it")
+    kernel.rnn_instruction_set(request.param)
+    yield
+    kernel.rnn_instruction_set(-1)
+
+
 @pytest.fixture
 def rnn_lightning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     """The command line, in a folder of its own that has the project's configs and data."""

@@ -85,13 +85,19 @@ def test_the_core_imports_nothing_of_the_folders_beside_it(module: str) -> None:
     assert {folder(name) for name in modules_imported(module)} & BESIDE <= allowed
 
 
-def test_the_kernel_is_imported_in_one_place_where_it_may_be_absent() -> None:
-    guarded = [node for node in tree("rnn_lightning.recurrent").body if isinstance(node, ast.Try)]
-    (guard,) = guarded
-    assert list(imports(guard)) == ["rnn_lightning.native.layers"]
+@pytest.mark.parametrize(
+    ("module", "kernel"),
+    [
+        ("rnn_lightning.recurrent", "rnn_lightning.native.layers"),
+        ("rnn_lightning.pretrained.season_kernel", "rnn_lightning.native.seasonal"),
+    ],
+)
+def test_the_kernel_is_imported_in_one_place_where_it_may_be_absent(module: str, kernel: str) -> None:
+    (guard,) = [node for node in tree(module).body if isinstance(node, ast.Try)]
+    assert list(imports(guard)) == [kernel]
     assert [ast.unparse(handler.type) for handler in guard.handlers if handler.type] == ["ImportError"]
-    everywhere = [name for name in imports(tree("rnn_lightning.recurrent")) if ".native" in name]
-    assert everywhere == ["rnn_lightning.native.layers"]
+    everywhere = [name for each in members(folder(module)) for name in imports(tree(each))]
+    assert [name for name in everywhere if name.startswith("rnn_lightning.native")] == [kernel]
 
 
 @pytest.mark.parametrize("module", PLAIN)

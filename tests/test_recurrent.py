@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from rnn_lightning.network import Cell, RecurrentNetwork
-from rnn_lightning.recurrent import RecurrentState, first_known, recur, recur_over_gaps, zero_state
+from rnn_lightning.recurrent import (
+    RecurrentState,
+    first_known,
+    recur,
+    recur_by_parts,
+    recur_over_gaps,
+    recur_packed,
+    zero_state,
+)
 
 pytestmark = pytest.mark.usefixtures("path")
 CELLS: list[Cell] = ["rnn_tanh", "rnn_relu", "gru", "lstm"]
@@ -107,3 +115,26 @@ def test_first_known_is_the_first_step_with_any_known_feature() -> None:
         [[[nan, nan], [nan, 1], [2, nan]], [[nan, nan]] * 3, [[1, nan], [nan, nan], [1, 1]]]
     )
     assert first_known(values).tolist() == [1, 3, 0]
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("starts", [[0, 4, 9, 2, 7, 4], [0] * 6, [3] * 6, [9] * 6])
+def test_rows_that_start_late_are_packed_to_one_call(cell: Cell, num_layers: int, starts: list[int]) -> None:
+    """Results and gradients are those of calls part by part, also with a state before the first input."""
+    recurrent, calls = make(cell, num_layers=num_layers).recurrent, list[int]()
+    inputs, start_step = torch.randn(6, 9, 3).double(), torch.tensor(starts)
+    has_started = (torch.arange(9) >= start_step[:, None])[..., None]
+    before = tuple(torch.randn_like(part) for part in zero_state(recurrent, 6))
+    for state in (None, before):
+        found = []
+        for way in (recur_by_parts, recur_packed):
+            hook = recurrent.register_forward_hook(lambda *_: calls.append(1))
+            calls.clear()
+            outputs, after = way(recurrent, inputs, state, start_step)
+            hook.remove()
+            outputs = outputs * has_started
+            loss = outputs.square().sum() + sum(part.square().sum() for part in after)
+            found.append((outputs, *after, *torch.autograd.grad(loss, list(recurrent.parameters()))))
+        assert len(calls) == 1
+        torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnn_lightning import ArraySeries, Forecaster, SequenceDataModule
+from rnn_lightning import ArraySeries, Forecaster, SequenceDataModule, TableDataModule
 from rnn_lightning.dynamics.metrics import NRMSEAtLead, ValidTime
 from rnn_lightning.dynamics.systems import (
     DynamicsSeries,
@@ -66,7 +66,8 @@ def make_case(name: str, noise: float = 0.0) -> Case:
 def fit(forecaster: Forecaster, train: np.ndarray, seed: int, num_epochs: int, **data: Any) -> float:
     """Fit, and return the CPU seconds; draws of the weights are those made before."""
     sizes = {"context_length": 50, "scored_length": 100, "horizon": 200, "test_fraction": 0.0} | data
-    module = SequenceDataModule(ArraySeries(train), **sizes, seed=seed)
+    kind = TableDataModule if "final_fit_on_all" in data else SequenceDataModule
+    module: Any = kind(ArraySeries(train), **sizes, seed=seed)
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     begin = time.process_time()
     L.Trainer(max_epochs=num_epochs, accelerator="cpu", enable_checkpointing=False, **quiet).fit(
@@ -118,12 +119,13 @@ def next_generation(case: Case, degree: int, num_lags: int, skip: int, ridge: fl
     return torch.from_numpy(generated)
 
 
-def chosen_next_generation(case: Case) -> tuple[Tensor, str]:
-    """NG-RC with the settings that generate best over the last tenth of the training values."""
+def chosen_next_generation(case: Case, degree: int | None = None) -> tuple[Tensor, str]:
+    """NG-RC, of a degree if given, with the settings that generate best over the last tenth of the values."""
     if case.train.shape[1] == 1:
         shapes = [(2, 20, 1), (3, 7, 3), (4, 6, 3)]
     else:
         shapes = [(2, 1, 1), (3, 1, 1), (2, 2, 1), (3, 2, 1)]
+    shapes = [shape for shape in shapes if degree in (None, shape[0])]
     first = len(case.train) - len(case.train) // 10
     starts = range(first, len(case.train) - 100, 10)
     values = torch.from_numpy(case.train)

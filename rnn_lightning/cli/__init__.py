@@ -1,1 +1,1 @@
-"""The command line: the LightningCLI and what surrounds it."""
+"""The command line: a LightningCLI with run folders, checkpoints and one-line errors."""

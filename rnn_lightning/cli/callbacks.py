@@ -103,7 +103,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Keep the state, unless training has diverged."""
+        """Save the state, unless training has diverged."""
         if not isinstance(exception, InputError):
             super().on_exception(trainer, pl_module, exception)
 

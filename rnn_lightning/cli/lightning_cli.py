@@ -143,7 +143,7 @@ class CommandLine(LightningCLI):
             config.data.series.init_args[name] = column
         for group in ("trainer", "model", "data", "forecast", "backtest"):
             if group in config and not hasattr(config[group], "items"):
-                raise InputError(f"--{group} is a group of options, and cannot be {config[group]!r}.")
+                raise InputError(f"--{group} is a group of options and cannot be set to {config[group]!r}.")
         if not 0 <= int(config.seed_everything or 0) < 2**32:
             raise InputError(
                 f"--seed_everything must be from 0 to {2**32 - 1}, got {config.seed_everything}."

@@ -47,7 +47,7 @@ def list_configs(argv: Sequence[str]) -> str:
     copied = [*SHIPPED.glob("configs/*.yaml"), *SHIPPED.glob("data/*.csv")]
     targets = {path: Path(argv[0], path.parent.name, path.name) for path in copied}
     if found := [str(target) for target in targets.values() if target.exists()]:
-        raise InputError(f"configs {argv[0]}: {found[0]} is there already: choose another folder.")
+        raise InputError(f"configs {argv[0]}: {found[0]} already exists: choose another folder.")
     for path, target in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)

@@ -146,7 +146,7 @@ class SequenceBatches:
         return cut(self.data.offsets[:-1], self.data.ends, self.val_fraction, self.test_fraction)
 
     def training_segments(self) -> Segments:
-        """Return the steps that are trained on."""
+        """Return the steps to train on."""
         train, val = self.segments["train"], self.segments["val"]
         if not self.trains_on_all:
             return train

@@ -19,14 +19,14 @@ def require_positive(**sizes: float) -> None:
 class SineSeries(Series):
     """Noisy sines ``amplitude * sin(2 pi t / period + phase) + noise`` of the time ``t``.
 
-    Several series share the period, or go through a list of periods in turn, and differ in their phase.
+    Several series share one period, or take the periods of a list in turn, and differ in phase.
 
     Args:
         num_steps: number of steps of each series.
         time_step: time between two steps; 400 steps of 0.2 reach from 0 to 80.
-        period: length of one cycle in units of time, one for all series or a list that is repeated over the
-            series; the default, 2 pi, is the plain sine of time.
-        amplitude: height of the sine.
+        period: length of a cycle in units of time, one for all series or a list that the series take in turn;
+            the default, 2 pi, gives the plain sine of time.
+        amplitude: amplitude of the sine.
         phase: phase of the first series in radians; with several series, series ``i`` of ``n`` starts
             ``2 pi i / n`` later.
         noise: half the width of the noise, which is uniform in ``[-noise, noise)``.

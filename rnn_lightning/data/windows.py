@@ -22,7 +22,7 @@ Split = Literal["train", "val", "test"]
 
 
 class Segments(NamedTuple):
-    """The steps of one split, ``(segment,)`` each: one run of rows for each series; a run may be empty."""
+    """The steps of one split: for each series a run of rows, which may be empty. All are ``(segment,)``."""
 
     series: Tensor  # the number of the series
     first: Tensor  # its first row: contexts do not reach further back
@@ -79,7 +79,7 @@ def split_by_series(
 
 
 class Windows:
-    """The starts of ``counts`` windows: number ``j`` of segment ``i`` is at ``first[i] + j * stride``."""
+    """The starts of windows: window ``j`` of segment ``i`` starts at ``first[i] + j * stride``."""
 
     def __init__(self, first: Tensor, counts: Tensor, stride: int) -> None:
         self.first, self.stride, self.ends = first, stride, counts.cumsum(0)

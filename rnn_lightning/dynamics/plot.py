@@ -9,8 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from rnn_lightning.dynamics.measured import Measured
 from rnn_lightning.dynamics.metrics import SpectrumDistance
-from rnn_lightning.dynamics.report import Measured
 from rnn_lightning.files import atomic_file
 
 TRUE, LEARNED = {"color": "0.45", "lw": 0.7}, {"color": "#0072b2", "lw": 0.9}

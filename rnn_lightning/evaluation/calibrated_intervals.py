@@ -227,15 +227,15 @@ class CalibratedIntervals:
         self._half_widths, self.horizon = learn_half_widths(errors, scale, origin_step)
 
     def calibrate_for(self, forecaster: Any, batches: SequenceBatches, ends: Tensor) -> None:
-        """Calibrate a network that was never trained for the forecasts of batches, before ``ends``."""
+        """Calibrate an untrained network for the forecasts of ``batches``, by values before ``ends``."""
         self.calibrate_on_last_steps(forecaster, batches.data, ends, **calibration_sizes(batches))
 
     def calibrate_on_last_steps(
         self, forecaster: Any, data: SeriesData, ends: Tensor, *, horizon: int, **settings: Any
     ) -> None:
-        """Calibrate a network that was never trained on the last steps before ``ends (series,)``.
+        """Calibrate an untrained network on the last steps before ``ends (series,)``.
 
-        The result is for these series alone; no checkpoint keeps it. Arguments as for ``calibrate``.
+        The result is valid for these series only, and no checkpoint keeps it. Arguments as for ``calibrate``.
         """
         self._reset()
         segments = split_by_time(data.offsets[:-1], ends, LAST_FRACTION, 0.0, LAST_HORIZONS * horizon)["val"]

@@ -60,13 +60,13 @@ def error_scale(context: Tensor, seasons: Tensor, own_error: Tensor | None = Non
     """Return the unit of the errors of each series, ``(batch, feature)``.
 
     It is the mean absolute change from step to step, or from season to season where that is smaller, after
-    removing the mean change. A series that never changed has a millionth of its magnitude.
+    removing the mean change. For a series that never changed it is a millionth of its magnitude.
 
     Args:
         context: ``(batch, time, feature)``, the known steps before a forecast, NaN where unknown.
         seasons: ``(batch,)``, the season of each series in steps; 1 for none.
-        own_error: ``(batch, feature)``, the mean absolute error of earlier forecasts of the series, which
-            counts for a part of its scale; NaN where unknown.
+        own_error: ``(batch, feature)``, the mean absolute error of earlier forecasts of each series, which is
+            a part of its scale; NaN where unknown.
     """
     scale = _mean_change(context, 1)
     for season in seasons.unique().tolist():

@@ -23,16 +23,4 @@ static void FN(collect_)(const struct rnn_task *t, const struct shape *q, const 
 
 static const struct kernels FN(kernels) = {FN(prepare_), FN(forward_), FN(backward_), FN(collect_)};
 
-#undef VL
-#undef RB
-#undef NV
-#undef V
-#undef I
-#undef LD
-#undef ST
-#undef PICK
-#undef LANES
-#undef SHUFFLE
-#undef REAL
-#undef SIZE
-#undef FN
+#include "unset.h"

@@ -32,10 +32,10 @@ def forward(
     weights = [weight.contiguous() for weight in weights]
     task = _task(inputs.shape, weights, cell, feedback, first, inputs.element_size())
     results = _results(inputs, task, keep)
-    task.weights = _pointers(weights)
-    task.x, task.h0, task.c0, task.begin = map(_pointer, arrays)
-    task.y, task.filled, task.h, task.c, task.saved = map(_pointer, results)
-    _run("rnn_forward", task)
+    task.weights = pointers(weights)
+    task.x, task.h0, task.c0, task.begin = map(pointer, arrays)
+    task.y, task.filled, task.h, task.c, task.saved = map(pointer, results)
+    run("rnn_forward", task)
     return results
 
 
@@ -57,11 +57,11 @@ def backward(
     weights = [weight.contiguous() for weight in weights]
     results = _gradients(saved, weights, sizes, cell, needs_inputs)
     task = _task(sizes, weights, cell, feedback, first, saved.element_size())
-    task.weights, task.saved = _pointers(weights), _pointer(saved)
-    task.begin, task.dy, task.dh, task.dc = map(_pointer, arrays)
-    task.dx, task.dh0, task.dc0 = map(_pointer, results[:3])
-    task.dweights = _pointers(results[3:])
-    _run("rnn_backward", task)
+    task.weights, task.saved = pointers(weights), pointer(saved)
+    task.begin, task.dy, task.dh, task.dc = map(pointer, arrays)
+    task.dx, task.dh0, task.dc0 = map(pointer, results[:3])
+    task.dweights = pointers(results[3:])
+    run("rnn_backward", task)
     return results
 
 
@@ -113,7 +113,7 @@ def _results(inputs: Tensor, task: Task, keep: bool) -> tuple[Tensor, ...]:
         new((task.rows, task.steps, task.outputs) if FEEDBACKS[task.feedback] == "fill" else 0),
         new(state),
         new(state if CELLS[task.cell] == "lstm" else 0),
-        new(_library().rnn_saved(task) if keep else 0),
+        new(require_library().rnn_saved(task) if keep else 0),
     )
 
 
@@ -129,7 +129,12 @@ def _gradients(
     ]
 
 
-def _library() -> ctypes.CDLL:
+def require_library() -> ctypes.CDLL:
+    """Return the library.
+
+    Raises:
+        RuntimeError: if it was not built.
+    """
     found = library.find()
     if found is None:
         raise RuntimeError(
@@ -138,20 +143,27 @@ def _library() -> ctypes.CDLL:
     return found
 
 
-def _run(function: str, task: Task) -> None:
-    if getattr(_library(), function)(task):
-        raise MemoryError("there is no memory for the work of the native recurrence.")
+def run(function: str, task: ctypes.Structure) -> None:
+    """Call a function of the library.
+
+    Raises:
+        MemoryError: if there is no memory for its work.
+    """
+    if getattr(require_library(), function)(task):
+        raise MemoryError("there is no memory for the work of the native kernel.")
 
 
 def _contiguous(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.contiguous()
 
 
-def _pointer(tensor: Tensor | None) -> int | None:
+def pointer(tensor: Tensor | None) -> int | None:
+    """Return the address of the numbers of a contiguous tensor, None if there are none."""
     return None if tensor is None else tensor.data_ptr() or None
 
 
-def _pointers(tensors: Sequence[Tensor]) -> Any:
+def pointers(tensors: Sequence[Tensor]) -> Any:
+    """Return the addresses of several tensors as the library takes them."""
     return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
 
 

@@ -31,6 +31,23 @@ class Task(ctypes.Structure):
     ]
 
 
+class SeasonalTask(ctypes.Structure):
+    """``struct seasonal_task``."""
+
+    _fields_ = [
+        *((name, INT) for name in ("threads", "rows", "steps", "season", "hidden", "head", "covariates")),
+        *((name, INT) for name in ("continues", "free", "levels", "slopes", "profiles", "differences")),
+        *((name, INT) for name in ("forecasts", "mixed_levels", "mixed_slopes")),
+        *((name, POINTER) for name in ("constants", "sums")),
+        ("mixed", ctypes.POINTER(INT)),
+        *((name, POINTER) for name in ("x", "next", "state")),
+        ("weights", POINTERS),
+        *((name, POINTER) for name in ("predictions", "values", "after", "saved")),
+        *((name, POINTER) for name in ("d_predictions", "d_values", "d_after", "d_state")),
+        ("d_weights", POINTERS),
+    ]
+
+
 @functools.cache
 def find() -> ctypes.CDLL | None:
     """The library, None where it was not built."""
@@ -42,11 +59,15 @@ def find() -> ctypes.CDLL | None:
 
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL | None:
-    if INT.in_dll(library, "rnn_task_size").value != ctypes.sizeof(Task):
-        return None  # built from other sources
-    for name, kind in (("rnn_saved", INT), ("rnn_forward", ctypes.c_int), ("rnn_backward", ctypes.c_int)):
-        function = getattr(library, name)
-        function.argtypes, function.restype = [ctypes.POINTER(Task)], kind
+    for name, task in (("rnn", Task), ("seasonal", SeasonalTask)):
+        size = f"{name}_task_size"
+        if not hasattr(library, size) or INT.in_dll(library, size).value != ctypes.sizeof(task):
+            return None  # built from other sources
+        kinds = {"saved": INT, "state": INT, "forward": ctypes.c_int, "backward": ctypes.c_int}
+        for what, kind in kinds.items():
+            if (name, what) != ("rnn", "state"):
+                function = getattr(library, f"{name}_{what}")
+                function.argtypes, function.restype = [ctypes.POINTER(task)], kind
     library.rnn_instruction_set.argtypes, library.rnn_instruction_set.restype = (
         [ctypes.c_int],
         ctypes.c_char_p,

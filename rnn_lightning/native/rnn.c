@@ -5,16 +5,9 @@
 #include "rnn.h"
 
 #include <math.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "threads.h"
 #include "shape.h"
 
 /* What each instruction set and number type has: weights packed for a pass, the passes of one unit of
@@ -28,71 +21,9 @@ struct kernels {
   void (*collect)(const struct rnn_task *, const struct shape *, const void *dw);
 };
 
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
-#define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
-#define ROUND(n) round_up(n, RB)
-
-/* clang ignores these pragmas: there, and on other processors, the vectors of 16 bytes that all have. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define LEVELS 3
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,prefer-vector-width=512")
-#define VBYTES 64
-#define UT 8
-#define MJ 4
-#define MK 4
-#define REAL float
-#define SIZE 4
-#define FN(x) x##_avx512_32
-#include "build.h"
-#define REAL double
-#define SIZE 8
-#define FN(x) x##_avx512_64
-#include "build.h"
-#undef VBYTES
-#undef UT
-#undef MK
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#define VBYTES 32
-#define UT 6
-#define MK 3
-#define REAL float
-#define SIZE 4
-#define FN(x) x##_avx2_32
-#include "build.h"
-#define REAL double
-#define SIZE 8
-#define FN(x) x##_avx2_64
-#include "build.h"
-#undef VBYTES
-#undef UT
-#undef MJ
-#undef MK
-#pragma GCC pop_options
-#else
-#define LEVELS 1
-#endif
-#define VBYTES 16
-#ifdef __aarch64__ /* 32 registers */
-#define UT 4
-#define MJ 4
-#define MK 4
-#else
-#define UT 2
-#define MJ 4
-#define MK 2
-#endif
-#define REAL float
-#define SIZE 4
-#define FN(x) x##_base_32
-#include "build.h"
-#define REAL double
-#define SIZE 8
-#define FN(x) x##_base_64
-#include "build.h"
+#define KERNELS "build.h"
+#define DOUBLES
+#include "levels.h"
 
 static int level = -1;
 
@@ -110,6 +41,11 @@ const char *rnn_instruction_set(int wanted) {
   return names[level];
 }
 
+int rnn_level(void) {
+  if (level < 0) rnn_instruction_set(-1);
+  return level;
+}
+
 static const struct kernels *kernels_for(int64_t size) {
   static const struct kernels *const all[LEVELS][2] = {
       {&kernels_base_32, &kernels_base_64},
@@ -118,14 +54,12 @@ static const struct kernels *kernels_for(int64_t size) {
       {&kernels_avx512_32, &kernels_avx512_64},
 #endif
   };
-  if (level < 0) rnn_instruction_set(-1);
-  return all[level][size == 8];
+  return all[rnn_level()][size == 8];
 }
 
 void rnn_activations(int64_t n, const float *x, float *tanh, float *sigmoid) {
-  if (level < 0) rnn_instruction_set(-1);
 #if LEVELS > 1
-  if (level == 2) activations_avx512_32(n, x, tanh, sigmoid);
+  if (rnn_level() == 2) activations_avx512_32(n, x, tanh, sigmoid);
   else if (level == 1) activations_avx2_32(n, x, tanh, sigmoid);
   else
 #endif
@@ -135,8 +69,6 @@ void rnn_activations(int64_t n, const float *x, float *tanh, float *sigmoid) {
 /* ---- Units of work ---- */
 
 #define MAX_SINGLE_ROWS 4 /* a last block of no more rows goes row by row */
-#define MAX_GROUPS 16     /* of blocks, whose weight gradients are summed apart, whatever the threads */
-#define MIN_THREAD_FLOPS 1e6
 
 /* `blocks` blocks of rows, then `singles` single rows; a group of blocks or a single row has its own
    weight gradients. */
@@ -148,10 +80,7 @@ struct job {
   int64_t memory[2], weights[2], gradients[2], work; /* bytes: of a unit, a shape, a part, a thread */
   char *packed[2], *dw[2];
   int backward;
-  atomic_long next;
 };
-
-static int64_t at_least(int64_t a, int64_t b) { return a > b ? a : b; }
 
 static struct job job_of(const struct rnn_task *t, int keeps, int backward) {
   struct job job = {.task = t, .line = 64 / t->size, .backward = backward};
@@ -176,7 +105,7 @@ static struct job job_of(const struct rnn_task *t, int keeps, int backward) {
   return job;
 }
 
-static void run_unit(struct job *job, int64_t unit, char *work, char *dw) {
+static void run_unit(const struct job *job, int64_t unit, char *work, char *dw) {
   const struct rnn_task *t = job->task;
   const int block = unit < job->blocks;
   const int64_t row = block ? unit * job->line : job->blocks * job->line + unit - job->blocks;
@@ -195,71 +124,27 @@ static int64_t parts_of(const struct job *job) {
   return (job->backward ? job->groups : job->blocks) + job->singles;
 }
 
-static void run_parts(struct job *job, char *work) {
-  const int64_t parts = parts_of(job);
-  for (int64_t part; (part = atomic_fetch_add(&job->next, 1)) < parts;) {
-    if (!job->backward) {
-      run_unit(job, part, work, 0);
-    } else if (part < job->groups) {
-      char *dw = job->dw[1] + part * job->gradients[1];
-      for (int64_t i = part * job->blocks / job->groups; i < (part + 1) * job->blocks / job->groups; i++)
-        run_unit(job, i, work, dw);
-    } else {
-      const int64_t single = part - job->groups;
-      run_unit(job, job->blocks + single, work, job->dw[0] + single * job->gradients[0]);
-    }
+static void run_part(const void *argument, int64_t part, char *work) {
+  const struct job *job = argument;
+  if (!job->backward) {
+    run_unit(job, part, work, 0);
+  } else if (part < job->groups) {
+    char *dw = job->dw[1] + part * job->gradients[1];
+    for (int64_t i = part * job->blocks / job->groups; i < (part + 1) * job->blocks / job->groups; i++)
+      run_unit(job, i, work, dw);
+  } else {
+    const int64_t single = part - job->groups;
+    run_unit(job, job->blocks + single, work, job->dw[0] + single * job->gradients[0]);
   }
-}
-
-struct thread {
-  pthread_t id;
-  struct job *job;
-  char *work;
-};
-
-static void *run_thread(void *argument) {
-  struct thread *thread = argument;
-  run_parts(thread->job, thread->work);
-  return 0;
-}
-
-/* Threads live for one call: nothing to set up, and nothing that a fork could break. */
-static void run_threads(struct job *job, int64_t count, char *work) {
-  struct thread threads[count];
-  int64_t started = 1;
-  for (; started < count; started++) {
-    threads[started] = (struct thread){.job = job, .work = work + started * job->work};
-    if (pthread_create(&threads[started].id, 0, run_thread, threads + started)) break;
-  }
-  run_parts(job, work);
-  for (int64_t i = 1; i < started; i++) pthread_join(threads[i].id, 0);
-}
-
-static int64_t num_threads(const struct job *job) {
-  const struct rnn_task *t = job->task;
-  const struct shape *q = job->shape + 1;
-  const double flops = 2.0 * (job->backward ? 2 : 1) * t->rows * t->steps * q->gates * t->hidden *
-                       sum_of(q->length, t->layers);
-  int64_t count = t->threads, parts = parts_of(job);
-  if (count > parts) count = parts;
-  if (count > flops / MIN_THREAD_FLOPS) count = flops / MIN_THREAD_FLOPS;
-  return count < 1 ? 1 : count;
-}
-
-/* Large fresh memory in pages of 2 MiB instead of a fault every 4 KiB. */
-static void use_huge_pages(void *memory, int64_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  const uintptr_t begin = ((uintptr_t)memory + 4095) & ~(uintptr_t)4095,
-                  end = ((uintptr_t)memory + bytes) & ~(uintptr_t)4095;
-  if (memory && bytes >= 4 << 20) madvise((void *)begin, end - begin, MADV_HUGEPAGE);
-#else
-  (void)memory, (void)bytes;
-#endif
 }
 
 /* Packed weights, weight gradients and the work of each thread, in one piece. */
 static int run(struct job *job) {
-  const int64_t count = num_threads(job), parts[2] = {job->singles, job->groups},
+  const struct rnn_task *t = job->task;
+  const double flops = 2.0 * (job->backward ? 2 : 1) * t->rows * t->steps * job->shape[1].gates * t->hidden *
+                       sum_of(job->shape[1].length, t->layers);
+  struct crew crew = {.run = run_part, .job = job, .parts = parts_of(job), .work = job->work};
+  const int64_t count = num_threads(t->threads, crew.parts, flops), parts[2] = {job->singles, job->groups},
                 units[2] = {job->singles, job->blocks};
   int64_t bytes = count * job->work;
   for (int block = 0; block < 2; block++)
@@ -276,7 +161,7 @@ static int run(struct job *job) {
     job->dw[block] = next, next += parts[block] * job->gradients[block];
     memset(job->dw[block], 0, parts[block] * job->gradients[block]);
   }
-  run_threads(job, count, next);
+  run_threads(&crew, count, next);
   for (int block = 1; job->backward && block >= 0; block--)
     for (int64_t part = 0; part < parts[block]; part++)
       job->kernels->collect(job->task, job->shape + block, job->dw[block] + part * job->gradients[block]);

@@ -43,6 +43,8 @@ int rnn_backward(const struct rnn_task *task);
    or the best one below that the machine has; -1 asks for the best. */
 const char *rnn_instruction_set(int wanted);
 
+int rnn_level(void); /* its number */
+
 /* tanh and sigmoid of n float32, n a multiple of 16: for the test of their errors. */
 void rnn_activations(int64_t n, const float *x, float *tanh, float *sigmoid);
 #endif

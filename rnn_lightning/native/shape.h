@@ -53,7 +53,6 @@ static int64_t gate_of_torch(const struct shape *q, int64_t gate) {
   return q->cell == RNN_GRU ? gru[gate] : gate;
 }
 
-static int64_t round_up(int64_t n, int64_t line) { return (n + line - 1) / line * line; }
 static int64_t sum_of(const int64_t size[2], int64_t layers) {
   return layers ? size[0] + (layers - 1) * size[1] : 0;
 }

@@ -80,7 +80,7 @@ INLINE V FN(sigmoid)(V x) {
 }
 #undef CLAMP
 
-static void FN(activations)(int64_t n, const float *x, float *tanh, float *sigmoid) {
+UNUSED static void FN(activations)(int64_t n, const float *x, float *tanh, float *sigmoid) {
   for (int64_t i = 0; i < n; i += VL) {
     ST(tanh + i, FN(tanh)(LD(x + i)));
     ST(sigmoid + i, FN(sigmoid)(LD(x + i)));
@@ -139,7 +139,7 @@ INLINE V FN(sums)(V *m) {
 /* Rows of `steps * width` numbers, `stride` apart in memory, to and from block[step][width][RB], steps
    `apart` apart. Tiles of VL rows by VL numbers are transposed in registers; one tile may reach over a
    step's end. */
-static void FN(load_block)(const REAL *rows, int64_t stride, int64_t num_rows, int64_t steps, int64_t width,
+UNUSED static void FN(load_block)(const REAL *rows, int64_t stride, int64_t num_rows, int64_t steps, int64_t width,
                            REAL *block, int64_t apart) {
   for (int g = 0; g < NV; g++) {
     REAL *to = block + g * VL;
@@ -166,7 +166,7 @@ static void FN(load_block)(const REAL *rows, int64_t stride, int64_t num_rows, i
   }
 }
 
-static void FN(store_block)(REAL *rows, int64_t stride, int64_t num_rows, int64_t steps, int64_t width,
+UNUSED static void FN(store_block)(REAL *rows, int64_t stride, int64_t num_rows, int64_t steps, int64_t width,
                             const REAL *block, int64_t apart) {
   for (int g = 0; g < NV && g * VL < num_rows; g++) {
     const REAL *from = block + g * VL;

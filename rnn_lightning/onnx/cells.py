@@ -74,6 +74,6 @@ def _parts(graph: Graph, value: Value, number: int) -> list[Value]:
 
 
 def _arranged(weight: Tensor, order: Sequence[int]) -> np.ndarray:
-    """Return a weight or bias with its gates in another order."""
+    """Return a weight or bias with its gates reordered."""
     array = numbers(weight)
     return array.reshape(len(order), -1, *array.shape[1:])[list(order)].reshape(array.shape)

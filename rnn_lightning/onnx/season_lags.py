@@ -15,7 +15,7 @@ LONG_SEASON, MIN_AVERAGED = 4, 8
 
 
 class Places(NamedTuple):
-    """Columns ``(row, number)`` of the past of each row."""
+    """Positions ``(row, number)`` in the past of each row."""
 
     columns: Value
     number: int

@@ -25,7 +25,7 @@ class Twin(ABC):
 
     @abstractmethod
     def start(self, context: Value) -> tuple[Value, TransformState]:
-        """Return the transformed context, and the state at its beginning."""
+        """Return the transformed context and the state at its start."""
 
     @abstractmethod
     def inverse(self, transformed: Value, state: TransformState) -> Value:
@@ -62,7 +62,7 @@ class Difference(Twin):
         return whole, (whole.slice(1, -1),)
 
     def _continued(self, context: Value, filled: Value) -> Value:
-        """Continue each gap from the last known value before it; steps before the first one stay NaN."""
+        """Fill each gap with the last known value before it; steps before the first one stay NaN."""
         levels, changes = (value.transpose(1, 0, 2).cast("DOUBLE") for value in (context, filled))
         first = levels.slice(0, 0, 1)
 

@@ -16,6 +16,9 @@ LEVEL_RATES = (0.6, 0.25, 0.08)
 SLOPE_RATES = (0.2, 0.05)
 MEAN_RATE = 0.01
 ERROR_RATE = 0.06
+LEAST_SPREAD = 1e-3
+"""The least scale of the noise of a series, in its own units."""
+
 RATES = (*LEVEL_RATES, MEAN_RATE, *SLOPE_RATES)
 """Smoothing rates of the levels, the mean and the slopes."""
 

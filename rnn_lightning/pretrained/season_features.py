@@ -142,7 +142,8 @@ class Ingredients:
             gates: ``(2 * row, ..., NUM_GATES)``, those of the rows and then those of their negatives.
         """
         gates = gates.to(step.quantities).unflatten(0, (2, -1))  # from mixed precision
-        of_levels, of_profiles, of_slopes, rest = gates.split([6, 4, 3, 4], -1)
+        sizes = [len(LEVELS), 1 + len(PROFILES), len(SLOPES), 4]
+        of_levels, of_profiles, of_slopes, rest = gates.split(sizes, -1)
         quantities = step.quantities
         weights = torch.cat(
             [

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnn_lightning.season_strength import strength
+from rnn_lightning.season_strength import MAX_REPEATS, strengths
 
 MIN_YEARS = 1.6
 """Years of history from which the year is a candidate."""
@@ -102,11 +102,7 @@ def find_candidates(
             is_own = (seasons == season).any(1)
             needed = np.where(shortest == season, _needed(season), 2 * season + 2)
             active[index] = (is_own & (lengths >= needed)) | (is_given & (given == season))
-    strengths = [
-        strength(row[len(row) - length :], season)[0] if season > 1 else np.nan
-        for row, length, season in zip(values, lengths.tolist(), shortest.tolist(), strict=True)
-    ]
-    is_clear = np.array(strengths) > CLEAR_STRENGTH
+    is_clear = _strengths(values, lengths, shortest) > CLEAR_STRENGTH
     active[0] = ~active.any(0) | ~(is_clear | is_given)
     return SeasonCandidates(every, active, shortest, lengths)
 
@@ -197,3 +193,12 @@ def nan_mean(values: np.ndarray, axis: int | Sequence[int]) -> np.ndarray:
 def _needed(season: int) -> float:
     """Return the steps that a history needs for its shortest season."""
     return season + 2 if season <= LONG_SEASON else MIN_LONG_SEASONS * season
+
+
+def _strengths(values: np.ndarray, lengths: np.ndarray, seasons: np.ndarray) -> np.ndarray:
+    """Return the strength ``(row,)`` of the season of each row in its last steps, NaN without a season."""
+    found, used = np.full(len(values), np.nan), np.minimum(lengths, MAX_REPEATS * seasons)
+    for season, length in np.unique(np.stack([seasons, used], 1)[seasons > 1], axis=0).tolist():
+        rows = np.flatnonzero((seasons == season) & (used == length))
+        found[rows] = strengths(values[rows, values.shape[1] - length :], season)[0]
+    return found

@@ -17,7 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rnn_lightning.pretrained.season_clock import RATES, Clock, average_length, clock
+from rnn_lightning.pretrained.season_clock import (
+    LEVEL_RATES,
+    RATES,
+    SLOPE_RATES,
+    Clock,
+    average_length,
+    clock,
+)
 from rnn_lightning.pretrained.season_features import SIMPLE_FORECASTS, Ingredients, Step
 from rnn_lightning.transforms import precise
 
@@ -36,7 +43,7 @@ class Track(NamedTuple):
         values, averages, adjusted: ``(row, kept)``, the newest last.
         profiles, counts: ``(row, season, 3)`` and ``(row, season)``, of the phases from half a season ahead
             back.
-        smoothed: ``(row, 6)``, the levels, the mean and the slopes.
+        smoothed: ``(row, 6)``, the levels, the mean and the slopes, see ``RATES``.
         errors: ``(row, 7)``.
         forecasts: ``(row, 7)``, the simple forecasts of the next step.
         age, free: ``(row, 1)``.
@@ -74,12 +81,12 @@ def describe(values: Tensor, known: Tensor, season: int) -> tuple[Step, Track, C
     has, following = counts > 0, slice(1, num_steps + 1)
     adjusted = torch.where(has[:, :num_steps], values - profiles[:, :num_steps, 1], average)
     changes = torch.where(now.age > 0, adjusted - _earlier(adjusted, 1), 0.0)
-    parts = torch.stack([adjusted, adjusted, adjusted, values, changes, changes], -1)
+    parts = torch.stack(smoothed_parts(adjusted, values, changes), -1)
     smoothed = smooth(parts, now.rates)
     past = [_earlier(values, lag) for lag in (0, 1, season - 1, season, 2 * season - 1)]
     of_adjusted = [_earlier(adjusted, lag) for lag in (0, 1, season)]
     average_slope = (average - _earlier(average, length)) / length
-    average_slope = torch.where(now.age >= 2 * length - 1, average_slope, smoothed[..., 5])
+    average_slope = torch.where(now.age >= 2 * length - 1, average_slope, smoothed[..., -1])
     quantities = _quantities(now, past, of_adjusted, profiles[:, following], smoothed, average, average_slope)
     forecasts = Ingredients(season, values).simple_forecasts(quantities)
     errors = smooth((values[..., None] - _earlier(forecasts, 1)).abs(), now.error_rate[..., None])
@@ -181,6 +188,11 @@ def smooth(series: Tensor, rates: Tensor) -> Tensor:
     return joined.flatten(1, 2)[:, :num_steps]
 
 
+def smoothed_parts(adjusted: Tensor, value: Tensor, change: Tensor) -> list[Tensor]:
+    """Return what the levels, the mean and the slopes smooth, one for each of ``RATES``."""
+    return [*[adjusted] * len(LEVEL_RATES), value, *[change] * len(SLOPE_RATES)]
+
+
 def _earlier(series: Tensor, num_steps: int) -> Tensor:
     """The series ``(row, time, ...)`` as it was ``num_steps`` before, zero before its start."""
     padding = (0, 0) * (series.ndim - 2) + (num_steps, 0)
@@ -222,7 +234,7 @@ class Tracker:
         change = torch.where(now.age > 0, adjusted - self.adjusted[-1], 0.0)
         self.adjusted.append(adjusted)
         self.averages.append(average)
-        parts = torch.stack([adjusted, adjusted, adjusted, value, change, change], -1)
+        parts = torch.stack(smoothed_parts(adjusted, value, change), -1)
         self.smoothed = torch.lerp(self.smoothed, parts, now.rates)
         errors = (value[:, None] - self.forecasts).abs()
         self.errors = torch.lerp(self.errors, errors, now.error_rate[:, None].expand_as(errors))
@@ -249,7 +261,7 @@ class Tracker:
         past = [self.values[-1 - lag] for lag in (0, 1, season - 1, season, 2 * season - 1)]
         adjusted = [self.adjusted[-1 - lag] for lag in (0, 1, season)]
         average_slope = (average - self.averages[-1 - self.length]) / self.length
-        average_slope = torch.where(now.age >= 2 * self.length - 1, average_slope, self.smoothed[:, 5])
+        average_slope = torch.where(now.age >= 2 * self.length - 1, average_slope, self.smoothed[:, -1])
         profile = self.profiles[self.half - season]
         return _quantities(now, past, adjusted, profile, self.smoothed, average, average_slope)
 

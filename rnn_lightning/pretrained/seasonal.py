@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rnn_lightning.network import Encoded, join
-from rnn_lightning.pretrained.season_clock import clock
+from rnn_lightning.pretrained import season_kernel
+from rnn_lightning.pretrained.season_clock import LEAST_SPREAD, clock
 from rnn_lightning.pretrained.season_features import NUM_GATES, NUM_INPUTS, Ingredients
 from rnn_lightning.pretrained.season_scale import SeasonScale, season_of
 from rnn_lightning.pretrained.season_track import Track, Tracker, describe, initial_track, smooth
@@ -19,9 +20,6 @@ from rnn_lightning.recurrent import RecurrentState, recur
 from rnn_lightning.transforms import Standardize, Traits, Transforms
 
 HEAD_SIZE = 64
-
-LEAST_SPREAD = 1e-3
-"""The least scale of the noise of a series, in its own units."""
 
 
 class SeasonalNetwork(nn.Module):
@@ -96,6 +94,9 @@ class SeasonalNetwork(nn.Module):
         """
         season = season_of(traits)
         values, covariates = self._as_rows(inputs)  # (row, time)
+        if season_kernel.runs(inputs, self.weights()):
+            encoded = self._by_kernel(values, covariates, state, season, free=False)
+            return encoded._replace(predictions=encoded.predictions[:, first_output_step:])
         known = ~values.isnan()
         if state is not None:
             encoded = self._step_by_step(values.nan_to_num(0.0), known, covariates, state, season)
@@ -133,8 +134,26 @@ class SeasonalNetwork(nn.Module):
     ) -> tuple[Tensor, RecurrentState]:
         """Generate from a state, see ``closed_loop.py``; the innovations are in units of ``noise_scale``."""
         innovations, covariates = self._as_rows(inputs)
+        if season_kernel.runs(inputs, self.weights()):
+            return self._by_kernel(innovations, covariates, state, season_of(traits), free=True)[1:]
         _, values, state = self._step_by_step(innovations, None, covariates, state, season_of(traits))
         return values, state
+
+    def weights(self) -> list[Tensor]:
+        """Return the weights of the LSTM, the head and the readout, each before its bias."""
+        inner, readout = self.inner, self.readout
+        return [*self.recurrent.all_weights[0], inner.weight, inner.bias, readout.weight, readout.bias]
+
+    def _by_kernel(
+        self, values: Tensor, covariates: Tensor | None, state: RecurrentState | None, season: int, free: bool
+    ) -> Encoded:
+        """Read values, or generate, in the compiled network, which equals all that follows."""
+        effect = self._effect(covariates, values)
+        predictions, taken, parts = season_kernel.run(
+            values, covariates, effect, state, self.weights(), season, free
+        )
+        after = tuple(part.unflatten(0, (self.num_features, -1)) for part in parts)
+        return Encoded(self._as_batch(predictions), self._as_batch(taken), after)
 
     def _step_by_step(
         self,
@@ -208,13 +227,7 @@ class SeasonalNetwork(nn.Module):
         return rows.unflatten(0, (self.num_features, -1)).permute(1, 2, 0)
 
     def _packed(
-        self,
-        hidden: Tensor,
-        cell: Tensor,
-        prediction: Tensor,
-        effect: Tensor,
-        spread: Tensor,
-        track: Track,
+        self, hidden: Tensor, cell: Tensor, prediction: Tensor, effect: Tensor, spread: Tensor, track: Track
     ) -> RecurrentState:
         """Everything as ``(feature, batch, size)``; the prediction is NaN where a row has not begun.
 

@@ -155,25 +155,27 @@ def _level_and_slope(values: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarra
     """
     num_steps, begins = values.shape[1], values.shape[1] - lengths
     start = values[np.arange(len(values)), begins]
-    steps = np.where(np.isnan(values), 0.0, values - start[:, None]).T[..., None]  # (time, row, 1)
-    slopes = _running_slopes(values - start[:, None]).T[..., None]
-    level = np.zeros((len(values), len(ALPHAS)))  # (row, alpha)
+    steps = np.where(np.isnan(values), 0.0, values - start[:, None]).T  # (time, row)
+    slopes = _running_slopes(values - start[:, None]).T
+    alphas = ALPHAS[:, None]
+    memories = (1 - (1 - alphas) ** np.arange(num_steps)) / alphas  # (alpha, steps before)
+    level = np.zeros((len(ALPHAS), len(values)))  # (alpha, row)
     errors, products, squares = np.zeros_like(level), np.zeros_like(level), np.zeros_like(level)
     for step in range(int(begins.min()) + 1, num_steps):
-        num_before = np.maximum(step - begins, 0)[:, None]
+        num_before = np.maximum(step - begins, 0)
         error = np.where(num_before > 0, steps[step] - level, 0.0)
-        drift = np.where(num_before > 2, slopes[step - 1], 0.0) * (1 - (1 - ALPHAS) ** num_before) / ALPHAS
+        drift = np.where(num_before > 2, slopes[step - 1], 0.0) * memories[:, num_before]
         errors += error * error
         products += error * drift
         squares += drift * drift
-        level += ALPHAS * error
+        level += alphas * error
     best_parts = (products + SLOPE_MEMORY * SLOPE_PART * squares) / np.maximum(
         (1 + SLOPE_MEMORY) * squares, np.finfo(float).tiny
     )
     parts = np.clip(best_parts, 0.0, 1.0)
-    best = (errors - 2 * parts * products + parts * parts * squares).argmin(1)
+    best = (errors - 2 * parts * products + parts * parts * squares).argmin(0)
     rows = np.arange(len(values))
-    return start + level[rows, best], parts[rows, best] * slopes[-1, :, 0], ALPHAS[best]
+    return start + level[best, rows], parts[best, rows] * slopes[-1], ALPHAS[best]
 
 
 def _running_slopes(values: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from rnn_lightning.solver.free_run_score import FreeRunScore, Score
 
 RESERVOIR_SIZE = 300
 
-LEARNING_RATE, ADAM_STEPS = 0.005, 2000
+LEARNING_RATE, ADAM_STEPS = 0.005, 1500
 """Of Adam in ``auto``, which has at most so many steps."""
 
 MARGIN = 0.1

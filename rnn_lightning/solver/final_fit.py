@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from rnn_lightning.errors import InputError
@@ -108,3 +109,6 @@ class FinalFit(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         data.trains_on_all = False
+        if self.is_final:
+            done = trainer.current_epoch - self.first_epochs
+            rank_zero_info(f"Final fit: {done} of {self.num_epochs} epochs on the validation split too.")

@@ -101,7 +101,7 @@ class TableChunk(NamedTuple):
     name: str
 
     def refuse(self, wrong: pl.Series, column: str, what: str, advice: str) -> None:
-        """Raise the ``refusal`` of the first row that is ``wrong``, if there is one."""
+        """Raise ``refusal`` for the first row that is ``wrong``, if there is one."""
         if wrong.any():
             raise self.refusal(int(wrong.arg_max() or 0), column, what, advice)
 

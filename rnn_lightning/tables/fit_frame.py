@@ -1,6 +1,8 @@
 """Fits to tables in memory."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -71,19 +73,27 @@ def fit_frame(
         callbacks.append(FineTuning())
     settings = {"max_epochs": max_epochs or (EPOCHS_OF_TUNING if is_tuned else EPOCHS)}
     trainer = quiet_trainer(forecaster, callbacks, gradient_clip_val=1.0, num_sanity_val_steps=0, **settings)
-    trainer.fit(forecaster, datamodule)
+    with quiet_lightning():
+        trainer.fit(forecaster, datamodule)
     return forecaster
 
 
 def quiet_trainer(forecaster: Forecaster, callbacks: list[Any], **settings: Any) -> L.Trainer:
-    """Return a Trainer on the device of the network that writes no files and prints nothing."""
+    """Return a silent Trainer that writes no files, on the device of the network."""
+    names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    quiet: dict[str, Any] = dict.fromkeys(names, False)
+    accelerator = "cpu" if forecaster.device.type == "cpu" else "auto"
+    with quiet_lightning():
+        return L.Trainer(accelerator=accelerator, devices=1, callbacks=callbacks, **quiet, **settings)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep what Lightning says of devices and loaders from the screen."""
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    names = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    quiet: dict[str, Any] = dict.fromkeys(names, False)
     try:
-        accelerator = "cpu" if forecaster.device.type == "cpu" else "auto"
-        return L.Trainer(accelerator=accelerator, devices=1, callbacks=callbacks, **quiet, **settings)
+        yield
     finally:
         logger.setLevel(level)

@@ -75,7 +75,7 @@ def note_if_horizon_not_validated(validated_horizon: int, horizon: int) -> list[
 
 
 def note_if_covariates_are_far(data: TableData, network: Any, horizon: int) -> list[str]:
-    """Return a note on covariates of the horizon that are far from all that the network was fitted on."""
+    """Return a note on covariates in the horizon that are far from those of the fit."""
     scale = getattr(network, "covariate_scale", None)
     if data.covariates is None or scale is None or getattr(network, "ignores_covariates", False):
         return []

@@ -128,8 +128,8 @@ def if_calibrated(intervals: IntervalSource | None) -> IntervalSource | None:
 class ForecastColumns:
     """The value columns of each feature: point forecast, bounds of intervals, quantiles, sampled paths.
 
-    The bounds of the ``levels`` in percent come from ``intervals``, or else from the sampled paths. A
-    quantile is the bound of a level.
+    The bounds of the ``levels`` (in percent) come from ``intervals``, or else from the sampled paths. A
+    quantile is one bound of a level.
     """
 
     levels: Sequence[int] = ()

@@ -12,7 +12,7 @@ from rnn_lightning.tables.table_data import TableData, as_table_data
 
 
 def incomplete_series(data: SeriesData, horizon: int) -> Tensor:
-    """Return the numbers of the series whose covariates are not all known over the horizon."""
+    """Return the indices of the series that lack a covariate somewhere in the horizon."""
     if data.covariates is None:
         return torch.zeros(0, dtype=torch.long)
     is_missing = data.offsets.diff() - data.lengths < horizon

@@ -166,7 +166,7 @@ def split_panels(
 
 
 def _representative(forecast: "pl.DataFrame", feature: str, id_column: str) -> dict[int, str]:
-    """Return the representative series by one feature and its widest prediction interval."""
+    """Choose representative series by one feature and its widest prediction interval."""
     import polars as pl
 
     point = pl.col(feature).cast(pl.Float64).fill_nan(None)

@@ -96,12 +96,19 @@ class TableReading:
             left_out=dict.fromkeys(grid.left_out, f"has no value of {self.targets}"),
             table_format=self._table_format(),
         )
-        unknown = [] if arrays[1] is None else count_unknown(arrays[1], data.offsets, data.ends)[1].tolist()
-        for name, number in zip(options.covariate_columns, unknown, strict=True):
-            if number:
-                values_of = f"{counted(number, 'unknown value')} of the covariate {quoted(name)}"
-                notes.append(f"Replaced {values_of} by its mean.")
+        notes += self._covariate_notes(data)
         return data
+
+    def _covariate_notes(self, data: TableData) -> list[str]:
+        """Return remarks on unknown values of covariates."""
+        if data.covariates is None:
+            return []
+        unknown = count_unknown(data.covariates, data.offsets, data.ends)[1].tolist()
+        return [
+            f"Replaced {counted(number, 'unknown value')} of the covariate {quoted(name)} by its mean."
+            for name, number in zip(data.covariate_names, unknown, strict=True)
+            if number
+        ]
 
     def _grid(self, rows: Spool) -> Grid:
         """Make the first pass."""
@@ -126,7 +133,7 @@ class TableReading:
         return grid
 
     def _require_frequency_fits(self) -> None:
-        """Refuse a duration for numbers, a number for dates, and steps that are too fine for the stamps."""
+        """Refuse a duration for numbers, a number for dates, and steps finer than the stamps."""
         if (frequency := self.options.parsed_frequency) is None:
             return
         axis, (size, unit) = self.reader.stamps.axis, frequency

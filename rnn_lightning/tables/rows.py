@@ -141,7 +141,7 @@ class RowReader:
 
 
 def read_numbers(chunk: TableChunk, name: str, decimal: str = ".") -> np.ndarray:
-    """Return the numbers of a column, float64 or float32, NaN where not known."""
+    """Return a column as float64 or float32, with NaN for unknown values."""
     raw = numbers = chunk.frame[name]
     if raw.dtype == pl.String:
         text = plain_numbers(raw.str.strip_chars(), decimal)

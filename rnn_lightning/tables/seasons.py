@@ -1,19 +1,31 @@
 """The seasons of each series: those that its calendar suggests, unless its own values speak against them."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rnn_lightning.data.series import SeriesData
-from rnn_lightning.errors import InputError
-from rnn_lightning.season_strength import MAX_REPEATS, MIN_STRENGTH, detrended, line, strength, trend
+from rnn_lightning.errors import InputError, quoted
+from rnn_lightning.season_strength import (
+    MAX_REPEATS,
+    MIN_STRENGTH,
+    detrended,
+    line,
+    strength,
+    strengths,
+    trend,
+)
 from rnn_lightning.tables.frequency import DAY, Frequency
 from rnn_lightning.transforms import Traits
 
 MAX_EXAMINED = 10_000
 """Number of series up to which values are examined; in larger tables the calendar alone decides."""
+
+VALUES_TOGETHER = 2**20
+"""Values whose strengths are measured together."""
 
 OUTLIER = 5.0
 """Distance from the trend, in robust standard deviations, beyond which a value is an outlier."""
@@ -53,25 +65,45 @@ def find_seasons(data: SeriesData, ends: Tensor | None = None) -> Traits:
         - ``year (series,)``: steps of a year beside them, 0 for none.
     """
     found, candidates = [], []
-    ends = data.ends if ends is None else ends
-    for frequency, first, end in zip(
-        data.times.frequencies, data.offsets.tolist(), ends.tolist(), strict=False
-    ):
-        suggested = calendar_seasons(frequency)
+    ends, frequencies = data.ends if ends is None else ends, data.times.frequencies
+    known = {each: (calendar_seasons(each), candidate_seasons(each)) for each in dict.fromkeys(frequencies)}
+    suggestions = [known[frequency][0] for frequency in frequencies]
+    examined = data.num_series <= MAX_EXAMINED
+    accepted = _accepted_first(data, ends, suggestions) if examined else []
+    for index, (frequency, suggested) in enumerate(zip(frequencies, suggestions, strict=True)):
         season, cycle = (suggested or (1,))[0], None
-        if data.num_series <= MAX_EXAMINED:
+        if examined and not (accepted[index] and len(suggested) == 1):
+            first, end = int(data.offsets[index]), int(ends[index])
             first = max(first, end - MAX_REPEATS * max((*suggested, MAX_CYCLE)))
             columns = list(data.values[first:end].numpy().astype(np.float64).T)
             season, cycle = find_season(columns, suggested)
         found.append(season)
-        candidates.append(sorted({*candidate_seasons(frequency), *([cycle] if cycle else [])}))
+        candidates.append(sorted({*known[frequency][1], *([cycle] if cycle else [])}))
     width = max(1, *map(len, candidates))
-    is_daily = [Frequency.parse(frequency) == (1, "d") for frequency in data.times.frequencies]
+    daily = {frequency for frequency in known if Frequency.parse(frequency) == (1, "d")}
+    is_daily = [frequency in daily for frequency in frequencies]
     return {
         "season": torch.tensor(found),
         "seasons": torch.tensor([each + [0] * (width - len(each)) for each in candidates]),
         "year": YEAR_OF_DAYS * torch.tensor(is_daily).float(),
     }
+
+
+def _accepted_first(data: SeriesData, ends: Tensor, suggestions: Sequence[tuple[int, ...]]) -> list[bool]:
+    """Return for each series whether its values clearly have the shortest season of its calendar."""
+    seasons = torch.tensor([each[0] if each else 1 for each in suggestions])
+    lengths = torch.minimum(ends - data.offsets[:-1], MAX_REPEATS * seasons)
+    accepted, num_features = torch.zeros(len(seasons), dtype=torch.bool), data.values.shape[1]
+    pairs = torch.stack([seasons, lengths], 1)[seasons > 1].unique(dim=0)
+    for season, length in pairs.tolist():
+        of_length = ((seasons == season) & (lengths == length)).nonzero()[:, 0]
+        for some in of_length.split(max(1, VALUES_TOGETHER // (max(1, length) * num_features))):
+            steps = ends[some][:, None] + torch.arange(-length, 0)  # (series, time)
+            columns = data.values[steps].double().numpy().transpose(0, 2, 1)  # (series, feature, time)
+            found = np.stack(strengths(columns.reshape(-1, length), season), 1)
+            medians = [_medians(each) for each in found.reshape(len(some), num_features, 2)]
+            accepted[some] = torch.tensor([bool(share > threshold) for share, threshold in medians])
+    return accepted.tolist()
 
 
 def find_season(columns: Sequence[np.ndarray], suggested: Sequence[int]) -> tuple[int, int | None]:
@@ -100,8 +132,12 @@ def find_season(columns: Sequence[np.ndarray], suggested: Sequence[int]) -> tupl
     return (shortest if speaks_for else 1), None
 
 
-def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
-    """Return the seasons that a user gave, shortest first; None if they are to be found."""
+def given_seasons(season: int | str | Sequence[int] | Mapping[str, int]) -> tuple[int, ...] | None:
+    """Return the seasons that a user gave to all series, shortest first; None if they are to be found."""
+    if isinstance(season, Mapping):
+        if wrong := [f"{name!r}: {steps!r}" for name, steps in season.items() if not _is_count(steps)]:
+            raise InputError(f"`season` of a series is a number of steps, 1 for none, got {wrong[0]}.")
+        return None
     if season in ("auto", "none"):
         return () if season == "none" else None
     parts = season.split(",") if isinstance(season, str) else np.atleast_1d(season).tolist()
@@ -111,7 +147,7 @@ def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
         seasons = []
     if not seasons or seasons[0] < 2:
         raise InputError(
-            f"`season` must be auto, none, or numbers of steps from 2 on such as 24,168, got {season}."
+            f"`season` must be auto, none, or numbers of steps of at least 2, such as 24,168; got {season}."
         )
     return tuple(seasons)
 
@@ -126,6 +162,26 @@ def given_traits(seasons: Sequence[int], lengths: Tensor) -> Traits:
         season = torch.where((lengths >= 2 * each) | (len(seasons) == 1), each, season)
     candidates = torch.tensor([seasons if len(seasons) > 1 else [0]]).repeat(len(lengths), 1)
     return {"season": season, "seasons": candidates, "year": torch.zeros(len(lengths))}
+
+
+def with_given(traits: Traits, ids: Sequence[str], seasons: Mapping[str, int]) -> Traits:
+    """Return the traits in which the series that are named have the season that a user gave, 1 for none.
+
+    A name without a series is a warning: the table of a forecast may have fewer series than that of the fit.
+    """
+    if unknown := seasons.keys() - set(ids):
+        warnings.warn(
+            f"`season` names {quoted(min(unknown))}, which is not a series of the data.", stacklevel=2
+        )
+    rows = [index for index, name in enumerate(ids) if name in seasons]
+    season, candidates, year = (traits[name].clone() for name in ("season", "seasons", "year"))
+    season[rows] = torch.tensor([seasons[ids[index]] for index in rows], dtype=season.dtype)
+    candidates[rows], year[rows] = 0, 0
+    return {**traits, "season": season, "seasons": candidates, "year": year}
+
+
+def _is_count(steps: object) -> bool:
+    return isinstance(steps, int) and steps >= 1
 
 
 def calendar_seasons(frequency: int | float | str) -> tuple[int, ...]:
@@ -162,8 +218,14 @@ def _is_accepted(columns: Sequence[np.ndarray], season: int) -> bool:
 
 def _median_strength(columns: Sequence[np.ndarray], season: int) -> np.ndarray:
     """Return the medians of the strengths and thresholds of the features, NaN where none has any."""
-    strengths = np.array([strength(column, season) for column in columns]).reshape(-1, 2)
-    measured = strengths[~np.isnan(strengths[:, 0])]
+    return _medians(np.array([strength(column, season) for column in columns]).reshape(-1, 2))
+
+
+def _medians(pairs: np.ndarray) -> np.ndarray:
+    """Return the medians over the features of strengths and thresholds ``(feature, 2)``, see above."""
+    if len(pairs) == 1:
+        return pairs[0]
+    measured = pairs[~np.isnan(pairs[:, 0])]
     return np.median(measured, 0) if len(measured) else np.full(2, np.nan)
 
 

@@ -1,4 +1,4 @@
-"""Time stamps of a table, read without guessing, with the format in which to write them again."""
+"""Time stamps of a table, read without guessing and written back in the format they came in."""
 
 import re
 

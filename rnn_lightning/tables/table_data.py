@@ -76,12 +76,12 @@ class TableData(SeriesData):
         parts = [super().covariates_at(rows)]
         if self.calendar is not None:
             parts.append(encode_calendar(self.calendar[rows], self.calendar_names))
-        series = torch.searchsorted(self.offsets, rows, right=True) - 1  # (...)
         if self.static is not None:
+            series = torch.searchsorted(self.offsets, rows, right=True) - 1  # (...)
             parts.append(self.static[series.clamp(0, self.num_series - 1)])
         if self.past is not None:
+            is_first = torch.isin(rows, self.offsets)[..., None]
             before = self.past[(rows - 1).clamp_min(0)]
-            is_first = (rows == self.offsets[series])[..., None]
             parts.append(with_flags(before.masked_fill(is_first, torch.nan)))
         return joined(parts)
 

@@ -116,7 +116,7 @@ class TableWriter:
 
 
 def _representative(table: ForecastTable, columns: ForecastColumns) -> dict[int, str]:
-    """Return the series to draw where none are named, by the first feature."""
+    """Choose the series to draw by the first feature, if none are named."""
     means = []
     for chunk in table.chunks():
         values = table.rows(chunk)[:, :, 0]  # (series, horizon, column)

@@ -63,7 +63,7 @@ def _parts(names: Sequence[str], options: TableOptions) -> dict[str, str]:
 
 
 def _joined(parts: dict[str, str]) -> pl.Expr:
-    """Return text such as ``2020-01-31``, ``2020-01-31 13:00``, ``2020Q1`` or ``2020-W05``."""
+    """Join parts of stamps into text such as ``2020-01-31``, ``2020-01-31 13:00`` or ``2020Q1``."""
     text = {
         part: pl.col(name).cast(pl.String).str.strip_chars().str.strip_suffix(".0").str.zfill(2)
         for part, name in parts.items()

@@ -474,7 +474,7 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         (["predict", "--ckpt_path=empty.ckpt"], ["--ckpt_path empty.ckpt: damaged, or not a checkpoint"]),
         (["predict", "--ckpt_path=flipped.ckpt"], ["--ckpt_path flipped.ckpt: damaged", "archive/data/0"]),
         (["predict", "--ckpt_path=other.ckpt"], ["not a checkpoint of rnn-lightning"]),
-        (["fit", "--config=five.yaml"], ["--trainer is a group of options, and cannot be 5"]),
+        (["fit", "--config=five.yaml"], ["--trainer is a group of options and cannot be set to 5"]),
         (
             ["fit", "--config=list.yaml"],
             ["--config list.yaml, row 1: not a valid config (a config maps options to values"],

@@ -81,13 +81,13 @@ def test_random_has_the_error_of_its_mean(rnn_lightning: Callable[..., None]) ->
 def test_every_setting_is_known_to_the_help() -> None:
     """A config cannot name an option that does nothing: every key is an argument of its class."""
     import rnn_lightning
-    from rnn_lightning import SequenceDataModule, Series
+    from rnn_lightning import Series, TableDataModule
 
     for name in NAMES:
         settings = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
         parser = jsonargparse.ArgumentParser(exit_on_error=False)
         kind = VariableProjectionForecaster if "solver" in settings["model"] else Forecaster
         parser.add_class_arguments(kind, "model")
-        parser.add_class_arguments(SequenceDataModule, "data")
+        parser.add_class_arguments(TableDataModule, "data")
         parsed = parser.parse_object({"model": settings["model"], "data": settings["data"]})
         assert issubclass(getattr(rnn_lightning, parsed.data.series.class_path.rpartition(".")[2]), Series)

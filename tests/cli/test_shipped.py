@@ -44,5 +44,5 @@ def test_the_table_of_a_config_is_found_beside_it() -> None:
 def test_configs_are_listed_and_copied_once() -> None:
     assert "sine" in list_configs([])
     assert "configs/sine.yaml" in list_configs(["here"]).replace("\\", "/")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         list_configs(["here"])

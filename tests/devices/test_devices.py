@@ -341,6 +341,24 @@ def test_waits_and_copies_of_a_batch_of_forecasts_do_not_grow_with_the_horizon(
         assert (after[0] - before[0], after[1] - before[1]) == counted
 
 
+def test_series_that_start_at_different_steps_are_one_call_of_the_layers(cuda: Device) -> None:
+    """Beside the tables of constants the places of the packed steps are copied; the starts come back."""
+    forecaster = PretrainedForecaster(num_features=1)
+    context = torch.randn(7, 30, 1)
+    for row in range(7):
+        context[row, : 3 * row] = torch.nan
+    with torch.no_grad():
+        expected = forecaster(context, HORIZON)
+        forecaster, context, calls = forecaster.to("cuda"), context.to("cuda"), list[int]()
+        forecaster.network.recurrent.register_forward_hook(lambda *_: calls.append(1))
+        before = cuda.count()
+        forecast = forecaster(context, HORIZON)
+    after = cuda.count()
+    assert len(calls) == 1
+    assert (after[0] - before[0], after[1] - before[1]) == (7, 26)
+    assert (forecast.cpu() - expected).abs().max() < 1e-5
+
+
 @pytest.mark.usefixtures("cuda")
 def test_a_tensor_that_forgets_the_device_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mutation that once was in the package: constants of the seasonal network on the CPU."""

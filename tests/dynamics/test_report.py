@@ -10,8 +10,8 @@ import torch
 
 from rnn_lightning import Forecaster, LorenzSeries, RecordedSeries, SequenceDataModule, SineSeries
 from rnn_lightning.data.series import SeriesData
+from rnn_lightning.dynamics.measured import measure, spread_forecasts
 from rnn_lightning.dynamics.plot import correlation_time, plot_dynamics
-from rnn_lightning.dynamics.report import measure, spread_forecasts
 from rnn_lightning.errors import InputError
 
 

@@ -31,7 +31,7 @@ def sales() -> pl.DataFrame:
 def fitted(data: Any) -> Forecaster:
     """Return a small network of the weekday, which needs no context to know the week."""
     torch.manual_seed(0)
-    reading = {} if isinstance(data, SeriesData) else {"calendar_features": "weekday"}
+    reading: dict[str, Any] = {} if isinstance(data, SeriesData) else {"calendar_features": "weekday"}
     network = Forecaster(cell="gru", hidden_size=8, transforms=["standardize"])
     return fit_frame(network, data, 14, val_fraction=0, max_epochs=8, **reading)
 

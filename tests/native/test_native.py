@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,6 @@ pytestmark = pytest.mark.skipif(KERNEL is None, reason="the native kernel was no
 
 CELLS = ["rnn_tanh", "rnn_relu", "gru", "lstm"]
 SIZES = [(units, rows) for units in (1, 7, 8, 9, 33) for rows in (1, 4, 15, 16, 17, 21)]
-
-
-@pytest.fixture(params=[0, 1, 2], ids=["baseline", "AVX2", "AVX-512"])
-def _instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
-    assert KERNEL is not None
-    chosen = KERNEL.rnn_instruction_set(request.param)
-    best = KERNEL.rnn_instruction_set(-1)
-    if chosen == best and request.param == 2 and best != b"AVX-512":
-        pytest.skip("the machine does not have it")
-    KERNEL.rnn_instruction_set(request.param)
-    yield
-    KERNEL.rnn_instruction_set(-1)
 
 
 def layers(cell: str, num_inputs: int, units: int, num_layers: int, dtype: torch.dtype) -> nn.RNNBase:
@@ -84,7 +72,7 @@ def assert_near(ours: Tensor | None, expected: Tensor | None, tolerance: float) 
     assert float((ours - expected).abs().max()) <= tolerance * float(expected.abs().max().clamp_min(1e-2))
 
 
-@pytest.mark.usefixtures("_instruction_set")
+@pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("feedback", ["given", "fill", "free"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 2e-4)])
 @pytest.mark.parametrize("cell", CELLS)
@@ -335,7 +323,9 @@ def test_what_the_kernel_cannot_do_runs_in_torch() -> None:
     recurrent.eval()
     assert runs(recurrent, inputs)
     assert not runs(recurrent, inputs.half())
-    assert not runs(nn.GRU(1, MAX_HIDDEN + 1), inputs)
+    assert runs(nn.GRU(1, MAX_HIDDEN["lstm"] + 1), inputs)
+    for kind in (nn.GRU, nn.LSTM):
+        assert not runs(kind(1, MAX_HIDDEN[kind.__name__.lower()] + 1), inputs)
     assert not runs(recurrent, inputs.to("meta"))
     with torch.autocast("cpu", torch.bfloat16):
         assert not runs(recurrent, inputs)

@@ -11,6 +11,8 @@ from rnn_lightning.pretrained.season_features import QUANTITIES
 from rnn_lightning.pretrained.season_track import Tracker, describe, initial_track
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
 
+pytestmark = pytest.mark.usefixtures("path")
+
 SHAPES = [(1, 40), (2, 30), (3, 33), (4, 37), (7, 60), (12, 100), (24, 80), (12, 15), (12, 5)]
 
 

@@ -1,5 +1,10 @@
 """Windows that continue each other: the same as one long pass that is cut at the same places."""
 
+import itertools
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +113,7 @@ def test_every_window_is_in_one_row_of_one_device(num_items: int, batch_size: in
         loader = ContinuedLoader(lambda items: items, num_items, batch_size, (rank, world_size), **settings)
         batches = [batch.tolist() for batch in loader]
         assert len(batches[0]) == min(batch_size, num_items // world_size)
-        for before, after in zip(batches, batches[1:], strict=False):
+        for before, after in itertools.pairwise(batches):
             assert after == [item + 1 for item in before[: len(after)]]
         seen += [item for batch in batches for item in batch]
     assert sorted(seen) == list(range(num_items // world_size * world_size))
@@ -144,3 +149,48 @@ def test_what_cannot_continue_is_refused() -> None:
         fitted(VariableProjectionForecaster(hidden_size=4), make_data())
     with pytest.raises(InputError, match="exclude each other"):
         make_data(final_fit_on_all=True)
+
+
+def resumed_equals_whole(folder: str, **devices: Any) -> tuple[bool, list[Any]]:
+    """Fit whole and resumed within the pass; return whether the weights are equal, and the states kept."""
+    results: list[dict[str, Tensor]] = []
+    for resumed in (False, True):
+        torch.manual_seed(0)
+        keep = ModelCheckpoint(Path(folder, str(resumed)), "{step}", save_top_k=-1, every_n_train_steps=1)
+        forecaster = Forecaster(cell="lstm", hidden_size=4, transforms=["standardize"])
+        trainer = L.Trainer(max_epochs=1, callbacks=[keep], **QUIET, **devices)
+        path = Path(folder, "False", "step=3.ckpt") if resumed else None
+        trainer.fit(forecaster, make_data(), ckpt_path=path, weights_only=True)
+        results.append({name: value.detach().clone() for name, value in forecaster.named_parameters()})
+    kept = torch.load(Path(folder, "False", "step=3.ckpt"), weights_only=True)["TableDataModule"]["carried"]
+    return all(torch.equal(value, results[1][name]) for name, value in results[0].items()), kept
+
+
+SCRIPT = """
+import sys, torch
+sys.path.insert(0, {folder!r})
+from test_carried_state import resumed_equals_whole
+torch.set_num_threads(1)
+torch.save(resumed_equals_whole(sys.argv[1], strategy="ddp", devices=2), sys.argv[2])
+"""
+
+
+def test_two_devices_carry_states_of_their_own_through_a_checkpoint(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "GROUP_RANK": "0"}
+    script, running = SCRIPT.format(folder=str(Path(__file__).parent)), []
+    for rank in ("0", "1"):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "TORCHELASTIC_RUN_ID": "test", "PYTHONPATH": os.getcwd()}
+        command = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path), str(tmp_path / f"{rank}.pt")]
+        environment = {**os.environ, **group, **place}
+        running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    for process in running:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors[-2000:]
+    for rank in ("0", "1"):
+        is_equal, kept = torch.load(tmp_path / f"{rank}.pt")
+        assert is_equal
+        assert [part.shape for part in kept] == [(2, 1, 3, 4)] * 2  # (device, layer, row, hidden)
+        assert not torch.equal(kept[0][0], kept[0][1])

@@ -40,7 +40,7 @@ def test_the_forecaster_that_generates_best_on_validation_data_is_chosen(
     given = VariableProjectionForecaster(solver="auto", hidden_size=8, **numbers)
     trainers: dict[str, L.Trainer] = {}
 
-    def make_trainer(name: str, forecaster: Forecaster, settings: dict[str, Any]) -> L.Trainer:
+    def make_trainer(name: str, _: Forecaster, settings: dict[str, Any]) -> L.Trainer:
         trainers[name] = L.Trainer(**settings, **QUIET)
         return trainers[name]
 

@@ -85,7 +85,7 @@ class Worse(L.Callback):
 
 
 def test_it_has_the_epochs_that_validated_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Forecaster, "on_validation_epoch_end", lambda self: None)
+    monkeypatch.setattr(Forecaster, "on_validation_epoch_end", lambda _: None)
     forecaster, trainer = fitted(5, [Worse()])
     assert final_fit(trainer).num_epochs == 2
     assert trainer.current_epoch == 7
@@ -111,7 +111,7 @@ def test_a_resumed_fit_ends_with_the_same_weights(epoch: int, tmp_path: Path) ->
 
 
 def test_nothing_is_fitted_twice_unless_asked() -> None:
-    forecaster, trainer = fitted(final_fit_on_all=False)
+    _, trainer = fitted(final_fit_on_all=False)
     assert trainer.current_epoch == 3
     assert not any(isinstance(each, FinalFit) for each in trainer.callbacks)  # type: ignore[attr-defined]
 

@@ -24,7 +24,7 @@ def inputs(stamps: Any, country: str = "DE", horizon: int = 0, **options: Any) -
     data = TableSeries(frame, holidays=country, **options).load()
     past: Any = data.covariates_at(torch.arange(len(stamps)))
     ahead: Any = data.future_covariates(torch.tensor([0]), horizon)
-    return torch.cat([past, ahead[0]]).int().tolist()  # type: ignore[no-any-return]
+    return torch.cat([past, ahead[0]]).int().tolist()
 
 
 def test_days_know_whether_they_or_their_neighbours_are_holidays() -> None:

@@ -1,12 +1,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from rnn_lightning import LinearSeries, RandomSeries, SeriesData, SineSeries, TableDataModule
 from rnn_lightning.data.array import ArraySeries
+from rnn_lightning.errors import InputError
+from rnn_lightning.season_strength import strength, strengths
 from rnn_lightning.tables.calendar import CalendarIndex
 from rnn_lightning.tables.seasons import calendar_seasons, candidate_seasons, find_seasons
 
@@ -249,6 +253,20 @@ def test_the_test_split_does_not_decide() -> None:
     assert seasons == [1, 20]
 
 
+def test_a_season_is_given_to_series_by_name() -> None:
+    stamps = pl.date_range(pl.date(2015, 1, 1), pl.date(2020, 12, 1), "1mo", eager=True)
+    table = pl.concat([pl.DataFrame({"unique_id": name, "ds": stamps}) for name in ("a", "b", "c")])
+    table = table.with_columns(y=np.random.default_rng(0).normal(size=len(table)))
+    datamodule = TableDataModule(table, season={"b": 5, "c": 1})
+    datamodule.setup("predict")
+    assert datamodule.data.traits["season"].tolist()[1:] == [5, 1]
+    assert datamodule.data.traits["seasons"].tolist() == [[12], [0], [0]]
+    with pytest.raises(InputError, match="`season` of a series is a number of steps, 1 for none, got 'b': 0"):
+        TableDataModule(table, season={"b": 0})
+    with pytest.warns(UserWarning, match="`season` names 'd', which is not a series of the data"):
+        TableDataModule(table, season={"d": 5}).setup("predict")
+
+
 def test_series_keep_a_season_of_their_own() -> None:
     class Known(SineSeries):
         def load(self) -> SeriesData:
@@ -259,3 +277,37 @@ def test_series_keep_a_season_of_their_own() -> None:
     datamodule.setup("fit")
     assert datamodule.data.traits["seasons"].tolist() == [[0]]
     assert datamodule.data.traits["season"].tolist() == [5]
+
+
+@pytest.mark.parametrize("length", [1, 25, 40, 300])
+def test_a_row_has_the_strength_that_it_has_alone(length: int) -> None:
+    random, steps = np.random.default_rng(0), np.arange(length)
+    rows = random.normal(size=(6, length)) + 3 * np.sin(2 * np.pi * steps / 12)
+    rows[1] = 5.0
+    rows[2, random.random(length) < 0.4] = np.nan
+    rows[3] = np.nan
+    rows[4] = random.normal(size=length)
+    shares, thresholds = strengths(rows, 12)
+    alone = np.array([strength(row, 12) for row in rows])
+    np.testing.assert_allclose(shares, alone[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(thresholds, alone[:, 1], rtol=1e-12)
+    assert np.isnan(shares[[1, 3]]).all()
+    assert np.isnan(shares).all() == (length == 1)
+    assert length < 300 or (shares[0] > 0.7 and abs(shares[4]) < 0.2)
+
+
+def test_series_found_together_have_the_seasons_that_they_have_alone() -> None:
+    random, steps = np.random.default_rng(1), np.arange(90)
+    values = random.normal(size=(8, 90, 2)) + 10
+    values[:4] += 4 * np.sin(2 * np.pi * steps / 12)[:, None]
+    values[4, :, :1] += 4 * np.sin(2 * np.pi * steps / 9)[:, None]
+    values[5, 30] += 400
+    lengths = torch.tensor([90, 90, 50, 31, 90, 90, 20, 9])
+    data = SeriesData.from_equal(torch.tensor(values).float(), lengths)
+    months = ["1mo"] * 8
+    data = replace(data, times=CalendarIndex([datetime(2020, 1, 1)] * 8, months))
+    together = find_seasons(data)
+    for index in range(8):
+        alone = SeriesData.from_equal(data.values[index * 90 : index * 90 + int(lengths[index])][None])
+        alone = replace(alone, times=CalendarIndex([datetime(2020, 1, 1)], months[:1]))
+        assert int(find_seasons(alone)["season"]) == int(together["season"][index])

@@ -1,0 +1,40 @@
+"""Make the badges of the README: ``python docs/make_badges.py 93``, the coverage by ``pytest --cov``."""
+
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BADGE = """<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="20" aria-label="{name}: {value}">
+<rect width="{width}" height="20" rx="3" fill="#555"/>
+<path d="M{left} 0h{right}a3 3 0 0 1 3 3v14a3 3 0 0 1-3 3H{left}z" fill="{colour}"/>
+<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11" text-anchor="middle">
+<text x="{name_at}" y="14">{name}</text>
+<text x="{value_at}" y="14">{value}</text>
+</g>
+</svg>
+"""
+
+
+def badge(name: str, value: str, colour: str) -> str:
+    """Return a badge as SVG; a letter takes seven pixels."""
+    left, right = 7 * len(name) + 10, 7 * len(value) + 10
+    places = {"name_at": left / 2, "value_at": left + right / 2}
+    return BADGE.format(
+        name=name, value=value, colour=colour, width=left + right, left=left, right=right - 3, **places
+    )
+
+
+def badges(coverage: int) -> dict[str, str]:
+    """Return the badges by file name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return {
+        "coverage": badge("coverage", f"{coverage}%", "#4c1" if coverage >= 90 else "#dfb317"),
+        "licence": badge("licence", project["license"], "#007ec6"),
+        "python": badge("python", project["requires-python"].replace(">=", "") + "+", "#007ec6"),
+    }
+
+
+if __name__ == "__main__":
+    for file, text in badges(int(sys.argv[1])).items():
+        (ROOT / f"docs/badges/{file}.svg").write_text(text)
