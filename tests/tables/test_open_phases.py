@@ -13,7 +13,7 @@ from rnn_lightning import PretrainedForecaster, TableDataModule, backtest, forec
 from rnn_lightning.errors import InputError
 from rnn_lightning.tables.calendar import stamp_series, steps_that_exist
 from rnn_lightning.tables.table import TableSeries
-from rnn_lightning.tables.table_data import TableData
+from rnn_lightning.tables.table_data import TableData, as_table_data
 
 Call = Callable[..., None]
 MONDAY = datetime(2023, 1, 2)
@@ -150,7 +150,7 @@ def test_the_horizon_of_auto_reaches_over_a_closed_weekend() -> None:
     assert opened[-1].weekday() == 4
     data = TableDataModule(TableSeries(table(opened)), horizon="auto")
     data.setup("predict")
-    assert [stamp.weekday() for stamp in ahead(data.data, data.horizon)][:7] == [0] * 7
+    assert [stamp.weekday() for stamp in ahead(as_table_data(data.data), data.horizon)][:7] == [0] * 7
 
 
 def test_a_backtest_scores_and_draws_open_days() -> None:
