@@ -1,6 +1,7 @@
 """Speed of the native kernel against PyTorch, from which ``recurrent.py`` decides. Run it from the root.
 
     python benchmarks/native.py --output benchmarks/results/native.md
+    python benchmarks/native.py --tables seasonal --output benchmarks/results/native_seasonal.md
 
 Forward and backward of recurrent layers, Python included: ``recur`` against the module of ``torch.nn`` that
 holds the weights. CPU time, float32; rounds alternate, short calls are repeated within a round, the least
@@ -188,31 +189,41 @@ def seasonal_table(budget: float) -> list[str]:
     return lines
 
 
+TABLES: dict[str, tuple[str, Callable[[float], list[str]]]] = {
+    "layers": (
+        "Forward and backward of recurrent layers, Python and autograd included, against `nn.RNN`, `nn.GRU` "
+        "and `nn.LSTM` with the same weights; float32, CPU time of one thread, least of alternating rounds.",
+        training_table,
+    ),
+    "gaps": (
+        "## Gaps\n\nTeacher forcing, forward and backward, over windows without gaps and over the same "
+        "windows with a tenth of the values missing and a quarter of the rows beginning late.",
+        gap_table,
+    ),
+    "seasonal": (
+        "## The seasonal network\n\nThe bundled network, hidden size 64, season 12; float32, CPU time of one "
+        "thread, least of alternating rounds. PyTorch has the recurrent kernel where it can use it. A step "
+        "of pretraining is loss, gradient and Adam, without drawing the series; its GFLOP/s count a backward "
+        "pass as two forward passes.",
+        seasonal_table,
+    ),
+    "threads": ("## Threads\n\nThe passes of the layers in wall time.", thread_table),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=2.0, help="time to measure each row")
     parser.add_argument("--output", type=Path, help="file to write the results to; printed in any case")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="what to measure")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    parts = [
-        "Forward and backward of recurrent layers, Python and autograd included, against `nn.RNN`, `nn.GRU` "
-        "and `nn.LSTM` with the same weights; float32, CPU time of one thread, least of alternating rounds.",
-        "\n".join(training_table(arguments.seconds)),
-        "## Gaps",
-        "Teacher forcing, forward and backward, over windows without gaps and over the same windows with a "
-        "tenth of the values missing and a quarter of the rows beginning late.",
-        "\n".join(gap_table(arguments.seconds)),
-        "## The seasonal network",
-        "The bundled network, hidden size 64, season 12. PyTorch has the recurrent kernel where it can use "
-        "it. A step of pretraining is loss, gradient and Adam, without drawing the series; its GFLOP/s "
-        "count a backward pass as two forward passes.",
-        "\n".join(seasonal_table(arguments.seconds)),
-        "## Threads",
-        "The same passes in wall time.",
-        "\n".join(thread_table(arguments.seconds)),
-    ]
+    parts = []
+    for name in arguments.tables:
+        text, table = TABLES[name]
+        parts += [text, "\n".join(table(arguments.seconds))]
     publish("Speed of the native kernel", parts, arguments.output, "one core", library.describe())
 
 

@@ -25,7 +25,7 @@ from rnn_lightning.errors import InputError, counted, require_counts
 from rnn_lightning.tables.default_sizes import BATCH_SIZES, HORIZON, SIZES, VAL_FRACTION, default_sizes
 from rnn_lightning.tables.incomplete import require_future, without_incomplete
 from rnn_lightning.tables.load_series import unlink_scratch
-from rnn_lightning.tables.seasons import find_seasons, given_seasons, given_traits
+from rnn_lightning.tables.seasons import find_seasons, given_seasons, given_traits, with_given
 from rnn_lightning.tables.storage import require_memory
 from rnn_lightning.tables.table import TableSeries
 from rnn_lightning.transforms import Traits
@@ -74,7 +74,8 @@ class TableBatches(SequenceBatches):
             without a season, but at most a quarter of the longest series.
         season: steps after which the values repeat: with ``auto`` those that the calendar and the values of
             each series show, ``none``, or given for all, such as ``24``, or ``24,168`` for a day and a week
-            of hours. Series that have the trait ``season`` keep it with ``auto``.
+            of hours; or for some series, ``{id: 12, other id: 4}``, 1 for none, while those of the others
+            are found. Series that have the trait ``season`` keep it with ``auto``.
         batch_size: windows in a batch, on each device; forecasts in a batch, unless more cost nothing;
             ``auto`` for the number of series, 12 to 32.
         split_by: split each series by time, or the set of series.
@@ -105,7 +106,7 @@ class TableBatches(SequenceBatches):
         min_context_length: int | None = None,
         stride: int = 1,
         horizon: Length = 24,
-        season: int | str | list[int] = "auto",
+        season: int | str | list[int] | dict[str, int] = "auto",
         batch_size: Length = 32,
         split_by: Literal["time", "series"] = "time",
         val_fraction: float | Literal["auto"] = 0.1,
@@ -154,6 +155,7 @@ class TableBatches(SequenceBatches):
             origin_step,
         )
         self._val_is_auto, self._given_seasons = val_fraction == "auto", given_seasons(season)
+        self._named_seasons = season if isinstance(season, dict) else {}
         self.final_fit_on_all, self.carry_state = final_fit_on_all, carry_state
         if final_fit_on_all and carry_state:
             raise InputError("`final_fit_on_all` and `carry_state` exclude each other: give one of them.")
@@ -281,7 +283,9 @@ class TableBatches(SequenceBatches):
         if stage != "predict":
             ends[test.series] = test.start
         if self._found_seasons is None or not torch.equal(self._found_seasons[0], ends):
-            self._found_seasons = ends, find_seasons(self.data, ends)
+            found = find_seasons(self.data, ends)
+            given = self._named_seasons
+            self._found_seasons = ends, with_given(found, self.data.ids, given) if given else found
         return self._found_seasons[1]
 
     def _require_memory(self, stage: str) -> None:

@@ -1,13 +1,14 @@
 """The seasons of each series: those that its calendar suggests, unless its own values speak against them."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rnn_lightning.data.series import SeriesData
-from rnn_lightning.errors import InputError
+from rnn_lightning.errors import InputError, quoted
 from rnn_lightning.season_strength import (
     MAX_REPEATS,
     MIN_STRENGTH,
@@ -131,8 +132,12 @@ def find_season(columns: Sequence[np.ndarray], suggested: Sequence[int]) -> tupl
     return (shortest if speaks_for else 1), None
 
 
-def given_seasons(season: int | str | Sequence[int]) -> tuple[int, ...] | None:
-    """Return the seasons that a user gave, shortest first; None if they are to be found."""
+def given_seasons(season: int | str | Sequence[int] | Mapping[str, int]) -> tuple[int, ...] | None:
+    """Return the seasons that a user gave to all series, shortest first; None if they are to be found."""
+    if isinstance(season, Mapping):
+        if wrong := [f"{name!r}: {steps!r}" for name, steps in season.items() if not _is_count(steps)]:
+            raise InputError(f"`season` of a series is a number of steps, 1 for none, got {wrong[0]}.")
+        return None
     if season in ("auto", "none"):
         return () if season == "none" else None
     parts = season.split(",") if isinstance(season, str) else np.atleast_1d(season).tolist()
@@ -157,6 +162,26 @@ def given_traits(seasons: Sequence[int], lengths: Tensor) -> Traits:
         season = torch.where((lengths >= 2 * each) | (len(seasons) == 1), each, season)
     candidates = torch.tensor([seasons if len(seasons) > 1 else [0]]).repeat(len(lengths), 1)
     return {"season": season, "seasons": candidates, "year": torch.zeros(len(lengths))}
+
+
+def with_given(traits: Traits, ids: Sequence[str], seasons: Mapping[str, int]) -> Traits:
+    """Return the traits in which the series that are named have the season that a user gave, 1 for none.
+
+    A name without a series is a warning: the table of a forecast may have fewer series than that of the fit.
+    """
+    if unknown := seasons.keys() - set(ids):
+        warnings.warn(
+            f"`season` names {quoted(min(unknown))}, which is not a series of the data.", stacklevel=2
+        )
+    rows = [index for index, name in enumerate(ids) if name in seasons]
+    season, candidates, year = (traits[name].clone() for name in ("season", "seasons", "year"))
+    season[rows] = torch.tensor([seasons[ids[index]] for index in rows], dtype=season.dtype)
+    candidates[rows], year[rows] = 0, 0
+    return {**traits, "season": season, "seasons": candidates, "year": year}
+
+
+def _is_count(steps: object) -> bool:
+    return isinstance(steps, int) and steps >= 1
 
 
 def calendar_seasons(frequency: int | float | str) -> tuple[int, ...]:

@@ -3,11 +3,13 @@ from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from rnn_lightning import LinearSeries, RandomSeries, SeriesData, SineSeries, TableDataModule
 from rnn_lightning.data.array import ArraySeries
+from rnn_lightning.errors import InputError
 from rnn_lightning.season_strength import strength, strengths
 from rnn_lightning.tables.calendar import CalendarIndex
 from rnn_lightning.tables.seasons import calendar_seasons, candidate_seasons, find_seasons
@@ -249,6 +251,20 @@ def test_the_test_split_does_not_decide() -> None:
         datamodule.setup(stage)
         seasons.append(datamodule.season)
     assert seasons == [1, 20]
+
+
+def test_a_season_is_given_to_series_by_name() -> None:
+    stamps = pl.date_range(pl.date(2015, 1, 1), pl.date(2020, 12, 1), "1mo", eager=True)
+    table = pl.concat([pl.DataFrame({"unique_id": name, "ds": stamps}) for name in ("a", "b", "c")])
+    table = table.with_columns(y=np.random.default_rng(0).normal(size=len(table)))
+    datamodule = TableDataModule(table, season={"b": 5, "c": 1})
+    datamodule.setup("predict")
+    assert datamodule.data.traits["season"].tolist()[1:] == [5, 1]
+    assert datamodule.data.traits["seasons"].tolist() == [[12], [0], [0]]
+    with pytest.raises(InputError, match="`season` of a series is a number of steps, 1 for none, got 'b': 0"):
+        TableDataModule(table, season={"b": 0})
+    with pytest.warns(UserWarning, match="`season` names 'd', which is not a series of the data"):
+        TableDataModule(table, season={"d": 5}).setup("predict")
 
 
 def test_series_keep_a_season_of_their_own() -> None:
