@@ -72,11 +72,13 @@ def forecast_frame(
         each feature ``<feature>-lo-80``, ``<feature>-hi-80`` and so on.
 
     Raises:
-        InputError: if the network was not fitted, the table cannot be read, covariates of the horizon are not
-            known, or intervals are asked for and not available.
+        InputError: if the network was not fitted, the table is a path or cannot be read, covariates of the
+            horizon are not known, or intervals are asked for and not available.
     """
     import polars as pl
 
+    if isinstance(frame, str | Path):
+        raise InputError(f"`frame` is the path {frame}: read the file first, or call the command predict.")
     network: Any = forecaster
     if forecaster is None:
         from rnn_lightning import BundledForecaster

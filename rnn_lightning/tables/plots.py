@@ -15,6 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
+from rnn_lightning.errors import InputError
 from rnn_lightning.files import atomic_file
 from rnn_lightning.tables.panels import Panel, derived_numbers, feature_columns, read_table, split_panels
 
@@ -61,12 +62,14 @@ def plot_forecast(
         num_steps: number of history steps to draw; by default twice the horizon, and at least 100.
 
     Raises:
-        InputError: if a column or a series does not exist.
+        InputError: if a column or a series does not exist, or the forecast has no rows.
     """
     names = [str(name) for name in forecast.columns]
     features = list(features or feature_columns(names, id_column, time_column))[:MAX_FEATURES]
     known = read_table(history, features, time_column, "history")
     future = read_table(forecast, features, time_column, "forecast")
+    if len(future) == 0:
+        raise InputError("the forecast has no rows: there is nothing to draw.")
     panels = split_panels(known, future, ids, features[0], (id_column, time_column), num_steps)
     return _draw_panels(panels, features, time_column)
 

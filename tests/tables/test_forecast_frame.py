@@ -252,3 +252,8 @@ def test_a_data_module_takes_frames_paths_and_arrays(tmp_path: Path) -> None:
         data = TableDataModule(source, context_length=5, scored_length=5, horizon=2)
         assert data.describe().startswith("data      1 series, 40 steps")
         np.testing.assert_allclose(data.data.values[:, 0], frame["y"], rtol=1e-6)
+
+
+def test_a_path_in_the_place_of_a_frame_is_refused() -> None:
+    with pytest.raises(InputError, match=r"`frame` is the path sales\.csv: read the file first"):
+        forecast_frame(None, "sales.csv", horizon=3)

@@ -132,6 +132,11 @@ def test_missing_columns_are_named() -> None:
         plot_forecast(table([5], y=[1]), table([1], y=[1]))
 
 
+def test_a_forecast_without_rows_is_refused() -> None:
+    with pytest.raises(InputError, match="the forecast has no rows"):
+        drawn(table(range(5), y=range(5)), table(range(5), y=range(5)).head(0))
+
+
 def test_gaps_stay_gaps_and_a_value_between_them_is_a_dot() -> None:
     nan = np.nan
     axis = drawn(table(range(7), y=[1, 2, nan, 4, nan, 6, 7]), table([7, 8], y=[8, 9]))
