@@ -14,7 +14,7 @@ from mkdocs.structure.pages import Page
 
 import rnn_lightning
 from rnn_lightning.cli.arguments import Request
-from rnn_lightning.cli.command_line import CommandLine
+from rnn_lightning.cli.lightning_cli import CommandLine
 from rnn_lightning.cli.main import short_help
 
 ROOT = Path(__file__).parent.parent

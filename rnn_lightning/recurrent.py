@@ -3,6 +3,7 @@
 Unknown values (NaN) are imputed with the network's own prediction, a closed loop over each gap.
 """
 
+from functools import cache
 from itertools import pairwise
 
 import torch
@@ -47,12 +48,27 @@ def recur(
         steps = {"start_step": start_step, "first_output_step": first_output_step}
         outputs, _, state = native.run(recurrent, readout, inputs, state, **steps)  # type: ignore[arg-type]
         return outputs, state
+    if torch.is_autocast_enabled("cpu") and recurrent.mode == "LSTM" and not has_bfloat16_lstm():
+        with torch.autocast("cpu", enabled=False):
+            outputs, state = recur(recurrent, inputs.float(), state, None, first_output_step, start_step)
+        return outputs if readout is None else readout(outputs), state
     if start_step is None or inputs.device.type == "cpu":
         outputs, state = recur_by_parts(recurrent, inputs, state, start_step)
     else:
         outputs, state = recur_packed(recurrent, inputs, state, start_step)
     outputs = outputs[:, first_output_step:]
     return outputs if readout is None else readout(outputs), state
+
+
+@cache
+def has_bfloat16_lstm() -> bool:
+    """Return True if this CPU has an LSTM in bfloat16; one without AVX-512 has none."""
+    try:
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+            nn.LSTM(1, 1)(torch.zeros(1, 1, 1))
+    except RuntimeError:
+        return False
+    return True
 
 
 def recur_by_parts(

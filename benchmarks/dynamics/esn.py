@@ -24,7 +24,7 @@ class Weights:
     """The weights of a reservoir with a bias, as ``reservoirpy`` draws them."""
 
     def __init__(self, size: int, num_features: int, seed: int = 0) -> None:
-        from reservoirpy.nodes import Reservoir
+        from reservoirpy.nodes import Reservoir  # type: ignore[import, unused-ignore]
 
         self.bias = np.random.default_rng(seed).uniform(-INPUT_SCALE, INPUT_SCALE, size)
         settings: dict[str, Any] = {"sr": RADIUS, "input_scaling": INPUT_SCALE, "seed": seed}

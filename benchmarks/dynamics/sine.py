@@ -1,7 +1,7 @@
 """The noisy sine of ``configs/sine.yaml``: the root mean squared error of 1,000 free steps, over ten seeds.
 
-``python benchmarks/dynamics/sine.py [--seeds 10]``. A fifth of the values validates; ``configs/sine.yaml``
-trains once more on all values, as the last row does. The seed draws the noise and the initial weights. The
+``python benchmarks/dynamics/sine.py [--seeds 10]``. A fifth of the values validates; the last
+row trains once more on all of them. The seed draws the noise and the initial weights. The
 truth is the sine without noise; the context is the whole recording of 400 values.
 """
 

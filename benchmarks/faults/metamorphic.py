@@ -42,7 +42,7 @@ def every(
     """Return a function that gives so many stamps of the open steps from the first one on."""
 
     def stamps(number: int) -> list[Any]:
-        found, stamp = [], first
+        found, stamp = list[Any](), first
         while len(found) < number:
             found += [stamp] if is_open(stamp) else []
             stamp += step
@@ -122,7 +122,7 @@ def random_tables(random: np.random.Generator) -> tuple[list[pl.DataFrame], Opti
 
 def forecast(frame: pl.DataFrame, options: Options, with_intervals: bool = False) -> pl.DataFrame:
     """Return the forecast by the bundled network in the order of ids and steps."""
-    levels = None if with_intervals else []
+    levels: list[int] | None = None if with_intervals else []
     result: Any = forecast_frame(PretrainedForecaster(), frame, HORIZON, levels=levels, **options)
     step = pl.int_range(pl.len()).over("unique_id").alias("step")
     return pl.DataFrame(result).with_columns(step).sort("unique_id", "step")
@@ -209,7 +209,7 @@ def changed(random: np.random.Generator) -> tuple[dict[str, bool], Options, str]
     held["constant"] = same(back[1], back[0], frame, tolerance=ROUNDED)
     alone = tables[int(random.integers(TOGETHER))].sample(fraction=1, shuffle=True, seed=1)
     its = wanted.join(alone.select("unique_id").unique(), on="unique_id", how="semi")
-    held["an unrelated series beside"] = same(forecast(alone, options), its, frame)
+    held["alone"] = same(forecast(alone, options), its, frame)
     return held | files(frame, options, random), options, str(first_stamp)
 
 
@@ -289,7 +289,7 @@ def main() -> None:
             held, where = {f"error: {type(error).__name__}": False}, str(error)
         for truth, holds in held.items():
             count = counts.setdefault(truth, [0, 0])
-            count[0] += 1 if truth == "intervals" else TOGETHER
+            count[0] += 1 if truth in ("intervals", "alone") else TOGETHER
             count[1] += not holds
             if not holds:
                 broken += 1

@@ -122,6 +122,8 @@ def option_defaults(
     if kind is Forecaster and "solver" in hyper_parameters:
         own = {"cell", "hidden_size", "num_layers", "transforms"}
         left_out |= inspect.signature(load_class(SOLVER)).parameters.keys() - own
+    if kind.__name__ == SOLVER:  # of a fit made in Python, such as those of auto: its bases' options too
+        left_out |= hyper_parameters.keys() - inspect.signature(kind).parameters.keys()
     options: dict[str, Any] = {"data.series": {"class_path": "rnn_lightning.SineSeries"}}
     for group, part in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
         for name, value in (checkpoint or {}).get(part, {}).items():

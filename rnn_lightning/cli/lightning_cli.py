@@ -285,7 +285,7 @@ class CommandLine(LightningCLI):
             trainers[name] = self.instantiate_trainer()
             return trainers[name]
 
-        best, _, scores = fit_best(self.model, self.datamodule, self.trainer.max_epochs, make_trainer)
+        best, _, scores = fit_best(self.model, self.datamodule, self.trainer.max_epochs or 0, make_trainer)
         folder = Path(trainers[best].log_dir or trainers[best].default_root_dir)
         if trainers[best].is_global_zero:
             shutil.copytree(folder, folder.parent, dirs_exist_ok=True)

@@ -54,7 +54,7 @@ def _draw_spectrum(axis: Axes, measured: Measured) -> None:
     frequencies = np.fft.rfftfreq(length)[1:]
     for path, style in ((measured.recording, TRUE), (measured.generated, LEARNED)):
         power = SpectrumDistance(2.0).spectrum(path[:length])[0, 1:]
-        axis.loglog(frequencies, power.numpy(), **style)  # type: ignore[arg-type]
+        axis.loglog(frequencies, power.numpy(), **style)
     axis.set(xlabel="frequency in 1 / step", ylabel="power")
     axis.set_title(f"power spectrum of {measured.features[0]}", fontsize=10, loc="left")
 
@@ -63,7 +63,7 @@ def _draw_growth(axis: Axes, measured: Measured) -> None:
     unit = measured.lyapunov_time or 1.0
     leads = np.arange(1, measured.errors.shape[1] + 1) / unit
     low, middle, high = measured.errors.nanquantile(torch.tensor([0.1, 0.5, 0.9]).double(), 0).numpy()
-    axis.semilogy(leads, middle, **LEARNED)  # type: ignore[arg-type]
+    axis.semilogy(leads, middle, **LEARNED)
     axis.fill_between(leads, low, high, color="#b3d5e8", lw=0)
     axis.axhline(0.4, color="0.7", lw=0.8)
     axis.set(xlabel=_lead_label(measured), ylabel="error in standard deviations")

@@ -64,7 +64,7 @@ class FinalFit(L.Callback):
         if not self.initial:
             self.initial = copy.deepcopy(
                 {
-                    "weights": {name: each.detach() for name, each in pl_module.network.named_parameters()},  # type: ignore[operator, union-attr]
+                    "weights": {name: each.detach() for name, each in pl_module.network.named_parameters()},  # type: ignore[union-attr]
                     "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
                     "schedulers": [each.scheduler.state_dict() for each in trainer.lr_scheduler_configs],
                 }
@@ -79,7 +79,7 @@ class FinalFit(L.Callback):
             self.limit = error + float(trainer.callback_metrics["val_rollout_nrmse_error"])
         if error <= self.limit:
             self.num_epochs = trainer.current_epoch + 1
-            self.validated = copy.deepcopy(pl_module.network.state_dict())  # type: ignore[operator, union-attr]
+            self.validated = copy.deepcopy(pl_module.network.state_dict())  # type: ignore[union-attr]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         is_last = trainer.current_epoch + 1 >= (trainer.max_epochs or 0) or trainer.should_stop

@@ -204,6 +204,17 @@ def steps_that_exist(times: TimeIndex, series: Any, first_steps: Any, num_steps:
     return None if exist.all() else exist
 
 
+def steps_until_open(times: TimeIndex, lengths: Any, horizon: int) -> int:
+    """Return the closed steps after the longest closed series; 0 if all open again within the horizon."""
+    first = np.asarray(lengths, np.int64)
+    exist = steps_that_exist(times, range(len(first)), first, horizon)
+    if exist is None or not len(closed := np.flatnonzero(~exist.reshape(-1, horizon).any(1))):
+        return 0
+    week = max(len(pattern) for pattern in times.open_phases.patterns)  # type: ignore[attr-defined]
+    ahead = steps_that_exist(times, closed, first[closed], horizon + week)
+    return 0 if ahead is None else int(ahead.reshape(len(closed), -1).argmax(1).max())
+
+
 def stamp_series(times: TimeIndex, series: Any, first_steps: Any, num_steps: int) -> pl.Series:
     """Return the stamps of many series, ``num_steps`` each from its own first step, series after series."""
     steps = np.asarray(first_steps, np.int64).reshape(-1, 1) + np.arange(num_steps)  # (series, step)

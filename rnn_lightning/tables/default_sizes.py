@@ -44,7 +44,12 @@ def default_sizes(
         horizon = HORIZON if season == 1 else 2 * season if season <= SHORT_SEASON else season
         if data.covariates is not None:  # at most the steps ahead for which they are known
             horizon = min(horizon, int((data.offsets.diff() - data.lengths).max()))
-        sizes["horizon"] = max(1, min(horizon, int(data.lengths.max()) // 4))
+        horizon = max(1, min(horizon, int(data.lengths.max()) // 4))
+        if data.covariates is None:  # over the weekend of an exchange
+            from rnn_lightning.tables.calendar import steps_until_open
+
+            horizon += steps_until_open(data.times, data.lengths, horizon)
+        sizes["horizon"] = horizon
     if "scored_length" in names:
         sizes["scored_length"] = min(sizes["horizon"] or 1, MAX_SCORED)
     if "context_length" in names:

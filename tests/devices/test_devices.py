@@ -33,6 +33,7 @@ from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.callbacks import BacktestWriter, ValidationScores
 from rnn_lightning.network import Cell
 from rnn_lightning.pretrained import season_clock, season_track, seasonal
+from rnn_lightning.recurrent import has_bfloat16_lstm
 from rnn_lightning.tables.forecast_writer import ForecastWriter
 
 pytestmark = [
@@ -158,10 +159,19 @@ def test_all_transforms(device: Device, transforms: Any, tmp_path: Path) -> None
     assert device.copies > 0
 
 
+needs_bfloat16_lstm = pytest.mark.skipif(
+    not has_bfloat16_lstm(), reason="the CPU that stands for the GPU has no LSTM in bfloat16"
+)
+
+
 @pytest.mark.usefixtures("cuda")
 @pytest.mark.parametrize(
     ("kind", "precision"),
-    [(Forecaster, "bf16-mixed"), (Forecaster, "64-true"), (PretrainedForecaster, "bf16-mixed")],
+    [
+        pytest.param(Forecaster, "bf16-mixed", marks=needs_bfloat16_lstm),
+        (Forecaster, "64-true"),
+        pytest.param(PretrainedForecaster, "bf16-mixed", marks=needs_bfloat16_lstm),
+    ],
 )
 def test_other_precisions(kind: type[Forecaster], precision: Any, tmp_path: Path) -> None:
     forecast = all_stages(kind(), module(Shops()), trainer(tmp_path, precision=precision))
@@ -169,6 +179,7 @@ def test_other_precisions(kind: type[Forecaster], precision: Any, tmp_path: Path
 
 
 @pytest.mark.usefixtures("cuda")
+@needs_bfloat16_lstm
 def test_mixed_precision_is_mixed(tmp_path: Path) -> None:
     forecaster, types = Forecaster(num_layers=2), list[torch.dtype]()
     forecaster.network.recurrent.register_forward_hook(lambda *args: types.append(args[2][0].dtype))

@@ -75,9 +75,9 @@ def test_the_command_says_how_long_forecasts_hold(
 ) -> None:
     small = ("--model.solver=reservoir", "--model.hidden_size=200", "--model.input_noise=0")
     lorenz = ("--data.series=LorenzSeries", "--data.series.num_steps=1500")
-    lorenz = (*lorenz, "--data.context_length=50", "--data.test_fraction=0.4")
-    rnn_lightning("fit", *small, "--model.ridge=1e-8", *lorenz, "--quiet")
-    rnn_lightning("test", *lorenz)
+    lengths = ("--data.context_length=50", "--data.test_fraction=0.4")
+    rnn_lightning("fit", *small, "--model.ridge=1e-8", *lorenz, *lengths, "--quiet")
+    rnn_lightning("test", *lorenz, *lengths)
     said = capsys.readouterr().out
     assert "Dynamics: forecasts hold for " in said
     assert "Lyapunov times)" in said

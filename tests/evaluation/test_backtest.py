@@ -83,6 +83,14 @@ def test_forecasts_follow_their_cutoffs_and_the_truth_is_that_of_the_series() ->
     assert first["rnn"] == pytest.approx(float(network().forecast(context, 7)[0, 0]), rel=1e-4)
 
 
+def test_an_array_is_a_series_of_numbered_steps() -> None:
+    values = np.sin(0.4 * np.arange(120.0))
+    options: dict[str, Any] = {"horizon": 7, "context_length": 28, "num_origins": 2}
+    result = backtest(network(), values, **options).forecasts
+    assert result["ds"].to_list() == [*range(106, 120)]
+    np.testing.assert_allclose(result["y"], values[-14:], rtol=1e-6)
+
+
 def test_a_backtest_does_not_depend_on_the_size_of_batches() -> None:
     data = table(100, 80, 9, 1)
     one, other = made(data, num_samples=5, batch_size=2), made(data, num_samples=5)

@@ -51,7 +51,7 @@ def table(*parts: np.ndarray) -> pl.DataFrame:
 
 def forecast(frame: pl.DataFrame) -> np.ndarray:
     result = forecast_frame(PretrainedForecaster(), frame, 5, levels=[], frequency="1d")
-    first = pl.DataFrame(result).filter(pl.col("unique_id") == "id 0")  # type: ignore[arg-type]
+    first = pl.DataFrame(result).filter(pl.col("unique_id") == "id 0")
     return first["y"].to_numpy()
 
 

@@ -33,7 +33,7 @@ CONTEXT, SCORED = 5, 8
 def make_data(num_steps: int = 200, batch_size: int = 3, **known: Any) -> TableDataModule:
     values = np.random.default_rng(0).normal(size=(num_steps, 1))
     known = {"carry_state": True, "val_fraction": 0.0, "test_fraction": 0.0, "seed": 0} | known
-    sizes = {"batch_size": batch_size, "num_batches_per_epoch": None}
+    sizes: dict[str, Any] = {"batch_size": batch_size, "num_batches_per_epoch": None}
     return TableDataModule(known.pop("values", values), CONTEXT, SCORED, **sizes, **known)
 
 

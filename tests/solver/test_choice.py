@@ -53,7 +53,8 @@ def test_the_forecaster_that_generates_best_on_validation_data_is_chosen(
     assert trainers[best].lightning_module is forecaster
     assert [trainer.max_epochs for trainer in trainers.values()][1:] == [8, 6, 8]
     assert [trainer.gradient_clip_val for trainer in trainers.values()] == [None] * 3 + [1.0]
-    small, large, adam = (trainers[name].lightning_module for name in [*scores][1:])
+    modules: list[Any] = [trainers[name].lightning_module for name in [*scores][1:]]
+    small, large, adam = modules
     assert large.given[0] == small.search.noise
     assert adam.architecture[:3] == ("rnn_tanh", 8, 1)
     assert described(best, scores).startswith(f"Solver: {best}, by the error")

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rnn_lightning import PretrainedForecaster, backtest, forecast_frame
+from rnn_lightning import PretrainedForecaster, TableDataModule, backtest, forecast_frame
 from rnn_lightning.errors import InputError
 from rnn_lightning.tables.calendar import stamp_series, steps_that_exist
 from rnn_lightning.tables.table import TableSeries
-from rnn_lightning.tables.table_data import TableData
+from rnn_lightning.tables.table_data import TableData, as_table_data
 
 Call = Callable[..., None]
 MONDAY = datetime(2023, 1, 2)
@@ -143,6 +143,14 @@ def test_a_horizon_of_closed_steps_is_refused_or_told(
     rnn_lightning("predict", "t.csv", "--data.horizon", "1")
     assert "reaches no step of 1 series, such as 'shop'" in capsys.readouterr().out
     assert pl.read_csv("runs/t/predict_0/forecast.csv")["unique_id"].to_list() == ["always"]
+
+
+def test_the_horizon_of_auto_reaches_over_a_closed_weekend() -> None:
+    opened = stamps(timedelta(hours=1), 24 * 61, lambda s: 10 <= s.hour <= 16 and s.weekday() < 5)
+    assert opened[-1].weekday() == 4
+    data = TableDataModule(TableSeries(table(opened)), horizon="auto")
+    data.setup("predict")
+    assert [stamp.weekday() for stamp in ahead(as_table_data(data.data), data.horizon)][:7] == [0] * 7
 
 
 def test_a_backtest_scores_and_draws_open_days() -> None:

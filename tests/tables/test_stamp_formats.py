@@ -192,7 +192,7 @@ def test_files_of_a_few_rows_are_written_as_all_are(
         days = [style(date(2015, 5, 10) + timedelta(5 * number + step)) for step in range(5)]
         rows = "".join(f"a;{day};1\n" for day in days)
         (tmp_path / f"{number:02}.csv").write_text(f"unique_id;ds;y\n{rows}")
-    data = TableSeries(tmp_path, **({} if form is None else {"time_format": form})).load()
+    data = TableSeries(tmp_path, time_format=form).load()
     ahead = stamp_series(data.times, [0], data.lengths, 1)
     assert data.table_format.time_format is not None
     assert write(ahead, data.table_format.time_format).to_list() == [following]
