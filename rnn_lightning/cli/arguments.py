@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
-from rnn_lightning.cli.main import header_of
+from rnn_lightning.cli.main import did_you_mean, header_of
 from rnn_lightning.cli.run_folders import CHECKPOINTS
+from rnn_lightning.cli.shipped import shipped_configs
 from rnn_lightning.errors import InputError
 
 PRETRAINED = {
@@ -170,6 +171,9 @@ def read_config(path: str) -> tuple[dict[str, Any], str]:
         line = getattr(getattr(error, "problem_mark", None), "line", 0)
         if isinstance(error, UnicodeDecodeError):
             line = error.object.count(b"\n", 0, error.start)
+        if isinstance(error, FileNotFoundError):
+            hint = did_you_mean(Path(path).stem, shipped_configs())
+            raise InputError(f"--config {path}: no such file, and no bundled config.{hint}") from error
         row = "" if isinstance(error, OSError) else f", row {line + 1}"
         reason = getattr(error, "strerror", None) or getattr(error, "problem", None) or str(error)
         raise InputError(f"--config {path}{row}: not a valid config ({reason.splitlines()[0]}).") from error

@@ -94,7 +94,7 @@ def _accepted_first(data: SeriesData, ends: Tensor, suggestions: Sequence[tuple[
     seasons = torch.tensor([each[0] if each else 1 for each in suggestions])
     lengths = torch.minimum(ends - data.offsets[:-1], MAX_REPEATS * seasons)
     accepted, num_features = torch.zeros(len(seasons), dtype=torch.bool), data.values.shape[1]
-    pairs = torch.stack([seasons, lengths], 1)[seasons > 1].unique(dim=0)
+    pairs = torch.stack([seasons, lengths], 1)[(seasons > 1) & (lengths > 0)].unique(dim=0)
     for season, length in pairs.tolist():
         of_length = ((seasons == season) & (lengths == length)).nonzero()[:, 0]
         for some in of_length.split(max(1, VALUES_TOGETHER // (max(1, length) * num_features))):

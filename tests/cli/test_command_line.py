@@ -480,7 +480,8 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
             ["--config list.yaml, row 1: not a valid config (a config maps options to values"],
         ),
         (["fit", "--config=cut.yaml"], ["--config cut.yaml, row 3: not a valid config"]),
-        (["fit", "--config=none.yaml"], ["--config none.yaml: not a valid config (No such file"]),
+        (["fit", "--config=none.yaml"], ["--config none.yaml: no such file, and no bundled config."]),
+        (["fit", "--config=sinus"], ["--config sinus: no such file", "Did you mean sine?"]),
         (["fit", "--lr_scheduler=StepLR", "--lr_scheduler.step_size=1"], ["needs an --optimizer beside it"]),
         (
             ["predict", "--ckpt_path=ok.ckpt", "--model.hidden_size=9"],

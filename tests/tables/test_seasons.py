@@ -311,3 +311,9 @@ def test_series_found_together_have_the_seasons_that_they_have_alone() -> None:
         alone = SeriesData.from_equal(data.values[index * 90 : index * 90 + int(lengths[index])][None])
         alone = replace(alone, times=CalendarIndex([datetime(2020, 1, 1)], months[:1]))
         assert int(find_seasons(alone)["season"]) == int(together["season"][index])
+
+
+def test_a_series_without_a_step_before_its_end_has_the_season_of_its_calendar() -> None:
+    data = table([np.arange(60.0), np.arange(60.0)], "1d")
+    seasons = find_seasons(data, torch.tensor([60, 60]))["season"]  # of the second, nothing comes before
+    assert seasons[1] == find_seasons(table([np.full(2, np.nan)], "1d"))["season"]
