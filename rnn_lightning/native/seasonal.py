@@ -242,5 +242,5 @@ def _check(
 
 _LIBRARY.impl("seasonal", _forward, "CPU")
 _LIBRARY.impl("seasonal_backward", _backward, "CPU")
-torch.library.register_fake("rnn_lightning::seasonal", _fake_forward, lib=_LIBRARY)
-torch.library.register_fake("rnn_lightning::seasonal_backward", _fake_backward, lib=_LIBRARY)
+_LIBRARY.impl("seasonal", _fake_forward, "Meta")  # not by ``register_fake``, see ``operator.py``
+_LIBRARY.impl("seasonal_backward", _fake_backward, "Meta")

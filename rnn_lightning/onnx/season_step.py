@@ -11,7 +11,7 @@ import numpy as np
 from rnn_lightning.onnx.cells import step
 from rnn_lightning.onnx.graph import Graph, Operand, Value, numbers
 from rnn_lightning.onnx.season_lags import NUM_KEPT_OF_PHASE, Lags
-from rnn_lightning.pretrained.season_clock import ERROR_RATE, RATES
+from rnn_lightning.pretrained.season_clock import ERROR_RATE, LEAST_SPREAD, RATES
 from rnn_lightning.pretrained.season_features import (
     DIFFERENCES,
     LEVELS,
@@ -22,7 +22,6 @@ from rnn_lightning.pretrained.season_features import (
     SLOPES,
 )
 from rnn_lightning.pretrained.season_track import PROFILE_SEASONS
-from rnn_lightning.pretrained.seasonal import LEAST_SPREAD
 
 
 class Memory(NamedTuple):

@@ -53,9 +53,11 @@ class TableDataModule(TableBatches, SequenceDataModule):
 
     def callbacks_of(self, module: Any) -> list[Callback]:
         """Return the callbacks that a fit of the module needs: a final fit, if it makes none itself."""
+        if not self.final_fit_on_all or getattr(module, "refits", False):
+            return []
         from rnn_lightning.solver.final_fit import FinalFit
 
-        return [FinalFit()] if self.final_fit_on_all and not getattr(module, "refits", False) else []
+        return [FinalFit()]
 
     def _training_loader(self, prepare: Any) -> ShuffledLoader:
         if not self.carry_state or self.trainer is None:
