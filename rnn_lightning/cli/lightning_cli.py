@@ -134,6 +134,8 @@ class CommandLine(LightningCLI):
         except (KeyError, TypeError, ValueError) as error:
             reason = str(error).strip("'\"").partition("\n")[0][:200]
             raise InputError(f"--ckpt_path {self.path}: its options do not fit ({reason}).") from error
+        except (AttributeError, ImportError) as error:
+            raise InputError(f"--data.series: there is no such class ({error}).") from error
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the options once: the command line goes before configs, and these before the checkpoint."""

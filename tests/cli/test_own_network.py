@@ -78,3 +78,15 @@ def test_a_bundled_class_is_named_without_its_module(rnn_lightning: Call) -> Non
     config = yaml.safe_load(Path("runs/default/fit_0/config.yaml").read_text())
     assert config["model_class"] == "rnn_lightning.forecaster.Forecaster"
     assert config["model"]["hidden_size"] == 3
+
+
+@pytest.mark.parametrize("name", ["rnn_lightning.SineSerie", "nothing_here.Chirp", "SineSerie"])
+def test_a_misspelt_class_of_series_is_one_line(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        rnn_lightning("fit", "--data.series", name)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert "--data.series: there is no such class" in error
+    assert len(error.strip().splitlines()) == 1

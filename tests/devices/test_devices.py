@@ -291,7 +291,7 @@ def test_a_solver_runs_on_the_cpu_where_the_device_has_no_float64(
             trainer(tmp_path, gradient_clip_val=None).fit(
                 VariableProjectionForecaster(hidden_size=4), module(SineSeries())
             )
-    assert "Device: the CPU, for a solver computes in float64" in capsys.readouterr().out
+    assert "Device: the CPU, because a solver computes in float64" in capsys.readouterr().out
     assert pl.read_csv(tmp_path / "runs/default/predict_0/forecast.csv").height == 3
 
 
