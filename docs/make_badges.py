@@ -1,6 +1,5 @@
-"""Make the badges of the README: ``python docs/make_badges.py 93``, the coverage by ``pytest --cov``."""
+"""Make the badges of the README: ``python docs/make_badges.py``."""
 
-import sys
 import tomllib
 from pathlib import Path
 
@@ -25,16 +24,15 @@ def badge(name: str, value: str, colour: str) -> str:
     )
 
 
-def badges(coverage: int) -> dict[str, str]:
+def badges() -> dict[str, str]:
     """Return the badges by file name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return {
-        "coverage": badge("coverage", f"{coverage}%", "#4c1" if coverage >= 90 else "#dfb317"),
         "licence": badge("licence", project["license"], "#007ec6"),
         "python": badge("python", project["requires-python"].replace(">=", "") + "+", "#007ec6"),
     }
 
 
 if __name__ == "__main__":
-    for file, text in badges(int(sys.argv[1])).items():
+    for file, text in badges().items():
         (ROOT / f"docs/badges/{file}.svg").write_text(text)
