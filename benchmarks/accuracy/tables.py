@@ -44,7 +44,11 @@ from origins import (
 
 from rnn_lightning.cli.command_line import run
 
-for late in ("attrs", "matplotlib.backends.backend_agg", "polars", "torch.utils.tensorboard"):
+PACKAGE = ("cli.lightning_cli", "pretrained.bundled_forecaster", "tables.table_writer", "tables.reading")
+for late in (
+    *("attrs", "matplotlib.backends.backend_agg", "polars", "torch.utils.tensorboard"),
+    *(f"rnn_lightning.{module}" for module in PACKAGE),
+):
     with contextlib.suppress(ImportError):
         importlib.import_module(late)  # not used here: threads would not survive the fork
 INTERVALS = ("--data.num_samples=200", f"--forecast.levels={list(LEVELS)}")
