@@ -190,7 +190,7 @@ def add_second(histories: Histories, mix: SeasonMix) -> tuple[np.ndarray, np.nda
     errors = [nan_mean(np.abs(part[1:] - mix.targets), 2) for part in (of_network, of_second)]
     weights = np.where(
         intermittent,
-        median_weights(*errors, nan_mean(np.abs(rows), 1), is_clear=~mix.candidates.active[0]),
+        median_weights(errors[0], errors[1], nan_mean(np.abs(rows), 1), ~mix.candidates.active[0]),
         trend_weights(rows, seasons, shares > MIN_SHARE, *errors),
     )
     weights = (weights * (1 - mix.weights[harmonic].sum(0)))[:, None]
