@@ -11,7 +11,7 @@ import numpy as np
 from rnn_lightning.onnx.cells import step
 from rnn_lightning.onnx.graph import Graph, Operand, Value, numbers
 from rnn_lightning.onnx.season_lags import NUM_KEPT_OF_PHASE, Lags
-from rnn_lightning.pretrained.season_clock import ERROR_RATE, LEAST_SPREAD, RATES
+from rnn_lightning.pretrained.season_clock import ERROR_RATE, LEAST_SPREAD, RATES, for_each_rate
 from rnn_lightning.pretrained.season_features import (
     DIFFERENCES,
     LEVELS,
@@ -44,7 +44,7 @@ class Memory(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """What depends on how long a row is known, ``(row, 1)`` and rates ``(row, 6)``, see ``Clock``."""
+    """What depends on how long a row is known, ``(row, 1)`` and rates ``(row, 7)``, see ``Clock``."""
 
     age: Value
     free: Value
@@ -128,7 +128,7 @@ class SeasonStep:
         age, free = old.age + started, (old.free + 1.0) * started * (1.0 - is_known)
         plain_mean = graph.op("Reciprocal", graph.op("Max", age + 1.0, 1.0))
         goes_on, known_now = age.above(0.0).cast("FLOAT"), is_known * started
-        used = graph.concat(*[started] * 3, known_now, *[goes_on] * 2, axis=1)
+        used = graph.concat(*for_each_rate(started, known_now, goes_on), axis=1)
         rates = graph.op("Max", plain_mean, np.array(RATES, np.float32)) * used
         usual = graph.op("Max", plain_mean, ERROR_RATE)
         error_rate = graph.op("Where", graph.op("Equal", age, 1.0), 1.0, usual) * known_now * goes_on
@@ -144,7 +144,7 @@ class SeasonStep:
         adjusted = graph.op("Where", has.above(0.0), value - profile.slice(1, 1, 2), average)
         change = adjusted - old.adjusted.slice(1, -1)
         change = graph.op("Where", now.age.above(0.0), change, 0.0)
-        parts = graph.concat(adjusted, adjusted, adjusted, value, change, change, axis=1)
+        parts = graph.concat(*for_each_rate(adjusted, value, change), axis=1)
         smoothed = old.smoothed + now.rates * (parts - old.smoothed)
         errors = graph.op("Abs", value - old.forecasts)
         errors = old.errors + now.error_rate * (errors - old.errors)

@@ -5,7 +5,7 @@ steps since the last known one: what lies between is the network's own, in a gap
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from rnn_lightning.pretrained.season_features import counts
 
 LEVEL_RATES = (0.6, 0.25, 0.08)
-SLOPE_RATES = (0.2, 0.05)
+SLOPE_RATES = (0.2, 0.05, 0.0)  # the last is the mean change since the start
 MEAN_RATE = 0.01
 ERROR_RATE = 0.06
 LEAST_SPREAD = 1e-3
@@ -21,6 +21,13 @@ LEAST_SPREAD = 1e-3
 
 RATES = (*LEVEL_RATES, MEAN_RATE, *SLOPE_RATES)
 """Smoothing rates of the levels, the mean and the slopes."""
+
+Part = TypeVar("Part")
+
+
+def for_each_rate(level: Part, mean: Part, slope: Part) -> list[Part]:
+    """Return what the levels, the mean and the slopes have, one for each of ``RATES``."""
+    return [*[level] * len(LEVEL_RATES), mean, *[slope] * len(SLOPE_RATES)]
 
 
 def average_length(season: int) -> int:
@@ -34,7 +41,7 @@ class Clock(NamedTuple):
     Attributes:
         age, free: ``(...)``, see above.
         counts: ``(..., 6)``, as features, see ``counts``.
-        rates: ``(..., 6)``, of the smoothing of the levels, the mean and the slopes.
+        rates: ``(..., 7)``, of the smoothing of the levels, the mean and the slopes.
         error_rate: ``(...)``, of the smoothing of the errors.
         num_averaged: ``(...)``, the values that the average has so far.
         centred: ``(...)``, 1 where half a season ago is far enough from the start to have a profile.
@@ -77,7 +84,7 @@ def clock(
     number, length = (age + 1).to(like), average_length(season)
     plain_mean = 1 / number.clamp_min(1)
     rates = torch.maximum(like.new_tensor(RATES), plain_mean[..., None])
-    used = torch.stack([*[started] * len(LEVEL_RATES), known, *[age > 0] * len(SLOPE_RATES)], -1)
+    used = torch.stack(for_each_rate(started, known, age > 0), -1)
     error_rate = torch.where(age == 1, 1.0, plain_mean.clamp_min(ERROR_RATE)) * (known & (age > 0))
     least = torch.tensor([-1, 1, -1, 1, season, season - 1, season, 2 * season - 1], device=age.device)
     return Clock(

@@ -20,7 +20,7 @@ QUANTITIES = (
         "lag_twice",
     ),  # values: a season before the next step, before this one, two before the next
     *("profile_1", "profile_4", "profile_12"),  # of the next step; zero where there is none yet
-    *("level_fast", "level", "level_slow", "mean", "slope_fast", "slope_slow"),  # smoothed
+    *("level_fast", "level", "level_slow", "mean", "slope_fast", "slope_slow", "drift"),  # smoothed
     *("average", "average_slope"),  # its slope is that over its own length
 )
 """What is known of a series at a step, in this order."""
@@ -53,13 +53,14 @@ DIFFERENCES = (
     {"slope_fast": 4},
     {"slope_slow": 10},
     {"average_slope": 10},
+    {"drift": 10},
     {"value": 0.5},
 )
 """The features, before they are squashed: weighted sums of quantities."""
 
 LEVELS = ("adjusted", "level_fast", "level", "level_slow", "average", "mean")
 PROFILES = ("profile_1", "profile_4", "profile_12")
-SLOPES = ("slope_fast", "slope_slow", "average_slope")
+SLOPES = ("slope_fast", "slope_slow", "average_slope", "drift")
 
 NUM_COUNTS = 7
 NUM_INPUTS = len(DIFFERENCES) + len(SIMPLE_FORECASTS) + NUM_COUNTS
@@ -70,7 +71,7 @@ class Step(NamedTuple):
     """What is known at a step of each row: tensors ``(row, ...)`` or ``(row, time, ...)``.
 
     Attributes:
-        quantities: ``(..., 19)``, see ``QUANTITIES``.
+        quantities: ``(..., 20)``, see ``QUANTITIES``.
         errors: ``(..., 7)``, smoothed absolute one-step errors of the simple forecasts.
         has_profile: ``(...)``, whether the next step has a profile.
         counts: ``(..., 6)``, see ``counts``.

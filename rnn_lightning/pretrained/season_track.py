@@ -17,14 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rnn_lightning.pretrained.season_clock import (
-    LEVEL_RATES,
-    RATES,
-    SLOPE_RATES,
-    Clock,
-    average_length,
-    clock,
-)
+from rnn_lightning.pretrained.season_clock import RATES, Clock, average_length, clock, for_each_rate
 from rnn_lightning.pretrained.season_features import SIMPLE_FORECASTS, Ingredients, Step
 from rnn_lightning.transforms import precise
 
@@ -43,7 +36,7 @@ class Track(NamedTuple):
         values, averages, adjusted: ``(row, kept)``, the newest last.
         profiles, counts: ``(row, season, 3)`` and ``(row, season)``, of the phases from half a season ahead
             back.
-        smoothed: ``(row, 6)``, the levels, the mean and the slopes, see ``RATES``.
+        smoothed: ``(row, 7)``, the levels, the mean and the slopes, see ``RATES``.
         errors: ``(row, 7)``.
         forecasts: ``(row, 7)``, the simple forecasts of the next step.
         age, free: ``(row, 1)``.
@@ -81,7 +74,7 @@ def describe(values: Tensor, known: Tensor, season: int) -> tuple[Step, Track, C
     has, following = counts > 0, slice(1, num_steps + 1)
     adjusted = torch.where(has[:, :num_steps], values - profiles[:, :num_steps, 1], average)
     changes = torch.where(now.age > 0, adjusted - _earlier(adjusted, 1), 0.0)
-    parts = torch.stack(smoothed_parts(adjusted, values, changes), -1)
+    parts = torch.stack(for_each_rate(adjusted, values, changes), -1)
     smoothed = smooth(parts, now.rates)
     past = [_earlier(values, lag) for lag in (0, 1, season - 1, season, 2 * season - 1)]
     of_adjusted = [_earlier(adjusted, lag) for lag in (0, 1, season)]
@@ -124,7 +117,7 @@ def _quantities(
             one, and two before the next.
         adjusted: the adjusted value, the one before, and that of a season before.
         profile: ``(row, [time,] 3)``, that of the next step.
-        smoothed: ``(row, [time,] 6)``, the levels, the mean and the slopes.
+        smoothed: ``(row, [time,] 7)``, the levels, the mean and the slopes.
         average: ``(row, [time])``.
         average_slope: ``(row, [time])``.
     """
@@ -188,11 +181,6 @@ def smooth(series: Tensor, rates: Tensor) -> Tensor:
     return joined.flatten(1, 2)[:, :num_steps]
 
 
-def smoothed_parts(adjusted: Tensor, value: Tensor, change: Tensor) -> list[Tensor]:
-    """Return what the levels, the mean and the slopes smooth, one for each of ``RATES``."""
-    return [*[adjusted] * len(LEVEL_RATES), value, *[change] * len(SLOPE_RATES)]
-
-
 def _earlier(series: Tensor, num_steps: int) -> Tensor:
     """The series ``(row, time, ...)`` as it was ``num_steps`` before, zero before its start."""
     padding = (0, 0) * (series.ndim - 2) + (num_steps, 0)
@@ -234,7 +222,7 @@ class Tracker:
         change = torch.where(now.age > 0, adjusted - self.adjusted[-1], 0.0)
         self.adjusted.append(adjusted)
         self.averages.append(average)
-        parts = torch.stack(smoothed_parts(adjusted, value, change), -1)
+        parts = torch.stack(for_each_rate(adjusted, value, change), -1)
         self.smoothed = torch.lerp(self.smoothed, parts, now.rates)
         errors = (value[:, None] - self.forecasts).abs()
         self.errors = torch.lerp(self.errors, errors, now.error_rate[:, None].expand_as(errors))

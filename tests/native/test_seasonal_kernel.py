@@ -214,7 +214,7 @@ def test_empty_batches_and_views() -> None:
 CHANGED_FEATURES = """
 import torch
 from rnn_lightning.pretrained import season_clock, season_features as features
-season_clock.SLOPE_RATES = (0.3, 0.1, 0.02)
+season_clock.SLOPE_RATES = (0.3, 0.1, 0.02, 0.0)
 season_clock.RATES = (*season_clock.LEVEL_RATES, season_clock.MEAN_RATE, *season_clock.SLOPE_RATES)
 names = list(features.QUANTITIES)
 names.insert(names.index("slope_slow"), "slope_middle")
