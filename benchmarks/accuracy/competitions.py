@@ -31,7 +31,7 @@ CALENDAR = {"h": [24, 168], "D": [7], "7D": [52], "MS": [12], "QS": [4], "B": [5
 YEAR = {"D": 365.25}
 AMPLITUDES = (0, 3, 10, 25)
 BATCH = 256
-HARDWARE = "one thread of two shared cores of an AMD EPYC (AVX-512)"
+HARDWARE = "one thread of two shared cores of an AMD EPYC (AVX2)"
 
 
 def days(amplitude: float) -> list[dict[str, Any]]:
