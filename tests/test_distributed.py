@@ -25,6 +25,7 @@ import polars as pl
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
+from polars.testing import assert_frame_equal
 
 from rnn_lightning import Forecaster, RandomSeries, SeriesData, SineSeries, TableDataModule, TableSeries
 from rnn_lightning.cli.command_line import run
@@ -176,6 +177,67 @@ def test_predict_writes_the_same_file_whatever_the_number_of_devices(tmp_path: P
             table = pl.read_csv(folder / "forecast.csv")
             assert table.select(index_columns).equals(expected.select(index_columns))
             np.testing.assert_allclose(table.select(values), expected.select(values), rtol=1e-6, atol=1e-7)
+
+
+def predict_shares(folder: Path, *suffixes: str) -> list[str]:
+    """Predict on machines of one device each; return what this one read, or why it refused."""
+    num = int(os.environ.get("WORLD_SIZE", "1"))
+    os.environ |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "GROUP_RANK": os.environ.get("RANK", "0")}
+    said = []
+    for suffix in suffixes:
+        series = TableSeries(folder / "part-*.parquet", share_files=True)
+        datamodule = TableDataModule(series, 10, horizon=5, batch_size=2, num_samples=20)
+        writer = ForecastWriter(ForecastOptions(format=suffix))  # type: ignore[arg-type]
+        machines = trainer(folder / f"{suffix}{num}", callbacks=[writer], devices=1, num_nodes=num)
+        try:
+            machines.predict(forecaster(num_features=1), datamodule, return_predictions=False)
+            said.append(" ".join(datamodule.data.ids))
+        except InputError as error:
+            said.append(str(error))
+    if num > 1:
+        with pytest.raises(InputError, match="`share_files` is for predict"):
+            machines.validate(forecaster(num_features=1), datamodule)
+    return said
+
+
+def test_machines_read_their_own_files_and_write_one_forecast(tmp_path: Path) -> None:
+    names = ["c", "a", "e", "b", "d"]  # neither in the order of the alphabet, nor as many on each machine
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(names):
+        frame = pl.DataFrame({"unique_id": name, "ds": [*range(30)], "y": rng.random(30)})
+        frame.write_parquet(tmp_path / f"part-{number}.parquet")
+    alone = start_group(1, predict_shares, tmp_path, "csv", "parquet")
+    assert in_group(2, predict_shares, tmp_path, "csv", "parquet") == [["c a"] * 2, ["e b d"] * 2]
+    assert results(alone) == [[" ".join(names)] * 2]
+    for suffix, read in (("csv", pl.read_csv), ("parquet", pl.read_parquet)):
+        expected, joined = (read(tmp_path / f"{suffix}{num}/forecast.{suffix}") for num in (1, 2))
+        assert joined["unique_id"].to_list() == [name for name in names for _ in range(5)]
+        assert_frame_equal(joined, expected, rel_tol=1e-6, abs_tol=1e-7)
+        written = sorted(path.name for path in (tmp_path / f"{suffix}2").iterdir())
+        assert written == [f"forecast.{suffix}", "forecast.png"]
+
+
+def refused_shares(folders: dict[str, Path]) -> list[str]:
+    return [predict_shares(folder, "csv")[0] for folder in folders.values()]
+
+
+def test_files_that_machines_cannot_share_are_refused_by_all(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"unique_id": "c", "ds": [*range(30)], "y": np.arange(30.0)})
+    other = frame.with_columns(unique_id=pl.lit("d", pl.Categorical))
+    seconds = {
+        "series 'c' is in the files of two machines": frame,
+        "machine 1 found other columns": other,
+        "1 files cannot be shared by 2 machines": None,
+    }
+    folders = {message: tmp_path / str(number) for number, message in enumerate(seconds)}
+    for message, second in seconds.items():
+        folders[message].mkdir()
+        frame.write_parquet(folders[message] / "part-0.parquet")
+        if second is not None:
+            second.write_parquet(folders[message] / "part-1.parquet")
+    for said in in_group(2, refused_shares, folders):
+        for message, line in zip(seconds, said, strict=True):
+            assert line.startswith(f"`share_files`: {message}")
 
 
 def evaluate_cases(folder: Path) -> list[list[float]]:
