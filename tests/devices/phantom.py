@@ -13,7 +13,7 @@ Results are those of the CPU: this finds tensors on the wrong device and waits, 
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -21,7 +21,6 @@ import torch
 from lightning.fabric.accelerators.mps import MPSAccelerator
 from torch.nn.utils import clip_grad
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -57,10 +56,6 @@ class Device:
     def count(self) -> tuple[int, int]:
         """The waits and the copies so far."""
         return self.waits.total(), self.copies
-
-    def wrapped(self, tree: Any) -> Any:
-        """Put the tensors of a tree on the device."""
-        return pytree.tree_map_only(torch.Tensor, self.holding, tree)
 
     def holding(self, numbers: torch.Tensor) -> "PhantomTensor":
         if self.kind == "mps" and numbers.dtype in WIDE:
@@ -123,10 +118,22 @@ def numbers_of(value: Any) -> Any:
     return value.numbers if isinstance(value, PhantomTensor) else value
 
 
+def mapped(function: Callable[[torch.Tensor], Any], value: Any) -> Any:
+    """Apply a function to the tensors in the arguments of an operator; pytree would take most of the time."""
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, list | tuple):
+        return type(value)(mapped(function, part) for part in value)
+    if isinstance(value, dict):
+        return {name: mapped(function, part) for name, part in value.items()}
+    return value
+
+
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Run an operator on the CPU; its results are on the device if its tensors are, or if it says so."""
     name, wanted = func._schema.name, kwargs.get("device")
-    tensors = [value for value in pytree.tree_leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
+    tensors: list[torch.Tensor] = []
+    mapped(tensors.append, (args, kwargs))
     on_device = [tensor for tensor in tensors if isinstance(tensor, PhantomTensor)]
     if name == "aten::copy_":
         _count_copy(numbers_of(args[0]) is not args[0], isinstance(args[1], PhantomTensor))
@@ -136,7 +143,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     stays = bool(on_device) or current.is_meant(wanted)
     if on_device:
         _check_devices(name, args, tensors)
-    real_args, real_kwargs = pytree.tree_map(numbers_of, (args, kwargs))
+    real_args, real_kwargs = mapped(numbers_of, (args, kwargs))
     result = func(*real_args, **real_kwargs | ({} if wanted is None else {"device": CPU}))
     if on_device and torch.Tag.inplace_view in func.tags:
         with no_dispatch():
@@ -144,9 +151,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if not stays:
         return result
     known = {id(tensor.numbers): tensor for tensor in on_device}  # of an operator that works in place
-    return pytree.tree_map_only(
-        torch.Tensor, lambda part: known[id(part)] if id(part) in known else current.holding(part), result
-    )
+    return mapped(lambda part: known[id(part)] if id(part) in known else current.holding(part), result)
 
 
 def _count_copy(to_device: bool, from_device: bool) -> None:
@@ -157,7 +162,7 @@ def _count_copy(to_device: bool, from_device: bool) -> None:
 
 def _check_devices(name: str, args: Any, tensors: list[torch.Tensor]) -> None:
     """Refuse tensors of both devices, and count what the operator makes the CPU wait for."""
-    masks = pytree.tree_leaves(args[1]) if name in INDEXING else []
+    masks = args[1] if name in INDEXING else []
     if name in WAITING or any(numbers_of(mask).dtype == torch.bool for mask in masks if mask is not None):
         current.waits[name] += 1
     elsewhere = [tensor for tensor in tensors if not isinstance(tensor, PhantomTensor) and tensor.ndim > 0]
