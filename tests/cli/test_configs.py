@@ -13,7 +13,7 @@ from rnn_lightning.pretrained.bundled import bundled_network
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "pretrain")
-SOLVED = ("--trainer.max_epochs=8", "--model.iterations=1")
+SOLVED = ("--trainer.max_epochs=8", "--model.iterations=1", "--data.series.num_steps=3000")
 SHORT = ("--trainer.max_epochs=1", "--data.num_batches_per_epoch=20", "--trainer.log_every_n_steps=10")
 
 
