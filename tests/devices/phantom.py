@@ -43,12 +43,13 @@ class Device:
         kind: ``cuda`` or ``mps``.
         waits: number of times that the CPU had to wait for the device, by the reason.
         copies: number of copies from the CPU to the device.
+        copied: the numbers in them.
     """
 
     def __init__(self, kind: str) -> None:
         self.kind, self.device = kind, torch.device(kind, 0)
         self.waits: Counter[str] = Counter()
-        self.copies = 0
+        self.copies = self.copied = 0
 
     def is_meant(self, device: Any) -> bool:
         return device is not None and torch.device(device).type == self.kind
@@ -136,7 +137,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     mapped(tensors.append, (args, kwargs))
     on_device = [tensor for tensor in tensors if isinstance(tensor, PhantomTensor)]
     if name == "aten::copy_":
-        _count_copy(numbers_of(args[0]) is not args[0], isinstance(args[1], PhantomTensor))
+        _count_copy(args[1], isinstance(args[0], PhantomTensor))
         numbers_of(args[0]).copy_(numbers_of(args[1]))
         return args[0]
     # PyTorch itself asks for the device that a phantom has for it, the CPU; moves are in ``_to``.
@@ -154,10 +155,13 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     return mapped(lambda part: known[id(part)] if id(part) in known else current.holding(part), result)
 
 
-def _count_copy(to_device: bool, from_device: bool) -> None:
-    if from_device and not to_device:
+def _count_copy(tensor: torch.Tensor, to_device: bool) -> None:
+    is_there = isinstance(tensor, PhantomTensor)
+    if is_there and not to_device:
         current.waits["copy to the CPU"] += 1
-    current.copies += to_device and not from_device
+    if to_device and not is_there:
+        current.copies += 1
+        current.copied += tensor.numel()
 
 
 def _check_devices(name: str, args: Any, tensors: list[torch.Tensor]) -> None:
@@ -168,6 +172,7 @@ def _check_devices(name: str, args: Any, tensors: list[torch.Tensor]) -> None:
     elsewhere = [tensor for tensor in tensors if not isinstance(tensor, PhantomTensor) and tensor.ndim > 0]
     if elsewhere and name in INDEXING and isinstance(args[0], PhantomTensor):
         current.copies += 1
+        current.copied += sum(tensor.numel() for tensor in elsewhere)
     elif elsewhere:
         where = [(tuple(tensor.shape), str(tensor.device)) for tensor in tensors]
         raise MixedDevices(f"{name}: tensors are on two devices: {where}")
@@ -191,7 +196,7 @@ class _Move(torch.autograd.Function):
 def moved(tensor: torch.Tensor, to_device: bool) -> torch.Tensor:
     if to_device == isinstance(tensor, PhantomTensor):
         return tensor
-    _count_copy(to_device, not to_device)
+    _count_copy(tensor, to_device)
     if torch.is_grad_enabled() and tensor.requires_grad:
         return _Move.apply(tensor, to_device)  # type: ignore[no-untyped-call]
     with torch.no_grad():
