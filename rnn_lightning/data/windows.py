@@ -259,7 +259,8 @@ def window_batch(
     covariates = covariates_at(data, steps, *bounds, context_length)
     device = getattr(data.values, "device", steps.device)
     if device != steps.device:
-        start, *bounds = torch.stack([start, *bounds]).to(device)  # one copy
+        start, first, end = torch.stack([start, *bounds]).to(device).unbind()  # one copy
+        bounds = first, end
         steps = start[:, None] + torch.arange(length, device=device)
     values = values_at(data, steps, *bounds)
     complete = complete or bool(values.sum().isfinite())  # NaN if any value is: the cheapest way to know
