@@ -14,7 +14,7 @@ try:
 except ImportError:  # Windows: there temporary files stay after a kill
     fcntl: Any = None  # type: ignore[no-redef]
 
-TEMPORARY, SCRATCH = ".rnn-lightning-{}.tmp", ".forecast-{}.npy"
+TEMPORARY, SCRATCH = ".rnn-lightning-{}.tmp", ".forecast-{}"
 
 
 @contextlib.contextmanager

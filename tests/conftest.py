@@ -43,8 +43,15 @@ def instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def rnn_lightning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """The command line, in a folder of its own that has the project's configs and data."""
+def rnn_lightning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
+) -> Callable[..., None]:
+    """The command line, in a folder of its own that has the project's configs and data.
+
+    Pictures are made, but rendered only for tests that are marked so: it takes half of a forecast.
+    """
+    if request.node.get_closest_marker("renders") is None:
+        monkeypatch.setattr("matplotlib.backends.backend_agg.FigureCanvasAgg.print_png", lambda *_: None)
     for name in ("configs", "data"):
         if not (tmp_path / name).exists():
             shutil.copytree(ROOT / name, tmp_path / name)  # Windows has no links for everyone

@@ -25,6 +25,7 @@ import polars as pl
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
+from polars.testing import assert_frame_equal
 
 from rnn_lightning import Forecaster, RandomSeries, SeriesData, SineSeries, TableDataModule, TableSeries
 from rnn_lightning.cli.command_line import run
@@ -143,44 +144,107 @@ def forecaster(**options: Any) -> Forecaster:
     return made
 
 
+CASES = ((1, 64), (2, 1), (3, 64), (7, 1), (7, 4), (7, 64), (100, 64))
+"""Series, and forecasts in a batch: fewer than devices, as many, more, and shares that differ."""
+
+
 def predict_cases(folder: Path) -> None:
-    for num_series in (1, 2, 3, 7, 100):
-        for batch_size in (1, 4, 64):
-            datamodule = TableDataModule(
-                RandomSeries(num_series, 30, 2),
-                context_length=10,
-                horizon=5,
-                batch_size=batch_size,
-                num_samples=20,
-            )
-            predict = trainer(
-                folder / f"{num_series}-{batch_size}", callbacks=[ForecastWriter(ForecastOptions(plot=False))]
-            )
-            predict.predict(forecaster(), datamodule, return_predictions=False)
+    for num_series, batch_size in CASES:
+        datamodule = TableDataModule(
+            RandomSeries(num_series, 30, 2),
+            context_length=10,
+            horizon=5,
+            batch_size=batch_size,
+            num_samples=20,
+        )
+        predict = trainer(
+            folder / f"{num_series}-{batch_size}", callbacks=[ForecastWriter(ForecastOptions(plot=False))]
+        )
+        predict.predict(forecaster(), datamodule, return_predictions=False)
 
 
 def test_predict_writes_the_same_file_whatever_the_number_of_devices(tmp_path: Path) -> None:
     groups = {num: start_group(num, predict_cases, tmp_path / str(num)) for num in (1, 2, 3)}
     for num, group in groups.items():
         assert results(group) == [None] * num
-    for num_series in (1, 2, 3, 7, 100):
-        expected = pl.read_csv(tmp_path / "1" / f"{num_series}-64" / "forecast.csv")
+    for num_series, batch_size in CASES:
+        whole = 64 if num_series == 7 else batch_size
+        expected = pl.read_csv(tmp_path / "1" / f"{num_series}-{whole}" / "forecast.csv")
         index_columns = ["unique_id", "ds"]
         assert expected["unique_id"].to_list() == [index for index in range(num_series) for _ in range(5)]
         values = ["y0", "y0-lo-80", "y0-hi-80", "y1", "y1-lo-80", "y1-hi-80"]
         assert expected.columns == [*index_columns, *values]
-        for folder in (
-            tmp_path / str(num) / f"{num_series}-{size}" for num in (1, 2, 3) for size in (1, 4, 64)
-        ):
+        for folder in (tmp_path / str(num) / f"{num_series}-{batch_size}" for num in (1, 2, 3)):
             assert [path.name for path in folder.iterdir()] == ["forecast.csv"]
             table = pl.read_csv(folder / "forecast.csv")
             assert table.select(index_columns).equals(expected.select(index_columns))
             np.testing.assert_allclose(table.select(values), expected.select(values), rtol=1e-6, atol=1e-7)
 
 
+def predict_shares(folder: Path, *suffixes: str) -> list[str]:
+    """Predict on machines of one device each; return what this one read, or why it refused."""
+    num = int(os.environ.get("WORLD_SIZE", "1"))
+    os.environ |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "GROUP_RANK": os.environ.get("RANK", "0")}
+    said = []
+    for suffix in suffixes:
+        series = TableSeries(folder / "part-*.parquet", share_files=True)
+        datamodule = TableDataModule(series, 10, horizon=5, batch_size=2, num_samples=20)
+        writer = ForecastWriter(ForecastOptions(format=suffix))  # type: ignore[arg-type]
+        machines = trainer(folder / f"{suffix}{num}", callbacks=[writer], devices=1, num_nodes=num)
+        try:
+            machines.predict(forecaster(num_features=1), datamodule, return_predictions=False)
+            said.append(" ".join(datamodule.data.ids))
+        except InputError as error:
+            said.append(str(error))
+    if num > 1:
+        with pytest.raises(InputError, match="`share_files` is for predict"):
+            machines.validate(forecaster(num_features=1), datamodule)
+    return said
+
+
+def test_machines_read_their_own_files_and_write_one_forecast(tmp_path: Path) -> None:
+    names = ["c", "a", "e", "b", "d"]  # neither in the order of the alphabet, nor as many on each machine
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(names):
+        frame = pl.DataFrame({"unique_id": name, "ds": [*range(30)], "y": rng.random(30)})
+        frame.write_parquet(tmp_path / f"part-{number}.parquet")
+    alone = start_group(1, predict_shares, tmp_path, "csv", "parquet")
+    assert in_group(2, predict_shares, tmp_path, "csv", "parquet") == [["c a"] * 2, ["e b d"] * 2]
+    assert results(alone) == [[" ".join(names)] * 2]
+    for suffix, read in (("csv", pl.read_csv), ("parquet", pl.read_parquet)):
+        expected, joined = (read(tmp_path / f"{suffix}{num}/forecast.{suffix}") for num in (1, 2))
+        assert joined["unique_id"].to_list() == [name for name in names for _ in range(5)]
+        assert_frame_equal(joined, expected, rel_tol=1e-6, abs_tol=1e-7)
+        written = sorted(path.name for path in (tmp_path / f"{suffix}2").iterdir())
+        assert written == [f"forecast.{suffix}", "forecast.png"]
+
+
+def refused_shares(folders: dict[str, Path]) -> list[str]:
+    return [predict_shares(folder, "csv")[0] for folder in folders.values()]
+
+
+def test_files_that_machines_cannot_share_are_refused_by_all(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"unique_id": "c", "ds": [*range(30)], "y": np.arange(30.0)})
+    other = frame.with_columns(unique_id=pl.lit("d", pl.Categorical))
+    seconds = {
+        "series 'c' is in the files of two machines": frame,
+        "machine 1 found other columns": other,
+        "1 files cannot be shared by 2 machines": None,
+    }
+    folders = {message: tmp_path / str(number) for number, message in enumerate(seconds)}
+    for message, second in seconds.items():
+        folders[message].mkdir()
+        frame.write_parquet(folders[message] / "part-0.parquet")
+        if second is not None:
+            second.write_parquet(folders[message] / "part-1.parquet")
+    for said in in_group(2, refused_shares, folders):
+        for message, line in zip(seconds, said, strict=True):
+            assert line.startswith(f"`share_files`: {message}")
+
+
 def evaluate_cases(folder: Path) -> list[list[float]]:
     cases = []
-    for num_series, num_steps, batch_size in ((1, 40, 4), (5, 47, 3), (7, 53, 64)):
+    for num_series, num_steps, batch_size in ((1, 40, 4), (5, 47, 3)):
         datamodule = TableDataModule(
             RandomSeries(num_series, num_steps, 2), context_length=10, horizon=4, batch_size=batch_size
         )
@@ -199,7 +263,7 @@ def evaluate_cases(folder: Path) -> list[list[float]]:
 
 
 def test_metrics_intervals_and_the_noise_of_paths_are_exact_on_every_device(tmp_path: Path) -> None:
-    """There are 1, 10 and 21 forecasts to validate on: fewer than devices, and shares that differ."""
+    """There are 1 and 10 forecasts to validate on: fewer than devices, and shares that differ."""
     groups = [start_group(num, evaluate_cases, tmp_path) for num in (1, 2, 3)]
     everywhere = [result for group in groups for result in results(group)]
     assert len(everywhere[0][0]) == 8 + 4 + 24
@@ -393,68 +457,63 @@ def signalled(rank: int, number: int) -> str:
     return f"{name}=test_distributed.SignalAtStep {name}.rank={rank} {name}.number={number}"
 
 
-@pytest.mark.parametrize("rank", [0, 1])
 def test_after_sigterm_to_one_process_a_fit_goes_on_where_all_left(
-    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    fit = f"{FIT} --trainer.max_epochs=3"
-    groups = [
-        start_group(2, commands, f"{fit} {signalled(rank, signal.SIGTERM)}", f"{fit} --ckpt_path=last"),
-        start_group(2, commands, f"{fit} --experiment=whole"),
-    ]
-    assert [results(group) for group in groups] == [[[143, 0], [0, 0]], [[0], [0]]]
-    stopped = torch.load("runs/default/fit_0/checkpoints/last.ckpt", weights_only=True)
-    assert (
-        stopped["global_step"] == 13
-    )  # the first batch of the next epoch, where the processes ask each other
+    fit = f"{FIT} --trainer.max_epochs=3 --experiment="
+    groups = [start_group(2, commands, f"{fit}whole")]
+    for rank in range(2):
+        of_rank = f"{fit}{rank} {signalled(rank, signal.SIGTERM)}", f"{fit}{rank} --ckpt_path=last"
+        groups.append(start_group(2, commands, *of_rank))
+    assert [results(group) for group in groups] == [[[0], [0]], [[143, 0], [0, 0]], [[143, 0], [0, 0]]]
     whole = weights("runs/whole/fit_0/checkpoints/last.ckpt")
-    for name, value in weights("runs/default/fit_1/checkpoints/last.ckpt").items():
-        assert torch.equal(value, whole[name])
+    for rank in range(2):
+        stopped = torch.load(f"runs/{rank}/fit_0/checkpoints/last.ckpt", weights_only=True)
+        # The first batch of the next epoch, where the processes ask each other.
+        assert stopped["global_step"] == 13
+        for name, value in weights(f"runs/{rank}/fit_1/checkpoints/last.ckpt").items():
+            assert torch.equal(value, whole[name])
 
 
-def different(folder: Path, what: str) -> None:
-    """Fit with one difference between the two processes."""
+def different(folder: Path) -> None:
+    """Fit with one difference between the two processes, then with none."""
     rank = os.environ["RANK"]
-    path = folder / (rank if what == "files" else "0") / "table.csv"
-    options: dict[str, Any] = {"stride": 1 + (what == "options" and rank == "1")}
-    datamodule = TableDataModule(TableSeries(path), 10, 10, horizon=5, num_batches_per_epoch=2, **options)
-    fit = trainer(folder, max_epochs=1)
-    begin = time.monotonic()
-    if what == "nothing":
-        fit.fit(Forecaster(hidden_size=4), datamodule)
-        return
-    with pytest.raises(InputError, match=f"^the processes 0, 1 of this run have other {what}.$"):
-        fit.fit(Forecaster(hidden_size=4), datamodule)
-    assert time.monotonic() - begin < 10
+    for what in ("options", "files", "nothing"):
+        path = folder / (rank if what == "files" else "0") / "table.csv"
+        options: dict[str, Any] = {"stride": 1 + (what == "options" and rank == "1")}
+        datamodule = TableDataModule(TableSeries(path), 10, 10, horizon=5, num_batches_per_epoch=2, **options)
+        fit = trainer(folder, max_epochs=1)
+        if what == "nothing":
+            fit.fit(Forecaster(hidden_size=4), datamodule)
+            return
+        with pytest.raises(InputError, match=f"^the processes 0, 1 of this run have other {what}.$"):
+            fit.fit(Forecaster(hidden_size=4), datamodule)
 
 
-@pytest.mark.parametrize("what", ["nothing", "options", "files"])
-def test_processes_that_differ_are_refused_by_all_before_the_fit(what: str, tmp_path: Path) -> None:
+def test_processes_that_differ_are_refused_by_all_before_the_fit(tmp_path: Path) -> None:
     for rank in range(2):  # copies of a table of the same size, in which one value differs
         (tmp_path / str(rank)).mkdir()
         rows = [f"{step},{step % 7 + rank * (step == 9)}" for step in range(60)]
         (tmp_path / str(rank) / "table.csv").write_text("\n".join(["ds,y", *rows]))
-    in_group(2, different, tmp_path, what)
+    in_group(2, different, tmp_path)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
 def test_when_a_process_is_killed_the_others_end_and_say_so(
-    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     lost = "another process of this run has ended"
-    killed = results(
-        start_group(2, commands, f"{FIT} --trainer.max_epochs=3 {signalled(rank, signal.SIGKILL)}")
-    )
-    assert killed[rank] == "died"
-    assert lost in killed[1 - rank]
-    predict = f"predict --ckpt_path=last --data.batch_size=1 {signalled(rank, signal.SIGKILL)}"
-    killed = results(start_group(2, commands, predict))
-    assert killed[rank] == "died"
-    assert lost in killed[1 - rank]
-    assert not list(Path("runs/default/predict_0").glob("forecast*"))
-    assert in_group(1, commands, "predict", f"{FIT} --ckpt_path=last --trainer.max_epochs=3") == [[0, 0]]
+    fit = f"{FIT} --trainer.max_epochs=3 --experiment="
+    predict = "predict --ckpt_path=last --data.batch_size=1 --experiment="
+    for command in (fit, predict):
+        lines = [f"{command}{rank} {signalled(rank, signal.SIGKILL)}" for rank in range(2)]
+        groups = [start_group(2, commands, line) for line in lines]
+        for rank, killed in enumerate(map(results, groups)):
+            assert killed[rank] == "died"
+            assert lost in killed[1 - rank]
+    assert not list(Path().glob("runs/*/predict_0/forecast*"))
+    assert in_group(1, commands, "predict --experiment=0", f"{fit}1 --ckpt_path=last") == [[0, 0]]
 
 
 def evaluated(

@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as L
 
 from rnn_lightning.data.batches import SequenceBatches
-from rnn_lightning.data.windows import ShuffledLoader, WindowBatch, window_batch
+from rnn_lightning.data.windows import ShuffledLoader, WindowBatch, are_complete, on_device, window_batch
 
 NUMBERS_TOGETHER, MAX_BATCHES_TOGETHER = 2**18, 16
 """Small training batches are made together, up to so many numbers and batches."""
@@ -47,8 +47,13 @@ class SequenceDataModule(SequenceBatches, L.LightningDataModule):
 
     def _training_loader(self, prepare: Callable[[WindowBatch], Any] | None) -> ShuffledLoader:
         segments, windows = self.training_segments(), self.training_starts()
-        length = self.context_length + self.scored_length
-        cut = partial(window_batch, self.data, segments, windows, self.context_length, length)
+        length, data = self.context_length + self.scored_length, self.data
+        complete = False  # not known
+        if prepare and self.forecaster.device.type != "cpu":  # where looking would be to wait
+            complete = are_complete(data, segments, windows, length)
+            data = on_device(data, self.forecaster.device)
+        settings = (data, segments, windows, self.context_length, length)
+        cut = partial(window_batch, *settings, complete=complete)
         numbers = self.batch_size * length * (self.num_features + self.num_covariates)
         together = min(max(1, NUMBERS_TOGETHER // numbers), MAX_BATCHES_TOGETHER) if prepare else 1
         return ShuffledLoader(

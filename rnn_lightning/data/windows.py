@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -14,6 +15,9 @@ from rnn_lightning.transforms import Traits, scale_of
 
 SCALE_STEPS = 1000
 """Number of steps up to the origin whose standard deviation is the scale of the errors of a series."""
+
+MAX_DEVICE_BYTES = 2**30
+"""The most bytes of values that are held in the memory of a GPU, where the training windows are cut then."""
 
 MAX_PERMUTED = 2**22
 """The most windows whose order is held in memory, 16 MB; of more, windows are drawn with replacement."""
@@ -221,16 +225,45 @@ def scored_windows(batch: ForecastBatch) -> WindowBatch:
     return WindowBatch(values, batch.context.shape[1], batch.covariates, None, batch.traits)
 
 
+def on_device(data: SeriesData, device: torch.device) -> SeriesData:
+    """Return series whose values are on a device, if they are in memory and fit there."""
+    if device.type == "cpu" or not isinstance(data.values, Tensor) or data.values.nbytes > MAX_DEVICE_BYTES:
+        return data
+    return replace(data, values=data.values.float().to(device))
+
+
+def are_complete(data: SeriesData, segments: Segments, windows: Windows, length: int) -> bool:
+    """Return True if all values are known and no window of ``length`` steps reaches out of its segment."""
+    last = windows.first + (windows.ends - windows.begins - 1) * windows.stride
+    inside = (windows.first >= segments.start) & (last + length <= segments.end)
+    has_none = windows.ends == windows.begins
+    return bool((inside | has_none).all()) and bool(data.values.isfinite().all())
+
+
 def window_batch(
-    data: SeriesData, segments: Segments, windows: Windows, context_length: int, length: int, items: Tensor
+    data: SeriesData,
+    segments: Segments,
+    windows: Windows,
+    context_length: int,
+    length: int,
+    items: Tensor,
+    complete: bool = False,
 ) -> WindowBatch:
-    """Cut the training windows numbered ``items``, of ``length`` steps; NaN outside their segment."""
+    """Cut the training windows numbered ``items``, of ``length`` steps; NaN outside their segment.
+
+    That all are ``complete`` is known, or else looked up. Values on a GPU are cut there.
+    """
     segment, start = windows.locate(items)
-    steps = start[:, None] + torch.arange(length)  # (batch, time)
     bounds = (segments.start[segment], segments.end[segment])
-    values = values_at(data, steps, *bounds)
-    complete = bool(values.sum().isfinite())  # a sum is NaN if any value is: the cheapest way to know
+    steps = start[:, None] + torch.arange(length)  # (batch, time)
     covariates = covariates_at(data, steps, *bounds, context_length)
+    device = getattr(data.values, "device", steps.device)
+    if device != steps.device:
+        start, first, end = torch.stack([start, *bounds]).to(device).unbind()  # one copy
+        bounds = first, end
+        steps = start[:, None] + torch.arange(length, device=device)
+    values = values_at(data, steps, *bounds)
+    complete = complete or bool(values.sum().isfinite())  # NaN if any value is: the cheapest way to know
     traits = {name: trait[segments.series[segment]] for name, trait in data.traits.items()}
     return WindowBatch(values, context_length, covariates, complete, traits)
 

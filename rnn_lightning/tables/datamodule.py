@@ -9,9 +9,10 @@ from torch import Tensor
 from rnn_lightning.data.array import ArraySeries
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.series import SeriesData
-from rnn_lightning.data.windows import ShuffledLoader
+from rnn_lightning.data.windows import BatchLoader, ForecastBatch, ShuffledLoader
 from rnn_lightning.tables.batches import TableBatches
 from rnn_lightning.tables.default_sizes import SIZES
+from rnn_lightning.tables.file_shares import first_series, numbered_from, prepare_share
 from rnn_lightning.tables.load_series import load_shared
 from rnn_lightning.tables.same_run import require_same_run
 from rnn_lightning.tables.table import TableSeries
@@ -22,13 +23,29 @@ class TableDataModule(TableBatches, SequenceDataModule):
 
     Attributes:
         was_held_out: the test split was held out from the fit of the checkpoint as well.
+        first_series: number of series on the machines before this one, where they share the files.
     """
 
     was_held_out = True
+    first_series = 0
     carried: Any = None  # the states of the rows of ``carry_state``
     _resumed: Sequence[Tensor] = ()  # those of the fit that is resumed, of all devices
 
+    @property
+    def shares_files(self) -> bool:
+        """Whether each machine of the run reads its own files."""
+        is_asked = getattr(self.series, "share_files", False)
+        return is_asked and self.trainer is not None and self.trainer.num_nodes > 1
+
+    @property
+    def devices(self) -> tuple[int, int]:  # type: ignore[override]
+        """The number of this device, and of all that have the same series."""
+        trainer = self.trainer
+        return (trainer.local_rank, trainer.num_devices) if trainer and self.shares_files else super().devices
+
     def setup(self, stage: str) -> None:
+        if self.shares_files:
+            prepare_share(self, stage)
         super().setup(stage)
         if self._auto:
             self.hparams.update({name: getattr(self, name) for name in SIZES})
@@ -41,6 +58,14 @@ class TableDataModule(TableBatches, SequenceDataModule):
         if self.trainer is None or self.trainer.num_devices == 1 or is_mapped:
             return super().load()
         return load_shared(super().load, self.trainer)
+
+    def predict_dataloader(self) -> BatchLoader[ForecastBatch]:
+        """Return the forecasts of what follows each series, numbered over all machines."""
+        loader = super().predict_dataloader()
+        if self.shares_files:
+            cut, self.first_series = loader.make_batch, first_series(self)
+            loader.make_batch = lambda items: numbered_from(self.first_series, cut(items))
+        return loader
 
     @property
     def facts(self) -> dict[str, Any]:

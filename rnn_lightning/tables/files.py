@@ -138,16 +138,19 @@ def wrong_row(name: str, separator: str, skipped: int = 0) -> str | None:
     return None
 
 
-def find_tables(path: Any, separator: str | None, wanted: Sequence[str]) -> list[Table]:
+def find_tables(
+    path: Any, separator: str | None, wanted: Sequence[str], share: tuple[int, int] = (0, 1)
+) -> list[Table]:
     """Return the frame, the file, or the files of a folder or a glob, sorted by name.
 
     Args:
         path: the path of ``TableSeries``.
         separator: the character between two columns of a CSV file; None for a comma, or a tab in .tsv files.
         wanted: names of the columns in use: ids, time stamps, targets and others.
+        share: the number of this machine, and of all that share the files.
 
     Raises:
-        InputError: if there is none, or they are of different kinds.
+        InputError: if there is none, or fewer than machines, or they are of different kinds.
     """
     if isinstance(path, pl.DataFrame):
         return [Table(FRAME, path.lazy())]
@@ -157,7 +160,7 @@ def find_tables(path: Any, separator: str | None, wanted: Sequence[str]) -> list
         kind = type(path).__name__
         rule = "give a path or a polars or pandas DataFrame, or a Series of pandas"
         raise InputError(f"`path` is a {kind}: {rule}.")
-    files = file_names(str(path))
+    files = own_files(file_names(str(path)), *share)
     if any(":" in file for file in files):  # polars would ask the network for s3:/a.csv
         files = [str(Path(file).absolute()) for file in files]
     is_parquet = [file.endswith(PARQUET_ENDINGS) for file in files]
@@ -168,6 +171,13 @@ def find_tables(path: Any, separator: str | None, wanted: Sequence[str]) -> list
         return [Table(file, pl.scan_parquet(file, glob=False)) for file in files]
     names_sure = [name for name in wanted if name != "unique_id"]
     return [text_table(file, separator, names_sure) for file in files]
+
+
+def own_files(files: list[str], machine: int, num_machines: int) -> list[str]:
+    """Return the files of one machine, neighbours in the order of their names."""
+    if len(files) < num_machines:
+        raise InputError(f"`share_files`: {len(files)} files cannot be shared by {num_machines} machines.")
+    return files[machine * len(files) // num_machines : (machine + 1) * len(files) // num_machines]
 
 
 def file_names(path: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The forecast file: one table, in the order of the series, of the forecasts that all devices made."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -27,11 +28,7 @@ class ForecastTable:
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        for path in paths:
-            if not path.exists():
-                raise InputError(
-                    f"{path} is missing: predict on several machines needs a run folder on a shared disk."
-                )
+        _require_shared_disk(paths)
         self.shares = [np.lib.format.open_memmap(path, "r") for path in paths]
         self.num_series, self.horizon = sum(len(share) for share in self.shares), self.shares[0].shape[1]
 
@@ -51,6 +48,14 @@ class ForecastTable:
             begin = (series.start + skipped) // num_shares
             target[:] = share[begin : begin + len(target)]
         return rows
+
+
+def _require_shared_disk(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.exists():
+            raise InputError(
+                f"{path} is missing: predict on several machines needs a run folder on a shared disk."
+            )
 
 
 def make_table(
@@ -105,7 +110,9 @@ def history_table(data: TableData, series: Sequence[int], num_steps: int) -> "pl
     return pl.concat(frames, how="vertical_relaxed")
 
 
-def write_table(path: Path, data: TableData, table: ForecastTable, columns: ForecastColumns) -> None:
+def write_table(
+    path: Path, data: TableData, table: ForecastTable, columns: ForecastColumns, header: bool = True
+) -> None:
     """Write the forecasts in chunks as CSV, or as Parquet if ``path`` ends in .parquet.
 
     The file appears when it is complete, or not at all. Unknown values are empty. A Parquet file has the
@@ -116,9 +123,25 @@ def write_table(path: Path, data: TableData, table: ForecastTable, columns: Fore
         if path.suffix == ".parquet":
             _write_parquet(Path(file.name), (with_input_types(data, frame, columns) for frame in frames))
         else:
-            _write_csv(
-                file, (_with_text_stamps(data, frame) for frame in frames), data.table_format.separator
-            )
+            frames = (_with_text_stamps(data, frame) for frame in frames)
+            _write_csv(file, frames, data.table_format.separator, header)
+
+
+def join_tables(parts: Sequence[Path], path: Path) -> None:
+    """Join tables that the machines of a run wrote, of which the first alone has a header."""
+    import polars as pl
+
+    _require_shared_disk(parts)
+    with atomic_file(path) as file:
+        if path.suffix == ".parquet":
+            frames = [pl.scan_parquet(part, glob=False) for part in parts]
+            pl.concat(frames).sink_parquet(Path(file.name), engine="streaming")
+        else:
+            for part in parts:
+                with part.open("rb") as lines:
+                    shutil.copyfileobj(lines, file)
+    for part in parts:
+        part.unlink()
 
 
 def with_input_types(data: TableData, frame: "pl.DataFrame", columns: ForecastColumns) -> "pl.DataFrame":
@@ -149,9 +172,9 @@ def _with_text_stamps(data: TableData, frame: "pl.DataFrame") -> "pl.DataFrame":
     return frame.with_columns(write(frame[name], form))
 
 
-def _write_csv(file: BinaryIO, frames: Iterator["pl.DataFrame"], separator: str) -> None:
+def _write_csv(file: BinaryIO, frames: Iterator["pl.DataFrame"], separator: str, header: bool) -> None:
     for number, frame in enumerate(frames):
-        frame.write_csv(file, include_header=number == 0, separator=separator)
+        frame.write_csv(file, include_header=header and number == 0, separator=separator)
 
 
 def _write_parquet(path: Path, frames: Iterator["pl.DataFrame"]) -> None:

@@ -1,6 +1,7 @@
 """The callback that turns predictions into a forecast file and a picture."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import lightning.pytorch as L
 
 from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.errors import InputError
+from rnn_lightning.files import SCRATCH
 from rnn_lightning.forecaster import Forecast
 from rnn_lightning.tables.datamodule import TableDataModule
+from rnn_lightning.tables.forecast_file import join_tables
 from rnn_lightning.tables.forecast_options import ForecastOptions, find_intervals
 from rnn_lightning.tables.table_writer import TableWriter
 
@@ -39,10 +42,15 @@ class ForecastWriter(L.Callback):
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule, intervals = _datamodule(trainer), find_intervals(trainer)
-        self.writer = TableWriter(self.options, datamodule, pl_module.network, intervals)
+        options, self.shares = self.options, datamodule.shares_files
+        if self.shares:  # the first machine alone draws
+            options = replace(options, plot=options.plot and trainer.node_rank == 0)
+        self.writer = TableWriter(options, datamodule, pl_module.network, intervals)
         for note in self.writer.notes() if trainer.is_global_zero else []:
             print(note)
-        self.writer.open(Path(trainer.log_dir or trainer.default_root_dir))
+        machine = f"{trainer.node_rank}-" if self.shares else ""
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        self.writer.open(folder, machine, datamodule.first_series)
         self.parent_process = os.getppid()
 
     def on_predict_batch_end(
@@ -62,9 +70,23 @@ class ForecastWriter(L.Callback):
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.writer.share.flush()
         trainer.strategy.barrier("forecasts written")
-        if trainer.is_global_zero:
+        if self.shares:
+            self._join(trainer)
+        elif trainer.is_global_zero:
             self.writer.write()
         self.writer.share.close()
+
+    def _join(self, trainer: L.Trainer) -> None:
+        """Write a table on each machine, and join them on the first."""
+        path = self.options.path_in(self.writer.folder)
+        names = (SCRATCH.format(f"{machine}{path.suffix}") for machine in range(trainer.num_nodes))
+        parts = [self.writer.folder / name for name in names]
+        if trainer.local_rank == 0:
+            self.writer.write_table(parts[trainer.node_rank], header=trainer.node_rank == 0)
+        trainer.strategy.barrier("tables written")
+        if trainer.is_global_zero:
+            join_tables(parts, path)
+            self.writer.finish(path)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException

@@ -62,6 +62,9 @@ class TableOptions:
         decimal: decimal sign of numbers in a CSV file, a point or a comma, where 1,234 can be either.
         scratch_folder: folder for files that hold the values instead of memory, for tables larger than
             memory.
+        share_files: to predict on several machines, let each read its own share of the files of a folder or
+            glob, sorted by name, so that no machine holds all series. All rows of a series must be in the
+            files of one machine.
     """
 
     id_column: str = "unique_id"
@@ -82,6 +85,7 @@ class TableOptions:
     separator: str | None = None
     decimal: Literal[".", ","] | None = None
     scratch_folder: str | None = None
+    share_files: bool = False
 
     def __post_init__(self) -> None:
         for name in LISTS:
@@ -104,6 +108,7 @@ class TableOptions:
         self.num_covariates += NUM_HOLIDAY_INPUTS * (self.holidays is not None)
         if self.separator is not None and len(self.separator.encode()) != 1:
             raise InputError(f"`separator` must be one character, got {self.separator!r}.")
+        self.share = 0, 1  # the number of this machine, and of all that share the files
         self.parsed_frequency = None if self.frequency is None else Frequency.parse(self.frequency)
 
     @property
@@ -124,7 +129,7 @@ class TableOptions:
 
     def options(self) -> dict[str, Any]:
         """Return the arguments that a forecast of another table needs, in plain types."""
-        left_out = ("path", "separator", "decimal", "scratch_folder")
+        left_out = ("path", "separator", "decimal", "scratch_folder", "share_files")
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in left_out}
 
     def _require_distinct_columns(self) -> None:

@@ -35,19 +35,22 @@ class TableReading:
     def __init__(self, path: Any, options: TableOptions) -> None:
         folder = options.scratch_folder
         self.folder = None if folder is None else Path(folder)
-        self.tables = find_tables(path, options.separator, [name for _, name in options.columns()])
+        share = options.share
+        self.tables = find_tables(path, options.separator, [name for _, name in options.columns()], share)
         self.tables, self.found = with_time_column(self.tables, options)
         self.options = options
         if names := find_columns(self.tables[0], options):
             time, value = names
             self.options = options = replace(options, time_column=time, target_columns=[value])
             self.found.append(f"The time stamps are in {quoted(time)} and the values in {quoted(value)}.")
-            self.tables = find_tables(path, options.separator, [name for _, name in options.columns()])
+            wanted = [name for _, name in options.columns()]
+            self.tables = find_tables(path, options.separator, wanted, share)
             self.tables, _ = with_time_column(self.tables, options)
         self.targets = " or ".join(map(quoted, options.target_columns))
         columns = options.columns()
         self.has_ids = options.id_column != "unique_id" or options.id_column in self.tables[0].columns()
         require_columns(self.tables, columns if self.has_ids else columns[1:])
+        self.has_many_files = len(self.tables) > 1 or share[1] > 1
         self.reader = RowReader(self.tables, options, self.has_ids)
 
     def data(self) -> TableData:
@@ -80,7 +83,7 @@ class TableReading:
             ids=[grid.ids[series] for series in grid.kept.tolist()],
             features=options.target_columns,
             times=grid.times,
-            id_column=options.id_column if self.has_ids or len(self.tables) > 1 else None,
+            id_column=options.id_column if self.has_ids or self.has_many_files else None,
             time_column=options.time_column,
             lengths=torch.from_numpy(grid.lengths[grid.kept]),
             covariates=arrays[1],

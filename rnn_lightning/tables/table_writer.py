@@ -66,14 +66,17 @@ class TableWriter:
             notes.append(f"Note: no validation has calibrated prediction intervals: {WITH_INTERVALS}.")
         return notes
 
-    def open(self, folder: Path) -> None:
-        """Make the file of values of this device in the folder of the run."""
+    def open(self, folder: Path, machine: str = "", first_series: int = 0) -> None:
+        """Make the file of values of this device in the folder of the run.
+
+        Machines that have series of their own give their name, and the number of their first series.
+        """
         (rank, self.world_size), data = self.batches.devices, as_table_data(self.batches.data)
-        self.folder = folder
+        self.folder, self.first_series = folder, first_series
         folder.mkdir(parents=True, exist_ok=True)
         # One file for each device: machines that write to the same block of a file on a network disk lose
         # rows.
-        self.scratch = [folder / SCRATCH.format(each) for each in range(self.world_size)]
+        self.scratch = [folder / SCRATCH.format(f"{machine}{each}.npy") for each in range(self.world_size)]
         num_series = len(range(rank, data.num_series, self.world_size))
         num_columns = len(self.columns.names([""]))
         shape = (num_series, self.batches.horizon, len(data.features), num_columns)
@@ -82,7 +85,7 @@ class TableWriter:
     def add(self, forecast: Any, batch: ForecastBatch) -> None:
         """Keep the forecasts of a batch."""
         # Series i is row i // world_size of device i % world_size, see BatchLoader.
-        rows = forecast.series_index.cpu().numpy() // self.world_size
+        rows = (forecast.series_index.cpu().numpy() - self.first_series) // self.world_size
         self.share.values[rows] = self.columns.values(forecast, batch)
 
     def discard(self) -> None:
@@ -92,15 +95,23 @@ class TableWriter:
 
     def write(self) -> None:
         """Write the table and the picture from the files of all devices."""
-        data = as_table_data(self.batches.data)
-        table, path = ForecastTable(self.scratch), self.options.path_in(self.folder)
-        write_table(path, data, table, self.columns)
+        path = self.options.path_in(self.folder)
+        self.write_table(path)
+        self.finish(path)
+
+    def write_table(self, path: Path, header: bool = True) -> None:
+        """Write the table from the files of all devices that have the same series."""
+        data, self.table = as_table_data(self.batches.data), ForecastTable(self.scratch)
+        write_table(path, data, self.table, self.columns, header)
         for scratch in self.scratch:
             with contextlib.suppress(PermissionError):  # Windows: the table keeps them open
                 scratch.unlink()
-        for warning in warn_if_diverged(data, table):
+        for warning in warn_if_diverged(data, self.table):
             print(warning)
-        written = str(path)
+
+    def finish(self, path: Path) -> None:
+        """Draw the picture, and say where everything is."""
+        data, table, written = as_table_data(self.batches.data), self.table, str(path)
         if self.plot:
             plotted = self.plotted or _representative(table, self.columns)
             picture = self.folder / "forecast.png"

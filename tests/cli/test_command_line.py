@@ -46,6 +46,7 @@ def saved_config(folder: str) -> Any:
     return yaml.safe_load(Path(folder, "config.yaml").read_text())
 
 
+@pytest.mark.renders
 def test_from_fit_to_forecast_file_and_picture(
     rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -368,18 +369,23 @@ def test_a_resumed_fit_goes_on(
         assert torch.equal(expected, weights("fit_2")[name]), name
 
 
-@pytest.mark.parametrize(("ignored", "code"), [(True, 0), (False, 129)])
-def test_a_hang_up_that_nohup_ignores_stays_ignored(tmp_path: Path, ignored: bool, code: int) -> None:
-    script = (
-        "import os, signal, sys\nfrom rnn_lightning import Forecaster\n"
-        "from rnn_lightning.cli.main import main\n"
-        f"signal.signal(signal.SIGHUP, signal.SIG_{'IGN' if ignored else 'DFL'})\n"
-        "Forecaster.on_train_batch_end = lambda self, *_: os.kill(os.getpid(), signal.SIGHUP)\n"
-        f"sys.argv = ['rnn-lightning', 'fit', *{SHORT}]\n"
-        "main()"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
+def test_a_hang_up_that_nohup_ignores_stays_ignored(
+    rnn_lightning: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang_up(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    monkeypatch.setattr(Forecaster, "on_train_batch_end", hang_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        rnn_lightning("fit", *SHORT)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with pytest.raises(SystemExit) as ended:
+            rnn_lightning("fit", *SHORT)
+        assert ended.value.code == 129
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_fit_that_is_at_its_end_says_that_nothing_was_trained(

@@ -13,7 +13,7 @@ Results are those of the CPU: this finds tensors on the wrong device and waits, 
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -21,7 +21,6 @@ import torch
 from lightning.fabric.accelerators.mps import MPSAccelerator
 from torch.nn.utils import clip_grad
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -44,12 +43,13 @@ class Device:
         kind: ``cuda`` or ``mps``.
         waits: number of times that the CPU had to wait for the device, by the reason.
         copies: number of copies from the CPU to the device.
+        copied: the numbers in them.
     """
 
     def __init__(self, kind: str) -> None:
         self.kind, self.device = kind, torch.device(kind, 0)
         self.waits: Counter[str] = Counter()
-        self.copies = 0
+        self.copies = self.copied = 0
 
     def is_meant(self, device: Any) -> bool:
         return device is not None and torch.device(device).type == self.kind
@@ -57,10 +57,6 @@ class Device:
     def count(self) -> tuple[int, int]:
         """The waits and the copies so far."""
         return self.waits.total(), self.copies
-
-    def wrapped(self, tree: Any) -> Any:
-        """Put the tensors of a tree on the device."""
-        return pytree.tree_map_only(torch.Tensor, self.holding, tree)
 
     def holding(self, numbers: torch.Tensor) -> "PhantomTensor":
         if self.kind == "mps" and numbers.dtype in WIDE:
@@ -123,20 +119,32 @@ def numbers_of(value: Any) -> Any:
     return value.numbers if isinstance(value, PhantomTensor) else value
 
 
+def mapped(function: Callable[[torch.Tensor], Any], value: Any) -> Any:
+    """Apply a function to the tensors in the arguments of an operator; pytree would take most of the time."""
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, list | tuple):
+        return type(value)(mapped(function, part) for part in value)
+    if isinstance(value, dict):
+        return {name: mapped(function, part) for name, part in value.items()}
+    return value
+
+
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Run an operator on the CPU; its results are on the device if its tensors are, or if it says so."""
     name, wanted = func._schema.name, kwargs.get("device")
-    tensors = [value for value in pytree.tree_leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
+    tensors: list[torch.Tensor] = []
+    mapped(tensors.append, (args, kwargs))
     on_device = [tensor for tensor in tensors if isinstance(tensor, PhantomTensor)]
     if name == "aten::copy_":
-        _count_copy(numbers_of(args[0]) is not args[0], isinstance(args[1], PhantomTensor))
+        _count_copy(args[1], isinstance(args[0], PhantomTensor))
         numbers_of(args[0]).copy_(numbers_of(args[1]))
         return args[0]
     # PyTorch itself asks for the device that a phantom has for it, the CPU; moves are in ``_to``.
     stays = bool(on_device) or current.is_meant(wanted)
     if on_device:
         _check_devices(name, args, tensors)
-    real_args, real_kwargs = pytree.tree_map(numbers_of, (args, kwargs))
+    real_args, real_kwargs = mapped(numbers_of, (args, kwargs))
     result = func(*real_args, **real_kwargs | ({} if wanted is None else {"device": CPU}))
     if on_device and torch.Tag.inplace_view in func.tags:
         with no_dispatch():
@@ -144,25 +152,27 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if not stays:
         return result
     known = {id(tensor.numbers): tensor for tensor in on_device}  # of an operator that works in place
-    return pytree.tree_map_only(
-        torch.Tensor, lambda part: known[id(part)] if id(part) in known else current.holding(part), result
-    )
+    return mapped(lambda part: known[id(part)] if id(part) in known else current.holding(part), result)
 
 
-def _count_copy(to_device: bool, from_device: bool) -> None:
-    if from_device and not to_device:
+def _count_copy(tensor: torch.Tensor, to_device: bool) -> None:
+    is_there = isinstance(tensor, PhantomTensor)
+    if is_there and not to_device:
         current.waits["copy to the CPU"] += 1
-    current.copies += to_device and not from_device
+    if to_device and not is_there:
+        current.copies += 1
+        current.copied += tensor.numel()
 
 
 def _check_devices(name: str, args: Any, tensors: list[torch.Tensor]) -> None:
     """Refuse tensors of both devices, and count what the operator makes the CPU wait for."""
-    masks = pytree.tree_leaves(args[1]) if name in INDEXING else []
+    masks = args[1] if name in INDEXING else []
     if name in WAITING or any(numbers_of(mask).dtype == torch.bool for mask in masks if mask is not None):
         current.waits[name] += 1
     elsewhere = [tensor for tensor in tensors if not isinstance(tensor, PhantomTensor) and tensor.ndim > 0]
     if elsewhere and name in INDEXING and isinstance(args[0], PhantomTensor):
         current.copies += 1
+        current.copied += sum(tensor.numel() for tensor in elsewhere)
     elif elsewhere:
         where = [(tuple(tensor.shape), str(tensor.device)) for tensor in tensors]
         raise MixedDevices(f"{name}: tensors are on two devices: {where}")
@@ -186,7 +196,7 @@ class _Move(torch.autograd.Function):
 def moved(tensor: torch.Tensor, to_device: bool) -> torch.Tensor:
     if to_device == isinstance(tensor, PhantomTensor):
         return tensor
-    _count_copy(to_device, not to_device)
+    _count_copy(tensor, to_device)
     if torch.is_grad_enabled() and tensor.requires_grad:
         return _Move.apply(tensor, to_device)  # type: ignore[no-untyped-call]
     with torch.no_grad():

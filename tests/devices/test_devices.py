@@ -1,6 +1,7 @@
 """Every path of training and forecasting on a device that is not there, see ``phantom.py``."""
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from rnn_lightning import (
     export_onnx,
     forecast_frame,
 )
+from rnn_lightning.data import datamodule, windows
 from rnn_lightning.data.series import TimeIndex
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.callbacks import BacktestWriter, ValidationScores
@@ -139,8 +141,9 @@ def test_gradients_cross_the_border() -> None:
     assert weight.grad.tolist() == [2.0, 3.0]
 
 
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("cell", ["rnn_tanh", "rnn_relu", "gru", "lstm"])
+@pytest.mark.parametrize(
+    ("cell", "num_layers"), [("rnn_tanh", 1), ("rnn_relu", 2), ("gru", 2), ("lstm", 1), ("lstm", 2)]
+)
 def test_a_plain_network_with_gaps_covariates_and_samples(
     device: Device, cell: Cell, num_layers: int, tmp_path: Path
 ) -> None:
@@ -325,6 +328,35 @@ def test_a_plain_training_step_waits_for_nothing(cuda: Device, cell: Cell, tmp_p
     trainer(tmp_path, counts).fit(forecaster, module(SineSeries(), num_batches_per_epoch=6))
     assert counts.steps[1:-1] == [(0, 0)] * 4
     assert counts.steps[0][0] == 1
+
+
+@pytest.mark.parametrize("series", [SineSeries(num_series=2), Shops()])
+def test_only_the_places_of_training_windows_are_copied(
+    cuda: Device, series: Series, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values that do not fit there are copied window by window instead, and train the same network."""
+
+    class Copied(L.Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            copied.append((cuda.copied, cuda.waits["aten::_local_scalar_dense"]))
+
+    losses, numbers = [], []
+    for limit in (0, 2**30):
+        monkeypatch.setattr(windows, "MAX_DEVICE_BYTES", limit)
+        monkeypatch.setattr(datamodule, "NUMBERS_TOGETHER", 1)  # one batch at a time
+        copied: list[tuple[int, int]] = []
+        torch.manual_seed(0)
+        run = trainer(tmp_path, Copied())
+        run.fit(Forecaster(hidden_size=4), module(series, num_batches_per_epoch=4, val_fraction=0.0))
+        numbers.append([after[0] - before[0] for before, after in itertools.pairwise(copied[1:])])
+        losses.append(run.callback_metrics["train_loss"])
+    starts = 3 * 4  # of a batch of four, with the first and the last row of their segments
+    saved = [window - start for window, start in zip(*numbers, strict=True)]
+    assert saved == [4 * 16 * series.num_features - starts] * 2
+    assert losses[0] == losses[1]
+    if isinstance(series, SineSeries):  # whose values are all known: nobody looks
+        assert numbers[1] == [starts] * 2
+        assert copied[-1][1] == copied[1][1]
 
 
 def test_a_seasonal_training_step_waits_once(cuda: Device, tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def test_a_recording_is_an_array_with_a_unit_of_time() -> None:
         RecordedSeries(np.arange(3.0), 0.0)
 
 
+@pytest.mark.renders
 def test_the_command_says_how_long_forecasts_hold(
     rnn_lightning: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
