@@ -2,6 +2,7 @@
 
     python benchmarks/native.py --output benchmarks/results/native.md
     python benchmarks/native.py --tables seasonal --output benchmarks/results/native_seasonal.md
+    python benchmarks/native.py --tables large --output benchmarks/results/native_large.md
 
 Forward and backward of recurrent layers, Python included: ``recur`` against the module of ``torch.nn`` that
 holds the weights. CPU time, float32; rounds alternate, short calls are repeated within a round, the least
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -25,7 +27,7 @@ from torch import Tensor, nn
 
 from rnn_lightning import RecurrentNetwork
 from rnn_lightning.losses import training_windows
-from rnn_lightning.native import library
+from rnn_lightning.native import layers, library
 from rnn_lightning.network import Cell
 from rnn_lightning.pretrained import season_kernel
 from rnn_lightning.pretrained.bundled import bundled_network
@@ -86,6 +88,28 @@ def training_table(budget: float) -> list[str]:
             f"| {name} | {batch}, {steps} | {theirs * 1e3:.3f} | {ours * 1e3:.3f} | {theirs / ours:.1f} | "
             f"{speed:.0f} |"
         )
+        print(lines[-1], file=sys.stderr, flush=True)
+    return lines
+
+
+def large_table(budget: float) -> list[str]:
+    """Layers whose weights do not stay in the second-level cache, wherever ``MAX_HIDDEN`` lies."""
+    lines = [
+        "| layers | (batch, steps) | forward, ms | torch / native | both passes, ms | torch / native |",
+        "|---|---|---|---|---|---|",
+    ]
+    shapes = [(1, 100), (64, 20), (256, 20)]
+    for cell, hidden, (batch, steps) in product(NAMES, (256, 512, 1024), shapes):
+        recurrent = layers_of(cell, 1, hidden)
+        inputs, along = torch.randn(batch, steps, 1), torch.randn(batch, steps, hidden)
+        with patch.object(layers, "MAX_HIDDEN", hidden), torch.no_grad():
+            calls = [partial(recurrent, inputs), partial(recur, recurrent, inputs)]
+            forward = best_seconds(calls, budget, time.process_time)
+            with torch.enable_grad():
+                calls = [partial(training_pass, recurrent, inputs, along, native) for native in (False, True)]
+                both = best_seconds(calls, budget, time.process_time)
+        numbers = (f"{1e3 * ours:.1f} | {theirs / ours:.2f}" for theirs, ours in (forward, both))
+        lines.append(f"| {NAMES[cell]}-{hidden} | {batch}, {steps} | {' | '.join(numbers)} |")
         print(lines[-1], file=sys.stderr, flush=True)
     return lines
 
@@ -194,6 +218,10 @@ TABLES: dict[str, tuple[str, Callable[[float], list[str]]]] = {
         "Forward and backward of recurrent layers, Python and autograd included, against `nn.RNN`, `nn.GRU` "
         "and `nn.LSTM` with the same weights; float32, CPU time of one thread, least of alternating rounds.",
         training_table,
+    ),
+    "large": (
+        "## Large layers\n\nForward, and forward and backward, of layers from 256 units on.",
+        large_table,
     ),
     "gaps": (
         "## Gaps\n\nTeacher forcing, forward and backward, over windows without gaps and over the same "

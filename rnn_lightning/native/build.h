@@ -9,13 +9,13 @@ static void FN(prepare_)(const struct rnn_task *t, const struct shape *q, int ba
                          void *packed) {
   FN(prepare)(t, q, backward, scratch, packed);
 }
-static void FN(forward_)(const struct rnn_task *t, const struct shape *q, const void *weights, int64_t row,
-                         int64_t num_rows, void *memory, void *work) {
-  FN(forward)(t, q, weights, row, num_rows, memory, work);
+static void FN(forward_)(const struct rnn_task *t, const struct shape *q, const void *weights, int64_t team,
+                         const struct unit *units) {
+  FN(forward)(t, q, weights, team, units);
 }
-static void FN(backward_)(const struct rnn_task *t, const struct shape *q, const void *weights, int64_t row,
-                          int64_t num_rows, void *memory, void *work, void *dw) {
-  FN(backward)(t, q, weights, row, num_rows, memory, work, dw);
+static void FN(backward_)(const struct rnn_task *t, const struct shape *q, const void *weights, int64_t team,
+                          const struct unit *units) {
+  FN(backward)(t, q, weights, team, units);
 }
 static void FN(collect_)(const struct rnn_task *t, const struct shape *q, const void *dw) {
   FN(collect)(t, q, dw);

@@ -9,11 +9,10 @@ from rnn_lightning.native import library
 from rnn_lightning.native.calls import CELLS
 from rnn_lightning.native.operator import Recurred, recurrence
 
-MAX_HIDDEN = {"rnn_tanh": 512, "rnn_relu": 512, "gru": 512, "lstm": 256}
-"""Hidden units up to which the kernel has been the faster on every machine, see ``benchmarks/native.py``.
+MAX_HIDDEN = 512
+"""Hidden units up to which the kernel has been the faster, see ``benchmarks/native.py``.
 
-The weights of a larger LSTM do not fit into the second-level cache, from which a block of rows reads them at
-each step, and that of PyTorch reads them once for all rows.
+Four blocks of rows share each reading of the weights. The products of PyTorch read them once for all rows.
 """
 
 
@@ -23,7 +22,7 @@ def runs(recurrent: nn.RNNBase, inputs: Tensor) -> bool:
         recurrent.mode.lower() in CELLS
         and inputs.device.type == "cpu"
         and inputs.dtype in (torch.float32, torch.float64)
-        and recurrent.hidden_size <= MAX_HIDDEN[recurrent.mode.lower()]
+        and recurrent.hidden_size <= MAX_HIDDEN
         and not torch.is_autocast_enabled("cpu")
         and not (recurrent.training and recurrent.dropout > 0)
         and not torch.compiler.is_exporting()

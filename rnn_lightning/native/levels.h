@@ -17,8 +17,6 @@
 #pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,prefer-vector-width=512")
 #define VBYTES 64
 #define UT 8
-#define MJ 4
-#define MK 4
 #define REAL float
 #define SIZE 4
 #define FN(x) x##_avx512_32
@@ -31,13 +29,11 @@
 #endif
 #undef VBYTES
 #undef UT
-#undef MK
 #pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 #define VBYTES 32
 #define UT 6
-#define MK 3
 #define REAL float
 #define SIZE 4
 #define FN(x) x##_avx2_32
@@ -50,8 +46,6 @@
 #endif
 #undef VBYTES
 #undef UT
-#undef MJ
-#undef MK
 #pragma GCC pop_options
 #else
 #define LEVELS 1
@@ -59,12 +53,8 @@
 #define VBYTES 16
 #ifdef __aarch64__ /* 32 registers */
 #define UT 4
-#define MJ 4
-#define MK 4
 #else
 #define UT 2
-#define MJ 4
-#define MK 2
 #endif
 #define REAL float
 #define SIZE 4

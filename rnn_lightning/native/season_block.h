@@ -133,17 +133,17 @@ struct FN(chunk) {
 };
 
 static int64_t FN(chunk_numbers)(const struct season_shape *q) {
-  return q->chunk * BLOCK * (16 * q->hidden + 4 * q->head + 2 * q->out + 2 * q->gates) + 6 * SLACK * BLOCK;
+  return q->chunk * BLOCK * (16 * q->hidden + 4 * q->head + 2 * q->out + 2 * q->gates);
 }
 
 static struct FN(chunk) FN(chunk_of)(const struct season_shape *q, float *work) {
-  const int64_t n = q->chunk * BLOCK, slack = SLACK * BLOCK;
+  const int64_t n = q->chunk * BLOCK;
   struct FN(chunk) c = {.lstm = work};
-  c.lstm_both = c.lstm + 8 * q->hidden * n + slack;
-  c.inner = c.lstm_both + 8 * q->hidden * n + slack;
-  c.inner_both = c.inner + 2 * q->head * n + slack;
-  c.z = c.inner_both + 2 * q->head * n + slack;
-  c.gates = c.z + 2 * q->out * n + slack;
+  c.lstm_both = c.lstm + 8 * q->hidden * n;
+  c.inner = c.lstm_both + 8 * q->hidden * n;
+  c.inner_both = c.inner + 2 * q->head * n;
+  c.z = c.inner_both + 2 * q->head * n;
+  c.gates = c.z + 2 * q->out * n;
   return c;
 }
 

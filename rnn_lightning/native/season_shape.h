@@ -8,7 +8,6 @@
 #define BLOCK 16
 #define NUM_FIRST 8  /* quantities before the profiles */
 #define NUM_COUNTS 7 /* features that tell of time alone */
-#define SLACK 4      /* numbers a lane that the weight gradient reads too many */
 
 enum field {
   SLOTS,
@@ -59,7 +58,6 @@ static void lay_out(struct layout *layout, int64_t steps, const int64_t size[NUM
     layout->step[f] = stepping ? size[f] * BLOCK : 0;
     layout->numbers += ((stepping ? steps : 0) + before[f]) * size[f] * BLOCK;
   }
-  layout->numbers += SLACK * BLOCK;
 }
 
 static struct season_shape season_shape_of(const struct seasonal_task *k, int keeps) {

@@ -133,7 +133,7 @@ static void FN(push)(const struct seasonal_task *k, const struct season_shape *q
     quantity[BLOCK + i] = now->number[i] >= 2 * length ? (average[i] - average[i - length * BLOCK]) / length
                                                        : smoothed[(R - 1) * BLOCK + i];
   }
-  FN(block_product)(q->sums, q->quantities, sum_weights, OF(QUANTITIES, t + 1), OF(SUMS, t + 1), 0);
+  FN(product)(BLOCK, q->sums, q->quantities, sum_weights, OF(QUANTITIES, t + 1), OF(SUMS, t + 1), 0);
 }
 
 /* Sums over the values that the average and the profiles read before a step. */

@@ -22,8 +22,20 @@ struct shape {
   int64_t weights[2];        /* room for a layer's packed weights, of either pass */
   int64_t gradients[2];      /* numbers of a layer's weight gradients, [gate][unit][length] */
   int64_t out_step, in_step; /* numbers of a step of outputs, and of gradients of the inputs */
+  int64_t g_step;            /* numbers of a step of gradients of the gates */
   int64_t readout;           /* room for the packed readout, of either pass, and for its gradient */
 };
+
+/* A unit of work: its rows, the memory that forward and backward pass share, room for the work of a pass, and
+   the weight gradients that it adds to. */
+struct unit {
+  int64_t row, num_rows;
+  void *memory, *work, *dw;
+};
+
+/* Units that go through the steps together, so that each step reads the weights once for all of them. */
+#define TEAM 4
+#define TEAM_BYTES 500000 /* of the weights: what is smaller stays in the second-level cache */
 
 /* The gates [gate, gate + gates) of a layer that are one product: whether it reads h, and how many
    numbers of [1 | x]. */
@@ -58,8 +70,6 @@ static int64_t sum_of(const int64_t size[2], int64_t layers) {
 }
 
 #define CHUNK_BYTES 700000 /* what the weight gradient of a chunk reads stays in the second-level cache */
-#define SLACK(line)                                                                                          \
-  (8 * (line) * (line)) /* the weight gradient of a block reads whole tiles, up to 8 units too many */
 
 static struct shape shape_of(const struct rnn_task *task, int block, int keeps) {
   const int64_t line = 64 / task->size, H = task->hidden, outputs = task->outputs ? task->outputs : H;
@@ -87,12 +97,13 @@ static struct shape shape_of(const struct rnn_task *task, int block, int keeps) 
   q.slots = (keeps ? q.steps : q.chunk) + 1;
   const int64_t kept_steps = keeps ? q.steps : 1, cells = q.cell == RNN_LSTM ? kept_steps + keeps : 0;
   for (int k = 0; k < 2; k++) {
-    q.memory[k] = q.slots * q.length[k] * q.lanes + SLACK(line) + (kept_steps * q.kept + cells) * q.n;
+    q.memory[k] = q.slots * q.length[k] * q.lanes + (kept_steps * q.kept + cells) * q.n;
     q.weights[k] = q.gates * round_up(H, line) * (round_up(H, line) + round_up(1 + q.inputs[k], line));
     q.gradients[k] = q.gates * q.padded * q.length[k];
   }
   q.out_step = round_up(outputs, line) * q.lanes;
   q.in_step = round_up(q.inputs[0], line) * q.lanes;
+  q.g_step = q.gates * q.n + 4 * line; /* no power of two: a unit's steps would share a set of the cache */
   q.readout = round_up(outputs, line) * (round_up(H, line) + 2 * line);
   return q;
 }

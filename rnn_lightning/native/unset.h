@@ -9,6 +9,8 @@
 #undef PICK
 #undef LANES
 #undef SHUFFLE
+#undef UNITS
+#undef CHAINS
 #undef REAL
 #undef SIZE
 #undef FN

@@ -110,31 +110,9 @@ INLINE void FN(transpose)(V *m){STAGE(1)
 #endif
 }
 
-/* The sums of VL vectors, each over its lanes, as one vector: at stage s, sums over s lanes are paired. */
-#define OWN(l, s) (((l) & (s)) ? VL + (l) : (l))
-#define OTHER(l, s) (((l) & (s)) ? VL + ((l) ^ (s)) : ((l) ^ (s)))
-#define FOLD(s)                                                                                              \
-  UNROLL for (int i = 0; i < VL; i += 2 * s)                                                                 \
-    m[i] = SHUFFLE(m[i], m[i + s], OWN, s) + SHUFFLE(m[i], m[i + s], OTHER, s);
-INLINE V FN(sums)(V *m) {
-  FOLD(1)
-#if VL > 2
-  FOLD(2)
-#endif
-#if VL > 4
-  FOLD(4)
-#endif
-#if VL > 8
-  FOLD(8)
-#endif
-  return m[0];
-}
 #undef LOW
 #undef HIGH
 #undef STAGE
-#undef OWN
-#undef OTHER
-#undef FOLD
 
 /* Rows of `steps * width` numbers, `stride` apart in memory, to and from block[step][width][RB], steps
    `apart` apart. Tiles of VL rows by VL numbers are transposed in registers; one tile may reach over a

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
+from rnn_lightning.recurrent import first_known
 from rnn_lightning.rollout import State, generate
 
 MIN_CONTEXT, CONTEXT_SEASONS = 100, 5
@@ -66,8 +67,7 @@ def cut_contexts(
 def run_network(network: SeasonalNetwork, contexts: Contexts, horizon: int, season: int) -> Runs:
     """Forecast ``horizon`` steps after each context and collect its one-step errors.
 
-    Rows without a known value are NaN. Contexts of similar length share a batch, and those with gaps, which
-    the network reads step by step, have their own.
+    Rows without a known value are NaN. Contexts of similar length share a batch.
     """
     num_rows, length, num_features = contexts.values.shape
     forecasts = np.full((num_rows, horizon, num_features), np.nan)
@@ -98,18 +98,10 @@ def _run(
 
 def _chunks(values: Tensor) -> Iterator[tuple[np.ndarray, int]]:
     """Go through rows of ``values (row, time, feature)`` in batches, with the first step that each needs."""
-    known: np.ndarray = ~values.isnan().numpy()
-    length = values.shape[1]
-    begins = np.where(known.any(axis=1), known.argmax(axis=1), length)  # (row, feature)
-    first = begins.min(axis=1)
-    has_gaps = (known.sum(axis=1) < length - begins).any(axis=1)
-    order = np.lexsort((-first, has_gaps))
+    length, first = values.shape[1], first_known(values).numpy()
+    order = np.argsort(-first, kind="stable")  # the shortest contexts first
     order = order[first[order] < length]
     while len(order):
-        widest = length - first[order]
-        fits = (widest * np.arange(1, len(order) + 1) <= CHUNK_STEPS) & (
-            has_gaps[order] == has_gaps[order[0]]
-        )
-        size = max(1, int(fits.argmin()) if not fits.all() else len(order))
-        yield order[:size], min(int(first[order[:size]].min()), length - 2)
-        order = order[size:]
+        num_steps = (length - first[order]) * np.arange(1, len(order) + 1)  # of the rows up to each
+        rows, order = np.split(order, [max(1, int(num_steps.searchsorted(CHUNK_STEPS, "right")))])
+        yield rows, min(int(first[rows[-1]]), length - 2)

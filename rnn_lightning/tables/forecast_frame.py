@@ -17,7 +17,6 @@ from rnn_lightning.tables.forecast_file import make_table, with_input_types
 from rnn_lightning.tables.forecast_options import (
     ForecastColumns,
     ForecastOptions,
-    IntervalSource,
     choose_columns,
     if_calibrated,
 )
@@ -28,7 +27,7 @@ from rnn_lightning.tables.table_data import as_table_data
 if TYPE_CHECKING:
     import polars as pl
 
-    from rnn_lightning import BundledForecaster, Forecaster
+    from rnn_lightning import BundledForecaster, CalibratedIntervals, Forecaster
     from rnn_lightning.tables.panels import Frame
 
 
@@ -43,7 +42,7 @@ def forecast_frame(
     num_paths: int = 0,
     seed: int = 0,
     skip_incomplete: bool = True,
-    intervals: IntervalSource | None = None,
+    intervals: "CalibratedIntervals | None" = None,
     **options: Any,
 ) -> "Frame":
     """Forecast the series of a table in memory.
@@ -154,7 +153,7 @@ def _read_as_in_fit(
     return TableBatches(table_as_in_fit(fitted, frame, options), **{**sizes, **settings})
 
 
-def _load(path: Path) -> tuple["Forecaster", IntervalSource | None]:
+def _load(path: Path) -> tuple["Forecaster", "CalibratedIntervals | None"]:
     """Return the network of a checkpoint and its intervals; a class of the user's own must load itself."""
     from rnn_lightning.forecaster import Forecaster
 
@@ -172,7 +171,7 @@ def _load(path: Path) -> tuple["Forecaster", IntervalSource | None]:
     return forecaster, PredictionIntervals.from_checkpoint(path)
 
 
-def _new_intervals(forecaster: Any) -> IntervalSource | None:
+def _new_intervals(forecaster: Any) -> "CalibratedIntervals | None":
     """Return intervals to calibrate for a network that was never trained; None without ``evaluation/``."""
     if forecaster.is_trained:
         return None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from rnn_lightning.errors import InputError
 
 if TYPE_CHECKING:
+    from rnn_lightning import CalibratedIntervals
     from rnn_lightning.data.windows import ForecastBatch
     from rnn_lightning.forecaster import Forecast
 
@@ -84,42 +85,13 @@ class ForecastOptions:
         return Path(self.output) if self.output not in (None, "-") else folder / f"forecast.{self.format}"
 
 
-class IntervalSource(Protocol):
-    """Calibrated prediction intervals: any callback of the Trainer that has these members."""
-
-    horizon: int
-    """Number of steps ahead for which forecasts were validated; 0 if there are no intervals."""
-
-    def interval_bounds(
-        self,
-        point: Tensor,
-        context: Tensor,
-        levels: Sequence[float],
-        *,
-        seasons: Tensor | None = None,
-        own_error: Tensor | None = None,
-    ) -> Tensor:
-        """Return ``(2 * level, batch, horizon, feature)``: low and high bound of each level in percent."""
-
-    def spread_paths(
-        self,
-        samples: Tensor,
-        point: Tensor,
-        context: Tensor,
-        *,
-        seasons: Tensor | None = None,
-        own_error: Tensor | None = None,
-    ) -> Tensor:
-        """Return sampled paths that spread as wide as the intervals."""
-
-
-def find_intervals(trainer: Any) -> IntervalSource | None:
+def find_intervals(trainer: Any) -> "CalibratedIntervals | None":
     """Return the calibrated prediction intervals among the callbacks of a run, or None."""
     found = [callback for callback in trainer.callbacks if hasattr(callback, "interval_bounds")]
     return if_calibrated(found[0]) if found else None
 
 
-def if_calibrated(intervals: IntervalSource | None) -> IntervalSource | None:
+def if_calibrated(intervals: "CalibratedIntervals | None") -> "CalibratedIntervals | None":
     """Return prediction intervals if there are any."""
     return intervals if intervals is not None and intervals.horizon > 0 else None
 
@@ -135,7 +107,7 @@ class ForecastColumns:
     levels: Sequence[int] = ()
     quantiles: Sequence[float] = ()
     num_paths: int = 0
-    intervals: IntervalSource | None = None
+    intervals: "CalibratedIntervals | None" = None
 
     def names(self, features: Sequence[str]) -> list[str]:
         """Return ``<feature>``, ``<feature>-lo-80``, ``<feature>-q-10``, ``<feature>-path-1`` and so on."""
@@ -177,7 +149,7 @@ class ForecastColumns:
 
 
 def choose_columns(
-    options: ForecastOptions, num_samples: int | None, intervals: IntervalSource | None
+    options: ForecastOptions, num_samples: int | None, intervals: "CalibratedIntervals | None"
 ) -> ForecastColumns:
     """Return the columns of a forecast; raise InputError if intervals or paths are not available."""
     levels, quantiles = options.levels, sorted(set(options.quantiles))

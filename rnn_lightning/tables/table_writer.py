@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,12 +23,14 @@ from rnn_lightning.tables.forecast_options import (
     WITH_INTERVALS,
     ForecastColumns,
     ForecastOptions,
-    IntervalSource,
     choose_columns,
 )
 from rnn_lightning.tables.panels import find_series, num_history_steps, representative_series
 from rnn_lightning.tables.summary import seasons_text, summarize_seasons
 from rnn_lightning.tables.table_data import TableData, as_table_data
+
+if TYPE_CHECKING:
+    from rnn_lightning import CalibratedIntervals
 
 
 class TableWriter:
@@ -46,7 +48,7 @@ class TableWriter:
         options: ForecastOptions,
         batches: SequenceBatches,
         network: Any,
-        intervals: IntervalSource | None,
+        intervals: "CalibratedIntervals | None",
     ) -> None:
         self.options, self.batches, self.network = options, batches, network
         self.plot = options.plot and options.output is None
