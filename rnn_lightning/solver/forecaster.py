@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, Literal, cast
 
@@ -17,7 +16,7 @@ from rnn_lightning.forecaster import Forecaster, class_name
 from rnn_lightning.network import Cell, Network
 from rnn_lightning.solver.free_run_score import FreeRunScore, Score
 from rnn_lightning.solver.least_squares import evaluate
-from rnn_lightning.solver.plan import Number, Stage, next_epoch, projection_plan, reservoir_plan
+from rnn_lightning.solver.plan import Number, Stage, projection_plan, reservoir_plan
 from rnn_lightning.solver.reservoir import draw_reservoir
 from rnn_lightning.solver.search import Search
 from rnn_lightning.solver.window_chunks import WindowChunks
@@ -34,9 +33,8 @@ class VariableProjectionForecaster(Forecaster):
 
     An epoch is ``iterations`` of L-BFGS over the recurrent weights, each on all training windows, which stand
     side by side whatever the stride and the batch size of the data. The first epochs try the values of
-    ``auto`` arguments, the next ones go on with the best as long as its free run gets better, and the last
-    ones train that on all values. The network of all epochs with the best free run on validation data is
-    kept. The best cell is ``rnn_tanh``.
+    ``auto`` arguments, the next ones go on with the best, and the last ones train that on all values. The
+    network of all epochs with the best free run on validation data is kept. The best cell is ``rnn_tanh``.
 
     Checkpoints name the network and not the solver: ``Forecaster.load_from_checkpoint`` loads them.
 
@@ -143,15 +141,13 @@ class VariableProjectionForecaster(Forecaster):
         return BatchLoader(lambda items: items, num_items=1, batch_size=1)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
-        planned, before = self.trainer.current_epoch + self.search.skipped, self.search.best
-        place = next_epoch(self.plan, planned, self.search.stale)
-        self.search = replace(self.search, skipped=self.search.skipped + place - planned)
-        if place < len(self.plan):
+        epoch, before = self.trainer.current_epoch, self.search.best
+        if epoch < len(self.plan):
             with torch.autocast(self.device.type, enabled=False):
-                for stage in self.plan[place]:
+                for stage in self.plan[epoch]:
                     self._run(stage)
-        self.is_best = self.search.best is not before or place + 1 >= len(self.plan)
-        if place + 1 >= len(self.plan):
+        self.is_best = self.search.best is not before or epoch + 1 >= len(self.plan)
+        if epoch + 1 >= len(self.plan):
             self._set_weights(self.search.best)
             self.trainer.should_stop = True
 

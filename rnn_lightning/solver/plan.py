@@ -12,9 +12,6 @@ RIDGES = (1e-12, 1e-8, 1e-6)
 
 NOISE_WITHOUT_VALIDATION = 1e-4
 
-PATIENCE = 5
-"""Epochs without a better free run, or a third of all if that is more, after which the refit comes."""
-
 Number = float | Literal["auto"]
 
 
@@ -36,17 +33,6 @@ class Stage(NamedTuple):
     start: Literal["present", "initial", "best"] = "present"
     fall: float = 1.0
     is_refit: bool = False
-
-
-def next_epoch(plan: list[list[Stage]], place: int, stale: int) -> int:
-    """Return the place of the next epoch in a plan: ``place``, or the refit if nothing gets better.
-
-    Epochs that try values are never left out. ``stale`` counts the epochs since the best free run.
-    """
-    goes_on = [each.noise is None and each.ridge is None and not each.is_refit for (each, *_) in plan]
-    if place < len(plan) and goes_on[place] and stale >= max(PATIENCE, sum(goes_on) // 3):
-        return place + sum(goes_on[place:])
-    return place
 
 
 def candidates(number: Number, auto: tuple[float, ...]) -> tuple[float, ...]:

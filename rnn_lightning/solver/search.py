@@ -23,8 +23,6 @@ class Search:
         is_refit: whether it was trained on the validation split too.
         present: input noise and ridge of the last stage.
         validated: the best score of a network that was not trained on the validation split.
-        stale: number of stages since the best one, or since the last that began anew.
-        skipped: number of epochs of the plan that were left out.
     """
 
     initial: Mapping[str, Tensor] = field(default_factory=dict)
@@ -35,8 +33,6 @@ class Search:
     is_refit: bool = False
     present: tuple[float, float] = (0.0, 0.0)
     validated: Score | None = None
-    stale: int = 0
-    skipped: int = 0
 
     def settings(self, stage: Stage) -> tuple[float, float]:
         """Return the input noise and the ridge of a stage, which may be those of the best before it."""
@@ -52,12 +48,11 @@ class Search:
     ) -> "Search":
         """Return the search after a stage that led to ``weights``; without validation the last is best."""
         if self.score is not None and score > self.score:
-            stale = self.stale + 1 if stage.start == "present" else 0
-            return replace(self, present=settings, stale=stale)
+            return replace(self, present=settings)
         noise, ridge = settings
         found: dict[str, Any] = {"noise": noise, "ridge": ridge, "is_refit": stage.is_refit}
         found["validated"] = self.validated if stage.is_refit else score
-        return replace(self, best=weights, score=score, present=settings, stale=0, **found)
+        return replace(self, best=weights, score=score, present=settings, **found)
 
     def described(self, free_run: FreeRunScore | None) -> str:
         """Return what was chosen, in one line."""

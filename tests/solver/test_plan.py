@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.solver.plan import NOISES, RIDGES, next_epoch, projection_plan, reservoir_plan
+from rnn_lightning.solver.plan import NOISES, RIDGES, projection_plan, reservoir_plan
 
 
 @pytest.mark.parametrize("validates", [True, False])
@@ -37,12 +37,6 @@ def test_too_few_epochs_are_refused() -> None:
     with pytest.raises(InputError, match="`max_epochs` 5 is too low to try 6 values"):
         projection_plan(5, 20, "auto", "auto", True)
     assert len(projection_plan(1, 20, 0.0, 1e-9, True)) == 1
-
-
-def test_the_refit_comes_early_if_nothing_gets_better() -> None:
-    plan = projection_plan(30, 20, "auto", "auto", True)
-    assert [next_epoch(plan, place, 9) for place in (0, 11, 12, 20, 28, 30)] == [0, 11, 28, 28, 28, 30]
-    assert next_epoch(plan, 20, 4) == 20
 
 
 def test_a_reservoir_has_one_epoch_without_iterations() -> None:
