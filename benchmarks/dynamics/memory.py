@@ -35,7 +35,12 @@ def evaluate_loss(values: np.ndarray, units: int) -> str:
 
 
 def train_with_carried_state(values: np.ndarray, units: int) -> str:
-    known: dict[str, Any] = {"val_fraction": 0.0, "test_fraction": 0.0, "batch_size": 4}
+    known: dict[str, Any] = {
+        "val_fraction": 0.0,
+        "test_fraction": 0.0,
+        "batch_size": 4,
+        "num_batches_per_epoch": 250,
+    }
     data = TableDataModule(ArraySeries(values), 50, 100, horizon=200, carry_state=True, **known)
     forecaster = Forecaster(cell="rnn_tanh", hidden_size=units, transforms=["standardize"])
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
