@@ -8,7 +8,8 @@ import tempfile
 
 import torch
 from cases import make_case
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor, distributed
+from torch.multiprocessing.spawn import spawn
 
 from rnn_lightning import ArraySeries, RecurrentNetwork, SequenceDataModule
 from rnn_lightning.solver.least_squares import evaluate, hidden_states, normal_sums
@@ -56,7 +57,7 @@ def work(rank: int, folder: str) -> None:
 if __name__ == "__main__":
     whole = results()
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(work, (folder,), 2)
+        spawn(work, (folder,), 2)
         parts = [torch.load(f"{folder}/{rank}.pt") for rank in (0, 1)]
     for name, one, *two in zip(NAMES, whole, *parts, strict=True):
         difference = max(float((each - one).abs().max() / one.abs().max()) for each in two)
