@@ -22,6 +22,7 @@ from rnn_lightning.dynamics.systems import (
     MackeyGlassSeries,
     RosslerSeries,
 )
+from rnn_lightning.solver.choice import fit_best
 from rnn_lightning.solver.forecaster import VariableProjectionForecaster
 
 warnings.filterwarnings("ignore")
@@ -82,6 +83,29 @@ def solved(
     torch.manual_seed(seed)
     forecaster = VariableProjectionForecaster(**arguments)
     return forecaster, fit(forecaster, case.train, seed, num_epochs)
+
+
+def tried(
+    train: np.ndarray, seed: int, size: int = 64, val_fraction: float = 0.1
+) -> tuple[str, dict[str, Forecaster], dict[str, float]]:
+    """The choice of ``auto``: its name, what it fitted, and the CPU seconds of each fit."""
+    lengths = {"context_length": 50, "scored_length": 100, "horizon": 200, "val_fraction": val_fraction}
+    data = SequenceDataModule(ArraySeries(train), **lengths, test_fraction=0.0, seed=seed)  # type: ignore[arg-type]
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    fitted: dict[str, Forecaster] = {}
+    begins: list[float] = []
+
+    def make_trainer(name: str, forecaster: Forecaster, settings: dict[str, Any]) -> L.Trainer:
+        fitted[name] = forecaster
+        begins.append(time.process_time())
+        return L.Trainer(accelerator="cpu", enable_checkpointing=False, **settings, **quiet)
+
+    torch.manual_seed(seed)
+    given = VariableProjectionForecaster(solver="auto", hidden_size=size)
+    best, _, _ = fit_best(given, data, NUM_EPOCHS, make_trainer)
+    ends = [*begins[1:], time.process_time()]
+    seconds = [end - begin for begin, end in zip(begins, ends, strict=True)]
+    return best, fitted, dict(zip(fitted, seconds, strict=True))
 
 
 def adam(case: Case, seed: int, num_epochs: int = 20) -> tuple[Forecaster, float]:

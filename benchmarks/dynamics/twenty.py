@@ -18,17 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
 import numpy as np
 import torch
-from cases import NUM_EPOCHS, Case, chosen_next_generation
+from cases import Case, chosen_next_generation, tried
 from esn import chosen_reservoir
 from torch import Tensor
 
-from rnn_lightning import ArraySeries, SequenceDataModule, VariableProjectionForecaster
 from rnn_lightning.dynamics.metrics import StateSpaceDivergence, valid_times
 from rnn_lightning.dynamics.systems import FlowSeries
-from rnn_lightning.solver.choice import fit_best
 
 NUM_TRAIN, NUM_STARTS, WARM_UP, HORIZON, NUM_LONG = 5000, 40, 100, 600, 5000
 
@@ -76,19 +73,8 @@ def make_case(name: str) -> Case | None:
 
 def solved(case: Case) -> tuple[dict[str, Any], str]:
     """Forecasts by ``auto`` and by variable projection of 64 units, which is one of its fits."""
-    data = SequenceDataModule(
-        ArraySeries(case.train), 50, 100, horizon=200, val_fraction=0.1, test_fraction=0.0, seed=0
-    )
-    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    fitted: dict[str, Any] = {}
-
-    def make_trainer(name: str, forecaster: Any, settings: dict[str, Any]) -> L.Trainer:
-        fitted[name] = forecaster
-        return L.Trainer(accelerator="cpu", enable_checkpointing=False, **settings, **quiet)
-
-    torch.manual_seed(0)
-    best, chosen, _ = fit_best(VariableProjectionForecaster(solver="auto"), data, NUM_EPOCHS, make_trainer)
-    forecasters = {"auto": chosen, "variable projection, 64 units": list(fitted.values())[1]}
+    best, fitted, _ = tried(case.train, 0)
+    forecasters = {"auto": fitted[best], "variable projection, 64 units": [*fitted.values()][1]}
     return {
         name: lambda context, horizon, each=each: each.forecast(context, horizon)
         for name, each in forecasters.items()

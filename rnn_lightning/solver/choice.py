@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import lightning.pytorch as L
 import torch
@@ -21,6 +21,32 @@ LEARNING_RATE, ADAM_STEPS = 0.005, 1500
 
 MARGIN = 0.1
 """Adam is kept unless the error of another one is lower by this: short noisy splits rank by luck."""
+
+
+HOPELESS = math.log(3)
+"""A fit ends after half of its epochs if its error is still three times the lowest before it."""
+
+
+class StopHopeless(L.Callback):
+    """End a fit of ``auto`` that is far behind when half of its epochs are over.
+
+    Args:
+        lowest: the lowest error of the fits before it, a logarithm.
+        score: scores a network by its free run.
+    """
+
+    def __init__(self, lowest: float, score: FreeRunScore) -> None:
+        self.lowest, self.score = lowest, score
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if 2 * (trainer.current_epoch + 1) < (trainer.max_epochs or 0):
+            return
+        if isinstance(pl_module, VariableProjectionForecaster):
+            present = pl_module.search.validated
+        else:
+            present = self.score(cast(Any, pl_module.network))
+        if present is not None and present.error > self.lowest + HOPELESS:
+            trainer.should_stop = True
 
 
 class Candidate(NamedTuple):
@@ -106,9 +132,12 @@ def fit_best(
     data.setup("fit")
     fitted: dict[str, Forecaster] = {}
     scores: dict[str, Score] = {}
+    score = FreeRunScore(data)
     for candidate in candidates(given, data, max_epochs):
         forecaster = candidate.make(fitted)
         trainer = make_trainer(candidate.name, forecaster, candidate.trainer)
+        lowest = min((score.error for score in scores.values()), default=math.inf)
+        trainer.callbacks.append(StopHopeless(lowest, score))  # type: ignore[attr-defined]
         trainer.fit(forecaster, datamodule=data)
         fitted[candidate.name], scores[candidate.name] = forecaster, validated_score(forecaster, trainer)
     best = choose(scores)

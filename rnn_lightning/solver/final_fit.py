@@ -20,8 +20,9 @@ class FinalFit(L.Callback):
 
     The first fit validates as always; its epoch is chosen by the rule of the best checkpoint, the latest one
     within a standard error of the lowest free-run error. The second fit starts from the same initial weights,
-    does not validate, and follows the first. What a validation has measured beside the weights, such as the
-    noise of sampled paths, stays that of the chosen epoch. Solvers and fine-tuning refit by themselves.
+    does not validate, and has a schedule of its own, whose learning rate falls to its end. What a validation
+    has measured beside the weights, such as the noise of sampled paths, stays that of the chosen epoch.
+    Solvers and fine-tuning refit by themselves.
 
     Attributes:
         num_epochs: the number of epochs that validated best so far.
@@ -32,7 +33,7 @@ class FinalFit(L.Callback):
     def __init__(self) -> None:
         self.first_epochs, self.num_epochs, self.is_final = 0, 0, False
         self.lowest = self.limit = math.inf
-        self.initial: dict[str, Any] = {}
+        self.initial: dict[str, Tensor] = {}
         self.validated: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -56,19 +57,21 @@ class FinalFit(L.Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         data.trains_on_all = self.is_final
         if self.is_final:
+            self._schedule(trainer)
             self._extend(trainer, pl_module)
         else:
             self.first_epochs = trainer.max_epochs or 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not self.initial:
-            self.initial = copy.deepcopy(
-                {
-                    "weights": {name: each.detach() for name, each in pl_module.network.named_parameters()},  # type: ignore[union-attr]
-                    "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
-                    "schedulers": [each.scheduler.state_dict() for each in trainer.lr_scheduler_configs],
-                }
-            )
+            network: Any = pl_module.network
+            self.initial = {name: each.detach().clone() for name, each in network.named_parameters()}
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if (
+            self.is_final and trainer.current_epoch == self.first_epochs
+        ):  # the batches of all values are known
+            self._schedule(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or self.is_final or trainer.state.fn != TrainerFn.FITTING:
@@ -92,15 +95,17 @@ class FinalFit(L.Callback):
     def _begin(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put the fit back to its start, but for the data and what a validation has measured."""
         network: Any = pl_module.network
-        network.load_state_dict({**self.validated, **self.initial["weights"]})
-        for optimizer, state in zip(trainer.optimizers, self.initial["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        for each, state in zip(trainer.lr_scheduler_configs, self.initial["schedulers"], strict=True):
-            each.scheduler.load_state_dict(state)
+        network.load_state_dict({**self.validated, **self.initial})
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.is_final = data.trains_on_all = True
         trainer.should_stop = False
         self._extend(trainer, pl_module)
+
+    def _schedule(self, trainer: L.Trainer) -> None:
+        """Make the optimizers anew, with a schedule over the epochs of the second fit."""
+        trainer.fit_loop.max_epochs = self.num_epochs
+        trainer.strategy.setup_optimizers(trainer)
+        trainer.fit_loop.max_epochs = self.first_epochs + self.num_epochs
 
     def _extend(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.fit_loop.max_epochs = self.first_epochs + self.num_epochs

@@ -20,6 +20,16 @@ MAX_KEPT = 2**23
 """Numbers of windows that are kept in memory, 64 MB; more are cut anew in every pass."""
 
 
+CONTEXTS_SCORED = 4
+"""A window scores up to so many times its context: 250 steps instead of 150 take a third less time."""
+
+
+def scored_steps(segments: Segments, context_length: int, scored_length: int) -> int:
+    """Return the scored steps of a window: a multiple of those of the data that fits into every segment."""
+    longest = min(CONTEXTS_SCORED * context_length, int(segments.lengths.min()) - context_length)
+    return scored_length * max(1, longest // scored_length)
+
+
 def side_by_side(segments: Segments, context_length: int, scored_length: int) -> tuple[Segments, Windows]:
     """Return windows that score each step of the segments once, and those of a last part twice at most.
 
@@ -39,7 +49,8 @@ class WindowChunks:
     """The windows of one device, which every evaluation goes through.
 
     The noise of a window depends on the seed and its number alone, so that any number of devices sees the
-    same. With noise each window is there twice, each time with other draws.
+    same. Windows are longer than those of the data where the series are: a context is then gone through for
+    more scored steps.
 
     Args:
         network: the network whose transforms are used, and whose size says how many windows are a chunk.
@@ -60,16 +71,16 @@ class WindowChunks:
         seed: int = 0,
     ) -> None:
         self.network, self.data, self.noise, self.filler, self.seed = network, data, noise, filler, seed
-        lengths = data.context_length, data.scored_length
+        lengths = data.context_length, scored_steps(segments, data.context_length, data.scored_length)
         self.segments, self.windows = side_by_side(segments, *lengths)
         rank, world_size = data.devices
-        self.items = torch.arange(rank, len(self.windows) * (2 if noise else 1), world_size)
+        self.items = torch.arange(rank, len(self.windows), world_size)
         self.length = sum(lengths)
         numbers = self.length * network.recurrent.hidden_size
         self.num_windows = max(1, CHUNK_NUMBERS // numbers)
         kept = len(self.items) * self.length * (network.num_features + network.num_covariates)
         self.kept: list[Chunk] | None = [] if kept <= MAX_KEPT else None
-        self.complete = _complete(data, self.segments)
+        self.complete = _complete(data, self.segments, self.length)
 
     def __len__(self) -> int:
         return max(1, -(-len(self.items) // self.num_windows))
@@ -88,9 +99,7 @@ class WindowChunks:
     def _cut(self, items: Tensor) -> Chunk:
         """Cut windows, transform them, add the noise and impute the gaps."""
         settings = self.data.context_length, self.length
-        batch = window_batch(
-            self.data.data, self.segments, self.windows, *settings, items % len(self.windows)
-        )
+        batch = window_batch(self.data.data, self.segments, self.windows, *settings, items)
         windows = training_windows(self.network, *batch.to(self.network.readout.weight.device))
         if self.noise:
             windows = windows._replace(inputs=windows.inputs + self._drawn(items, windows))
@@ -122,10 +131,10 @@ def hold_last(values: Tensor) -> Tensor:
     return values.gather(1, last.clamp_min(0)).masked_fill(last < 0, 0.0)
 
 
-def _complete(data: Any, segments: Segments) -> bool:
+def _complete(data: Any, segments: Segments, length: int) -> bool:
     """Return whether no window has an unknown value, by reading the series once."""
     values = data.data.values
-    reaches_out = bool((segments.lengths < data.context_length + data.scored_length).any())
+    reaches_out = bool((segments.lengths < length).any())
     return not reaches_out and not any(
         bool(values[first : first + 2**20].isnan().any()) for first in range(0, len(values), 2**20)
     )

@@ -1,5 +1,6 @@
 """``auto``: the best of a reservoir, variable projection of two sizes and Adam, by validation."""
 
+import math
 from typing import Any
 
 import lightning.pytorch as L
@@ -10,7 +11,7 @@ from rnn_lightning import ArraySeries, Forecaster, TableDataModule
 from rnn_lightning.dynamics.systems import MackeyGlassSeries
 from rnn_lightning.errors import InputError
 from rnn_lightning.solver import choice
-from rnn_lightning.solver.choice import choose, described, fit_best, validated_score
+from rnn_lightning.solver.choice import StopHopeless, choose, described, fit_best, validated_score
 from rnn_lightning.solver.final_fit import FinalFit
 from rnn_lightning.solver.forecaster import VariableProjectionForecaster
 from rnn_lightning.solver.free_run_score import FreeRunScore, Score
@@ -66,6 +67,21 @@ def test_adam_is_kept_unless_another_is_clearly_better() -> None:
     assert choose({"solver": solver, "adam": adam._replace(error=-0.8)}) == "solver"
     assert choose({"solver": solver._replace(leaves=True), "adam": adam._replace(error=2.0)}) == "adam"
     assert choose({"solver": solver, "adam": adam._replace(leaves=True)}) == "solver"
+
+
+@pytest.mark.parametrize(("lowest", "num_epochs"), [(-math.inf, 3), (math.inf, 6)])
+@pytest.mark.parametrize("kind", [Forecaster, VariableProjectionForecaster])
+def test_a_fit_far_behind_ends_after_half_of_its_epochs(
+    kind: type[Forecaster], lowest: float, num_epochs: int
+) -> None:
+    data = make_data()
+    data.setup("fit")
+    trainer = L.Trainer(max_epochs=6, callbacks=[StopHopeless(lowest, FreeRunScore(data))], **QUIET)
+    known: dict[str, Any] = {"cell": "rnn_tanh", "hidden_size": 4, "transforms": ["standardize"]}
+    if kind is VariableProjectionForecaster:
+        known |= {"input_noise": 0.0, "ridge": 1e-8, "iterations": 2}
+    trainer.fit(kind(**known), datamodule=data)
+    assert trainer.current_epoch == num_epochs
 
 
 def test_adam_is_scored_before_its_final_fit() -> None:

@@ -67,7 +67,9 @@ def test_the_second_fit_starts_anew_with_the_validation_split() -> None:
     assert len(forecaster.steps) == trainer.current_epoch == 3 + chosen
     assert forecaster.steps == [140] * 3 + [180] * chosen
     assert torch.equal(forecaster.first[0], forecaster.first[3])
-    assert forecaster.rates[15:] == pytest.approx(forecaster.rates[: 5 * chosen])
+    num_steps = 5 * chosen
+    expected = [forecaster.learning_rate * forecaster.rate(step, num_steps) for step in range(num_steps)]
+    assert forecaster.rates[15:] == pytest.approx(expected)
     assert not trainer.datamodule.trains_on_all  # type: ignore[attr-defined]
 
 
@@ -89,6 +91,8 @@ def test_it_has_the_epochs_that_validated_best(monkeypatch: pytest.MonkeyPatch) 
     forecaster, trainer = fitted(5, [Worse()])
     assert final_fit(trainer).num_epochs == 2
     assert trainer.current_epoch == 7
+    assert forecaster.rates[-1] == pytest.approx(forecaster.learning_rate * forecaster.rate(9, 10))
+    assert forecaster.rates[9] > 20 * forecaster.rates[-1]  # the same step in a schedule of five epochs
     validated = final_fit(trainer).validated["readout.weight"]
     assert torch.equal(validated, forecaster.first[2])
 

@@ -12,7 +12,7 @@ from rnn_lightning import ArraySeries, RecurrentNetwork, SequenceDataModule
 from rnn_lightning.data.windows import Segments
 from rnn_lightning.solver import window_chunks
 from rnn_lightning.solver.least_squares import Chunk, evaluate, hidden_states
-from rnn_lightning.solver.window_chunks import WindowChunks, hold_last, side_by_side
+from rnn_lightning.solver.window_chunks import WindowChunks, hold_last, scored_steps, side_by_side
 
 
 class Given:
@@ -121,17 +121,24 @@ def cut(
 def test_noise_is_on_inputs_alone_and_fixed_for_each_window(monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_data()
     (clean,), (noisy,), (again,) = (list(cut(data, noise)) for noise in (0.0, 0.1, 0.1))
-    num = len(clean.inputs)
     assert torch.equal(noisy.inputs, again.inputs)
-    assert torch.equal(noisy.target, torch.cat([clean.target, clean.target]))
-    drawn = noisy.inputs - torch.cat([clean.inputs, clean.inputs])
+    assert torch.equal(noisy.target, clean.target)
+    drawn = noisy.inputs - clean.inputs
     assert drawn.std().item() == pytest.approx(0.1, rel=0.05)
-    assert not torch.allclose(drawn[:num], drawn[num:])
-    monkeypatch.setattr(window_chunks, "CHUNK_NUMBERS", 30 * 4 * 3)
+    assert not torch.allclose(drawn[:1], drawn[1:2])
+    monkeypatch.setattr(window_chunks, "CHUNK_NUMBERS", 50 * 4 * 3)
     monkeypatch.setattr(window_chunks, "MAX_KEPT", 0)
     small = cut(data, 0.1)
     assert len(small) == len(list(small)) > 3
     assert torch.equal(torch.cat([chunk.inputs for chunk in small]), noisy.inputs)
+
+
+def test_windows_are_longer_where_every_series_is() -> None:
+    start, end = torch.tensor([0, 100]), torch.tensor([90, 170])
+    segments = Segments(torch.arange(2), start, start, end)
+    assert [scored_steps(segments, 10, scored) for scored in (10, 20, 30, 60, 100)] == [40, 40, 30, 60, 100]
+    assert scored_steps(segments, 20, 30) == 30
+    assert scored_steps(segments, 20, 10) == 50
 
 
 def test_the_windows_of_two_devices_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +150,7 @@ def test_the_windows_of_two_devices_are_those_of_one(monkeypatch: pytest.MonkeyP
         parts.append(cut(data, 0.1))
     inputs = torch.cat([chunk.inputs for part in parts for chunk in part])
     halves = Given(*(chunk for part in parts for chunk in part))
-    assert len(inputs) == 2 * len(parts[0].windows)
+    assert len(inputs) == len(parts[0].windows)
     together = evaluate(network, halves, 1e-6)
     assert together.loss == pytest.approx(whole.loss, rel=1e-9)
     assert torch.allclose(together.gradient, whole.gradient, rtol=1e-9, atol=1e-14)
