@@ -152,6 +152,7 @@ def backtest(
     seed: int = 0,
     batch_size: int = 256,
     refit: Fit | None = None,
+    **options: Any,
 ) -> Backtest:
     """Forecast from the last origins of every series, and by naive, seasonal naive and drift as well.
 
@@ -177,11 +178,13 @@ def backtest(
         refit: function that returns a new network fitted to the series up to an origin. It is called for each
             origin, which takes as many fits, and makes the forecasts in place of ``forecaster``: such as
             ``lambda data: fit_frame(Forecaster(), data, horizon=12)``.
+        options: arguments of ``TableSeries`` for a frame or path that differ from those of the fit, such as
+            ``id_column``.
 
     Raises:
         InputError: if no series is long enough, or levels are given and nothing gives intervals.
     """
-    data = _load(forecaster, data)
+    data = _load(forecaster, data, options)
     step = origin_step or horizon
     start = torch.maximum(data.offsets[:-1], data.ends - horizon - (num_origins - 1) * step)
     segments = Segments(torch.arange(data.num_series), data.offsets[:-1], start, data.ends)
@@ -215,17 +218,16 @@ def backtest(
     return Backtest(data, Scores.from_records(records.collect(), data, start, seasons, levels))
 
 
-def _load(forecaster: Any, data: "Source") -> SeriesData:
-    """Return series, those of a table read as in the fit of the network."""
-    if isinstance(data, SeriesData):
-        return data
-    if isinstance(data, np.ndarray):
-        data = ArraySeries(data)
-    if not isinstance(data, Series):
+def _load(forecaster: Any, data: "Source", options: dict[str, Any]) -> SeriesData:
+    """Return series, those of a table read as in the fit of the network but for the options."""
+    source: Any = ArraySeries(data) if isinstance(data, np.ndarray) else data
+    if not isinstance(source, SeriesData | Series):
         from rnn_lightning.tables.table import table_as_in_fit
 
-        data = table_as_in_fit(getattr(forecaster, "data_facts", {}), data, {})
-    return data.load()
+        source = table_as_in_fit(getattr(forecaster, "data_facts", {}), data, options)
+    elif options:
+        raise InputError(f"{', '.join(f'`{name}`' for name in options)}: only tables have such options.")
+    return source if isinstance(source, SeriesData) else source.load()
 
 
 def _found_seasons(data: SeriesData, ends: Tensor) -> Traits:

@@ -158,7 +158,7 @@ class TableBatches(SequenceBatches):
         self._named_seasons = season if isinstance(season, dict) else {}
         self.final_fit_on_all, self.carry_state = final_fit_on_all, carry_state
         if final_fit_on_all and carry_state:
-            raise InputError("`final_fit_on_all` and `carry_state` exclude each other: give one of them.")
+            raise InputError("`final_fit_on_all` and `carry_state` are mutually exclusive: give one of them.")
         self._found_context: int | None = None  # that ``auto`` found
         self._found_seasons: tuple[torch.Tensor, Traits] | None = None  # before these ends
 

@@ -60,6 +60,13 @@ class Table(NamedTuple):
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._damaged(error) from error
 
+    def holds_numbers(self, columns: Sequence[str]) -> bool:
+        """Return True if the first row has a number, or nothing, in each of these columns."""
+        row = self.frame.head(1).select(columns).collect()
+        if any(kind.is_temporal() for kind in row.dtypes):
+            return False
+        return bool(row.cast(pl.Float64, strict=False).null_count().equals(row.null_count()))
+
     def chunks(self, columns: Sequence[str]) -> Iterator["TableChunk"]:
         """Yield the chosen columns in the order of the file, without empty lines."""
         first, rows = 0, self.frame.select(columns)
@@ -254,7 +261,8 @@ def require_columns(tables: Sequence[Table], columns: Sequence[tuple[str, str]])
             if any(argument == "time_column" for argument, _ in missing):
                 advice += ", or set `number_rows` if it has no time"
             is_long = any(argument == "id_column" for argument, _ in columns)
-            if len(names) > 2 and not is_long and any(each[0] == "target_columns" for each in missing):
+            is_wide = len(names) > 2 and not is_long and table.holds_numbers(names[1:])
+            if is_wide and any(each[0] == "target_columns" for each in missing):
                 advice += f"; if each column is a series, make the table long: {_unpivot(columns, names)}"
             has = ", ".join(quoted(name)[1:-1] for name in names[:NUM_NAMED_COLUMNS])
             more = len(names) - NUM_NAMED_COLUMNS

@@ -74,10 +74,13 @@ def note_if_horizon_not_validated(validated_horizon: int, horizon: int) -> list[
     ]
 
 
-def note_if_covariates_are_far(data: TableData, network: Any, horizon: int) -> list[str]:
-    """Return a note on covariates in the horizon that are far from those of the fit."""
+def notes_on_covariates(data: TableData, network: Any, horizon: int) -> list[str]:
+    """Return notes on covariates that the network ignores, or that are far from those of the fit ahead."""
+    if data.covariate_names and getattr(network, "ignores_covariates", False):
+        names = ", ".join(map(repr, data.covariate_names))
+        return [f"Note: the pretrained network ignores covariates ({names}) until it is fitted to them."]
     scale = getattr(network, "covariate_scale", None)
-    if data.covariates is None or scale is None or getattr(network, "ignores_covariates", False):
+    if data.covariates is None or scale is None:
         return []
     rows = data.ends[:, None] + torch.arange(horizon)
     known = rows[rows < data.offsets[1:, None]]

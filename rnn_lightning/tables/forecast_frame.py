@@ -12,7 +12,7 @@ import torch
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.tables.batches import TableBatches
-from rnn_lightning.tables.forecast_checks import closed_series, note_if_covariates_are_far
+from rnn_lightning.tables.forecast_checks import closed_series, notes_on_covariates
 from rnn_lightning.tables.forecast_file import make_table, with_input_types
 from rnn_lightning.tables.forecast_options import (
     ForecastColumns,
@@ -36,7 +36,7 @@ def forecast_frame(
     frame: "Frame",
     horizon: int | None = None,
     *,
-    levels: Sequence[int] | None = None,
+    levels: Sequence[int] | int | None = None,
     quantiles: Sequence[float] = (),
     num_samples: int | None = None,
     num_paths: int = 0,
@@ -77,7 +77,11 @@ def forecast_frame(
     import polars as pl
 
     if isinstance(frame, str | Path):
-        raise InputError(f"`frame` is the path {frame}: read the file first, or call the command predict.")
+        advice = "read the file first, such as by pl.read_csv(path, try_parse_dates=True)"
+        raise InputError(f"`frame` is the path {frame}: {advice}, or call the command predict.")
+    if isinstance(frame, np.ndarray):
+        advice = "give a frame with a column of times, or call forecaster.forecast(array, horizon)"
+        raise InputError(f"`frame` is an array: {advice}.")
     network: Any = forecaster
     if forecaster is None:
         from rnn_lightning import BundledForecaster
@@ -96,7 +100,7 @@ def forecast_frame(
     batches.require_frequencies(network.data_facts.get("frequencies", []))
     if skip_incomplete and (note := batches.leave_out_incomplete()):
         warnings.warn(note, stacklevel=2)
-    chosen = None if levels is None else [*levels]
+    chosen = [levels] if isinstance(levels, int) else None if levels is None else [*levels]
     columns_wanted: dict[str, Any] = {"levels": chosen, "quantiles": [*quantiles], "num_paths": num_paths}
     wanted = ForecastOptions(**columns_wanted, skip_incomplete=skip_incomplete)
     if chosen == [] and not quantiles and num_samples is None:  # to calibrate costs more than the forecast
@@ -122,7 +126,7 @@ def _forecast(
     columns = choose_columns(options, batches.num_samples, if_calibrated(intervals))
     data = as_table_data(batches.data)
     closed_series(data, batches.horizon)
-    for note in note_if_covariates_are_far(data, forecaster.network, batches.horizon):
+    for note in notes_on_covariates(data, forecaster.network, batches.horizon):
         warnings.warn(note, stacklevel=3)
     values = []
     for batch in batches.predict_dataloader():

@@ -60,8 +60,8 @@ class ForecastOptions:
 
     def __post_init__(self) -> None:
         for level in self.levels or []:
-            if not 0 < level < 100:
-                raise InputError(f"`levels` must be between 0 and 100 percent, got {level}.")
+            if not 1 <= level < 100:
+                raise InputError(f"`levels` are percentages from 1 to 99, such as 80, got {level}.")
         for quantile in self.quantiles:
             if not 0 < quantile < 1:
                 raise InputError(f"`quantiles` must be between 0 and 1, such as 0.9, got {quantile}.")

@@ -27,6 +27,9 @@ SNAP_FRACTION = 0.1
 LONG_GAP = 1000
 """Steps without a row that are pointed out if they are more than half of their series."""
 
+MANY_TWINS = 0.4
+"""Fraction of rows with the stamp of the row before from which a table looks like many series."""
+
 CHUNK_ROWS = 2**20
 """Rows of an array that are written together."""
 
@@ -56,7 +59,7 @@ class Grid:
         self, rows: Spool, statistics: StampStatistics, reader: RowReader, options: TableOptions
     ) -> None:
         self.rows, self.statistics, self.axis = rows, statistics, statistics.axis
-        self.ids, self.place = reader.ids(), reader.place
+        self.ids, self.place, self.has_ids = reader.ids(), reader.place, reader.id_column is not None
         self.open_phases: OpenPhases | None = None
         self.time_column, self.frequency = options.time_column, options.parsed_frequency
         ids, known = self.ids, statistics.first < FAR
@@ -227,6 +230,8 @@ class Grid:
         name = f"series {quoted(self.ids[index])}"
         if ticks[row] == ticks[row + 1]:
             other, advice = shown(row + 1).partition(" in ")[2], "keep one"
+            if not self.has_ids and np.mean(np.diff(steps) == 0) > MANY_TWINS:
+                advice = "name the column that tells series apart by `id_column`, or keep one"
             if self._set_back(ticks, row):
                 advice += ", or, if its clocks are set back there, set `time_zone`"
             two = f"two rows at {self.time_column} = {shown(row)} and {other}"

@@ -120,7 +120,8 @@ def read_table(frame: "Frame", features: Sequence[str], time_column: str, what: 
         table = from_pandas(given, [*map(str, given.columns)])
     missing = ", ".join(repr(name) for name in (time_column, *features) if name not in table.columns)
     if missing:
-        raise InputError(f"the {what} has no column {missing}; it has {', '.join(table.columns)}.")
+        advice = "name the right ones by `time_column`, `id_column` and `features`"
+        raise InputError(f"the {what} has no column {missing}; it has {', '.join(table.columns)}: {advice}.")
     try:
         if table[time_column].dtype == pl.String:
             table = table.with_columns(table[time_column].str.to_datetime())

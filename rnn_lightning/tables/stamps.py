@@ -151,7 +151,7 @@ class StampReader:
             option = f"`time_zone` {self.zone}"
             if not isinstance(dtype, pl.Datetime):
                 column = f"column {quoted(self.column)} holds {dtype}"
-                raise InputError(f"{option}: {column}, which has no clock: drop it.")
+                raise InputError(f"{option}: {column}, which has no time of day: remove this option.")
             try:
                 pl.Series([0]).cast(pl.Datetime("us", self.zone))
             except pl.exceptions.PolarsError as error:

@@ -15,7 +15,7 @@ from rnn_lightning.files import SCRATCH, ScratchArray
 from rnn_lightning.tables.forecast_checks import (
     check_forecast,
     closed_series,
-    note_if_covariates_are_far,
+    notes_on_covariates,
     warn_if_diverged,
 )
 from rnn_lightning.tables.forecast_file import ForecastTable, history_table, make_table, write_table
@@ -63,7 +63,7 @@ class TableWriter:
         """Return what to know of the forecast before it is made."""
         data = as_table_data(self.batches.data)
         notes = [f"Season: {seasons_text(summarize_seasons(data))}", *self.remarks]
-        notes += note_if_covariates_are_far(data, self.network, self.batches.horizon)
+        notes += notes_on_covariates(data, self.network, self.batches.horizon)
         if self.options.levels is None and not self.columns.levels:
             notes.append(f"Note: no validation has calibrated prediction intervals: {WITH_INTERVALS}.")
         return notes

@@ -222,3 +222,13 @@ def test_a_network_that_was_never_fitted_is_calibrated_by_what_comes_before_the_
         widths.append(result.scores_by_series.filter(pl.col("metric") == "width-80")["rnn"])
     assert result.scores.coverage(80) == pytest.approx(0.8, abs=0.12)
     np.testing.assert_allclose(widths[0], widths[1])
+
+
+def test_backtests_of_frames_take_the_names_of_their_columns() -> None:
+    days = pl.date_range(date(2024, 1, 1), date(2024, 4, 9), eager=True)
+    frame = pl.DataFrame({"shop": ["a"] * 100, "day": days, "sold": np.resize([1.0, 2, 3, 4, 5, 9, 8], 100)})
+    names: dict[str, Any] = {"id_column": "shop", "time_column": "day", "target_columns": "sold"}
+    result = backtest(PretrainedForecaster(), frame, horizon=7, **names)
+    assert result.forecasts["unique_id"].unique().to_list() == ["a"]
+    with pytest.raises(InputError, match="`id_column`: only tables have such options"):
+        backtest(network(), table(100, 80), horizon=7, id_column="shop")

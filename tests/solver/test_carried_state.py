@@ -147,7 +147,7 @@ def test_what_cannot_continue_is_refused() -> None:
         fitted(Forecaster(hidden_size=4), make_data())
     with pytest.raises(InputError, match="`carry_state` is for Adam"):
         fitted(VariableProjectionForecaster(hidden_size=4), make_data())
-    with pytest.raises(InputError, match="exclude each other"):
+    with pytest.raises(InputError, match="are mutually exclusive"):
         make_data(final_fit_on_all=True)
 
 

@@ -123,7 +123,8 @@ def test_intervals_are_those_available_and_never_missing(shops: pl.DataFrame) ->
     sampled = ["shop", "day", "sold", "sold-lo-80", "sold-hi-80"]
     assert forecast_frame(without, shops, num_samples=3).columns == sampled
     assert forecast_frame(without, shops, num_samples=3, levels=[]).columns == sampled[:3]
-    table = forecast_frame(without, shops, intervals=UnitIntervals())
+    own: Any = UnitIntervals()
+    table = forecast_frame(without, shops, intervals=own)
     assert table.columns == sampled
     np.testing.assert_allclose(table["sold-hi-80"] - table["sold-lo-80"], 2, atol=1e-3)
 
@@ -257,3 +258,27 @@ def test_a_data_module_takes_frames_paths_and_arrays(tmp_path: Path) -> None:
 def test_a_path_in_the_place_of_a_frame_is_refused() -> None:
     with pytest.raises(InputError, match=r"`frame` is the path sales\.csv: read the file first"):
         forecast_frame(None, "sales.csv", horizon=3)
+
+
+def test_wrong_frames_are_met_with_what_to_do(shops: pl.DataFrame) -> None:
+    network = PretrainedForecaster()
+    columns: dict[str, Any] = {"time_column": "day", "target_columns": "sold"}
+    with pytest.raises(InputError, match="name the column that tells series apart by `id_column`"):
+        forecast_frame(network, shops, **columns)
+    with pytest.raises(InputError, match="`frame` is an array: give a frame with a column of times"):
+        forecast_frame(network, np.zeros(9))
+    with pytest.raises(InputError, match=r"`levels` are percentages from 1 to 99, such as 80, got 0\.8"):
+        forecast_frame(network, shops, levels=[0.8], id_column="shop", **columns)  # type: ignore[list-item]
+    with pytest.raises(InputError, match="has no column") as long:
+        forecast_frame(network, shops)
+    assert "unpivot" not in str(long.value)
+    with pytest.raises(InputError, match="unpivot"):
+        forecast_frame(network, shops.select("day", a="sold", b="sold"))
+    with pytest.raises(InputError, match=r"no column 'ds'.*: name the right ones by `time_column`"):
+        plot_forecast(shops, shops)
+
+
+def test_a_network_that_ignores_covariates_says_so(shops: pl.DataFrame) -> None:
+    with pytest.warns(UserWarning, match=r"the pretrained network ignores covariates \('promo'"):
+        table = forecast_frame(PretrainedForecaster(), shops, levels=95, horizon=7, **READING)
+    assert table.columns == ["shop", "day", "sold", "sold-lo-95", "sold-hi-95"]

@@ -255,7 +255,7 @@ def test_time_goes_on_by_the_calendar(
         (
             "ds,y\n2020-01-01,2\n",
             {"time_zone": "Europe/Berlin"},
-            "column 'ds' holds Date, which has no clock: drop it",
+            "column 'ds' holds Date, which has no time of day: remove this option",
         ),
         (
             "ds,y\n2020-01-01 00:00,2\n",
