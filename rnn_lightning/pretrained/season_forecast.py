@@ -1,4 +1,4 @@
-"""Forecasts of series whose seasons are found: the network by each candidate season, and the trend member."""
+"""Forecasts of series whose seasons are found: the network by each candidate season, and a second member."""
 
 import math
 import warnings
@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.pretrained.candidate_runs import context_length
-from rnn_lightning.pretrained.mean_forecast import mean_forecasts
+from rnn_lightning.pretrained.intermittent import (
+    is_intermittent,
+    mean_forecasts,
+    median_weights,
+    recent_medians,
+)
 from rnn_lightning.pretrained.season_mix import Histories, SeasonMix, mix_seasons
 from rnn_lightning.pretrained.season_policy import nan_mean, origin_offsets, weighted_mean
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
@@ -137,11 +142,11 @@ def forecast_seasons(
         histories: the series.
         traits: their candidate seasons.
         hold_outs: whether to forecast from earlier origins too.
-        as_means: whether intermittent series have mean forecasts, see ``mean_forecast.py``.
+        as_means: whether intermittent series have mean forecasts, see ``intermittent.py``.
         names: names of the series, for the warning about those without a known value.
     """
     mix = mix_seasons(network, histories, traits, hold_outs)
-    forecasts, errors = add_trend(histories, mix)
+    forecasts, errors = add_second(histories, mix)
     best = [mix.candidates.all[index] for index in mix.best]
     weight, num_series = network.readout.weight, len(histories.values)
     seasons = np.array([candidate.season for candidate in best])
@@ -163,26 +168,34 @@ def forecast_seasons(
     )
 
 
-def add_trend(histories: Histories, mix: SeasonMix) -> tuple[np.ndarray, np.ndarray]:
-    """Return forecasts ``(1 + origin, row, horizon)`` of the network and the trend member, and their errors.
+def add_second(histories: Histories, mix: SeasonMix) -> tuple[np.ndarray, np.ndarray]:
+    """Mix a second forecaster into the network's forecasts; return ``(1 + origin, row, horizon)`` and errors.
 
+    The second one is the median of the last values for intermittent series, and the trend member for others.
     The second array is ``(origin, row)``, the mean absolute errors from the earlier origins.
     """
     of_network = weighted_mean(mix.weights, mix.forecasts)  # (1 + origin, row, horizon)
     rows, num_steps, horizon = histories.rows, histories.values.shape[1], histories.horizon
     harmonic = np.array([candidate.year > 0 for candidate in mix.candidates.all])
     seasons, shares = _plain_seasons(mix, harmonic), 1 - mix.weights[0]
-    of_trend = np.full_like(of_network, np.nan)
+    intermittent = is_intermittent(rows)
+    of_second = np.full_like(of_network, np.nan)
     for origin, offset in enumerate([0, *origin_offsets(horizon)]):
-        wanted = np.flatnonzero(~np.isnan(of_network[origin]).any(1))
-        if len(wanted):
-            known = rows[wanted, : num_steps - offset]
-            of_trend[origin, wanted] = trend_forecasts(known, seasons[wanted], shares[wanted], horizon)
-    errors = [nan_mean(np.abs(part[1:] - mix.targets), 2) for part in (of_network, of_trend)]
-    weights = trend_weights(rows, seasons, shares > MIN_SHARE, *errors)
+        known = rows[:, : max(num_steps - offset, 0)]
+        has_forecast = ~np.isnan(of_network[origin]).any(1)
+        if (by := has_forecast & ~intermittent).any():
+            of_second[origin, by] = trend_forecasts(known[by], seasons[by], shares[by], horizon)
+        if (by := has_forecast & intermittent).any():
+            of_second[origin, by] = recent_medians(known[by])[:, None]
+    errors = [nan_mean(np.abs(part[1:] - mix.targets), 2) for part in (of_network, of_second)]
+    weights = np.where(
+        intermittent,
+        median_weights(errors[0], errors[1], nan_mean(np.abs(rows), 1), ~mix.candidates.active[0]),
+        trend_weights(rows, seasons, shares > MIN_SHARE, *errors),
+    )
     weights = (weights * (1 - mix.weights[harmonic].sum(0)))[:, None]
     never_negative = ~(rows < 0).any(axis=1, keepdims=True)
-    both = (1 - weights) * of_network + weights * np.where(weights > 0, of_trend, 0.0)
+    both = (1 - weights) * of_network + weights * np.where(weights > 0, of_second, 0.0)
     both = np.where(never_negative, np.maximum(both, 0.0), both)
     return both, nan_mean(np.abs(both[1:] - mix.targets), 2)
 

@@ -176,6 +176,18 @@ def weighted_mean(weights: np.ndarray, forecasts: np.ndarray) -> np.ndarray:
     return (weights * np.where(weights > 0, forecasts, 0.0)).sum(0)
 
 
+def error_ratio(errors: np.ndarray, others: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
+    """Return the mean error over that of another forecaster, ``(row,)``, NaN without an origin.
+
+    Args:
+        errors: ``(origin, row)``, mean errors of forecasts from earlier origins, NaN for none.
+        others: ``(origin, row)``, those of the other one.
+        magnitude: ``(row,)``, the mean absolute value of a row.
+    """
+    own, other = (without_rounding(nan_mean(each, 0), magnitude) for each in (errors, others))
+    return own / other
+
+
 def without_rounding(errors: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
     """Return errors ``(..., row)`` of which those from rounding are equal, and none is zero."""
     least = ROUNDING * magnitude

@@ -7,7 +7,7 @@ as its forecasts from earlier origins of a series deserve.
 
 import numpy as np
 
-from rnn_lightning.pretrained.season_policy import nan_mean, without_rounding
+from rnn_lightning.pretrained.season_policy import error_ratio, nan_mean
 
 SLOPE_PART, SLOPE_MEMORY = 0.75, 1.5
 """The part of the slope that goes on without one-step errors, and its weight beside what these say."""
@@ -30,7 +30,7 @@ ERROR_POWER, PRIOR, MAX_WEIGHT = 3.0, 0.7, 0.6
 """The odds of the member are the prior times this power of the network's error over its own."""
 
 MAX_UNCHANGED = 0.2
-"""The part of steps without a change above which a series is intermittent."""
+"""The part of steps without a change above which a series does without the member."""
 
 MIN_HISTORY, MIN_SEASONS = 10, 3
 
@@ -62,7 +62,8 @@ def trend_weights(
 ) -> np.ndarray:
     """Return the weights ``(row,)`` of the member, at most ``MAX_WEIGHT``.
 
-    Intermittent and short series do without it, and so do series with a season but no earlier origin.
+    Series that often stand still and short ones do without it, and so do those with a season but no earlier
+    origin.
 
     Args:
         values: ``(row, time)``.
@@ -71,11 +72,8 @@ def trend_weights(
         network_errors: ``(origin, row)``, mean errors of the network from earlier origins, NaN for none.
         member_errors: ``(origin, row)``, those of the member.
     """
-    magnitude = nan_mean(np.abs(values), 1)
-    of_network, of_member = (
-        without_rounding(nan_mean(errors, 0), magnitude) for errors in (network_errors, member_errors)
-    )
-    odds = PRIOR * (of_network / of_member) ** ERROR_POWER
+    ratio = error_ratio(network_errors, member_errors, nan_mean(np.abs(values), 1))
+    odds = PRIOR * ratio**ERROR_POWER
     without_origin = np.where(has_season, 0.0, PRIOR / (1 + PRIOR))
     weights = np.where(np.isnan(odds), without_origin, np.minimum(odds / (1 + odds), MAX_WEIGHT))
     known = ~np.isnan(values)

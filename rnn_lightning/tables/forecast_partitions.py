@@ -30,12 +30,12 @@ def forecast_partitions(
     Returns:
         A lazy Dask DataFrame with the columns of ``forecast_frame``.
     """
-    import dask
     import dask.dataframe
+    from dask.delayed import delayed
 
     settings = {"horizon": horizon, "id_column": id_column, **options}
     together = frame.shuffle(id_column).to_delayed()
-    parts = [dask.delayed(_forecast)(str(checkpoint), part, settings) for part in together]
+    parts = [delayed(_forecast)(str(checkpoint), part, settings) for part in together]
     return dask.dataframe.from_delayed(parts, verify_meta=False)
 
 

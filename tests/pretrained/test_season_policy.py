@@ -266,6 +266,20 @@ def test_mean_forecasts_of_intermittent_demand_have_its_sum() -> None:
         PretrainedForecaster(point="mode")  # type: ignore[arg-type]
 
 
+def test_medians_of_intermittent_demand_leave_seasons_alone() -> None:
+    rng = np.random.default_rng(0)
+    rare = rng.poisson(0.25, (60, 90)).astype(float)
+    closed = rng.poisson(6, (60, 90)) * (np.arange(90) % 7 < 5) * 1.0
+    series = pack([*rare[:, :76], *closed[:, :76]])
+    traits = {"seasons": torch.full((120, 1), 7)}
+    point = FORECASTER.forecast_with_errors(series, 14, traits=traits).point[..., 0].numpy()
+    error_of_zeros = rare[:, 76:].mean()  # zero is the median; the network alone has 1.14 times its error
+    assert np.abs(point[:60] - rare[:, 76:]).mean() < 1.08 * error_of_zeros
+    is_open = np.arange(76, 90) % 7 < 5
+    assert point[60:, is_open].mean() > 5
+    assert point[60:, ~is_open].mean() < 0.5
+
+
 def test_mean_forecasts_keep_closed_days_and_change_no_other_series() -> None:
     rng = np.random.default_rng(0)
     sales = rng.poisson(4, (20, 140)) * (np.arange(140) % 7 < 5) * 1.0

@@ -1,21 +1,51 @@
-"""Mean forecasts of intermittent series: their sum over a horizon is that of the demand to expect.
+"""Forecasts of intermittent series: medians, and means whose sum is the demand to expect.
 
-The network's forecast is close to a median, which of intermittent demand may be zero at every step, whatever
-its total. Of other series the mean and the median are taken to be the same.
+The median of intermittent demand is often zero at every step, whatever its total; the network's forecast lies
+between the two. Of other series the mean and the median are taken to be the same.
 """
 
 import numpy as np
 
-from rnn_lightning.pretrained.season_policy import nan_mean
+from rnn_lightning.pretrained.season_policy import error_ratio, nan_mean
 from rnn_lightning.season_strength import strength
 
 MIN_ZEROS = 0.2
 """The part of the known values that is zero from which a series is intermittent."""
 
+MEDIAN_STEPS, MEDIAN_POWER = 18, 8.0
+"""Last steps whose median is a forecast; the power of the errors by which it counts beside the network's."""
+
 ALPHA, START_STEPS = 0.2, 12
 """Smoothing factor of the level, which starts at the mean of the first values."""
 
 MIN_PROFILE = 0.05
+
+
+def is_intermittent(values: np.ndarray) -> np.ndarray:
+    """Return which rows of ``values (row, time)`` are never negative and often zero, ``(row,)``."""
+    zeros, known = (values == 0).sum(1), (~np.isnan(values)).sum(1)
+    return (zeros > 0) & (zeros >= MIN_ZEROS * known) & ~(values < 0).any(1)
+
+
+def recent_medians(values: np.ndarray) -> np.ndarray:
+    """Return the median ``(row,)`` of the last steps of ``values (row, time)``, zero if none is known."""
+    recent = values[:, -MEDIAN_STEPS:]
+    return np.nanmedian(np.where(np.isnan(recent).all(1, keepdims=True), 0.0, recent), axis=1)
+
+
+def median_weights(
+    network_errors: np.ndarray, median_errors: np.ndarray, magnitude: np.ndarray, is_clear: np.ndarray
+) -> np.ndarray:
+    """Return the weights ``(row,)`` of recent medians beside the network's forecasts.
+
+    Args:
+        network_errors: ``(origin, row)``, mean errors of the network from earlier origins, NaN for none.
+        median_errors: ``(origin, row)``, those of the median.
+        magnitude: ``(row,)``, the mean absolute value of a row.
+        is_clear: ``(row,)``, whether the row has a clear season, which no median has.
+    """
+    odds = error_ratio(network_errors, median_errors, magnitude) ** MEDIAN_POWER
+    return np.where(np.isnan(odds), np.where(is_clear, 0.0, 0.5), 1 - 1 / (1 + odds))
 
 
 def mean_forecasts(values: np.ndarray, seasons: np.ndarray, forecasts: np.ndarray) -> np.ndarray:
@@ -31,9 +61,7 @@ def mean_forecasts(values: np.ndarray, seasons: np.ndarray, forecasts: np.ndarra
     """
     found, horizon = forecasts.copy(), forecasts.shape[1]
     known = ~np.isnan(values)
-    zeros, negative = (values == 0).sum(1), (values < 0).any(1)
-    intermittent = (zeros > 0) & (zeros >= MIN_ZEROS * known.sum(1)) & ~negative
-    for row in np.flatnonzero(intermittent).tolist():
+    for row in np.flatnonzero(is_intermittent(values)).tolist():
         season = int(seasons[row])
         own = values[row, int(known[row].argmax()) :]
         profile = _profile(own, season)  # (season,), the last step has phase 0
