@@ -1,9 +1,6 @@
 """Fits by variable projection and of reservoirs, by the ordinary Trainer."""
 
 import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from processes import results, start_group
 
 from rnn_lightning import ArraySeries, Forecaster, SequenceDataModule
 from rnn_lightning.dynamics.lyapunov import lyapunov_exponents
@@ -237,30 +235,13 @@ def looked_at(**devices: Any) -> tuple[float, torch.Tensor, dict[str, torch.Tens
     return look.found.loss, look.found.gradient, dict(forecaster.search.best)
 
 
-SCRIPT = """
-import sys, torch
-sys.path.insert(0, {folder!r})
-from test_solver import looked_at
-torch.set_num_threads(1)
-torch.save(looked_at(strategy="ddp", devices=2), sys.argv[1])
-"""
+def looked_at_by_two(folder: Path) -> None:
+    torch.save(looked_at(strategy="ddp", devices=2), folder / f"{os.environ['RANK']}.pt")
 
 
 def test_two_devices_evaluate_and_train_as_one(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "GROUP_RANK": "0"}
-    script, running = SCRIPT.format(folder=str(Path(__file__).parent)), []
-    for rank in ("0", "1"):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "TORCHELASTIC_RUN_ID": "test", "PYTHONPATH": os.getcwd()}
-        command = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / f"{rank}.pt")]
-        environment = {**os.environ, **group, **place}
-        running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    one = looked_at()
-    for process in running:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors[-2000:]
+    group, one = start_group(2, looked_at_by_two, tmp_path), looked_at()
+    assert results(group) == [None, None]
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert first[0] == pytest.approx(one[0], rel=1e-9)
     assert torch.allclose(first[1], one[1], rtol=1e-9, atol=1e-12)
