@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,7 +152,7 @@ def cell_loop(
 
 
 def best_seconds(
-    calls: list[Callable[[], object]], budget_seconds: float, clock: Callable[[], float]
+    calls: Sequence[Callable[[], object]], budget_seconds: float, clock: Callable[[], float]
 ) -> list[float]:
     """The least time of each call, in alternating rounds, two at least, until the budget is spent."""
     repeats = []

@@ -326,10 +326,10 @@ def test_blocks_in_a_team_are_as_alone_and_as_in_torch(cell: str, rows: int) -> 
     for threads in (1, 3):
         torch.set_num_threads(threads)
         outputs = recur(recurrent, inputs)[0]
-        found.append([outputs, *torch.autograd.grad(outputs, recurrent.parameters(), along)])
+        found.append([outputs, *torch.autograd.grad(outputs, list(recurrent.parameters()), along)])
     torch.set_num_threads(num_threads)
     outputs = recurrent(inputs)[0]
-    expected = [outputs, *torch.autograd.grad(outputs, recurrent.parameters(), along)]
+    expected = [outputs, *torch.autograd.grad(outputs, list(recurrent.parameters()), along)]
     for ours, of_threads, of_torch in zip(*found, expected, strict=True):
         assert_near(ours, of_torch, 1e-11)
         assert torch.equal(ours, of_threads)
