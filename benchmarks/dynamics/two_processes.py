@@ -1,4 +1,4 @@
-"""Two processes that add up their normal equations, beside one: ``python benchmarks/dynamics/two_processes.py``.
+"""Add up the normal equations in two processes and in one: ``python benchmarks/dynamics/two_processes.py``.
 
 Each has every other window of Lorenz, with input noise, at the initial weights of a network of 64 units.
 Printed are the largest differences, relative to the largest number, over all devices.
