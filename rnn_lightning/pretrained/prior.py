@@ -47,10 +47,10 @@ LEVELS: Sequence[tuple[float, Callable[[Generator, int, int], Array], float, flo
     (0.30, stationary, 0.05, 1.5),
     (0.20, cycle, 0.1, 2),
     (0.45, linear, 0.2, 30),
-    (0.12, piecewise, 0.2, 20),
+    (0.15, piecewise, 0.2, 20),
     (0.12, damped, 0.2, 20),
-    (0.08, exponential, 0.2, 20),
-    (0.12, turning, 0.2, 20),
+    (0.12, exponential, 0.2, 20),
+    (0.15, turning, 0.2, 20),
 )
 """What makes up a level: the probability of a part, the part, its least and its greatest strength."""
 

@@ -66,8 +66,8 @@ def random_walk(rng: Generator, batch: int, length: int) -> Array:
 
 
 def random_slope(rng: Generator, batch: int, length: int) -> Array:
-    """A level with momentum: its slope forgets itself over a step up to a third of the series."""
-    memory = log_uniform(rng, 0.7, length / 3, batch)
+    """A level with momentum: its slope forgets itself over a step, over the series, or between."""
+    memory = log_uniform(rng, 0.7, length, batch)
     return np.cumsum(autoregress(normal(rng, batch, length), np.exp(-1 / memory)), 1)
 
 

@@ -518,7 +518,7 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         ),
         (
             ["fit", "--forecast.levels=[100]"],
-            ["--forecast.levels must be between 0 and 100 percent, got 100"],
+            ["--forecast.levels are percentages from 1 to 99, such as 80, got 100"],
         ),
     ],
 )
