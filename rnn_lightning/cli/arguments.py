@@ -196,4 +196,8 @@ def add_own_options(parser: Any, command: str) -> None:
     for option, text in OPTIONS.items():
         if option != "output" or command == "predict":
             parser.add_argument(f"--{option}", type=str | None, help=text)
-    parser.add_argument("--quiet", action="store_true", help="Print only where the results are.")
+    parser.add_argument(
+        "--quiet",
+        action="store_true",
+        help="Print only the results of a fit or test, and the paths of the files.",
+    )

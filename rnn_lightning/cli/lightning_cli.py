@@ -164,6 +164,8 @@ class CommandLine(LightningCLI):
             self.cleanup.enter_context(contextlib.redirect_stdout(sys.stderr))
         for name in ("lightning.pytorch", "lightning.fabric") if config.quiet else ():
             logging.getLogger(name).setLevel(logging.WARNING)
+        if config.quiet and self.request.command == "predict":
+            return
         if self.is_unfitted:
             callbacks.say(UNFITTED)
         elif self.path is not None:
@@ -213,7 +215,7 @@ class CommandLine(LightningCLI):
         if PredictionIntervals is not None:
             own.append(PredictionIntervals())
         if command == "predict":
-            own.append(ForecastWriter(config.forecast))
+            own.append(ForecastWriter(config.forecast, config.quiet))
         if command == "test" and BacktestWriter is not None:
             config.backtest.fit = partial(refit, self)
             own.append(config.backtest)
@@ -227,7 +229,7 @@ class CommandLine(LightningCLI):
         if validates and is_tuned:
             own.append(FineTuning())
         if ValidationScores is not None and (validates or self.is_unfitted):
-            own.append(ValidationScores())
+            own.append(ValidationScores(quiet=config.quiet and self.is_unfitted))
         if validates and not is_tuned:
             own.append(callbacks.BestCheckpoint())
         return [*own, callbacks.LastCheckpoint()] if keeps else own

@@ -119,11 +119,12 @@ def _check_columns(path: Path, given: Mapping[str, str]) -> None:
         lines = csv.reader(file.readline(100_000) for _ in range(60))
         follows = any(missing.keys() <= set(row) for row in lines)  # after a comment or a title
     # Of one column the separator is another one: the reader says more.
+    number = ", or set --data.series.number_rows if it has no time" * ("time_column" in missing.values())
     if missing and len(header) > 1 and not follows:
         raise InputError(
             f"{path} has no column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}: it has "
             f"{', '.join(header)}; name the right ones by "
-            f"{', '.join(f'--data.series.{option}' for option in dict.fromkeys(missing.values()))}."
+            f"{', '.join(f'--data.series.{option}' for option in dict.fromkeys(missing.values()))}{number}."
         )
 
 

@@ -58,14 +58,14 @@ class QuickPredict:
         option_names |= OTHER_OPTIONS | self._option_names()
         if self.output == "-":  # nothing but the table goes to standard output
             cleanup.enter_context(contextlib.redirect_stdout(sys.stderr))
-        print(UNFITTED)
+        self._say(UNFITTED)
         made = self.parser.instantiate(config)
         point = made.forecast.point
         forecaster = BundledForecaster("median" if point == "auto" else point)
         no_choice = SimpleNamespace(accelerator="auto", devices="auto", strategy="auto")
         _, reason = choose_accelerator(no_choice, forecaster.network)
-        if reason and not config.quiet:
-            print(reason)
+        if reason:
+            self._say(reason)
         folder = self._folder(cleanup)
         made.data.forecaster = forecaster
         made.data.setup("predict")
@@ -77,6 +77,11 @@ class QuickPredict:
             self._validate(forecaster, made.data, folder)
         self._forecast(forecaster, made.data, made.forecast, folder)
 
+    def _say(self, *sentences: str) -> None:
+        """Print sentences unless ``quiet``."""
+        for sentence in () if self.config.quiet else sentences:
+            print(sentence)
+
     def _validate(self, forecaster: Any, batches: Any, folder: Path) -> None:
         """Print what the network is worth on the last values of the series."""
         from rnn_lightning.evaluation.validation import validate
@@ -84,8 +89,7 @@ class QuickPredict:
         batches.setup("validate")
         measures = self.output is None or batches.num_samples is not None
         said, metrics = validate(forecaster, batches, self._shown, measures)
-        for sentence in said:
-            print(sentence)
+        self._say(*said)
         if self.output is None:
             _write_metrics(folder / "metrics.csv", {name: float(value) for name, value in metrics.items()})
 
@@ -104,8 +108,7 @@ class QuickPredict:
         intervals = CalibratedIntervals()
         intervals.calibrate_for(forecaster, batches, batches.data.ends)
         writer = TableWriter(options, batches, forecaster.network, if_calibrated(intervals))
-        for note in writer.notes():
-            print(note)
+        self._say(*writer.notes())
         writer.open(folder)
         try:
             with torch.no_grad():

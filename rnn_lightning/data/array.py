@@ -47,7 +47,8 @@ class ArraySeries(Series):
         except FileNotFoundError as error:
             raise InputError(f"`path` {self.path}: no such file.") from error
         except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"`path` {self.path}: not a readable .npy file ({error}).") from error
+            advice = "np.save writes one, such as of np.loadtxt(file, delimiter=',', skiprows=1)"
+            raise InputError(f"`path` {self.path}: not a readable .npy file ({error}): {advice}.") from error
         name = "the array" if isinstance(self.path, np.ndarray) else str(self.path)
         if array.dtype.kind not in "fiub":
             raise InputError(f"{name} holds {array.dtype}: it must hold real numbers.")

@@ -88,9 +88,13 @@ class ValidationScores(L.Callback):
 
     Each checkpoint keeps the comparison of its own validation as ``checkpoint["validation"]``, with the keys
     ``verdict``, ``forecasts`` (their number) and ``horizon``.
+
+    Args:
+        quiet: print no sentence.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
         self.latest: dict[str, Any] = {}
         self.is_sample = False
 
@@ -116,7 +120,7 @@ class ValidationScores(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         best = self._of_best_checkpoint(trainer) if trainer.is_global_zero else {}
-        if not best:
+        if not best or self.quiet:
             return
         advice = ": raise `val_fraction` to choose a network by longer forecasts"
         advice = "" if trainer.state.fn == TrainerFn.VALIDATING else advice  # no network is chosen

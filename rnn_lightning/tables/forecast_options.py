@@ -1,5 +1,6 @@
 """Options of a forecast, and the value columns that follow from them. No Lightning."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +80,10 @@ class ForecastOptions:
                 raise InputError(f"`output` must end in .csv or .parquet, or be -, got {path}.")
             if not path.parent.is_dir():
                 raise InputError(f"`output` {path}: the folder {path.parent} does not exist.")
+            try:  # before the work, not after it
+                tempfile.TemporaryFile(dir=path.parent).close()
+            except OSError as error:
+                raise InputError(f"`output` {path}: cannot be written ({error.strerror}).") from error
 
     def path_in(self, folder: Path) -> Path:
         """Return the path of the forecast file, in the run folder unless ``output`` names a file."""

@@ -26,11 +26,12 @@ class ForecastWriter(L.Callback):
 
     Args:
         options: what to write.
+        quiet: print no notes, only the paths of the files.
     """
 
-    def __init__(self, options: ForecastOptions | None = None) -> None:
+    def __init__(self, options: ForecastOptions | None = None, quiet: bool = False) -> None:
         super().__init__()
-        self.options = options or ForecastOptions()
+        self.options, self.quiet = options or ForecastOptions(), quiet
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "predict" and self.options.skip_incomplete:
@@ -46,7 +47,7 @@ class ForecastWriter(L.Callback):
         if self.shares:  # the first machine alone draws
             options = replace(options, plot=options.plot and trainer.node_rank == 0)
         self.writer = TableWriter(options, datamodule, pl_module.network, intervals)
-        for note in self.writer.notes() if trainer.is_global_zero else []:
+        for note in self.writer.notes() if trainer.is_global_zero and not self.quiet else []:
             print(note)
         machine = f"{trainer.node_rank}-" if self.shares else ""
         folder = Path(trainer.log_dir or trainer.default_root_dir)

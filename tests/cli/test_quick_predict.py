@@ -67,6 +67,8 @@ def test_both_ways_say_and_write_the_same(
         configs.append(yaml.safe_load(files.pop("config.yaml", b"{}")))
         written.append(files)
     assert said[0] == said[1]
+    is_short = said[0].startswith("Forecast: ") and said[0].count("\n") == 1
+    assert is_short == ("--quiet" in options)
     written[1].pop("hparams.yaml", None)  # Lightning's copy of the config
     assert written[0] == written[1]
     assert configs[0].items() <= configs[1].items()
@@ -140,3 +142,16 @@ def test_whatever_needs_lightning_takes_the_long_way(
     assert (parse_quickly(Request.read(words.split())) is not None) == is_quick
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert parse_quickly(Request.read(words.split())) is None
+
+
+def test_an_output_that_cannot_be_written_ends_before_the_work(
+    rnn_lightning: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(**_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    sales().drop_nulls("y").write_csv("sales.csv")
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    with pytest.raises(SystemExit):
+        rnn_lightning("predict", "sales.csv", "--output=table.csv")
+    assert "--output table.csv: cannot be written (Permission denied)" in capsys.readouterr().err
