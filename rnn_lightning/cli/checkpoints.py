@@ -26,9 +26,11 @@ def newest_checkpoint(experiment: Path, name: str) -> Path:
         lasts = experiment.glob(f"{CHECKPOINTS}/last.ckpt")
         paths += [path for path in lasts if not path.with_name("best.ckpt").exists()]
     if not paths:
+        others = sorted({path.parts[-4] for path in experiment.parent.glob(f"*/{CHECKPOINTS}/*.ckpt")})
+        there_are = f" There are: {', '.join(others)}." if others else ""
         raise InputError(
             f"no {name} checkpoint in {experiment / CHECKPOINTS}: run fit with the same --experiment first, "
-            "or give --ckpt_path."
+            f"or give --ckpt_path.{there_are}"
         )
     return max(paths, key=lambda path: path.stat().st_mtime_ns)
 

@@ -107,7 +107,10 @@ def _check_columns(path: Path, given: Mapping[str, str]) -> None:
     """Refuse a plain CSV file whose header lacks a column; ``given`` maps each word to the next one."""
     header = header_of(str(path))
     missing: dict[str, str] = {}
+    is_numbered = given.get("--data.series.number_rows", "false").lower() == "true"
     for option, default in COLUMNS.items():
+        if option == "time_column" and is_numbered:
+            continue
         value = given.get(f"--data.series.{option}", default)
         names = [value] if value in header else value.strip("[]").split(",")
         names = [name if name in header else name.strip(" '\"") for name in names]

@@ -149,7 +149,7 @@ def _draw_feature(axis: Axes, panel: Panel, feature: str, time_column: str) -> N
     for order, (level, shade) in enumerate(zip(levels, interval_shades(len(levels)), strict=True)):
         style = {"color": shade, "zorder": 1 - 0.001 * order}
         low, high = (forecast_column(f"{feature}-{bound}-{level}") for bound in ("lo", "hi"))
-        axis.fill_between(stamps, low, high, lw=0, label=f"{level}% interval", **style)
+        axis.fill_between(stamps, low, high, lw=0, label=f"{level} % interval", **style)
         for step in isolated_steps(low):
             axis.vlines(stamps[step], low[step], high[step], lw=6, **style)
     for count, number in enumerate(derived_numbers(panel.forecast.columns, feature, "path")):

@@ -60,6 +60,8 @@ def test_the_newest_checkpoint_is_found_by_time(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path, "best").parts[-3] == "fit_9"
     written(tmp_path / "fit_2/checkpoints/best.ckpt", 5)
     assert newest_checkpoint(tmp_path, "best").parts[-3:] == ("fit_2", "checkpoints", "best.ckpt")
+    with pytest.raises(InputError, match=f"There are: {tmp_path.name}"):
+        newest_checkpoint(tmp_path.parent / "other", "best")
     assert newest_checkpoint(tmp_path, "last").parts[-3] == "fit_9"
 
 

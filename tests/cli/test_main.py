@@ -41,6 +41,7 @@ def test_what_is_not_there_is_refused_at_once(
     "words",
     [
         "fit sales.csv --data.series.time_column day --data.series.target_columns [sold]",
+        "fit sales.csv --data.series.number_rows true --data.series.target_columns [sold]",
         "fit *.csv --trainer.callbacks+=LearningRateMonitor --quiet",
         "predict sales.csv --output -",
         "fit --data.series SineSeries --data.series.noise 0.1 --model my.Forecaster --model.extra 3",

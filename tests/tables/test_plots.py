@@ -58,7 +58,7 @@ def test_history_forecast_and_all_intervals_are_drawn_at_their_times() -> None:
     np.testing.assert_array_equal(generated.get_xdata(), np.arange(5, 9))
     np.testing.assert_array_equal(generated.get_ydata(), [past[1, -1, 1], *future[1, :, 1]])
     narrow, wide = axis.collections
-    assert [band.get_label() for band in (narrow, wide)] == ["50% interval", "95% interval"]
+    assert [band.get_label() for band in (narrow, wide)] == ["50 % interval", "95 % interval"]
     for level, band in ((50, narrow), (95, wide)):
         heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
         assert {*bounds[f"z-lo-{level}"][3:], *bounds[f"z-hi-{level}"][3:]} <= set(heights)
