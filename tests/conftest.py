@@ -51,7 +51,9 @@ def rnn_lightning(
     Pictures are made, but rendered only for tests that are marked so: it takes half of a forecast.
     """
     if request.node.get_closest_marker("renders") is None:
-        monkeypatch.setattr("matplotlib.backends.backend_agg.FigureCanvasAgg.print_png", lambda *_: None)
+        monkeypatch.setattr(
+            "matplotlib.backends.backend_agg.FigureCanvasAgg.print_png", lambda *_, **__: None
+        )
     for name in ("configs", "data"):
         if not (tmp_path / name).exists():
             shutil.copytree(ROOT / name, tmp_path / name)  # Windows has no links for everyone

@@ -24,6 +24,7 @@ NOT_HERE = ("python3 ", "pip ", "python benchmarks/", "rnn-lightning fit --confi
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.renders
 @pytest.mark.filterwarnings("ignore")  # of Lightning, on fits of one epoch
 def test_every_block_of_a_page_runs(page: Path, rnn_lightning: Callable[..., None], tmp_path: Path) -> None:
     (tmp_path / "sales.csv").write_bytes((ROOT / "data/airpassengers.csv").read_bytes())

@@ -215,7 +215,8 @@ class CommandLine(LightningCLI):
         if PredictionIntervals is not None:
             own.append(PredictionIntervals())
         if command == "predict":
-            own.append(ForecastWriter(config.forecast, config.quiet))
+            own.append(ForecastWriter(config.forecast))
+            own[-1].quiet = config.quiet  # type: ignore[attr-defined]
         if command == "test" and BacktestWriter is not None:
             config.backtest.fit = partial(refit, self)
             own.append(config.backtest)

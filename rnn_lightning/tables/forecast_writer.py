@@ -26,12 +26,16 @@ class ForecastWriter(L.Callback):
 
     Args:
         options: what to write.
+
+    Attributes:
         quiet: print no notes, only the paths of the files.
     """
 
-    def __init__(self, options: ForecastOptions | None = None, quiet: bool = False) -> None:
+    quiet = False
+
+    def __init__(self, options: ForecastOptions | None = None) -> None:
         super().__init__()
-        self.options, self.quiet = options or ForecastOptions(), quiet
+        self.options = options or ForecastOptions()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "predict" and self.options.skip_incomplete:
