@@ -470,9 +470,23 @@ def test_a_precision_that_would_round_the_data_is_refused(tmp_path: Path) -> Non
         )
 
 
-def wait_for(condition: Callable[[], Any]) -> None:
-    while not condition():
+def wait_for_file(path: Path, process: "subprocess.Popen[str]") -> None:
+    """Wait for a file that a process and its child write together; a child that is gone ends the test."""
+    had_child = False
+    while not path.exists():
+        has_child = process.poll() is None and bool(children_of(process.pid))
+        if had_child and not has_child:
+            process.kill()  # it would wait for the other one for half an hour
+            raise AssertionError(f"the second process ended before {path.name}.")
+        had_child = has_child
         time.sleep(0.02)
+
+
+def children_of(process_id: int) -> list[int]:
+    try:
+        return [*map(int, Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split())]
+    except FileNotFoundError:
+        return []
 
 
 def ended(process_id: int) -> bool:
@@ -491,7 +505,7 @@ def test_the_processes_that_the_command_line_starts_end_with_it(tmp_path: Path) 
 
     experiment = tmp_path / "runs" / "default"
     with start(f"{FIT} --trainer.max_epochs=100000") as fit:
-        wait_for((experiment / "fit_0" / "checkpoints" / "last.ckpt").exists)
+        wait_for_file(experiment / "fit_0" / "checkpoints" / "last.ckpt", fit)
         fit.terminate()
         assert fit.wait() == 143
     assert (
@@ -499,10 +513,11 @@ def test_the_processes_that_the_command_line_starts_end_with_it(tmp_path: Path) 
     )
     heavy = "--data.series.num_series=1000 --data.batch_size=1 --data.horizon=500 --data.num_samples=100"
     with start(f"predict --ckpt_path=last {heavy}") as predict:
-        wait_for((experiment / "predict_0" / ".forecast-1.npy").exists)
-        (other,) = map(int, Path(f"/proc/{predict.pid}/task/{predict.pid}/children").read_text().split())
+        wait_for_file(experiment / "predict_0" / ".forecast-1.npy", predict)
+        (other,) = children_of(predict.pid)
         predict.kill()
-        wait_for(lambda: ended(other))
+        while not ended(other):
+            time.sleep(0.02)
         assert predict.stdout is not None
         assert predict.stdout.read().count("Checkpoint: runs/default/fit_0/checkpoints/last.ckpt") == 1
     assert sorted(path.name for path in experiment.iterdir()) == ["fit_0", "predict_0"]
