@@ -25,18 +25,11 @@ from unittest.mock import patch
 
 import pytest
 from report import publish
+from sanitize import TESTS as KERNEL_TESTS
 
 from rnn_lightning.native import calls, library
 
-TESTS = (
-    "native/test_native.py",
-    "native/test_recurrence.py",
-    "native/test_seasonal_kernel.py",
-    "pretrained/test_seasonal.py",
-    "test_recurrent.py",
-    "test_closed_loop.py",
-    "test_golden.py",
-)
+TESTS = (*KERNEL_TESTS, "test_golden.py")
 LEFT_OUT = "not AVX and not [torch and not environment_variable and not without_a_kernel"
 FLAGS = "-O3 -g0 -std=gnu11 -fno-math-errno -ffp-contract=fast -Wno-psabi -Wall -Wextra -Werror -static"
 """Those of ``setup.py``, with warnings as errors."""

@@ -68,9 +68,8 @@ class FinalFit(L.Callback):
             self.initial = {name: each.detach().clone() for name, each in network.named_parameters()}
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if (
-            self.is_final and trainer.current_epoch == self.first_epochs
-        ):  # the batches of all values are known
+        is_first_of_second = self.is_final and trainer.current_epoch == self.first_epochs
+        if is_first_of_second:  # now the number of its batches is known
             self._schedule(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
