@@ -1,3 +1,4 @@
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,14 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_launcher() -> Iterator[None]:
+    """Fail where a test leaves behind the rank of a launcher, for then later ones start no processes."""
+    yield
+    left = [name for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE") if os.environ.pop(name, "")]
+    assert not left
 
 
 @pytest.fixture(scope="module", params=["native", "torch"])

@@ -1,15 +1,17 @@
 """Groups of processes for the tests, which talk by gloo and are set up as torchrun does."""
 
+import contextlib
 import logging
 import multiprocessing
 import os
+import random
 import socket
 import traceback
 import warnings
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -23,13 +25,20 @@ class Failure(str):
     """The traceback of a process, or a note of its end."""
 
 
+def free_port() -> int:
+    """A free port below those that the system gives to connections, which could take it before the group."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 32_000)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+
+
 def start_group(
     num: int, function: Callable[..., Any], *args: Any
 ) -> list[tuple[ForkServerProcess, Connection]]:
     """Start ``function(*args)`` in ``num`` processes that make a group."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     group = []
     for rank in range(num):
         mine, theirs = CONTEXT.Pipe()
@@ -45,15 +54,24 @@ def start_group(
 
 
 def results(group: list[tuple[ForkServerProcess, Connection]]) -> list[Any]:
-    """What each process returned; where one raised or died, its traceback or a note of it."""
-    returned = []
-    for process, connection in group:
-        try:
-            returned.append(connection.recv())
-        except EOFError:
-            returned.append(Failure("died"))
-        process.join()
-    return returned
+    """What each process returned; where one raised or died, its traceback or a note of it.
+
+    After the first failure the others have a minute: before they meet, they would wait for half an hour.
+    """
+    returned: dict[Any, Any] = {}
+    waiting: dict[Any, ForkServerProcess] = {connection: process for process, connection in group}
+    while waiting:
+        has_failed = any(isinstance(value, Failure) for value in returned.values())
+        if not (ready := wait([*waiting], timeout=60 if has_failed else None)):
+            for process in waiting.values():
+                process.kill()
+        for connection in cast(list[Connection], ready):
+            try:
+                returned[connection] = connection.recv()
+            except EOFError:
+                returned[connection] = Failure("died")
+            waiting.pop(connection).join()
+    return [returned[connection] for _, connection in group]
 
 
 def in_group(num: int, function: Callable[..., Any], *args: Any) -> list[Any]:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from polars.testing import assert_frame_equal
-from processes import in_group, results, start_group
+from processes import free_port, in_group, results, start_group
 
 from rnn_lightning import Forecaster, RandomSeries, SeriesData, SineSeries, TableDataModule, TableSeries
 from rnn_lightning.cli.command_line import run
@@ -470,13 +470,14 @@ def test_a_precision_that_would_round_the_data_is_refused(tmp_path: Path) -> Non
 
 
 def wait_for_file(path: Path, process: "subprocess.Popen[str]") -> None:
-    """Wait for a file that a process and its child write together; a child that is gone ends the test."""
+    """Wait for a file that a process and its child write together; the end of one of them ends the test."""
     had_child = False
     while not path.exists():
-        has_child = process.poll() is None and bool(children_of(process.pid))
-        if had_child and not has_child:
-            process.kill()  # it would wait for the other one for half an hour
-            raise AssertionError(f"the second process ended before {path.name}.")
+        has_child = bool(children_of(process.pid))
+        if process.poll() is not None or (had_child and not has_child):
+            for each in (*children_of(process.pid), process.pid):  # would wait for the other for half an hour
+                os.kill(each, signal.SIGKILL)
+            raise AssertionError(f"a process ended before {path.name}: {process.communicate()[0]}")
         had_child = has_child
         time.sleep(0.02)
 
@@ -500,6 +501,7 @@ def test_the_processes_that_the_command_line_starts_end_with_it(tmp_path: Path) 
         device = "--trainer.accelerator=cpu --trainer.devices=2 --trainer.strategy=ddp"
         command = [sys.executable, "-m", "rnn_lightning", *arguments.split(), *device.split()]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment["MASTER_PORT"] = str(free_port())
         return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
 
     experiment = tmp_path / "runs" / "default"

@@ -185,7 +185,7 @@ def test_other_precisions(kind: type[Forecaster], precision: Any, tmp_path: Path
 @needs_bfloat16_lstm
 def test_mixed_precision_is_mixed(tmp_path: Path) -> None:
     forecaster, types = Forecaster(num_layers=2), list[torch.dtype]()
-    forecaster.network.recurrent.register_forward_hook(lambda *args: types.append(args[2][0].dtype))
+    forecaster.network.recurrent.register_forward_hook(lambda *args: types.append(args[2][0].data.dtype))
     trainer(tmp_path, precision="bf16-mixed").fit(forecaster, module(SineSeries(), num_batches_per_epoch=1))
     assert types[0] == torch.bfloat16
     assert torch.float32 in types  # generation
