@@ -42,7 +42,8 @@ def check_forecast(
             raise InputError(
                 f"`horizon` {horizon} takes series {data.ids[index]!r} past the year {MAXYEAR}: lower it."
             )
-    notes = [*remarks(data), *note_if_horizon_not_validated(validated_horizon, horizon)]
+    notes = [*remarks(data), *notes_on_early_ends(data)]
+    notes += note_if_horizon_not_validated(validated_horizon, horizon)
     if closed:
         which = f"{counted(len(closed), 'series', 'series')}, such as {quoted(data.ids[closed[0]])}"
         notes.append(f"Note: `horizon` {horizon} reaches no step of {which}: no row is written for them.")
@@ -62,6 +63,21 @@ def closed_series(data: TableData, horizon: int) -> list[int]:
         rule = f"`horizon` {horizon} reaches no step at which a series ever has values"
         raise InputError(f"{rule}: raise it, or set `every_step`.")
     return np.flatnonzero(~exist.reshape(-1, horizon).any(1)).tolist()
+
+
+def notes_on_early_ends(data: TableData) -> list[str]:
+    """Return a note on the fewer than half of the series that end before the others do."""
+    last = stamp_series(data.times, range(data.num_series), (data.lengths - 1).tolist(), 1)
+    if not last.dtype.is_temporal():
+        return []
+    early = np.flatnonzero((last < last.max()).to_numpy())
+    if not 0 < len(early) < data.num_series / 2:
+        return []
+    first = int(early[0])
+    which = f"{quoted(data.ids[first])} ({last[first]})"
+    if len(early) > 1:
+        which = f"{len(early):,} series, such as {which},"
+    return [f"Note: the forecast of {which} begins where its values end, before the last date {last.max()}."]
 
 
 def note_if_horizon_not_validated(validated_horizon: int, horizon: int) -> list[str]:

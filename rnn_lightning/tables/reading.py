@@ -1,5 +1,6 @@
 """Read a table in two passes: one collects statistics of its rows, the other writes their values."""
 
+import re
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,9 @@ from rnn_lightning.tables.static_columns import read_static
 from rnn_lightning.tables.storage import Buffer, require_memory
 from rnn_lightning.tables.table_data import TableData, TableFormat, count_unknown, step_codes
 from rnn_lightning.tables.time_columns import with_time_column
+
+ROW_NUMBERS = re.compile(r"$|Unnamed: \d+$|__index_level_\d+__$|index$")
+"""The names under which pandas writes the numbers of rows."""
 
 
 class TableReading:
@@ -62,6 +66,7 @@ class TableReading:
         options, notes = self.options, self.reader.stamps.notes
         notes += self.found
         notes += [note for table in self.tables[:3] if table.head for note in table.head.notes]
+        notes += self._unused_notes()
         with closing(Spool(self.folder)) as rows, ExitStack() as undo:
             grid = self._grid(rows)
             notes += self._target_notes(grid)
@@ -101,6 +106,18 @@ class TableReading:
         )
         notes += self._covariate_notes(data)
         return data
+
+    def _unused_notes(self) -> list[str]:
+        """Return a remark on columns that no option names, but for the numbers of rows that pandas writes."""
+        used = {name for _, name in self.options.columns()}
+        unused = [
+            name for name in self.tables[0].columns() if name not in used and not ROW_NUMBERS.match(name)
+        ]
+        if not unused:
+            return []
+        names = ", ".join(map(quoted, unused[:5])) + ", ..." * (len(unused) > 5)
+        columns = f"column{'s' * (len(unused) > 1)} {names}"
+        return [f"Left {columns} unused: to use one as an input, name it in `covariate_columns`."]
 
     def _covariate_notes(self, data: TableData) -> list[str]:
         """Return remarks on unknown values of covariates."""

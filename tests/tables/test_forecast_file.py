@@ -21,7 +21,7 @@ from rnn_lightning import Forecaster, Series, SeriesData, TableDataModule, Table
 from rnn_lightning.data.series import TimeIndex
 from rnn_lightning.errors import InputError
 from rnn_lightning.tables.calendar import CalendarIndex
-from rnn_lightning.tables.forecast_checks import warn_if_diverged
+from rnn_lightning.tables.forecast_checks import notes_on_early_ends, warn_if_diverged
 from rnn_lightning.tables.forecast_file import ForecastTable, write_table
 from rnn_lightning.tables.forecast_options import ForecastColumns, ForecastOptions
 from rnn_lightning.tables.forecast_writer import ForecastWriter
@@ -442,6 +442,19 @@ class KnownIntervals(L.Callback):
     ) -> torch.Tensor:
         assert len(context) == len(point)
         return torch.stack([point + sign * level for level in levels for sign in (-1, 1)])
+
+
+def test_series_that_end_before_the_others_are_told() -> None:
+    def notes(*lengths: int) -> list[str]:
+        days = [pl.date_range(date(2024, 1, 1), date(2024, 1, length), eager=True) for length in lengths]
+        frames = [pl.DataFrame({"unique_id": f"s{i}", "ds": d, "y": 1.0}) for i, d in enumerate(days)]
+        return notes_on_early_ends(TableSeries(pl.concat(frames)).load())
+
+    (note,) = notes(9, 7, 9)
+    assert note.startswith("Note: the forecast of 's1' (2024-01-07) begins where its values end, before ")
+    (note,) = notes(9, 9, 7, 8, 9)
+    assert note.startswith("Note: the forecast of 2 series, such as 's2' (2024-01-07), begins where ")
+    assert notes(9, 9) == notes(3, 9) == []  # as many end early
 
 
 def test_a_callback_gives_the_bounds_of_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

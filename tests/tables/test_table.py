@@ -589,6 +589,16 @@ def test_unknown_covariates_of_the_past_are_counted(tmp_path: Path) -> None:
     ]
 
 
+def test_columns_that_no_option_names_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "unique_id,ds,y,promo,price\na,1,1,0,2\na,2,2,1,2\n")
+    (note,) = TableSeries(path).load().notes
+    assert note.startswith("Left columns 'promo', 'price' unused: ")
+    (note,) = TableSeries(path, covariate_columns=["promo"]).load().notes
+    assert note.startswith("Left column 'price' unused: ")
+    assert TableSeries(path, covariate_columns=["promo"], static_columns=["price"]).load().notes == []
+    assert TableSeries(write(tmp_path, ",ds,y\n0,1,1\n1,2,2\n")).load().notes == []  # the numbers of pandas
+
+
 def test_utc_offsets_are_told(tmp_path: Path) -> None:
     path = write(tmp_path, "ds,y\n2021-03-27T00:00+02:00,1\n2021-03-28T00:00+02:00,2\n")
     note = "'ds' has UTC offsets: it is read as UTC (`time_zone` gives the calendar its zone)."
