@@ -205,7 +205,7 @@ def describe_fit(trainer: L.Trainer, part: str = "") -> None:
             value = callback.best_model_score  # None if a resumed fit has found no better one
             score = f" ({callback.monitor} {value:.4g})" if value is not None else ""
             path = Path(os.path.relpath(callback.best_model_path))
-            say(f"Checkpoint: {Path(*(name for name in path.parts if name != part))}{score}")
+            say(f"Saved: {Path(*(name for name in path.parts if name != part))}{score}")
     error = float(trainer.callback_metrics.get("val_rollout_nrmse", 0))
     if not error <= 1:
         say(

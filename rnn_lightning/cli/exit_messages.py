@@ -57,12 +57,14 @@ def quieten() -> None:
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own, with torch 2.13
     ):
         warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_relevant)
+    for name in ("pytorch.utilities.rank_zero", "fabric.utilities.seed"):
+        logging.getLogger(f"lightning.{name}").addFilter(is_relevant)
 
 
 def is_relevant(record: logging.LogRecord) -> bool:
-    """Return True if a log message of Lightning is relevant to this run."""
-    return re.search("Tip:|TPU available|to estimate number of", record.getMessage()) is None
+    """Return True if a log message of Lightning says what the lines of the command do not."""
+    others = "Tip:|TPU available|GPU available: False|to estimate number of|Seed set to"
+    return re.search(f"{others}|Restoring states|Loaded model weights", record.getMessage()) is None
 
 
 def handle_stop_signals(handler: Any) -> None:

@@ -51,9 +51,7 @@ def test_from_fit_to_forecast_file_and_picture(
     rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rnn_lightning("fit", *SHORT)
-    assert (
-        "Checkpoint: runs/default/fit_0/checkpoints/best.ckpt (val_rollout_nrmse " in capsys.readouterr().out
-    )
+    assert "Saved: runs/default/fit_0/checkpoints/best.ckpt (val_rollout_nrmse " in capsys.readouterr().out
     rnn_lightning("predict", "--data.horizon=7", "--data.context_length=30")
     said = capsys.readouterr().out
     assert "Checkpoint: runs/default/fit_0/checkpoints/best.ckpt" in said

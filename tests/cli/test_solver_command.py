@@ -16,7 +16,7 @@ def test_a_solver_learns_a_sine_of_a_file(rnn_lightning: Call, capsys: pytest.Ca
     values = np.sin(np.arange(600) * 0.21)
     np.save("wave.npy", values[:560])
     rnn_lightning("fit", "wave.npy", "--model.solver=variable_projection", *FEW, "--data.horizon=40")
-    assert "Checkpoint: runs/wave/fit_0/checkpoints/best.ckpt" in capsys.readouterr().out
+    assert "Saved: runs/wave/fit_0/checkpoints/best.ckpt" in capsys.readouterr().out
     rnn_lightning("predict", "wave.npy", "--data.horizon=40")
     (column,) = [name for name in pl.read_csv("runs/wave/predict_0/forecast.csv").columns if name == "y"]
     forecast = pl.read_csv("runs/wave/predict_0/forecast.csv")[column].to_numpy()
@@ -70,7 +70,7 @@ def test_auto_tries_four_fits_in_one_run_and_keeps_the_best(
     assert chosen != "Adam with 8 units"
     best = run / chosen.replace(" ", "_") / "checkpoints/best.ckpt"
     assert (run / "checkpoints/best.ckpt").read_bytes() == best.read_bytes()
-    assert "Checkpoint: runs/wave/fit_0/checkpoints/best.ckpt" in said.replace("\\", "/")
+    assert "Saved: runs/wave/fit_0/checkpoints/best.ckpt" in said.replace("\\", "/")
     assert said.count("1 series, 560 steps") == 1
     rnn_lightning("predict", "wave.npy", "--data.horizon=40")
     forecast = pl.read_csv("runs/wave/predict_0/forecast.csv")["y"].to_numpy()
