@@ -172,7 +172,12 @@ class ProgressBar(TQDMProgressBar):
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
-        return {name: value for name, value in metrics.items() if name != "v_num"}
+        return {name: value for name, value in metrics.items() if name != "v_num" and is_new(name, trainer)}
+
+
+def is_new(name: str, trainer: L.Trainer) -> bool:
+    """Return True if a metric is of this epoch: while all values are trained on, nothing validates."""
+    return not (name.startswith("val_") and getattr(trainer.datamodule, "trains_on_all", False))  # type: ignore[attr-defined]
 
 
 class EpochLines(L.Callback):
@@ -185,7 +190,8 @@ class EpochLines(L.Callback):
         if not trainer.is_global_zero:
             return
         done, last = trainer.current_epoch + 1, trainer.max_epochs or -1
-        values = [f"{name} {float(value):.4g}" for name, value in trainer.progress_bar_metrics.items()]
+        metrics = trainer.progress_bar_metrics.items()
+        values = [f"{name} {float(value):.4g}" for name, value in metrics if is_new(name, trainer)]
         shown = [f"epoch {done}{f'/{last}' if last > 0 else ''}", f"step {trainer.global_step}", *values]
         if last > 0:
             seconds = (time.monotonic() - self.started) / (done - self.first)

@@ -12,27 +12,32 @@ from torch import Tensor
 
 from rnn_lightning.errors import InputError
 
-STATE = ("first_epochs", "num_epochs", "is_final", "lowest", "limit", "initial", "validated")
+STATE = ("max_epochs", "first_epochs", "num_epochs", "is_final", "lowest", "initial", "validated")
+
+MAX_EXCESS = 1.25
+"""The last epochs count as good up to this multiple of the lowest free-run error, which is a lucky one."""
 
 
 class FinalFit(L.Callback):
-    """Train once more on all values but those of the test split, for as many epochs as validated best.
+    """Train once more on all values but those of the test split, for as many epochs as validation allows.
 
-    The first fit validates as always; its epoch is chosen by the rule of the best checkpoint, the latest one
-    within a standard error of the lowest free-run error. The second fit starts from the same initial weights,
-    does not validate, and has a schedule of its own, whose learning rate falls to its end. What a validation
-    has measured beside the weights, such as the noise of sampled paths, stays that of the chosen epoch.
+    The first fit validates as always; the epoch chosen is the latest one whose free-run error is at most a
+    quarter above the lowest one: usually the last, unless the network overfits. The second fit starts from
+    the same initial weights, does not validate, and has a schedule of its own, whose learning rate falls to
+    its end. What a validation has measured beside the weights, such as the noise of sampled paths, stays as
+    it was at the chosen epoch.
     Solvers and fine-tuning refit by themselves.
 
     Attributes:
-        num_epochs: the number of epochs that validated best so far.
+        num_epochs: the number of epochs chosen so far.
         validated: the state of the network after them.
         is_final: whether the second fit has begun.
     """
 
     def __init__(self) -> None:
-        self.first_epochs, self.num_epochs, self.is_final = 0, 0, False
-        self.lowest = self.limit = math.inf
+        self.max_epochs = self.first_epochs = self.num_epochs = 0
+        self.is_final = False
+        self.lowest = math.inf
         self.initial: dict[str, Tensor] = {}
         self.validated: dict[str, Tensor] = {}
 
@@ -46,21 +51,28 @@ class FinalFit(L.Callback):
         if stage != "fit":
             return
         if trainer.max_epochs in (None, -1) or trainer.max_steps != -1:
-            raise InputError("`final_fit_on_all` counts epochs: give `max_epochs` and no `max_steps`.")
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if not data.val_fraction > 0:
-            raise InputError("`final_fit_on_all` needs `val_fraction` above 0: without it all is trained on.")
+            raise InputError(
+                "`final_fit_on_all` counts epochs: set it to false, or give `max_epochs` and no `max_steps`."
+            )
         trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]  # for the second fit
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Go on in the second fit if it was interrupted there."""
+        for each in trainer.early_stopping_callbacks:
+            each._check_on_train_epoch_end = (
+                False  # but where it validates: before this callback, and not after
+            )
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         data.trains_on_all = self.is_final
+        if self.is_final and (trainer.max_epochs or 0) > self.max_epochs:
+            raise InputError(
+                "`max_epochs`: the final fit on all values has begun, the first one cannot go on: fit anew."
+            )
         if self.is_final:
             self._schedule(trainer)
             self._extend(trainer, pl_module)
         else:
-            self.first_epochs = trainer.max_epochs or 0
+            self.max_epochs = trainer.max_epochs or 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not self.initial:
@@ -78,8 +90,7 @@ class FinalFit(L.Callback):
         error = float(trainer.callback_metrics["val_rollout_nrmse"])
         if error < self.lowest:
             self.lowest = error
-            self.limit = error + float(trainer.callback_metrics["val_rollout_nrmse_error"])
-        if error <= self.limit:
+        if error <= MAX_EXCESS * self.lowest:
             self.num_epochs = trainer.current_epoch + 1
             self.validated = copy.deepcopy(pl_module.network.state_dict())  # type: ignore[union-attr]
 
@@ -97,8 +108,10 @@ class FinalFit(L.Callback):
         network.load_state_dict({**self.validated, **self.initial})
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.is_final = data.trains_on_all = True
+        self.first_epochs = trainer.current_epoch + 1
         trainer.should_stop = False
         self._extend(trainer, pl_module)
+        rank_zero_info(f"Final fit: {self.num_epochs} epochs on the validation split too.")
 
     def _schedule(self, trainer: L.Trainer) -> None:
         """Make the optimizers anew, with a schedule over the epochs of the second fit."""
@@ -113,6 +126,3 @@ class FinalFit(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         data.trains_on_all = False
-        if self.is_final:
-            done = trainer.current_epoch - self.first_epochs
-            rank_zero_info(f"Final fit: {done} of {self.num_epochs} epochs on the validation split too.")

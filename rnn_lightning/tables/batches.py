@@ -92,7 +92,7 @@ class TableBatches(SequenceBatches):
         num_samples: sampled paths for each forecast at predict and test; None for point forecasts alone.
         seed: seed of the order of the windows and of the sampled paths.
         final_fit_on_all: train a second time, from the same initial weights and on the validation split too,
-            for as many epochs as validated best. Solvers and fine-tuning do so by themselves.
+            for all epochs that did not overfit. Solvers and fine-tuning do so by themselves.
         carry_state: train by windows that continue each other: each row of a batch goes through consecutive
             windows, and enters each with the state in which it left the one before, see
             ``solver/carried_state.py``. Stride and order of the windows have no meaning then.

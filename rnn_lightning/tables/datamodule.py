@@ -77,8 +77,8 @@ class TableDataModule(TableBatches, SequenceDataModule):
         return {**self.series.options(), **settings, **found}
 
     def callbacks_of(self, module: Any) -> list[Callback]:
-        """Return the callbacks that a fit of the module needs: a final fit, if it makes none itself."""
-        if not self.final_fit_on_all or getattr(module, "refits", False):
+        """Return the callbacks that a fit needs: a final fit, unless it makes one or trains on all anyway."""
+        if not self.final_fit_on_all or not self.val_fraction > 0 or getattr(module, "refits", False):
             return []
         from rnn_lightning.solver.final_fit import FinalFit
 

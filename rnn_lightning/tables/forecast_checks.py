@@ -74,10 +74,12 @@ def notes_on_early_ends(data: TableData) -> list[str]:
     if not 0 < len(early) < data.num_series / 2:
         return []
     first = int(early[0])
-    which = f"{quoted(data.ids[first])} ({last[first]})"
+    which = f"{quoted(data.ids[first])} ({last[first]!s})"
     if len(early) > 1:
         which = f"{len(early):,} series, such as {which},"
-    return [f"Note: the forecast of {which} begins where its values end, before the last date {last.max()}."]
+    return [
+        f"Note: the forecast of {which} begins where its values end, before the last date {last.max()!s}."
+    ]
 
 
 def note_if_horizon_not_validated(validated_horizon: int, horizon: int) -> list[str]:

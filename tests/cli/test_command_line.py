@@ -686,6 +686,7 @@ def test_without_a_terminal_there_is_a_line_an_epoch_or_with_quiet_none(
     rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit = ["fit", "--config=configs/sine.yaml", "--trainer.max_epochs=2", "--data.num_batches_per_epoch=3"]
+    fit.append("--data.final_fit_on_all=false")
     rnn_lightning(*fit)
     said = capsys.readouterr().out
     lines = [line for line in said.splitlines() if line.startswith("epoch ")]

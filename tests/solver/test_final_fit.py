@@ -1,4 +1,4 @@
-"""A second fit on all values, for the epochs that validated best, from the same initial weights."""
+"""A second fit on all values, for the epochs that did not overfit, from the same initial weights."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
 from rnn_lightning import Forecaster, TableDataModule
@@ -74,27 +74,27 @@ def test_the_second_fit_starts_anew_with_the_validation_split() -> None:
 
 
 class Worse(L.Callback):
-    """Makes all epochs after the second one look bad."""
+    """Makes all epochs after the second one look worse."""
+
+    def __init__(self, error: float) -> None:
+        self.error = error
 
     def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        error = 0.5 if trainer.current_epoch < 2 else 2.0
+        error = 0.5 if trainer.current_epoch < 2 else self.error
         module.log_dict({"val_rollout_nrmse": error, "val_rollout_nrmse_error": 0.01})
 
-    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        error = 0.5 if trainer.current_epoch < 2 else 2.0
-        trainer.callback_metrics["val_rollout_nrmse"] = torch.tensor(error)
-        trainer.callback_metrics["val_rollout_nrmse_error"] = torch.tensor(0.01)
 
-
-def test_it_has_the_epochs_that_validated_best(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_has_the_epochs_that_did_not_overfit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Forecaster, "on_validation_epoch_end", lambda _: None)
-    forecaster, trainer = fitted(5, [Worse()])
+    forecaster, trainer = fitted(5, [Worse(2.0)])
     assert final_fit(trainer).num_epochs == 2
     assert trainer.current_epoch == 7
     assert forecaster.rates[-1] == pytest.approx(forecaster.learning_rate * forecaster.rate(9, 10))
     assert forecaster.rates[9] > 20 * forecaster.rates[-1]  # the same step in a schedule of five epochs
     validated = final_fit(trainer).validated["readout.weight"]
     assert torch.equal(validated, forecaster.first[2])
+    _, trainer = fitted(5, [Worse(0.6)])  # an epoch may be lucky
+    assert final_fit(trainer).num_epochs == 5
 
 
 @pytest.mark.parametrize("epoch", [1, 4])
@@ -120,9 +120,23 @@ def test_nothing_is_fitted_twice_unless_asked() -> None:
     assert not any(isinstance(each, FinalFit) for each in trainer.callbacks)  # type: ignore[attr-defined]
 
 
-def test_it_needs_epochs_and_validation() -> None:
-    with pytest.raises(InputError, match="`final_fit_on_all` needs `val_fraction`"):
-        fitted(val_fraction=0.0)
+def test_it_comes_after_early_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Forecaster, "on_validation_epoch_end", lambda _: None)
+    stop = EarlyStopping("val_rollout_nrmse", patience=1)
+    _, trainer = fitted(9, [Worse(2.0), stop])
+    assert (final_fit(trainer).num_epochs, trainer.current_epoch) == (2, 2 + 2)
+
+
+def test_without_a_validation_split_one_fit_trains_on_all() -> None:
+    assert fitted(val_fraction=0.0)[1].current_epoch == 3
+
+
+def test_it_counts_epochs(tmp_path: Path) -> None:
+    _, trainer = fitted(2)
+    trainer.save_checkpoint(tmp_path / "end.ckpt")
+    more = L.Trainer(max_epochs=3, enable_checkpointing=False, **QUIET)
+    with pytest.raises(InputError, match=r"`max_epochs`: the final fit .* has begun"):
+        more.fit(Watch(), make_data(), ckpt_path=tmp_path / "end.ckpt", weights_only=True)
     trainer = L.Trainer(max_steps=5, enable_checkpointing=False, **QUIET)
     with pytest.raises(InputError, match="`final_fit_on_all` counts epochs"):
         trainer.fit(Watch(), make_data())
