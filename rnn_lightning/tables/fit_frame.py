@@ -1,6 +1,7 @@
 """Fits to tables in memory."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import lightning.pytorch as L
 
 from rnn_lightning.data.series import GivenSeries, SeriesData
+from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecaster
 from rnn_lightning.tables.datamodule import TableDataModule
 from rnn_lightning.tables.table import table_as_in_fit
@@ -53,8 +55,14 @@ def fit_frame(
         attribute ``intervals``.
 
     Raises:
-        InputError: if the table cannot be read, or leaves nothing to train or to validate on.
+        InputError: if the table cannot be read, or leaves nothing to train or to validate on; or if the
+            forecaster cannot be trained, as ``BundledForecaster()``.
     """
+    if not isinstance(forecaster, L.LightningModule):
+        raise InputError(
+            f"`forecaster`: a {type(forecaster).__name__} cannot be trained: give PretrainedForecaster(), or "
+            "Forecaster() for a network from scratch."
+        )
     is_tuned = getattr(forecaster, "weights", None) == "bundled"
     names = ("context_length", "scored_length", "batch_size", "num_batches_per_epoch")
     sizes: dict[str, Any] = dict.fromkeys(names, "auto") | {"horizon": horizon}
@@ -89,11 +97,14 @@ def quiet_trainer(forecaster: Forecaster, callbacks: list[Any], **settings: Any)
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keep what Lightning says of devices and loaders from the screen."""
+    """Keep what Lightning says of devices, loaders and its own code from the screen."""
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+            warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
+            yield
     finally:
         logger.setLevel(level)

@@ -10,7 +10,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rnn_lightning import Forecaster, PretrainedForecaster, backtest, fit_frame, forecast_frame
+from rnn_lightning import (
+    BundledForecaster,
+    Forecaster,
+    PretrainedForecaster,
+    backtest,
+    fit_frame,
+    forecast_frame,
+)
 from rnn_lightning.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +73,11 @@ def test_covariates_that_the_pretrained_network_cannot_know_are_learned() -> Non
             point = forecast_frame(network, future, 14, covariate_columns="promo")["y"]
         errors.append(float((point - frame["y"].tail(14)).abs().mean()))  # type: ignore[arg-type]
     assert errors[1] < 0.6 * errors[0]  # measured: 0.49
+
+
+def test_a_forecaster_that_cannot_be_trained_is_refused(shops: pl.DataFrame) -> None:
+    with pytest.raises(InputError, match=r"a BundledForecaster cannot .* give PretrainedForecaster\(\)"):
+        fit_frame(BundledForecaster(), shops)  # type: ignore[type-var]
 
 
 def test_an_option_of_tables_that_is_not_there_is_refused(shops: pl.DataFrame) -> None:
