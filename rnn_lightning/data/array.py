@@ -46,6 +46,8 @@ class ArraySeries(Series):
             array = self._open()
         except FileNotFoundError as error:
             raise InputError(f"`path` {self.path}: no such file.") from error
+        except InputError:  # of a kind of file that a subclass opens
+            raise
         except (OSError, ValueError, EOFError) as error:
             advice = "np.save writes one, such as of np.loadtxt(file, delimiter=',', skiprows=1)"
             raise InputError(f"`path` {self.path}: not a readable .npy file ({error}): {advice}.") from error

@@ -1,6 +1,8 @@
 """Canonical chaotic systems as series, each deterministic in its own seed."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -55,9 +57,10 @@ class DynamicsSeries(Series):
 
 
 class RecordedSeries(ArraySeries):
-    """The recording of a dynamical system in a .npy file, ``(time,)`` or ``(time, feature)``.
+    """The recording of a dynamical system: a .npy file, ``(time,)`` or ``(time, feature)``, or a .csv file.
 
-    It is an ``ArraySeries`` of which ``test`` measures and draws the dynamics.
+    It is an ``ArraySeries`` of which ``test`` measures and draws the dynamics. A .csv file has a column for
+    each variable and none for the time; names in its first line are skipped.
 
     Args:
         path: the file; in Python also an array or a list.
@@ -69,6 +72,21 @@ class RecordedSeries(ArraySeries):
         if lyapunov_time is not None and not lyapunov_time > 0:
             raise InputError(f"`lyapunov_time` must be above 0, got {lyapunov_time}.")
         self.lyapunov_time = lyapunov_time
+
+    def _open(self) -> np.ndarray:
+        if isinstance(self.path, np.ndarray) or Path(self.path).suffix != ".csv":
+            return super()._open()
+        with open(self.path, encoding="utf-8-sig") as lines:
+            first = next(lines, "").split(",")
+        with contextlib.suppress(ValueError):
+            return np.loadtxt(self.path, delimiter=",", skiprows=int(not _are_numbers(first)), ndmin=2)
+        raise InputError(f"`path` {self.path}: every cell below the names must be a number.")
+
+
+def _are_numbers(cells: Sequence[str]) -> bool:
+    with contextlib.suppress(ValueError):
+        return len([float(cell) for cell in cells]) > 0
+    return False
 
 
 class LorenzSeries(DynamicsSeries):

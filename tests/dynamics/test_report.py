@@ -70,6 +70,19 @@ def test_a_recording_is_an_array_with_a_unit_of_time() -> None:
         RecordedSeries(np.arange(3.0), 0.0)
 
 
+@pytest.mark.parametrize("names", ["x,y\n", ""])
+def test_a_recording_may_be_a_csv(names: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(names + "0,1\n2,3\n4,5e0\n")
+    values = RecordedSeries(path).load().values
+    assert values.tolist() == [[0, 1], [2, 3], [4, 5]]
+    path.write_text(names + "0,1\n2,a\n")
+    with pytest.raises(InputError, match="every cell below the names must be a number"):
+        RecordedSeries(path).load()
+    with pytest.raises(InputError, match="no such file"):
+        RecordedSeries(tmp_path / "y.csv").load()
+
+
 @pytest.mark.renders
 def test_the_command_says_how_long_forecasts_hold(
     rnn_lightning: Callable[..., None], capsys: pytest.CaptureFixture[str]
