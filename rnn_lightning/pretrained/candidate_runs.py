@@ -1,6 +1,6 @@
 """Runs of the network on many contexts of one season: forecasts and one-step errors from one encoding."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from rnn_lightning.pretrained.seasonal import SeasonalNetwork
 from rnn_lightning.recurrent import first_known
 from rnn_lightning.rollout import State, generate
 
-MIN_CONTEXT, CONTEXT_SEASONS = 100, 5
+MIN_CONTEXT, CONTEXT_SEASONS = 140, 5
 """Steps and seasons of history that a run reads, whichever is longer."""
 
 CHUNK_STEPS = 2**16
@@ -19,7 +19,7 @@ CHUNK_STEPS = 2**16
 
 
 class Contexts(NamedTuple):
-    """Contexts of one season, which all end at their origin.
+    """Contexts of one season, which end at the same step.
 
     Attributes:
         values: ``(row, time, feature)`` in the units of the data, NaN where unknown.
@@ -34,7 +34,7 @@ class Runs(NamedTuple):
     """What the network makes of contexts, in the units of the data.
 
     Attributes:
-        forecasts: ``(row, horizon, feature)``.
+        forecasts: ``(origin, row, horizon, feature)``, NaN from origins that leave no context.
         errors: ``(row, time, feature)``, absolute one-step errors, NaN where a value is unknown.
     """
 
@@ -48,52 +48,80 @@ def context_length(season: int) -> int:
 
 
 def cut_contexts(
-    values: np.ndarray, ends: np.ndarray, length: int, horizon: int, covariates: np.ndarray | None
+    values: np.ndarray, end: int, length: int, horizon: int, covariates: np.ndarray | None
 ) -> Contexts:
-    """Cut the ``length`` steps before ``ends (row,)`` from ``values (row, time, feature)``.
+    """Cut the ``length`` steps before ``end`` from ``values (row, time, feature)``, NaN before the first."""
 
-    Steps before the start of ``values`` are NaN.
-    """
+    def cut(source: np.ndarray, last: int) -> Tensor:
+        missing = max(length - end, 0)
+        taken = source[:, max(end - length, 0) : last]
+        return torch.from_numpy(np.pad(taken, ((0, 0), (missing, 0), (0, 0)), constant_values=np.nan))
 
-    def cut(source: np.ndarray, num_after: int) -> Tensor:
-        steps = ends[:, None] + np.arange(-length, num_after)  # (row, time)
-        taken = source[np.arange(len(ends))[:, None], np.maximum(steps, 0)]
-        return torch.from_numpy(np.where(steps[..., None] < 0, np.nan, taken))
-
-    return Contexts(cut(values, 0), None if covariates is None else cut(covariates, horizon))
+    return Contexts(cut(values, end), None if covariates is None else cut(covariates, end + horizon))
 
 
 @torch.no_grad()
-def run_network(network: SeasonalNetwork, contexts: Contexts, horizon: int, season: int) -> Runs:
-    """Forecast ``horizon`` steps after each context and collect its one-step errors.
+def run_network(
+    network: SeasonalNetwork, contexts: Contexts, horizon: int, season: int, offsets: Sequence[int] = (0,)
+) -> Runs:
+    """Forecast ``horizon`` steps from origins ``offsets`` before the end, and collect one-step errors.
 
-    Rows without a known value are NaN. Contexts of similar length share a batch.
+    A context is read once, in the scale of its end, and each origin has the state at its step. Rows without a
+    known value are NaN. Contexts of similar length share a batch.
+
+    Args:
+        network: the network.
+        contexts: the contexts.
+        horizon: number of steps.
+        season: the season of all of them.
+        offsets: steps of the origins before the end, in rising order.
     """
     num_rows, length, num_features = contexts.values.shape
-    forecasts = np.full((num_rows, horizon, num_features), np.nan)
+    forecasts = np.full((len(offsets), num_rows, horizon, num_features), np.nan)
     errors = np.full((num_rows, length, num_features), np.nan)
     weight = network.readout.weight
     for rows, start in _chunks(contexts.values):
         values = contexts.values[rows, start:].to(weight)
         covariates = None if contexts.covariates is None else contexts.covariates[rows, start:].to(weight)
-        of_rows = _run(network, values, covariates, horizon, season)
-        forecasts[rows], errors[rows, start + 1 :] = (part.cpu().double().numpy() for part in of_rows)
+        usable = [offset for offset in offsets if length - start - offset >= 2]
+        of_rows = _run(network, values, covariates, horizon, season, usable)
+        forecasts[: len(usable), rows], errors[rows, start + 1 :] = (
+            part.cpu().double().numpy() for part in of_rows
+        )
     return Runs(forecasts, errors)
 
 
 def _run(
-    network: SeasonalNetwork, values: Tensor, covariates: Tensor | None, horizon: int, season: int
+    network: SeasonalNetwork,
+    values: Tensor,
+    covariates: Tensor | None,
+    horizon: int,
+    season: int,
+    offsets: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
-    """Return forecasts ``(row, horizon, feature)`` and one-step errors ``(row, time - 1, feature)``."""
-    num_steps, traits = values.shape[1], {"season": torch.full((len(values),), season)}
-    transformed, states = network.transforms.start(values, traits)
-    known = future = None
-    if covariates is not None:
-        known, future = covariates[:, 1 : num_steps + 1], covariates[:, num_steps + 1 :]
-    encoded = network.encode(network.join(transformed, known), None, traits)
-    predictions = network.transforms.inverse(encoded.predictions[:, :-1], states)
-    forecasts = generate(network, State(encoded.state, states, traits), horizon, covariates=future)
-    return forecasts, (values[:, 1:] - predictions).abs()
+    """Return forecasts ``(origin, row, horizon, feature)`` and errors ``(row, time - 1, feature)``."""
+    num_rows, num_steps = values.shape[:2]
+    traits = {"season": torch.full((num_rows,), season)}
+    transformed, scale = network.transforms.start(values, traits)
+    inputs = network.join(transformed, None if covariates is None else covariates[:, 1 : num_steps + 1])
+    begin, state, states, predictions, future = 0, None, [], [], []
+    for end in (num_steps - offset for offset in reversed(offsets)):
+        if end > begin:
+            encoded = network.encode(inputs[:, begin:end], state, traits)
+            begin, state = end, encoded.state
+            predictions.append(encoded.predictions)
+        states.append(state)
+        if covariates is not None:
+            future.append(covariates[:, end + 1 : end + horizon])
+    one_step = network.transforms.inverse(torch.cat(predictions, 1)[:, :-1], scale)
+    count = len(offsets)
+    origins = State(
+        tuple(torch.cat(parts, 1) for parts in zip(*states, strict=True)),
+        tuple(tuple(part.repeat(count, 1, 1) for part in each) for each in scale),
+        {"season": torch.full((count * num_rows,), season)},
+    )
+    forecasts = generate(network, origins, horizon, covariates=torch.cat(future) if future else None)
+    return forecasts.unflatten(0, (count, num_rows)).flip(0), (values[:, 1:] - one_step).abs()
 
 
 def _chunks(values: Tensor) -> Iterator[tuple[np.ndarray, int]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.windows import ForecastBatch
+from rnn_lightning.errors import counted
 from rnn_lightning.losses import teacher_forced
 from rnn_lightning.pretrained.bundled import bundled_network
 from rnn_lightning.pretrained.forecaster import PretrainedForecaster
@@ -117,7 +118,7 @@ class FineTuning(L.Callback):
         best = min(range(len(TUNING_WEIGHTS)), key=lambda index: errors[index])
         self.weight = TUNING_WEIGHTS[best] if errors[best] < errors[0] - margin else 0.0
         change = 100 * (math.exp(errors[best if best else -1] - errors[0]) - 1)
-        measured = f"{change:+.0f} % error in {num_forecasts} validation forecasts"
+        measured = f"{change:+.0f} % error in {counted(num_forecasts, 'validation forecast')}"
         if not self.weight:
             rejected = f"fine-tuning was not clearly better ({measured})"
             self.verdict = f"Network: pretrained, kept as it is; {rejected}"

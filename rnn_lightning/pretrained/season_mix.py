@@ -1,11 +1,12 @@
 """The network's forecasts of series by each of their candidate seasons, and the weights of these."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from rnn_lightning.pretrained.candidate_runs import Contexts, Runs, context_length, cut_contexts, run_network
+from rnn_lightning.pretrained.candidate_runs import Runs, context_length, cut_contexts, run_network
 from rnn_lightning.pretrained.season_policy import (
     MIN_YEARS,
     Candidate,
@@ -24,6 +25,9 @@ from rnn_lightning.transforms import Traits
 
 MAX_COUNTED = 400
 """Last one-step errors of a context that are compared."""
+
+LONG_HISTORY = 80
+"""Steps from which a history is long: its scale at the end is about that at its earlier origins."""
 
 
 class Histories(NamedTuple):
@@ -94,9 +98,10 @@ def mix_seasons(
     num_candidates, num_rows = candidates.active.shape
     forecasts = np.full((num_candidates, 1 + len(usable), num_rows, histories.horizon), np.nan)
     errors = np.full((num_candidates, num_rows, MAX_COUNTED), np.nan)
+    is_long = candidates.lengths.reshape(-1, num_features).min(1) >= LONG_HISTORY  # (series,)
     for index, candidate in enumerate(candidates.all):
         wanted = candidates.active[index] & np.concatenate([np.ones((1, num_rows), bool), usable])
-        _run_candidate(network, histories, candidate, wanted, forecasts[index], errors[index])
+        _run_candidate(network, histories, candidate, wanted, is_long, forecasts[index], errors[index])
         length = context_length(candidate.season)
         errors[index] = counted_errors(candidates, index, errors[index], length)
     never_negative = ~(rows < 0).any(1)  # but harmonics that are put back may be
@@ -121,40 +126,63 @@ def _run_candidate(
     histories: Histories,
     candidate: Candidate,
     wanted: np.ndarray,
+    is_long: np.ndarray,
     forecasts: np.ndarray,
     errors: np.ndarray,
 ) -> None:
     """Fill in the ``forecasts (1 + origin, row, horizon)`` and ``errors (row, time)`` of a candidate.
 
-    ``wanted (1 + origin, row)`` says from which origins of which rows to forecast.
+    One reading of a long history serves all its earlier origins, unless a year is taken out of it, which is
+    fitted up to each of them.
+
+    Args:
+        network: the network.
+        histories: the series.
+        candidate: the candidate.
+        wanted: ``(1 + origin, row)``, from which origins of which rows to forecast.
+        is_long: ``(series,)``.
+        forecasts: the forecasts to fill in.
+        errors: the one-step errors to fill in.
     """
-    num_features, num_steps = histories.values.shape[2], histories.values.shape[1]
-    offsets = np.array([0, *origin_offsets(histories.horizon)])
-    origin, series = np.nonzero(wanted.reshape(len(offsets), -1, num_features).any(2))
-    if len(series) == 0:
-        return
-    ends = num_steps - offsets[origin]
-    runs = _runs(network, histories, candidate, series, ends)
-    rows = series[:, None] * num_features + np.arange(num_features)  # (run, feature)
-    forecasts[origin[:, None], rows] = runs.forecasts.transpose(0, 2, 1)
-    last, counted = origin == 0, min(MAX_COUNTED, runs.errors.shape[1])
-    errors[rows[last], -counted:] = runs.errors[last, -counted:].transpose(0, 2, 1)
+    num_features = histories.values.shape[2]
+    offsets = [0, *origin_offsets(histories.horizon)]
+    by_series: np.ndarray = wanted.reshape(len(offsets), -1, num_features).max(2)  # (1 + origin, series)
+    together, earlier = is_long & (candidate.year == 0), range(1, len(offsets))
+    groups = [([0], np.ones_like(is_long)), ([*earlier], together)]
+    groups += [([origin], ~together) for origin in earlier]
+    for origins, of_group in groups:
+        series = np.flatnonzero(by_series[origins].max(0) & of_group)
+        if len(series) == 0:
+            continue
+        runs = _runs(network, histories, candidate, series, [offsets[origin] for origin in origins])
+        rows = (series[:, None] * num_features + np.arange(num_features)).ravel()  # (run * feature)
+        of_origins = runs.forecasts.transpose(0, 1, 3, 2)  # (origin, run, feature, horizon)
+        forecasts[np.ix_(origins, rows)] = of_origins.reshape(len(origins), len(rows), -1)
+        if origins[0] == 0:
+            counted = min(MAX_COUNTED, runs.errors.shape[1])
+            errors[rows, -counted:] = runs.errors[:, -counted:].transpose(0, 2, 1).reshape(len(rows), -1)
     forecasts[~wanted] = np.nan
     errors[~wanted[0]] = np.nan
 
 
 def _runs(
-    network: SeasonalNetwork, histories: Histories, candidate: Candidate, series: np.ndarray, ends: np.ndarray
+    network: SeasonalNetwork,
+    histories: Histories,
+    candidate: Candidate,
+    series: np.ndarray,
+    offsets: Sequence[int],
 ) -> Runs:
-    """Run the network on the histories of ``series (run,)`` up to ``ends (run,)``."""
+    """Run the network on the histories of ``series (run,)``, from origins ``offsets`` before their ends."""
     values, covariates, horizon = histories
-    length = min(context_length(candidate.season), max(int(ends.max()), 2))
+    end = values.shape[1] - offsets[0]
+    length = min(context_length(candidate.season) + offsets[-1] - offsets[0], max(end, 2))
     covariates = None if covariates is None else covariates[series]
-    contexts = cut_contexts(values[series], ends, length, horizon, covariates)
+    contexts = cut_contexts(values[series], end, length, horizon, covariates)
     if not candidate.year:
-        return run_network(network, contexts, horizon, candidate.season)
+        before = [offset - offsets[0] for offset in offsets]
+        return run_network(network, contexts, horizon, candidate.season, before)
     yearly = np.zeros((len(series), horizon, values.shape[2]))
-    for run, (index, end) in enumerate(zip(series, ends, strict=True)):
+    for run, index in enumerate(series):
         for feature in range(values.shape[2]):
             known = values[index, :end, feature]
             begin = int((~np.isnan(known)).argmax())
@@ -163,5 +191,5 @@ def _runs(
                     known, horizon, candidate.season, candidate.year
                 )
                 contexts.values[run, -len(rest) :, feature] = torch.from_numpy(rest[-length:])
-    runs = run_network(network, Contexts(contexts.values, contexts.covariates), horizon, candidate.season)
+    runs = run_network(network, contexts, horizon, candidate.season)
     return runs._replace(forecasts=runs.forecasts + yearly)
