@@ -9,6 +9,7 @@ each command: the machine's load is in both. The peers need an environment with 
 """
 
 import argparse
+import multiprocessing
 import os
 import re
 import resource
@@ -135,7 +136,11 @@ def own_rows(commands: Commands, sizes: Sequence[int]) -> list[str]:
     program, rows = [sys.executable, "-m", "rnn_lightning"], []
     for size in sizes:
         file, horizon = f"series_{size}.csv", f"--data.horizon={HORIZON}"
-        write_series(commands.folder / file, size)
+        make = multiprocessing.get_context("spawn").Process(
+            target=write_series, args=(commands.folder / file, size)
+        )  # in a process of its own: a child's peak is not below that of the process that starts it
+        make.start()
+        make.join()
         cases = {"predict": [*program, "predict", file, horizon, "--output", "forecast.csv"]}
         if size == 1:
             cases["predict, picture"] = [*program, "predict", file, horizon]
