@@ -13,7 +13,9 @@ from lightning.pytorch import Trainer
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.series import Series, SeriesData, TimeIndex
 from rnn_lightning.errors import InputError
+from rnn_lightning.pretrained.candidate_runs import Contexts, run_network
 from rnn_lightning.pretrained.forecaster import PretrainedForecaster
+from rnn_lightning.pretrained.seasonal import SeasonalNetwork
 
 FORECASTER = PretrainedForecaster()
 WEEK = np.array([0.0, 3, 5, 4, 2, -18, -25])
@@ -318,3 +320,25 @@ def test_lightning_predicts_with_candidate_seasons_and_returns_own_errors() -> N
     torch.testing.assert_close(forecast.own_error, alone.own_error, rtol=1e-4, atol=1e-4)
     assert alone.season.tolist() == [[7], [12]]
     assert forecast.samples.shape == (5, 2, 12, 1)
+
+
+@pytest.mark.parametrize("num_covariates", [0, 2])
+def test_one_reading_of_a_history_serves_several_origins(num_covariates: int) -> None:
+    """Of a series that repeats, level and scale are the same at origins that are seasons apart."""
+    torch.manual_seed(0)
+    network = SeasonalNetwork(hidden_size=8, num_covariates=num_covariates).eval()
+    values = torch.rand(3, 4, 1).repeat(1, 12, 1)  # (row, time, feature)
+    values[2, :9] = torch.nan  # begins later
+    covariates = torch.randn(3, 48 + 5, num_covariates) if num_covariates else None
+    together = run_network(network, Contexts(values, covariates), 5, 4, [0, 4, 12])
+    assert together.forecasts.shape == (3, 3, 5, 1)
+    for origin, offset in enumerate([0, 4, 12]):
+        known = None if covariates is None else covariates[:, : 53 - offset]
+        alone = run_network(network, Contexts(values[:, : 48 - offset], known), 5, 4)
+        np.testing.assert_allclose(together.forecasts[origin], alone.forecasts[0], atol=1e-5)
+        if offset == 0:
+            np.testing.assert_allclose(together.errors, alone.errors, atol=1e-5)
+    known = None if covariates is None else covariates[:, :15]
+    short = run_network(network, Contexts(values[:, :10], known), 5, 4, [0, 9])
+    assert np.isnan(short.forecasts[1]).all()
+    assert not np.isnan(short.forecasts[0, :2]).any()
