@@ -17,6 +17,9 @@ from rnn_lightning.tables.load_series import load_shared
 from rnn_lightning.tables.same_run import require_same_run
 from rnn_lightning.tables.table import TableSeries
 
+MAX_REMEMBERED = 1000
+"""Series up to which a checkpoint keeps their ids, so that a forecast can say which came or went."""
+
 
 class TableDataModule(TableBatches, SequenceDataModule):
     """``TableBatches`` for the Trainer: the arguments and attributes are the same.
@@ -28,6 +31,7 @@ class TableDataModule(TableBatches, SequenceDataModule):
 
     was_held_out = True
     first_series = 0
+    ids_of_fit: Sequence[str] = ()  # those that the checkpoint of a forecast keeps
     carried: Any = None  # the states of the rows of ``carry_state``
     _resumed: Sequence[Tensor] = ()  # those of the fit that is resumed, of all devices
 
@@ -97,6 +101,8 @@ class TableDataModule(TableBatches, SequenceDataModule):
             return {}
         facts = {"frequencies": self._frequencies(), "test_fraction": self.test_fraction}
         facts["found_context"] = self._found_context
+        if isinstance(self.series, TableSeries) and self.data.num_series <= MAX_REMEMBERED:
+            facts["ids"] = [*self.data.ids]
         if self.carried is not None:
             facts["carried"] = self.carried.gathered(self.trainer)
         return {**super().state_dict(), **facts}
@@ -106,6 +112,7 @@ class TableDataModule(TableBatches, SequenceDataModule):
         super().load_state_dict(state_dict)
         self.was_held_out = state_dict.get("test_fraction", self.test_fraction) >= self.test_fraction
         self._found_context = state_dict.get("found_context", self._found_context)
+        self.ids_of_fit = () if self.shares_files else state_dict.get("ids", ())
         self._resumed = state_dict.get("carried", [])
         if hasattr(self, "_loaded"):
             self.require_frequencies(state_dict.get("frequencies", []))

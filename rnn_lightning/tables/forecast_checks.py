@@ -1,5 +1,6 @@
 """Checks of a forecast before it starts, and of its values."""
 
+from collections.abc import Sequence
 from datetime import MAXYEAR
 from typing import Any
 
@@ -63,6 +64,21 @@ def closed_series(data: TableData, horizon: int) -> list[int]:
         rule = f"`horizon` {horizon} reaches no step at which a series ever has values"
         raise InputError(f"{rule}: raise it, or set `every_step`.")
     return np.flatnonzero(~exist.reshape(-1, horizon).any(1)).tolist()
+
+
+def notes_on_other_series(data: TableData, ids_of_fit: Sequence[str]) -> list[str]:
+    """Return notes on series of the fit that are gone and on new ones; none if the fit's are unknown."""
+    if not ids_of_fit:
+        return []
+    gone, new = set(ids_of_fit) - set(data.ids), set(data.ids) - set(ids_of_fit)
+    notes = []
+    for ids, what in ((gone, "of the fit {} not in this table"), (new, "{} new since the fit")):
+        which, first = what.format("is" if len(ids) == 1 else "are"), quoted(min(ids, default=""))
+        if len(ids) == 1:
+            notes.append(f"Note: series {first} {which}.")
+        elif ids:
+            notes.append(f"Note: {len(ids):,} series {which}, such as {first}.")
+    return notes
 
 
 def notes_on_early_ends(data: TableData) -> list[str]:

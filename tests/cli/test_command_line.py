@@ -763,3 +763,16 @@ def test_networks_and_optimizers_of_the_users_own(
             rnn_lightning("fit", "--config=configs/sine.yaml", *words)
         assert ended.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_forecast_says_which_series_of_the_fit_are_gone(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{name},{step},{step % 4}" for name in "ab" for step in range(40)]
+    Path("two.csv").write_text("\n".join(["unique_id,ds,y", *rows]))
+    Path("one.csv").write_text("\n".join(["unique_id,ds,y", *rows[:40]]))
+    rnn_lightning("fit", "two.csv", "--experiment=x", "--data.num_batches_per_epoch=1")
+    rnn_lightning("predict", "two.csv", "--experiment=x")
+    assert "of the fit" not in capsys.readouterr().out
+    rnn_lightning("predict", "one.csv", "--experiment=x")
+    assert "Note: series 'b' of the fit is not in this table." in capsys.readouterr().out

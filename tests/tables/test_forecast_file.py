@@ -21,7 +21,7 @@ from rnn_lightning import Forecaster, Series, SeriesData, TableDataModule, Table
 from rnn_lightning.data.series import TimeIndex
 from rnn_lightning.errors import InputError
 from rnn_lightning.tables.calendar import CalendarIndex
-from rnn_lightning.tables.forecast_checks import notes_on_early_ends, warn_if_diverged
+from rnn_lightning.tables.forecast_checks import notes_on_early_ends, notes_on_other_series, warn_if_diverged
 from rnn_lightning.tables.forecast_file import ForecastTable, write_table
 from rnn_lightning.tables.forecast_options import ForecastColumns, ForecastOptions
 from rnn_lightning.tables.forecast_writer import ForecastWriter
@@ -455,6 +455,20 @@ def test_series_that_end_before_the_others_are_told() -> None:
     (note,) = notes(9, 9, 7, 8, 9)
     assert note.startswith("Note: the forecast of 2 series, such as 's2' (2024-01-07), begins where ")
     assert notes(9, 9) == notes(3, 9) == []  # as many end early
+
+
+def test_series_that_came_or_went_since_the_fit_are_told() -> None:
+    frame = pl.DataFrame({"unique_id": ["a", "a", "b", "b"], "ds": [1, 2, 1, 2], "y": 1.0})
+    data = TableSeries(frame).load()
+    assert notes_on_other_series(data, ["b", "a"]) == notes_on_other_series(data, []) == []
+    assert notes_on_other_series(data, ["b", "c"]) == [
+        "Note: series 'c' of the fit is not in this table.",
+        "Note: series 'a' is new since the fit.",
+    ]
+    assert notes_on_other_series(data, ["c", "d"]) == [
+        "Note: 2 series of the fit are not in this table, such as 'c'.",
+        "Note: 2 series are new since the fit, such as 'a'.",
+    ]
 
 
 def test_a_callback_gives_the_bounds_of_intervals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
