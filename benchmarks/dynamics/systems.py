@@ -12,12 +12,14 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from cases import SERIES, Case, adam, chosen_next_generation, make_case, scored, solved
+from cases import NUM_EPOCHS, SERIES, Case, adam, chosen_next_generation, make_case, scored, solved
 
 from rnn_lightning import Forecaster
 
 
-def rows(name: str, num_seeds: int, with_reservoir: bool, with_adam: bool) -> None:
+def rows(
+    name: str, num_seeds: int, size: int, num_epochs: int, with_reservoir: bool, with_adam: bool
+) -> None:
     case = make_case(name)
     by_error = name == "Mackey-Glass"
 
@@ -31,7 +33,7 @@ def rows(name: str, num_seeds: int, with_reservoir: bool, with_adam: bool) -> No
     path, settings = chosen_next_generation(case)
     print(f"| {name} | NG-RC | {shown([scored(case, path)[place]])} | 0 | {settings} |", flush=True)
     methods: dict[str, Callable[[Case, int], tuple[Forecaster, float]]] = {
-        "variable projection, auto": solved,
+        "variable projection, auto": partial(solved, num_epochs=num_epochs, hidden_size=size),
     }
     if with_reservoir:
         methods["reservoir of 300 units, 2 seeds"] = partial(solved, solver="reservoir", hidden_size=300)
@@ -55,10 +57,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", default=list(SERIES))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--units", type=int, default=64, help="of variable projection")
+    parser.add_argument("--epochs", type=int, default=NUM_EPOCHS, help="of variable projection")
     parser.add_argument("--reservoir", action="store_true")
     parser.add_argument("--adam", action="store_true")
     given = parser.parse_args()
     print("| system | method | VPT, or NRMSE84: median (worst) of seeds | CPU s of a fit | chosen |")
     print("|---|---|---|---|---|")
     for each in given.names:
-        rows(each, given.seeds, given.reservoir, given.adam)
+        rows(each, given.seeds, given.units, given.epochs, given.reservoir, given.adam)

@@ -177,7 +177,8 @@ class ProgressBar(TQDMProgressBar):
 
 def is_new(name: str, trainer: L.Trainer) -> bool:
     """Return True if a metric is of this epoch: while all values are trained on, nothing validates."""
-    return not (name.startswith("val_") and getattr(trainer.datamodule, "trains_on_all", False))  # type: ignore[attr-defined]
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    return not (name.startswith("val_") and getattr(data, "trains_on_all", False))
 
 
 class EpochLines(L.Callback):
