@@ -36,11 +36,11 @@ class TrainingWindows(NamedTuple):
         traits = {name: trait[start:end] for name, trait in self.traits.items()}
         return self._replace(inputs=self.inputs[start:end], target=self.target[start:end], traits=traits)
 
-    def to(self, device: torch.device, **options: Any) -> "TrainingWindows":
+    def to(self, device: torch.device) -> "TrainingWindows":
         """Return the windows on a device; traits stay on the CPU."""
         if self.inputs.device == device:
             return self
-        inputs, target = (part.to(device, **options) for part in (self.inputs, self.target))
+        inputs, target = (part.to(device) for part in (self.inputs, self.target))
         return self._replace(inputs=inputs, target=target)
 
 

@@ -17,6 +17,9 @@ except ImportError:  # the folder was deleted: everything works without it, only
     layers = None  # type: ignore[assignment]
 native = layers
 
+ACCELERATOR_FACTOR = 16
+"""An accelerator is given so many times more work by a call than a CPU: the time of a call hardly grows."""
+
 RecurrentState = tuple[Tensor, ...]
 """The hidden state ``(layer, batch, hidden)``, and for an LSTM the cell state of the same shape."""
 
@@ -183,6 +186,11 @@ def step(
         inputs = after[0]  # (batch, hidden)
         layers.append(after)
     return tuple(torch.stack(parts) for parts in zip(*layers, strict=True))
+
+
+def work_at_once(on_cpu: int, device: torch.device) -> int:
+    """Return the size of the work of one call on a device, given the size that suits a CPU."""
+    return on_cpu if device.type == "cpu" else ACCELERATOR_FACTOR * on_cpu
 
 
 def zero_state(recurrent: nn.RNNBase, batch_size: int) -> RecurrentState:

@@ -16,11 +16,11 @@ from torch.nn import functional
 
 from rnn_lightning.errors import InputError, require_counts
 from rnn_lightning.network import Network
-from rnn_lightning.recurrent import RecurrentState
+from rnn_lightning.recurrent import RecurrentState, work_at_once
 from rnn_lightning.transforms import Traits, TransformState
 
 CHUNK_NUMBERS = 2**22
-"""Numbers in the hidden states of one chunk of steps of a generation: 16 MB of float32."""
+"""Numbers in the hidden states of one chunk of steps of a generation on a CPU: 16 MB of float32."""
 
 NO_COVARIANCE = "noise must be a covariance: symmetric, without negative eigenvalues."
 
@@ -153,7 +153,8 @@ def generate(
         recurrent = tuple(part.repeat(1, num_samples, 1) for part in recurrent)
         future = None if future is None else future.repeat(num_samples, 1, 1)
         traits = {name: torch.cat([trait] * num_samples) for name, trait in traits.items()}
-    chunks, num_steps = [], max(1, CHUNK_NUMBERS // (rows * recurrent[0].shape[-1]))
+    numbers_at_once = work_at_once(CHUNK_NUMBERS, recurrent[0].device)
+    chunks, num_steps = [], max(1, numbers_at_once // (rows * recurrent[0].shape[-1]))
     for first in range(0, horizon, num_steps):
         inputs = innovations.draw(min(num_steps, horizon - first))  # (row, time, feature)
         if future is not None:

@@ -24,6 +24,7 @@ from rnn_lightning.data.windows import (
     training_starts,
 )
 from rnn_lightning.errors import InputError, require_counts
+from rnn_lightning.recurrent import work_at_once
 
 if TYPE_CHECKING:
     Source = Series | np.ndarray
@@ -31,7 +32,7 @@ else:
     Source = Series  # the command line knows classes alone
 
 FORECAST_STEPS = 2**15
-"""Steps of contexts, horizons and paths in a batch of forecasts, if ``batch_size`` forecasts have fewer."""
+"""Steps of contexts, horizons and paths in a batch of forecasts on a CPU, or ``batch_size`` forecasts."""
 
 
 class SequenceBatches:
@@ -62,6 +63,7 @@ class SequenceBatches:
         trains_on_all: train on the validation split too, in loaders made afterwards.
         forecaster: the network that the batches are for, None if not known: it may ask for more context.
         devices: the number of this device, and of all.
+        device: this device.
     """
 
     data: SeriesData
@@ -69,6 +71,7 @@ class SequenceBatches:
     trains_on_all = False
     forecaster: Any = None
     devices: tuple[int, int] = (0, 1)
+    device = torch.device("cpu")
 
     def __init__(
         self,
@@ -205,7 +208,8 @@ class SequenceBatches:
     def in_order(self, cut: Any, num_items: int, horizon: int) -> BatchLoader[ForecastBatch]:
         """Return a loader of forecasts in large batches, because each step of a batch costs much the same."""
         num_steps = (self.forecast_context + horizon) * (self.num_samples or 1)
-        batch_size = max(self.batch_size, FORECAST_STEPS // (num_steps * self.num_features))
+        steps_at_once = work_at_once(FORECAST_STEPS, self.device)
+        batch_size = max(self.batch_size, steps_at_once // (num_steps * self.num_features))
         return BatchLoader(cut, num_items, batch_size, self.devices)
 
     def __repr__(self) -> str:

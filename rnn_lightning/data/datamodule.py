@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import lightning.pytorch as L
+import torch
 
 from rnn_lightning.data.batches import SequenceBatches
 from rnn_lightning.data.windows import ShuffledLoader, WindowBatch, are_complete, on_device, window_batch
@@ -33,6 +34,11 @@ class SequenceDataModule(SequenceBatches, L.LightningDataModule):
         """The number of this device, and of all."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        """The device of the module of the Trainer."""
+        return getattr(self.forecaster, "device", super().device)
+
     def train_dataloader(self) -> Any:
         """Return shuffled training windows, which the module transforms several batches at a time."""
         module = self.forecaster
@@ -49,9 +55,9 @@ class SequenceDataModule(SequenceBatches, L.LightningDataModule):
         segments, windows = self.training_segments(), self.training_starts()
         length, data = self.context_length + self.scored_length, self.data
         complete = False  # not known
-        if prepare and self.forecaster.device.type != "cpu":  # where looking would be to wait
+        if prepare and self.device.type != "cpu":  # where looking would be to wait
             complete = are_complete(data, segments, windows, length)
-            data = on_device(data, self.forecaster.device)
+            data = on_device(data, self.device)
         settings = (data, segments, windows, self.context_length, length)
         cut = partial(window_batch, *settings, complete=complete)
         numbers = self.batch_size * length * (self.num_features + self.num_covariates)

@@ -185,9 +185,9 @@ class WindowBatch(NamedTuple):
     complete: bool | None = None
     traits: Traits = {}
 
-    def to(self, device: torch.device, **options: Any) -> "WindowBatch":
+    def to(self, device: torch.device) -> "WindowBatch":
         """Return the batch on a device."""
-        return moved(self, device, options)
+        return moved(self, device)
 
 
 class ForecastBatch(NamedTuple):
@@ -205,18 +205,25 @@ class ForecastBatch(NamedTuple):
     seed: int = 0  # of the sampled paths
     traits: Traits = {}  # (batch, ...) each
 
-    def to(self, device: torch.device, **options: Any) -> "ForecastBatch":
+    def to(self, device: torch.device) -> "ForecastBatch":
         """Return the batch on a device."""
-        return moved(self, device, options)
+        return moved(self, device)
 
 
 AnyBatch = TypeVar("AnyBatch", WindowBatch, ForecastBatch)
 
 
-def moved(batch: AnyBatch, device: torch.device, options: dict[str, Any]) -> AnyBatch:
+def moved(batch: AnyBatch, device: torch.device) -> AnyBatch:
     """Return a batch with its tensors on a device; traits stay on the CPU, where networks look at them."""
-    parts: list[Any] = [part.to(device, **options) if isinstance(part, Tensor) else part for part in batch]
+    parts: list[Any] = [copied_to(device, part) if isinstance(part, Tensor) else part for part in batch]
     return type(batch)(*parts)
+
+
+def copied_to(device: torch.device, values: Tensor) -> Tensor:
+    """Return values on a device: to a GPU through pinned memory, so that the CPU does not wait for it."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 def scored_windows(batch: ForecastBatch) -> WindowBatch:
@@ -259,7 +266,7 @@ def window_batch(
     covariates = covariates_at(data, steps, *bounds, context_length)
     device = getattr(data.values, "device", steps.device)
     if device != steps.device:
-        start, first, end = torch.stack([start, *bounds]).to(device).unbind()  # one copy
+        start, first, end = copied_to(device, torch.stack([start, *bounds])).unbind()  # one copy
         bounds = first, end
         steps = start[:, None] + torch.arange(length, device=device)
     values = values_at(data, steps, *bounds)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
-from rnn_lightning.recurrent import first_known
+from rnn_lightning.recurrent import first_known, work_at_once
 from rnn_lightning.rollout import State, generate
 
 MIN_CONTEXT, CONTEXT_SEASONS = 140, 5
 """Steps and seasons of history that a run reads, whichever is longer."""
 
 CHUNK_STEPS = 2**16
-"""Steps of contexts that are encoded together, padding included."""
+"""Steps of contexts that a CPU encodes together, padding included."""
 
 
 class Contexts(NamedTuple):
@@ -80,7 +80,7 @@ def run_network(
     forecasts = np.full((len(offsets), num_rows, horizon, num_features), np.nan)
     errors = np.full((num_rows, length, num_features), np.nan)
     weight = network.readout.weight
-    for rows, start in _chunks(contexts.values):
+    for rows, start in _chunks(contexts.values, work_at_once(CHUNK_STEPS, weight.device)):
         values = contexts.values[rows, start:].to(weight)
         covariates = None if contexts.covariates is None else contexts.covariates[rows, start:].to(weight)
         usable = [offset for offset in offsets if length - start - offset >= 2]
@@ -124,12 +124,15 @@ def _run(
     return forecasts.unflatten(0, (count, num_rows)).flip(0), (values[:, 1:] - one_step).abs()
 
 
-def _chunks(values: Tensor) -> Iterator[tuple[np.ndarray, int]]:
-    """Go through rows of ``values (row, time, feature)`` in batches, with the first step that each needs."""
+def _chunks(values: Tensor, max_steps: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Go through rows of ``values (row, time, feature)`` in batches of at most ``max_steps`` steps.
+
+    With each batch comes the first step that it needs.
+    """
     length, first = values.shape[1], first_known(values).numpy()
     order = np.argsort(-first, kind="stable")  # the shortest contexts first
     order = order[first[order] < length]
     while len(order):
         num_steps = (length - first[order]) * np.arange(1, len(order) + 1)  # of the rows up to each
-        rows, order = np.split(order, [max(1, int(num_steps.searchsorted(CHUNK_STEPS, "right")))])
+        rows, order = np.split(order, [max(1, int(num_steps.searchsorted(max_steps, "right")))])
         yield rows, min(int(first[rows[-1]]), length - 2)

@@ -44,12 +44,13 @@ class Device:
         waits: number of times that the CPU had to wait for the device, by the reason.
         copies: number of copies from the CPU to the device.
         copied: the numbers in them.
+        pageable: number of copies of tensors that are not in pinned memory: the CPU waits for these.
     """
 
     def __init__(self, kind: str) -> None:
         self.kind, self.device = kind, torch.device(kind, 0)
         self.waits: Counter[str] = Counter()
-        self.copies = self.copied = 0
+        self.copies = self.copied = self.pageable = 0
 
     def is_meant(self, device: Any) -> bool:
         return device is not None and torch.device(device).type == self.kind
@@ -162,6 +163,7 @@ def _count_copy(tensor: torch.Tensor, to_device: bool) -> None:
     if to_device and not is_there:
         current.copies += 1
         current.copied += tensor.numel()
+        current.pageable += not getattr(tensor, "is_in_pinned_memory", False)
 
 
 def _check_devices(name: str, args: Any, tensors: list[torch.Tensor]) -> None:
@@ -216,6 +218,10 @@ class _Functions(TorchFunctionMode):
             return moved(first, func is torch.Tensor.cuda)
         if func is torch.Tensor.to:
             return _to(*args, **kwargs)
+        if func is torch.Tensor.pin_memory:
+            pinned = first.clone()
+            pinned.is_in_pinned_memory = True
+            return pinned
         if isinstance(first, PhantomTensor):
             if func in (torch.Tensor.numpy, torch.Tensor.__array__):
                 raise TypeError(f"can't convert {current.device} device type tensor to numpy.")

@@ -91,7 +91,8 @@ def trainer(folder: Path, *callbacks: L.Callback, **options: Any) -> L.Trainer:
     quiet: dict[str, Any] = dict.fromkeys(["logger", "enable_progress_bar", "enable_model_summary"], False)
     settings: dict[str, Any] = {"max_epochs": 1, "num_sanity_val_steps": 0, "enable_checkpointing": False}
     settings |= {"callbacks": [*callbacks], "default_root_dir": folder, "gradient_clip_val": 1.0}
-    return L.Trainer(accelerator="auto", devices=1, **quiet, **settings | options)
+    settings |= {"accelerator": "auto", "devices": 1}
+    return L.Trainer(**quiet, **settings | options)
 
 
 def module(series: Series, **options: Any) -> SequenceDataModule:
@@ -338,18 +339,19 @@ def test_only_the_places_of_training_windows_are_copied(
 
     class Copied(L.Callback):
         def on_train_batch_start(self, *_: Any) -> None:
-            copied.append((cuda.copied, cuda.waits["aten::_local_scalar_dense"]))
+            copied.append((cuda.copied, cuda.waits["aten::_local_scalar_dense"], cuda.pageable))
 
-    losses, numbers = [], []
+    losses, numbers, pageable = [], [], []
     for limit in (0, 2**30):
         monkeypatch.setattr(windows, "MAX_DEVICE_BYTES", limit)
         monkeypatch.setattr(datamodule, "NUMBERS_TOGETHER", 1)  # one batch at a time
-        copied: list[tuple[int, int]] = []
+        copied: list[tuple[int, int, int]] = []
         torch.manual_seed(0)
         run = trainer(tmp_path, Copied())
         run.fit(Forecaster(hidden_size=4), module(series, num_batches_per_epoch=4, val_fraction=0.0))
         numbers.append([after[0] - before[0] for before, after in itertools.pairwise(copied[1:])])
         losses.append(run.callback_metrics["train_loss"])
+        pageable.append(copied[-1][2] - copied[0][2])
     starts = 3 * 4  # of a batch of four, with the first and the last row of their segments
     saved = [window - start for window, start in zip(*numbers, strict=True)]
     assert saved == [4 * 16 * series.num_features - starts] * 2
@@ -357,6 +359,22 @@ def test_only_the_places_of_training_windows_are_copied(
     if isinstance(series, SineSeries):  # whose values are all known: nobody looks
         assert numbers[1] == [starts] * 2
         assert copied[-1][1] == copied[1][1]
+        assert pageable == [0, 0]  # all come through pinned memory
+
+
+@pytest.mark.usefixtures("cuda")
+def test_an_accelerator_is_given_larger_batches_of_forecasts(tmp_path: Path) -> None:
+    forecaster, data = Forecaster(hidden_size=4), module(SineSeries(num_series=3000), num_samples=None)
+    of_cpu = forecasts_in_batches(forecaster, data, trainer(tmp_path, accelerator="cpu"))
+    of_gpu = forecasts_in_batches(forecaster, data, trainer(tmp_path))
+    assert [len(of_cpu), len(of_gpu)] == [2, 1]
+    assert sum(of_cpu) == sum(of_gpu) == 3000
+
+
+def forecasts_in_batches(forecaster: Forecaster, data: Any, run: L.Trainer) -> list[int]:
+    forecaster.network.transforms.fitted.fill_(True)
+    forecasts: Any = run.predict(forecaster, data)
+    return [len(forecast.point) for forecast in forecasts]
 
 
 def test_a_seasonal_training_step_waits_once(cuda: Device, tmp_path: Path) -> None:
