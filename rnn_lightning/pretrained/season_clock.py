@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from rnn_lightning.pretrained.season_features import counts
+from rnn_lightning.pretrained.season_features import counts, table
 
 LEVEL_RATES = (0.6, 0.25, 0.08)
 SLOPE_RATES = (0.2, 0.05, 0.0)  # the last is the mean change since the start
@@ -83,10 +83,10 @@ def clock(
     free = torch.where(last_known >= 0, steps - last_known, torch.where(started, since, 0))
     number, length = (age + 1).to(like), average_length(season)
     plain_mean = 1 / number.clamp_min(1)
-    rates = torch.maximum(like.new_tensor(RATES), plain_mean[..., None])
+    rates = torch.maximum(table(RATES, like.dtype, like.device), plain_mean[..., None])
     used = torch.stack(for_each_rate(started, known, age > 0), -1)
     error_rate = torch.where(age == 1, 1.0, plain_mean.clamp_min(ERROR_RATE)) * (known & (age > 0))
-    least = torch.tensor([-1, 1, -1, 1, season, season - 1, season, 2 * season - 1], device=age.device)
+    least = (-1, 1, -1, 1, season, season - 1, season, 2 * season - 1)
     return Clock(
         age,
         free,
@@ -95,5 +95,5 @@ def clock(
         error_rate,
         number.clamp(1, length),
         (age - season // 2 >= season // 2).to(like),
-        age[..., None] >= least,
+        age[..., None] >= table(least, age.dtype, age.device),
     )

@@ -5,6 +5,8 @@ time)``, in units of their own scale.
 """
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -67,6 +69,13 @@ NUM_INPUTS = len(DIFFERENCES) + len(SIMPLE_FORECASTS) + NUM_COUNTS
 NUM_GATES = len(LEVELS) + len(PROFILES) + 1 + len(SLOPES) + 4
 
 
+@lru_cache(maxsize=1024)
+def table(numbers: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a tuple of constants as a tensor, which is copied to a device once; never change it."""
+    with torch.inference_mode(False):  # training may use it afterwards
+        return torch.tensor(numbers, dtype=dtype, device=device)
+
+
 class Step(NamedTuple):
     """What is known at a step of each row: tensors ``(row, ...)`` or ``(row, time, ...)``.
 
@@ -100,21 +109,20 @@ class Ingredients:
     """From steps to the inputs of the network and, by its gates, to forecasts.
 
     Args:
-        season: steps of a season, 1 for none.
         like: a tensor of the type and device to work with.
     """
 
-    def __init__(self, season: int, like: Tensor) -> None:
-        self.season = season
+    def __init__(self, like: Tensor) -> None:
+        kind = like.dtype, like.device
         of_forecasts = [dict.fromkeys(names, 1) for names in SIMPLE_FORECASTS]
         self._to_forecasts, self._to_differences = (
-            like.new_tensor([[weights.get(name, 0) for weights in sums] for name in QUANTITIES])
-            for sums in (of_forecasts, DIFFERENCES)
+            table(tuple(tuple(sums.get(name, 0) for sums in part) for name in QUANTITIES), *kind)
+            for part in (of_forecasts, DIFFERENCES)
         )
         num_even = len(SIMPLE_FORECASTS) + NUM_COUNTS
-        self._signs = like.new_tensor([-1.0] * len(DIFFERENCES) + [1.0] * num_even)
+        self._signs = table((-1,) * len(DIFFERENCES) + (1,) * num_even, *kind)
         self._mixed, self._seasonal = (
-            torch.tensor([QUANTITIES.index(name) for name in names], device=like.device)
+            table(tuple(QUANTITIES.index(name) for name in names), torch.long, like.device)
             for names in ((*LEVELS, *PROFILES, *SLOPES), ("lag", "adjusted", "adjusted_lag"))
         )
 

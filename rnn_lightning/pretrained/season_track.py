@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rnn_lightning.pretrained.season_clock import RATES, Clock, average_length, clock, for_each_rate
-from rnn_lightning.pretrained.season_features import SIMPLE_FORECASTS, Ingredients, Step
+from rnn_lightning.pretrained.season_features import SIMPLE_FORECASTS, Ingredients, Step, table
 from rnn_lightning.transforms import precise
 
 PROFILE_SEASONS = (1, 4, 12)
@@ -81,7 +81,7 @@ def describe(values: Tensor, known: Tensor, season: int) -> tuple[Step, Track, C
     average_slope = (average - _earlier(average, length)) / length
     average_slope = torch.where(now.age >= 2 * length - 1, average_slope, smoothed[..., -1])
     quantities = _quantities(now, past, of_adjusted, profiles[:, following], smoothed, average, average_slope)
-    forecasts = Ingredients(season, values).simple_forecasts(quantities)
+    forecasts = Ingredients(values).simple_forecasts(quantities)
     errors = smooth((values[..., None] - _earlier(forecasts, 1)).abs(), now.error_rate[..., None])
     foreseen = num_steps - season // 2 + season
     kept = kept_steps(season)
@@ -147,7 +147,7 @@ def _profiles(values: Tensor, sums: Tensor, age: Tensor, season: int) -> tuple[T
     end = half + means.shape[1]
     deviations = functional.pad(values[:, half:end] - (means / season).to(values), (half, 0))
     counted = (age[:, :end] >= half).to(values)
-    limits = values.new_tensor(PROFILE_SEASONS)
+    limits = table(PROFILE_SEASONS, values.dtype, values.device)
     for first in range(0, end, season):
         this = slice(first, min(first + season, end))
         after = slice(this.start + season, this.stop + season)
@@ -207,8 +207,8 @@ class Tracker:
         self.profiles, self.counts = list(track.profiles.unbind(1)), list(track.counts.unbind(1))
         self.smoothed, self.errors, self.forecasts = track.smoothed, track.errors, track.forecasts
         self.age, self.free = track.age, track.free
-        self.limits = track.values.new_tensor(PROFILE_SEASONS)
-        self.ingredients = Ingredients(season, track.values)
+        self.limits = table(PROFILE_SEASONS, track.values.dtype, track.values.device)
+        self.ingredients = Ingredients(track.values)
         self.sum = track.values[:, -self.length :].sum(1)
 
     def push(self, value: Tensor, now: Clock) -> Step:

@@ -111,7 +111,7 @@ class SeasonalNetwork(nn.Module):
         effect = self._effect(covariates, values)
         before = functional.pad(effect[:, :-1], (1, 0)).detach()
         steps, track, now = describe((values - before).nan_to_num(0.0), known, season)
-        ingredients = Ingredients(season, values)
+        ingredients = Ingredients(values)
         features = ingredients.with_mirrored(ingredients.inputs(steps))
         inputs = self._with_covariates(features, covariates)
         outputs, (hidden, cell) = recur(
