@@ -11,7 +11,8 @@ import torch
 
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import InputError
-from rnn_lightning.tables.storage import PREFIX, FileArray, lock, remove_stale_files
+from rnn_lightning.files import open_locked
+from rnn_lightning.tables.storage import PREFIX, FileArray, remove_stale_files
 
 
 def load_shared(load: Callable[[], SeriesData], trainer: Any) -> SeriesData:
@@ -27,8 +28,7 @@ def load_shared(load: Callable[[], SeriesData], trainer: Any) -> SeriesData:
             try:
                 if trainer.local_rank == 0:
                     remove_stale_files(path.parent)
-                    file = held.enter_context(path.open("xb"))
-                    lock(file)  # not a file of a run that was killed
+                    file = held.enter_context(open_locked(path))
                     torch.save(load(), file)
             except BaseException:
                 path.unlink(missing_ok=True)

@@ -3,9 +3,8 @@
 import contextlib
 import mmap
 import os
+import secrets
 import shutil
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,13 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from rnn_lightning.files import allocate, lock, open_locked, remove_unlocked
 
 RELEASE_BYTES = 2**28
 """Bytes that a process reads before it unmaps their pages, which would count as its memory."""
 
 ACCESS_BYTES = 2**21
 """What reading one chunk, such as a window, may map beside its own bytes: systems map whole blocks."""
-
-STALE_SECONDS = 24 * 3600
-"""Age from which a scratch file is that of a killed run, where the system has no locks."""
 
 PREFIX = "rnn-lightning-"
 """Prefix of the names of scratch files."""
@@ -49,19 +41,16 @@ class FileArray:
         path: the file.
         dtype: NumPy name of the type of its numbers.
         shape: ``(row, column)``.
-        offset: byte at which the numbers begin.
         scratch: whether the file serves this run alone and may be unlinked once all processes have mapped it.
     """
 
-    def __init__(
-        self, path: Path, dtype: str, shape: tuple[int, int], offset: int = 0, scratch: bool = False
-    ) -> None:
-        self.path, self.dtype, self.shape, self.offset, self.scratch = path, dtype, shape, offset, scratch
+    def __init__(self, path: Path, dtype: str, shape: tuple[int, int], scratch: bool = False) -> None:
+        self.path, self.dtype, self.shape, self.scratch = path, dtype, shape, scratch
         with path.open("rb") as file:
             if scratch:
                 lock(file)  # as long as it is mapped
             # Copy on write: read only for the file, writable for torch, which would warn otherwise.
-            self._numbers = np.memmap(file, dtype, "c", offset, shape)
+            self._numbers = np.memmap(file, dtype, "c", shape=shape)
         self._tensor = torch.from_numpy(self._numbers)
         self._touched_bytes = 0
 
@@ -80,7 +69,7 @@ class FileArray:
         return chosen
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FileArray, (self.path, self.dtype, self.shape, self.offset, self.scratch)
+        return FileArray, (self.path, self.dtype, self.shape, self.scratch)
 
     def unlink(self) -> None:
         """Remove a scratch file; it stays readable where it is mapped."""
@@ -111,14 +100,10 @@ class Buffer:
             self.array: np.ndarray = np.zeros(shape, dtype)
             return
         remove_stale_files(folder)
-        with tempfile.NamedTemporaryFile(prefix=PREFIX, dir=folder, delete=False) as file:
-            self._path = Path(file.name)
+        self._path = folder / f"{PREFIX}{secrets.token_hex(8)}"
+        with open_locked(self._path, 0o600) as file:
             try:
-                lock(file)
-                if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a crash later
-                    os.posix_fallocate(file.fileno(), 0, num_bytes)
-                else:
-                    file.truncate(num_bytes)
+                allocate(file, 0, num_bytes)  # a full disk is an error now, not a crash later
             except OSError as error:
                 self.discard()
                 free = shutil.disk_usage(folder).free / 2**30
@@ -146,24 +131,10 @@ class Buffer:
             self._path.unlink(missing_ok=True)
 
 
-def lock(file: Any) -> None:
-    """Share a lock of a scratch file, which keeps it from ``remove_stale_files``."""
-    if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_SH)
-
-
 def remove_stale_files(folder: Path) -> None:
-    """Remove the scratch files of runs that were killed: those that no process holds a lock of.
-
-    Without locks, those that are older than a day; Windows removes none that a process has open.
-    """
+    """Remove the scratch files of runs that were killed."""
     for path in folder.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            elif time.time() - path.stat().st_mtime < STALE_SECONDS:
-                continue
-            path.unlink()
+        remove_unlocked([path])
 
 
 def release(array: np.ndarray) -> None:

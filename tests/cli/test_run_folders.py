@@ -6,10 +6,12 @@ import subprocess
 import sys
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from rnn_lightning import files
 from rnn_lightning.cli.run_folders import new_run_folder
 from rnn_lightning.files import SCRATCH, TEMPORARY, ScratchArray, atomic_file, remove_abandoned
 
@@ -95,3 +97,23 @@ def test_a_scratch_array_is_on_disk_from_the_start(tmp_path: Path) -> None:
     assert read[7, 3] == 1.5
     assert int(np.isnan(read).sum()) == 9_999
     share.close()
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="a system without locks")
+def test_a_file_is_safe_between_its_creation_and_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, removed = files.fcntl.flock, list[bool]()
+
+    def flock(file: Any, kind: int) -> None:
+        if kind == files.fcntl.LOCK_SH and not removed:
+            removed.append(True)
+            remove_abandoned(tmp_path)  # another process, just now
+        real(file, kind)
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    with atomic_file(tmp_path / "a") as file:
+        file.write(b"whole")
+        remove_abandoned(tmp_path)
+    assert removed
+    assert (tmp_path / "a").read_bytes() == b"whole"
