@@ -21,7 +21,8 @@ class TrainingWindows(NamedTuple):
         target: ``(batch, scored, feature)``, NaN where it or all of its context is unknown.
         complete: no value is unknown.
         traits: traits of the series.
-        continuation: what predicts windows that continue others, by a ``teacher_forced`` of its own.
+        continuation: what windows continue that follow others: it has a ``teacher_forced`` and a
+            ``context_state`` of its own.
     """
 
     inputs: Tensor
@@ -121,6 +122,9 @@ def free_run(network: Network, windows: TrainingWindows) -> Tensor:
 
 def context_state(network: Network, windows: TrainingWindows) -> RecurrentState:
     """Return the state after the contexts."""
+    if windows.continuation is not None:
+        state: RecurrentState = windows.continuation.context_state(network, windows)
+        return state
     context = windows.inputs[:, : windows.context_length]
     return network.encode(context, None, windows.traits, context.shape[1], windows.complete).state
 

@@ -61,7 +61,10 @@ class FreeRunError:
 
 
 class ResidualMoments:
-    """The second moments of one-step errors: their mean is the loss, and they are the noise of paths."""
+    """The second moments ``E[e e^T]`` of one-step errors: the covariance of the noise of sampled paths.
+
+    The mean square of all known errors is the loss of a validation.
+    """
 
     def __init__(self, num_features: int) -> None:
         self.num_features = num_features
@@ -69,26 +72,39 @@ class ResidualMoments:
 
     def reset(self) -> None:
         """Forget all errors."""
-        self.products, self.count = torch.zeros(self.num_features, self.num_features), 0
+        size = self.num_features
+        self.products, self.squares = torch.zeros(size, size), torch.zeros(size)
+        self.num_complete, self.num_known = torch.zeros(()), torch.zeros(size)
 
     def update(self, errors: Tensor) -> None:
-        """Add errors ``(batch, time, feature)``; steps with an unknown feature, NaN, do not count."""
-        errors = errors.flatten(0, 1)
-        errors = precise(errors[~errors.isnan().any(-1)])
-        self.products = self.products.to(errors.device) + errors.T @ errors
-        self.count += len(errors)
+        """Add errors ``(batch, time, feature)``, NaN where unknown; products take steps with all features."""
+        errors = precise(errors.flatten(0, 1))  # (step, feature)
+        known = ~errors.isnan()
+        complete = known.all(-1, keepdim=True)
+        products = torch.where(complete, errors, 0.0)
+        sums = (products.T @ products, errors.nan_to_num(0.0).square().sum(0), complete.sum(), known.sum(0))
+        parts = (self.products, self.squares, self.num_complete, self.num_known)
+        self.products, self.squares, self.num_complete, self.num_known = (
+            part.to(new) + new for part, new in zip(parts, sums, strict=True)
+        )
 
-    def compute(self) -> Tensor:
-        """Return ``E[e e^T]``, ``(feature, feature)``; NaN before any update."""
-        counts = torch.tensor([self.count], device=self.products.device)
-        return gathered([self.products[None]]).sum(0) / gathered([counts]).sum()
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Return the loss, a scalar, and the covariance ``(feature, feature)``; NaN before any update.
+
+        Features that are never known together have no covariance with each other.
+        """
+        parts = (self.products, self.squares, self.num_complete, self.num_known)
+        products, squares, num_complete, num_known = (gathered([part[None]]).sum(0) for part in parts)
+        apart = (squares / num_known).diag()
+        covariance = torch.where(num_complete > 0, products / num_complete, apart)
+        return squares.sum() / num_known.sum(), covariance
 
 
-def validation_metrics(covariance: Tensor, errors: FreeRunError) -> dict[str, Tensor]:
-    """Return the metrics of a validation by name, from the covariance of the residuals and the errors."""
+def validation_metrics(loss: Tensor, errors: FreeRunError) -> dict[str, Tensor]:
+    """Return the metrics of a validation by name, from the loss of the next step and the errors."""
     found = errors.compute()
     free_run = {f"val_rollout_{name}": found[name] for name in ("nrmse", "nrmse_error", "rmse")}
-    return {"val_loss": covariance.diagonal().mean(), **free_run}
+    return {"val_loss": loss, **free_run}
 
 
 def gathered(parts: Sequence[Tensor]) -> Tensor:

@@ -58,4 +58,17 @@ def test_residual_moments_are_the_second_moments_of_the_known_errors() -> None:
     metric.update(target[2:] - predicted[2:])
     errors = (target - predicted).double().flatten(0, 1)
     errors = errors[~errors.isnan().any(-1)]
-    torch.testing.assert_close(metric.compute().double(), errors.T @ errors / len(errors), rtol=1e-6, atol=0)
+    loss, covariance = metric.compute()
+    torch.testing.assert_close(covariance.double(), errors.T @ errors / len(errors), rtol=1e-6, atol=0)
+    assert loss.item() == pytest.approx(errors.square().mean().item(), rel=1e-6)
+
+
+def test_every_known_error_counts_where_no_step_has_all_features() -> None:
+    errors = torch.full((1, 4, 2), torch.nan)
+    errors[0, ::2, 0] = torch.tensor([1.0, 3.0])
+    errors[0, 1, 1] = 2.0
+    metric = ResidualMoments(2)
+    metric.update(errors)
+    loss, covariance = metric.compute()
+    assert loss.item() == pytest.approx((1 + 9 + 4) / 3)
+    assert covariance.tolist() == [[5.0, 0.0], [0.0, 4.0]]

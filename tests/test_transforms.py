@@ -11,6 +11,7 @@ from rnn_lightning.errors import InputError
 from rnn_lightning.transforms import (
     Difference,
     Standardize,
+    StandardizeContext,
     Traits,
     Transform,
     Transforms,
@@ -305,3 +306,12 @@ def test_twofold_differences_are_imputed_from_the_first_known_one_on() -> None:
     torch.testing.assert_close(
         imputed.flatten(), torch.tensor([nan, 1.0, 2.0, 4.0, 7.0, 11.0]), equal_nan=True
     )
+
+
+def test_the_least_scale_of_a_context_is_a_tenth_of_that_of_calm_series() -> None:
+    """Calm ones are those of which nine tenths move more."""
+    series = [torch.tensor([[-1.0], [1.0]]) * size for size in range(1, 21)]
+    part = StandardizeContext(1)
+    part.fit(series)
+    calm = torch.arange(1.0, 21.0).quantile(0.1)
+    assert part.floor.item() == pytest.approx(0.1 * calm.item())

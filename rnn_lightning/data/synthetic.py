@@ -48,8 +48,10 @@ class SineSeries(Series):
         periods = list(period) if isinstance(period, list | tuple) else [period]
         require_positive(num_steps=num_steps, time_step=time_step, num_series=num_series, amplitude=amplitude)
         require_positive(period=min(periods, default=0.0))
-        if noise < 0:
+        if not noise >= 0:
             raise InputError(f"`noise` must not be negative, got {noise}.")
+        if not math.isfinite(phase):
+            raise InputError(f"`phase` must be a finite number, got {phase}.")
         self.num_steps, self.time_step, self.num_series = num_steps, time_step, num_series
         self.periods, self.amplitude, self.phase = periods, amplitude, phase
         self.noise, self.seed = noise, seed
@@ -117,7 +119,7 @@ class LinearSeries(Series):
     ) -> None:
         require_positive(num_series=num_series, num_steps=num_steps)
         for name, low, high in (("start", min_start, max_start), ("slope", min_slope, max_slope)):
-            if low > high:
+            if not low <= high:
                 raise InputError(f"`min_{name}` {low} must not exceed `max_{name}` {high}.")
         self.num_series, self.num_steps, self.seed = num_series, num_steps, seed
         self.min_start, self.max_start = min_start, max_start

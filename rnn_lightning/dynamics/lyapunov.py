@@ -43,6 +43,8 @@ def lyapunov_exponents(
     """
     require_counts(num_exponents=num_exponents, num_steps=num_steps)
     network = forecaster.network
+    if not isinstance(getattr(network, "recurrent", None), nn.RNNBase) or hasattr(network, "inner"):
+        raise InputError("Lyapunov exponents are of a closed loop of recurrent layers and a readout alone.")
     if network.num_covariates:
         raise InputError("Lyapunov exponents are of a system that goes on by itself: there are covariates.")
     with torch.no_grad():

@@ -42,7 +42,7 @@ class DynamicsSeries(Series):
 
     def __init__(self, num_steps: int, noise: float, seed: int) -> None:
         require_positive(num_steps=num_steps)
-        if noise < 0:
+        if not noise >= 0:
             raise InputError(f"`noise` must not be negative, got {noise}.")
         self.num_steps, self.noise, self.seed = num_steps, noise, seed
 

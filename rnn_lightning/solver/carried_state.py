@@ -5,8 +5,9 @@ is the one in which it enters the next, without a gradient between them (William
 are those of one long pass that is cut between the scored steps, while the memory is that of one batch.
 """
 
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,25 +36,34 @@ class CarriedState:
         return [gather(part).reshape(-1, *part.shape).cpu().clone() for part in self.parts]
 
 
-class Continuation(NamedTuple):
+@dataclass
+class Continuation:
     """What the windows of a batch continue.
 
     Attributes:
         carried: the states of all rows, which the batch takes and replaces.
         continues: ``(batch,)``, whether a row continues its last window; others start from zero.
+        before: the state before the last step of the contexts, once it is known.
     """
 
     carried: CarriedState
     continues: Tensor
+    before: RecurrentState | None = None
 
     def teacher_forced(self, network: Network, windows: TrainingWindows) -> Tensor:
         """Return the predictions ``(batch, scored, feature)``, and carry the state on."""
         first = windows.context_length - 1  # inputs before it are those of the last window
-        encoded = network.encode(
-            windows.inputs[:, first:-1], self._state(network, windows), windows.traits, 0, windows.complete
-        )
+        self.before = self._state(network, windows)
+        inputs = windows.inputs[:, first:-1]
+        encoded = network.encode(inputs, self.before, windows.traits, 0, windows.complete)
         self.carried.parts = tuple(part.detach() for part in encoded.state)
         return encoded.predictions
+
+    def context_state(self, network: Network, windows: TrainingWindows) -> RecurrentState:
+        """Return the state after the contexts."""
+        last = windows.inputs[:, windows.context_length - 1 : windows.context_length]
+        before = self._state(network, windows) if self.before is None else self.before
+        return network.encode(last, before, windows.traits, 1, windows.complete).state
 
     def _state(self, network: Network, windows: TrainingWindows) -> RecurrentState:
         """Return the state before the last step of the context."""

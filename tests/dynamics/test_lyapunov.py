@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnn_lightning import Forecaster
+from rnn_lightning import Forecaster, PretrainedForecaster
 from rnn_lightning.dynamics.lyapunov import closed_loop_jacobians, closed_loop_step, lyapunov_exponents
 from rnn_lightning.errors import InputError
 
@@ -74,3 +74,8 @@ def test_what_has_no_exponents_is_refused() -> None:
     with_covariates = Forecaster(1, "gru", 5, num_covariates=1)
     with pytest.raises(InputError, match="covariates"):
         lyapunov_exponents(with_covariates, torch.zeros(9, 1))
+
+
+def test_a_seasonal_network_is_refused() -> None:
+    with pytest.raises(InputError, match="of recurrent layers and a readout alone"):
+        lyapunov_exponents(PretrainedForecaster(), np.arange(30.0))  # type: ignore[arg-type]

@@ -81,6 +81,21 @@ def test_the_losses_are_those_of_one_long_pass(cell: Any) -> None:
     assert len(forecaster.seen) == 8
 
 
+def test_the_free_run_starts_from_the_carried_state() -> None:
+    torch.manual_seed(0)
+    forecaster, data = Watch(free_run_weight=1.0), make_data(batch_size=1)
+    fitted(forecaster, data)
+    network, values = forecaster.network, data.data.values[None].float()
+    transformed = network.transforms.start(values, {})[0]
+    for step, (_, loss) in enumerate(forecaster.seen):
+        origin = step * SCORED + CONTEXT
+        with torch.no_grad():
+            generated = forecaster.forecast(values[:, :origin], SCORED)
+        free_run = network.transforms(generated, network.transforms.start(values, {})[1])[0]
+        errors = free_run - transformed[:, origin : origin + SCORED]
+        assert loss.item() == pytest.approx(errors.square().mean().item(), rel=1e-4)
+
+
 def test_no_gradient_crosses_the_cut() -> None:
     torch.manual_seed(0)
     forecaster, data = Watch(), make_data(batch_size=2)

@@ -1,10 +1,12 @@
 """Input noise of a fit by Adam: on the inputs alone, and the same in a repeated fit."""
 
+from typing import Any
+
 import lightning.pytorch as L
 import pytest
 import torch
 
-from rnn_lightning import Forecaster, SequenceDataModule, SineSeries
+from rnn_lightning import Forecaster, SequenceDataModule, SineSeries, forecaster
 from rnn_lightning.errors import InputError
 from rnn_lightning.losses import TrainingWindows, with_input_noise
 
@@ -21,11 +23,11 @@ def test_noise_is_on_the_values_of_inputs_alone() -> None:
     assert noisy.target is windows.target
 
 
-def fitted(input_noise: float) -> Forecaster:
-    torch.manual_seed(0)
+def fitted(input_noise: float, seed: int = 0, **options: Any) -> Forecaster:
+    torch.manual_seed(seed)
     forecaster = Forecaster(cell="rnn_tanh", hidden_size=4, input_noise=input_noise)
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    trainer = L.Trainer(max_epochs=1, accelerator="cpu", logger=False, **quiet)  # type: ignore[arg-type]
+    trainer = L.Trainer(max_epochs=1, accelerator="cpu", logger=False, **quiet, **options)  # type: ignore[arg-type]
     trainer.fit(forecaster, SequenceDataModule(SineSeries(), num_batches_per_epoch=5))
     return forecaster
 
@@ -34,6 +36,23 @@ def test_adam_trains_with_the_same_noise_again_and_other_weights_without() -> No
     weights = [fitted(noise).network.readout.weight for noise in (0.3, 0.3, 0.0)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.allclose(weights[0], weights[2])
+
+
+def test_every_batch_has_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those whose gradients are accumulated; another seed of the fit gives other noise."""
+    seen: list[int] = []
+
+    def spy(windows: TrainingWindows, num_features: int, deviation: float, seed: int) -> TrainingWindows:
+        seen.append(seed)
+        return with_input_noise(windows, num_features, deviation, seed)
+
+    monkeypatch.setattr(forecaster, "with_input_noise", spy)
+    fitted(0.3, accumulate_grad_batches=2)
+    assert len(set(seen)) == 5
+    before = set(seen)
+    seen.clear()
+    fitted(0.3, seed=100)
+    assert before.isdisjoint(seen)
 
 
 def test_negative_noise_is_refused() -> None:

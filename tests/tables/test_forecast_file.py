@@ -267,6 +267,11 @@ def test_forecasts_far_outside_the_recent_history_get_a_warning(tmp_path: Path) 
     (warning,) = warn_if_diverged(data, shares(tmp_path, values))
     assert "leaves the range of the history by far: '1' (y: history 0.0" in warning
     assert "to 500)" in warning
+    other = history.clone()
+    other[0], other[1] = 1e6 * history[0], 5.0
+    values[0, :], values[1, :] = 5e5, 5000.0
+    (warning,) = warn_if_diverged(plain_data(other), shares(tmp_path, values))
+    assert "'1' (y: history 5 to 5, forecast 5e+03 to 5e+03)" in warning  # whatever is beside it
     values[:] = -500
     (warning,) = warn_if_diverged(data, shares(tmp_path, values, 2))
     assert "'0' (y" in warning
