@@ -1,11 +1,10 @@
 """The LightningModule: the teacher-forced loss, the metrics, and generation from batches and arrays."""
 
 import math
-import threading
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import lightning.pytorch as L
 import numpy as np
@@ -23,7 +22,16 @@ from rnn_lightning.losses import (
 )
 from rnn_lightning.metrics import FreeRunError, ResidualMoments, validation_metrics
 from rnn_lightning.network import Cell, Network, RecurrentNetwork
-from rnn_lightning.rollout import State, generate, generators, observe, rollout, warm_up
+from rnn_lightning.rollout import (
+    Forecast,
+    State,
+    evaluating,
+    generate,
+    generators,
+    observe,
+    rollout,
+    warm_up,
+)
 from rnn_lightning.transforms import TransformName
 
 ARCHITECTURE = ("cell", "hidden_size", "num_layers", "transforms")
@@ -31,44 +39,6 @@ ARCHITECTURE = ("cell", "hidden_size", "num_layers", "transforms")
 
 MAX_DISTANCE = 20
 """Standard deviations of a first fit by which the values of a second one may differ without a warning."""
-
-_LOCK = threading.Lock()  # of the mode of networks that several threads evaluate
-
-
-class Forecast(NamedTuple):
-    """What ``predict_step`` returns, in the units of the data.
-
-    Attributes:
-        series_index: ``(batch,)``, the series of each forecast.
-        point: ``(batch, horizon, feature)``, the free run without noise.
-        samples: ``(sample, batch, horizon, feature)``, sampled paths, or None.
-    """
-
-    series_index: Tensor
-    point: Tensor
-    samples: Tensor | None
-
-    def __repr__(self) -> str:
-        num_series, horizon, num_features = self.point.shape
-        sizes = [counted(num_series, "series", "series"), counted(horizon, "step")]
-        sizes += [counted(num_features, "feature")]
-        sizes += [] if self.samples is None else [counted(len(self.samples), "sampled path")]
-        return f"{type(self).__name__}: {', '.join(sizes)}"
-
-    def plot(self) -> Any:
-        """Return a ``Figure``: up to four series by lead time, and the middle 80 % of sampled paths."""
-        from matplotlib.figure import Figure
-
-        num_panels, steps = min(len(self.point), 4), range(1, self.point.shape[1] + 1)
-        figure = Figure(figsize=(7, 0.6 + 1.6 * num_panels), layout="constrained")
-        for row, axis in enumerate(figure.subplots(num_panels, sharex=True, squeeze=False)[:, 0]):
-            if self.samples is not None:
-                low, high = np.quantile(self.samples[:, row, :, 0].cpu().numpy(), (0.1, 0.9), axis=0)
-                axis.fill_between(steps, low, high, alpha=0.3, lw=0)
-            axis.plot(steps, self.point[row, :, 0].cpu(), marker=".")
-            axis.set(ylabel=f"series {int(self.series_index[row])}")
-        figure.supxlabel("lead time in steps", fontsize=10)
-        return figure
 
 
 class Forecaster(L.LightningModule):
@@ -129,7 +99,7 @@ class Forecaster(L.LightningModule):
         )
         self.sizes_given = {"num_features": num_features, "num_covariates": num_covariates}
         self.data_facts: dict[str, Any] = {}  # plain facts of the data of the fit, kept in the checkpoint
-        self.is_trained, self._num_evaluations = False, 0
+        self.is_trained, self.last_loss = False, torch.zeros(())
         self._set_network(1 if num_features is None else num_features, num_covariates or 0)
         self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
 
@@ -216,7 +186,8 @@ class Forecaster(L.LightningModule):
     def training_step(self, batch: TrainingWindows, batch_idx: int) -> Tensor:
         trainer = self.trainer
         if self.input_noise:  # other draws in every step and on every device, the same in a resumed fit
-            seed = self.global_step * trainer.world_size + trainer.global_rank
+            number = trainer.fit_loop.total_batch_idx * trainer.world_size + trainer.global_rank
+            seed = (torch.initial_seed() + number) % 2**63
             batch = with_input_noise(batch, self.network.num_features, self.input_noise, seed)
         loss = self.loss(batch)
         every, last = trainer.log_every_n_steps, trainer.num_training_batches - 1  # type: ignore[attr-defined]
@@ -227,13 +198,18 @@ class Forecaster(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the last loss also where the loggers take no metrics of that step: short fits have one too."""
+        self._require_finite(self.last_loss)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.global_step % every:
             self.log("train_loss", self.last_loss, prog_bar=True, sync_dist=True)
 
     def on_before_backward(self, loss: Tensor) -> None:
-        """Stop a fit whose loss is NaN or infinite, before that reaches the weights and the checkpoints."""
-        if (loss.device.type == "cpu" or self.global_step % 50 == 0) and not math.isfinite(loss.item()):
+        """Stop a fit whose loss is NaN or infinite; a GPU is only waited for at every fiftieth step."""
+        if loss.device.type == "cpu" or self.global_step % 50 == 0:
+            self._require_finite(loss)
+
+    def _require_finite(self, loss: Tensor) -> None:
+        if not math.isfinite(loss.item()):
             raise InputError(
                 f"the loss is {loss.item()} at step {self.global_step}: training has diverged. Lower "
                 "`learning_rate`, keep `gradient_clip_val` at 1 or below, or look for extreme values in the "
@@ -248,10 +224,10 @@ class Forecaster(L.LightningModule):
         return self._forecast_and_score(batch, self.val_rollout)
 
     def on_validation_epoch_end(self) -> None:
-        covariance = self.network.residual_covariance
-        covariance.copy_(self.residuals.compute())
+        loss, covariance = self.residuals.compute()
+        self.network.residual_covariance.copy_(covariance)
         # The metrics are those of all devices already; sync_dist tells Lightning that the devices agree.
-        for name, value in validation_metrics(covariance, self.val_rollout).items():
+        for name, value in validation_metrics(loss, self.val_rollout).items():
             self.log(name, value, prog_bar=name in ("val_loss", "val_rollout_nrmse"), sync_dist=True)
         self.residuals.reset()
         self.val_rollout.reset()
@@ -320,6 +296,7 @@ class Forecaster(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         from rnn_lightning import __version__
 
+        self._require_finite(self.last_loss)
         checkpoint["rnn_lightning_version"], checkpoint["data_facts"] = __version__, self.data_facts
         checkpoint["forecaster_class"] = self.checkpoint_class()
 
@@ -353,7 +330,8 @@ class Forecaster(L.LightningModule):
 
         Args:
             context: the known steps, ``(time,)``, ``(time, feature)`` or ``(batch, time, feature)``, NaN if
-                unknown. The last ``context_length`` steps give what ``predict`` gives.
+                unknown; also what NumPy can read as such. The last ``context_length`` steps give what
+                ``predict`` gives.
             horizon: number of steps to generate.
             num_samples: number of sampled paths; None for the point forecast.
             seed: seed of the sampled paths.
@@ -367,6 +345,7 @@ class Forecaster(L.LightningModule):
         Raises:
             InputError: see ``rollout``.
         """
+        context = as_array(context)
         batch, covariates = self._as_batch(context), self._as_batch(known.get("covariates"))
         if covariates is not None and bool(covariates[:, batch.shape[1] :].isnan().any()):
             raise InputError("the covariates of the horizon must all be known: some are NaN.")
@@ -376,12 +355,12 @@ class Forecaster(L.LightningModule):
         values = values.squeeze(-1) if np.ndim(context) < 2 else values
         if isinstance(context, Tensor):
             return values.to(context if context.is_floating_point() else context.device)
-        kind = np.asarray(context).dtype
+        kind = context.dtype
         return values.cpu().numpy().astype(kind if kind.kind == "f" else np.float32)
 
     def warm_up(self, history: Any, covariates: Any = None, traits: Any = None) -> State:
         """Return the state after a history, with axes as for ``forecast``; see ``rollout.warm_up``."""
-        return self._evaluate(partial(warm_up, self.network), history, covariates, traits)
+        return self._evaluate(partial(warm_up, self.network), as_array(history), covariates, traits)
 
     def observe(self, state: State, values: Any, covariates: Any = None) -> State:
         """Return the state after new values, of which one step may be a number or a vector of features."""
@@ -408,19 +387,8 @@ class Forecaster(L.LightningModule):
         args = tuple(map(self._as_batch, args))
         if "covariates" in kwargs:
             kwargs["covariates"] = self._as_batch(kwargs["covariates"])
-        with _LOCK:
-            if self._num_evaluations == 0:
-                self._mode = self.network.training
-            self._num_evaluations += 1
-            self.network.eval()
-        try:
-            with torch.no_grad():
-                return function(*args, **kwargs)
-        finally:
-            with _LOCK:
-                self._num_evaluations -= 1
-                if self._num_evaluations == 0:
-                    self.network.train(self._mode)
+        with evaluating(self):
+            return function(*args, **kwargs)
 
     def _as_batch(self, values: Any) -> Any:
         """Return an array as ``(batch, time, feature)`` in the precision of the network, others unchanged."""
@@ -443,6 +411,11 @@ def is_class(name: str, kind: type) -> bool:
     """Return True if a name is that of a class, whose own script calls it ``__main__.<class>``."""
     modules = {name.removesuffix(f".{kind.__qualname__}"), kind.__module__}
     return len(modules) == 1 or ("__main__" in modules and name.endswith(f".{kind.__qualname__}"))
+
+
+def as_array(values: Any) -> Any:
+    """Return what NumPy reads as an array; tensors as they are, and frames, which ``_as_batch`` refuses."""
+    return values if isinstance(values, Tensor) or hasattr(values, "columns") else np.asarray(values)
 
 
 def _as_steps(values: Any, size: int) -> Any:

@@ -5,16 +5,18 @@ state after a history, the state after more values, and any number of futures fr
 """
 
 import math
+import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from rnn_lightning.errors import InputError, require_counts
+from rnn_lightning.errors import InputError, counted, require_counts
 from rnn_lightning.network import Network
 from rnn_lightning.recurrent import RecurrentState, work_at_once
 from rnn_lightning.transforms import Traits, TransformState
@@ -25,6 +27,39 @@ CHUNK_NUMBERS = 2**22
 NO_COVARIANCE = "noise must be a covariance: symmetric, without negative eigenvalues."
 
 Generators = np.random.Generator | Sequence[np.random.Generator]
+
+_evaluations: dict[nn.Module, tuple[int, bool]] = {}  # those under way, and the mode before the first
+_lock = threading.Lock()
+
+
+class Forecast(NamedTuple):
+    """Forecasts of a batch of series, in the units of the data.
+
+    Attributes:
+        series_index: ``(batch,)``, the series of each forecast.
+        point: ``(batch, horizon, feature)``, the free run without noise.
+        samples: ``(sample, batch, horizon, feature)``, sampled paths, or None.
+        own_error: ``(batch, feature)``, the mean absolute error of earlier forecasts of each series, NaN
+            where there are none; None of a network that makes none.
+    """
+
+    series_index: Tensor
+    point: Tensor
+    samples: Tensor | None = None
+    own_error: Tensor | None = None
+
+    def __repr__(self) -> str:
+        num_series, horizon, num_features = self.point.shape
+        sizes = [counted(num_series, "series", "series"), counted(horizon, "step")]
+        sizes += [counted(num_features, "feature")]
+        sizes += [] if self.samples is None else [counted(len(self.samples), "sampled path")]
+        return f"{type(self).__name__}: {', '.join(sizes)}"
+
+    def plot(self) -> Any:
+        """Return a ``Figure``: up to four series by lead time, and the middle 80 % of sampled paths."""
+        from rnn_lightning.pictures import plot_lead_times
+
+        return plot_lead_times(self.series_index, self.point, self.samples)
 
 
 class State(NamedTuple):
@@ -167,9 +202,47 @@ def generate(
     return _end_at_nonfinite(network.transforms.inverse(transformed, state.transforms), names)
 
 
+@contextmanager
+def evaluating(forecaster: Any) -> Iterator[None]:
+    """Run a forecaster without dropout and gradients, in any number of threads, and leave it in its mode."""
+    module = forecaster if isinstance(forecaster, nn.Module) else forecaster.network
+    with _lock:
+        count, mode = _evaluations.get(module, (0, module.training))
+        _evaluations[module] = count + 1, mode
+        module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        with _lock:
+            count, mode = _evaluations.pop(module)
+            if count > 1:
+                _evaluations[module] = count - 1, mode
+            else:
+                module.train(mode)
+
+
 def generators(seed: int, series_index: Iterable[int]) -> list[np.random.Generator]:
     """Make a generator for each series: its noise depends on the seed and the index of the series alone."""
     return [np.random.default_rng([seed % 2**64, index]) for index in series_index]
+
+
+def path_bounds(samples: Tensor, point: Tensor, levels: Sequence[float]) -> Tensor:
+    """Return the bounds of intervals that hold the point forecast and the middle of sampled paths.
+
+    Args:
+        samples: ``(sample, batch, horizon, feature)``.
+        point: ``(batch, horizon, feature)``.
+        levels: levels in percent.
+
+    Returns:
+        ``(2 * level, batch, horizon, feature)``: low, high, low ...
+    """
+    quantiles = [0.5 + sign * level / 200 for level in levels for sign in (-1, 1)]
+    # Not torch.quantile, which accepts at most 16 million numbers.
+    bounds = torch.from_numpy(np.quantile(samples.cpu().numpy(), quantiles, axis=0)).to(point)
+    bounds[::2], bounds[1::2] = bounds[::2].minimum(point), bounds[1::2].maximum(point)
+    return bounds
 
 
 class Innovations:

@@ -122,7 +122,7 @@ class Standardize(Transform):
         self.register_buffer("scale", torch.ones(num_features))
 
     def fit(self, chunks: Iterable[Tensor]) -> None:
-        zeros = torch.zeros_like(self.mean, dtype=torch.float64)
+        zeros = torch.zeros(self.mean.shape, dtype=torch.float64)  # on the CPU, where the series are
         count, total, squares, shift = zeros, zeros, zeros, zeros
         for chunk in chunks:
             known = ~chunk.isnan()
@@ -136,7 +136,7 @@ class Standardize(Transform):
         mean = total / count.clamp_min(1)
         deviation = (squares / count.clamp_min(1) - mean.square()).clamp_min(0).sqrt()
         self.mean.copy_(mean + shift)
-        self.scale.copy_(scale_of(deviation, self.mean))
+        self.scale.copy_(scale_of(deviation, mean + shift))
 
     def forward(self, values: Tensor, state: TransformState) -> tuple[Tensor, TransformState]:
         return (values - self.mean) / self.scale, state
@@ -225,11 +225,14 @@ class Transforms(nn.Module):
     @torch.no_grad()
     def fit(self, series: Iterable[Tensor]) -> None:
         """Set the statistics from chunks ``(time, feature)`` of the training series, iterated repeatedly."""
+        device = self.fitted.device
+        self.cpu()  # where the series are
         for index, part in enumerate(self._parts()):
             part.fit(self._through(values, index) for values in series)
         for values in series:  # refuse what a transform cannot take before training begins
             self._through(values, len(self.parts))
         self.fitted.fill_(True)
+        self.to(device)
 
     def start(self, context: Tensor, traits: Traits) -> tuple[Tensor, tuple[TransformState, ...]]:
         """Transform the context of a series; return it, ``num_lost`` steps shorter, and the last states."""

@@ -244,7 +244,8 @@ def are_complete(data: SeriesData, segments: Segments, windows: Windows, length:
     last = windows.first + (windows.ends - windows.begins - 1) * windows.stride
     inside = (windows.first >= segments.start) & (last + length <= segments.end)
     has_none = windows.ends == windows.begins
-    return bool((inside | has_none).all()) and bool(data.values.isfinite().all())
+    chunks = (data.values[first : first + CHUNK_ROWS] for first in range(0, len(data.values), CHUNK_ROWS))
+    return bool((inside | has_none).all()) and all(bool(chunk.isfinite().all()) for chunk in chunks)
 
 
 def window_batch(

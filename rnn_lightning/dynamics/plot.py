@@ -1,17 +1,13 @@
 """The picture of a learned dynamical system."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from rnn_lightning.dynamics.measured import Measured
 from rnn_lightning.dynamics.metrics import SpectrumDistance
-from rnn_lightning.files import atomic_file
 
 TRUE, LEARNED = {"color": "0.45", "lw": 0.7}, {"color": "#0072b2", "lw": 0.9}
 
@@ -31,12 +27,6 @@ def plot_dynamics(measured: Measured) -> Figure:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False, fontsize=9)
     return figure
-
-
-def draw(measured: Measured, path: Path) -> None:
-    """Write the picture as PNG."""
-    with atomic_file(path) as file:
-        FigureCanvasAgg(plot_dynamics(measured)).print_png(file)
 
 
 def _draw_attractor(axis: Axes, measured: Measured) -> None:

@@ -24,8 +24,9 @@ class DynamicsReport(L.Callback):
         pl_module.log("test_valid_steps", measured.valid.double().median().float(), sync_dist=True)
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # all devices have to ask for it
         if trainer.is_global_zero:
-            from rnn_lightning.dynamics.plot import draw  # matplotlib takes a while to import
+            from rnn_lightning.dynamics.plot import plot_dynamics  # matplotlib takes a while to import
+            from rnn_lightning.pictures import save_png
 
             folder.mkdir(parents=True, exist_ok=True)
-            draw(measured, folder / "dynamics.png")
+            save_png(plot_dynamics(measured), folder / "dynamics.png")
             print(f"{measured.text()}\nPicture: {folder / 'dynamics.png'}")

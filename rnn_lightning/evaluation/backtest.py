@@ -1,7 +1,6 @@
 """Backtest: forecasts from rolling origins beside the truth, as tables, as a few lines and as a picture."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,9 +12,10 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.data.array import ArraySeries
-from rnn_lightning.data.series import Series, SeriesData
+from rnn_lightning.data.batches import SequenceBatches
+from rnn_lightning.data.series import GivenSeries, Series, SeriesData
 from rnn_lightning.data.windows import BatchLoader, Segments, forecast_batch, rolling_starts
-from rnn_lightning.errors import InputError, counted
+from rnn_lightning.errors import InputError, counted, require_counts
 from rnn_lightning.evaluation.baselines import seasons_of
 from rnn_lightning.evaluation.calibrated_intervals import is_trained
 from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
@@ -23,6 +23,7 @@ from rnn_lightning.evaluation.records import ForecastRecords, bound_columns, for
 from rnn_lightning.evaluation.refit import Fit, Refits, intervals_of
 from rnn_lightning.evaluation.scores import Scores
 from rnn_lightning.files import atomic_file
+from rnn_lightning.rollout import evaluating
 from rnn_lightning.transforms import Traits
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Backtest:
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``scores.csv``, ``lead_times.csv``, ``forecasts.csv`` and ``backtest.png`` into a folder."""
-        from rnn_lightning.evaluation.backtest_plot import save_figure
+        from rnn_lightning.pictures import save_png
 
         tables = {
             "scores": self.scores_by_series,
@@ -123,7 +124,7 @@ class Backtest:
         for path, table in zip(paths, tables.values(), strict=False):
             with atomic_file(path) as file:
                 table.write_csv(file)
-        save_figure(self.plot(), paths[-1])
+        save_png(self.plot(), paths[-1])
         return paths
 
     @property
@@ -184,6 +185,11 @@ def backtest(
     Raises:
         InputError: if no series is long enough, or levels are given and nothing gives intervals.
     """
+    sizes: dict[str, int | None] = {"num_origins": num_origins, "horizon": horizon, "season": season}
+    sizes |= {"origin_step": origin_step, "context_length": context_length, "batch_size": batch_size}
+    require_counts(**sizes, num_samples=num_samples)
+    if hasattr(forecaster, "require_fitted"):
+        forecaster.require_fitted()
     data = _load(forecaster, data, options)
     step = origin_step or horizon
     start = torch.maximum(data.offsets[:-1], data.ends - horizon - (num_origins - 1) * step)
@@ -196,16 +202,20 @@ def backtest(
         wanted = getattr(forecaster, "context_wanted", lambda *_: 0)(data.traits, horizon)
         context_length = max(least, min(wanted, int(data.lengths.max())))
     windows = rolling_starts(segments, least, horizon, num_origins, step).earlier(context_length - least)
+    if not is_trained(forecaster):  # it is made for the sizes of the data
+        batches = SequenceBatches(GivenSeries(data), context_length, horizon=horizon)
+        batches.data = data
+        forecaster.take_sizes(batches)
     if len(windows) == 0:
         raise InputError("no series has a step to forecast after a context of one: give longer ones.")
     refits = None if refit is None else Refits(refit, data, segments, windows, context_length)
     intervals = intervals or (intervals_of(forecaster) if refits is None else refits.intervals)
-    with _evaluating(forecaster):
+    with evaluating(forecaster):
         if refits is None and not is_trained(forecaster):
             intervals = PredictionIntervals()
             least = max(2 * int(seasons.max()), horizon // 2)
-            sizes = {"context_length": context_length, "horizon": horizon, "min_context_length": least}
-            intervals.calibrate_on_last_steps(forecaster, data, start, seasons=seasons, **sizes)
+            known = {"context_length": context_length, "horizon": horizon, "min_context_length": least}
+            intervals.calibrate_on_last_steps(forecaster, data, start, seasons=seasons, **known)
         levels = intervals.choose_levels(levels, num_samples)
         records = ForecastRecords(forecast_columns(levels))
         settings = (context_length, horizon, num_samples, seed)
@@ -239,15 +249,3 @@ def _found_seasons(data: SeriesData, ends: Tensor) -> Traits:
     except ImportError:
         return {}
     return find_seasons(data, ends)
-
-
-@contextmanager
-def _evaluating(forecaster: Any) -> Iterator[None]:
-    """Run the network without dropout and gradients, and leave it in its mode."""
-    training = forecaster.training
-    forecaster.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        forecaster.train(training)

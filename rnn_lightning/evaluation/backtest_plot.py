@@ -1,22 +1,18 @@
 """The picture of a backtest: error by lead time, and forecasts beside the truth."""
 
-import warnings
 from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from matplotlib import rcParams
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.evaluation.scores import Scores
-from rnn_lightning.files import atomic_file
 
 COLOURS = {
     "rnn": "#0072b2",
@@ -76,15 +72,6 @@ def chosen_forecasts(scores: Scores) -> dict[tuple[int, int], str]:
     for reason, place in places.items():
         chosen.setdefault(rows.row(place), reason)
     return chosen
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG file; characters that the font lacks are drawn as boxes."""
-    with warnings.catch_warnings(), atomic_file(path) as file:
-        warnings.filterwarnings(
-            "ignore", "Glyph .* missing|Matplotlib currently does not support", UserWarning
-        )
-        FigureCanvasAgg(figure).print_png(file)  # savefig would draw all twice
 
 
 def _draw_lead_times(axis: Axes, scores: Scores) -> None:

@@ -5,7 +5,6 @@ from functools import partial
 from math import ceil
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from rnn_lightning.evaluation.interval_widths import (
     learn_half_widths,
 )
 from rnn_lightning.evaluation.records import errors_of
+from rnn_lightning.rollout import path_bounds
 
 LAST_FRACTION, LAST_HORIZONS = 0.25, 2
 """A network that was never trained calibrates on this fraction of a series, at most so many horizons."""
@@ -106,12 +106,10 @@ class CalibratedIntervals:
         Raises:
             InputError: if there are neither intervals nor samples.
         """
+        if samples is not None and not self.calibrated:
+            return path_bounds(samples, point, levels)
         signed = torch.tensor([sign * level / 100 for level in levels for sign in (-1, 1)])
-        if self.calibrated or samples is None:
-            return self._values_at(signed, point, context, seasons, own_error)
-        # torch.quantile takes 16 million numbers at most.
-        bounds = np.quantile(samples.cpu().numpy(), (0.5 + signed.double() / 2).tolist(), axis=0)
-        return torch.from_numpy(bounds).to(point)
+        return self._values_at(signed, point, context, seasons, own_error)
 
     def table(self, levels: Sequence[int] | None = None) -> dict[str, Any]:
         """Return what ``interval_bounds`` goes by as plain numbers, for an export.

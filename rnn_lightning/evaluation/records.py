@@ -61,7 +61,7 @@ def record(
     columns = {"y": batch.target, "rnn": point}
     if levels:
         seasons = batch.traits.get("season")
-        known = {"seasons": seasons, "own_error": own_error_of(forecast)}
+        known = {"seasons": seasons, "own_error": forecast.own_error}
         bounds = intervals.interval_bounds(point, batch.context, levels, samples=samples, **known)
         if intervals.calibrated or samples is None:  # an empty batch has no samples
             samples = intervals.quantiles(CRPS_QUANTILES, point, batch.context, **known)
@@ -86,10 +86,9 @@ def errors_of(forecaster: Any, batches: Iterable[ForecastBatch], seasons: Tensor
     for case in batches:
         batch = case.to(forecaster.device)
         forecast = forecaster.predict_step(batch, 0)
-        error, own_error = batch.target - forecast.point, own_error_of(forecast)
-        own_seasons = seasons[case.series_index]
+        error, own_seasons = batch.target - forecast.point, seasons[case.series_index]
         columns = {
-            "error_scale": error_scale(batch.context, own_seasons, own_error),
+            "error_scale": error_scale(batch.context, own_seasons, forecast.own_error),
             "counts": is_like_others(batch.context, own_seasons).to(error),
         }
         columns = {name: column[:, None].expand_as(error) for name, column in columns.items()}
@@ -97,11 +96,6 @@ def errors_of(forecaster: Any, batches: Iterable[ForecastBatch], seasons: Tensor
     found = records.collect()
     error, counts = found["error"], found["counts"] > 0
     return torch.where(counts | ~counts.any(), error, torch.nan), found["error_scale"][:, 0]
-
-
-def own_error_of(forecast: Any) -> Tensor | None:
-    """Return the error ``(batch, feature)`` of earlier forecasts of each series, if a network gives one."""
-    return getattr(forecast, "own_error", None)
 
 
 def bound_columns(levels: Sequence[int]) -> list[str]:

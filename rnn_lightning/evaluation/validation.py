@@ -75,6 +75,7 @@ def validate(
         errors.update(forecast.point, batch.target, batch.scale, batch.series_index)
     metrics = {}
     if measures:
-        forecaster.network.residual_covariance.copy_(residuals.compute())
-        metrics = validation_metrics(forecaster.network.residual_covariance, errors)
+        loss, covariance = residuals.compute()
+        forecaster.network.residual_covariance.copy_(covariance)
+        metrics = validation_metrics(loss, errors)
     return sentences(*compare(records, batches), batches.horizon), metrics

@@ -14,7 +14,8 @@ from rnn_lightning.pretrained.season_batches import (
     scaled_one_step_errors,
     uses_hold_outs,
 )
-from rnn_lightning.pretrained.season_forecast import PretrainedForecast, steps_wanted
+from rnn_lightning.pretrained.season_forecast import steps_wanted
+from rnn_lightning.rollout import Forecast
 from rnn_lightning.transforms import Traits
 
 
@@ -53,7 +54,7 @@ class BundledForecaster:
         """Return the next-step errors ``(batch, scored, feature)`` in units of the noise of the network."""
         return scaled_one_step_errors(self.network, windows)
 
-    def predict_step(self, batch: ForecastBatch, batch_idx: int) -> PretrainedForecast:
+    def predict_step(self, batch: ForecastBatch, batch_idx: int) -> Forecast:
         """Forecast a batch of series with the trait ``seasons``."""
         hold_outs = uses_hold_outs("auto", max(len(batch.context), self.num_series))
         return forecast_batch_by_season(self.network, batch, hold_outs, self.point == "mean")

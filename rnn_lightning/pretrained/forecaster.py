@@ -8,20 +8,25 @@ from torch import Tensor
 
 from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.errors import InputError, require_counts
-from rnn_lightning.forecaster import Forecaster
+from rnn_lightning.forecaster import Forecaster, as_array
 from rnn_lightning.losses import TrainingWindows
 from rnn_lightning.pretrained.bundled import bundled_network
 from rnn_lightning.pretrained.season_batches import (
     forecast_batch_by_season,
-    forecast_with_errors,
     generate_by_season,
     scaled_one_step_errors,
     shifted_paths,
     uses_hold_outs,
 )
-from rnn_lightning.pretrained.season_forecast import SeasonForecast, choose_seasons, steps_wanted
+from rnn_lightning.pretrained.season_forecast import (
+    SeasonForecast,
+    choose_seasons,
+    forecast_seasons,
+    steps_wanted,
+)
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
 from rnn_lightning.pretrained.seasonal_loss import seasonal_loss
+from rnn_lightning.rollout import Forecast
 from rnn_lightning.transforms import Traits
 
 
@@ -151,7 +156,7 @@ class PretrainedForecaster(Forecaster):
         require_counts(horizon=horizon)
         known: dict[str, Any] = {"traits": traits, "covariates": covariates, "names": names}
         known |= {"hold_outs": self._uses_hold_outs(len(context)), "as_means": self.point == "mean"}
-        return forecast_with_errors(self.network, context, horizon, **known)
+        return forecast_seasons(self.network, context, horizon, **known)
 
     def choose_seasons(
         self, histories: Tensor | Sequence[Tensor], traits: Traits, horizon: int, covariates: Any = None
@@ -172,8 +177,8 @@ class PretrainedForecaster(Forecaster):
         """Return how many last steps of series with these traits a forecast looks at, 0 for any number."""
         return steps_wanted(traits, horizon)
 
-    def predict_step(self, batch: ForecastBatch, batch_idx: int) -> Any:
-        """Return ``Forecast``, or ``PretrainedForecast`` for series with candidate seasons."""
+    def predict_step(self, batch: ForecastBatch, batch_idx: int) -> Forecast:
+        """Forecast a batch; series with candidate seasons have an ``own_error`` too."""
         if "seasons" not in batch.traits or len(batch.context) == 0:
             return super().predict_step(batch, batch_idx)
         hold_outs = self._uses_hold_outs(len(batch.context))
@@ -205,8 +210,10 @@ class PretrainedForecaster(Forecaster):
         """
         if seasons is None:
             return super().forecast(context, horizon, **known, traits=self._traits(context, season))
-        batch_size = len(self._as_batch(context))
-        candidates = torch.tensor(sorted(seasons) or [0]).expand(batch_size, -1)
+        if min(seasons, default=1) < 1 or not year >= 0:
+            raise InputError(f"`seasons` must be at least 1 and `year` at least 0: got {seasons}, {year}.")
+        batch_size = len(self._as_batch(as_array(context)))
+        candidates = torch.tensor(sorted(seasons) or [0], dtype=torch.long).expand(batch_size, -1)
         traits = {"seasons": candidates, "year": torch.full((batch_size,), year)}
         return super().forecast(context, horizon, **known, traits=traits)
 
@@ -215,11 +222,13 @@ class PretrainedForecaster(Forecaster):
         return super().warm_up(history, covariates, self._traits(history, season))
 
     def _traits(self, context: Any, season: int | Sequence[int] | None) -> dict[str, Tensor]:
-        batch_size = len(self._as_batch(context))
+        batch_size = len(self._as_batch(as_array(context)))
         seasons = torch.as_tensor(1 if season is None else season)
-        if (seasons.ndim and len(seasons) != batch_size) or bool((seasons < 1).any()):
+        is_whole = not seasons.is_floating_point() and bool((seasons >= 1).all())
+        if not is_whole or (seasons.ndim and len(seasons) != batch_size):
             raise InputError(
-                f"`season` must be at least 1, one for all {batch_size} series or each: got {season}."
+                f"`season` must be a whole number of steps, one for all {batch_size} series or each: got "
+                f"{season}."
             )
         return {"season": seasons.expand(batch_size)}
 

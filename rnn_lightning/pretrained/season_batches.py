@@ -1,6 +1,6 @@
 """Forecasts of batches of series of several seasons: the network generates those of each season together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,17 +9,11 @@ from torch import Tensor
 from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.losses import TrainingWindows, context_state, teacher_forced
 from rnn_lightning.pretrained.candidate_runs import context_length
-from rnn_lightning.pretrained.season_forecast import (
-    PretrainedForecast,
-    SeasonForecast,
-    as_histories,
-    forecast_seasons,
-)
+from rnn_lightning.pretrained.season_forecast import SeasonForecast, forecast_seasons
 from rnn_lightning.pretrained.season_scale import season_groups
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
 from rnn_lightning.pretrained.seasonal_loss import by_season, without_end
-from rnn_lightning.rollout import generators, rollout
-from rnn_lightning.transforms import Traits
+from rnn_lightning.rollout import Forecast, generators, rollout
 
 MAX_HOLD_OUT_SERIES = 2000
 """Series up to which ``auto`` compares seasons by forecasts from earlier origins too."""
@@ -33,30 +27,12 @@ def uses_hold_outs(choice: str, num_series: int) -> bool:
     return choice == "always" or (choice == "auto" and num_series <= MAX_HOLD_OUT_SERIES)
 
 
-@torch.no_grad()
-def forecast_with_errors(
-    network: SeasonalNetwork,
-    context: Tensor,
-    horizon: int,
-    *,
-    traits: Traits,
-    hold_outs: bool,
-    as_means: bool,
-    covariates: Tensor | None = None,
-    names: Sequence[str] | None = None,
-) -> SeasonForecast:
-    """Forecast series by their candidate seasons, see ``PretrainedForecaster.forecast_with_errors``."""
-    with torch.autocast(context.device.type, enabled=False):
-        histories = as_histories(network, context, horizon, covariates)
-        return forecast_seasons(network, histories, traits, hold_outs, as_means, names)
-
-
 def forecast_batch_by_season(
     network: SeasonalNetwork, batch: ForecastBatch, hold_outs: bool, as_means: bool
-) -> PretrainedForecast:
+) -> Forecast:
     """Forecast a batch of series with the trait ``seasons``, and sample paths where they are wanted."""
     known: dict[str, Any] = {"covariates": batch.covariates, "traits": batch.traits, "names": batch.names}
-    forecast = forecast_with_errors(
+    forecast = forecast_seasons(
         network, batch.context, batch.horizon, hold_outs=hold_outs, as_means=as_means, **known
     )
     samples = None
@@ -64,7 +40,7 @@ def forecast_batch_by_season(
         noise = generators(batch.seed, batch.series_index.tolist())
         known |= {"generator": noise, "num_samples": batch.num_samples}
         samples = shifted_paths(network, forecast, batch.context, batch.horizon, **known)
-    return PretrainedForecast(batch.series_index, forecast.point, samples, forecast.own_error)
+    return Forecast(batch.series_index, forecast.point, samples, forecast.own_error)
 
 
 def scaled_one_step_errors(network: SeasonalNetwork, windows: TrainingWindows) -> Tensor:
@@ -76,12 +52,6 @@ def scaled_one_step_errors(network: SeasonalNetwork, windows: TrainingWindows) -
         scale = network.noise_scale(context_state(network, group))  # (batch, 1, feature)
         errors[rows] = (group.target - teacher_forced(network, known)) / scale
     return errors
-
-
-def roll_out(network: SeasonalNetwork, context: Tensor, horizon: int, **known: Any) -> Tensor:
-    """Generate as ``rollout`` does, without mixed precision."""
-    with torch.autocast(context.device.type, enabled=False):
-        return rollout(network, context, horizon, **known)
 
 
 def generate_by_season(generate: Generate, context: Tensor, horizon: int, **known: Any) -> Tensor:
@@ -114,7 +84,8 @@ def shifted_paths(
         length = context_length(int(known["traits"]["season"][0]))
         if known.get("covariates") is not None:
             known["covariates"] = known["covariates"][:, -(length + horizon) :]
-        return roll_out(network, context[:, -length:], horizon, **known)
+        with torch.autocast(context.device.type, enabled=False):
+            return rollout(network, context[:, -length:], horizon, **known)
 
     plain = {name: part for name, part in known.items() if name in ("covariates", "traits", "names")}
     paths = generate_by_season(generate_recent, context, horizon, **known)

@@ -30,35 +30,6 @@ WANTED_STEPS, WANTED_SEASONS, WANTED_YEARS = 1000, 20, 8
 """Last steps, seasons and years of a history that the choice of seasons looks at, whichever are longest."""
 
 
-class PretrainedForecast(NamedTuple):
-    """What ``predict_step`` returns: ``forecaster.Forecast`` and the own error of each series.
-
-    Attributes:
-        series_index: ``(batch,)``, the series of each forecast.
-        point: ``(batch, horizon, feature)``.
-        samples: ``(sample, batch, horizon, feature)``, sampled paths, or None.
-        own_error: ``(batch, feature)``, the mean absolute error of forecasts from earlier origins of the
-            series, NaN where there are none; None where no seasons were compared.
-    """
-
-    series_index: Tensor
-    point: Tensor
-    samples: Tensor | None
-    own_error: Tensor | None
-
-    def __repr__(self) -> str:
-        return f"Pretrained{self._plain()!r}"
-
-    def plot(self) -> Any:
-        """Return a ``Figure``, see ``Forecast.plot``."""
-        return self._plain().plot()
-
-    def _plain(self) -> Any:
-        from rnn_lightning.forecaster import Forecast
-
-        return Forecast(*self[:3])
-
-
 class SeasonForecast(NamedTuple):
     """Forecasts of series by their candidate seasons and the trend.
 
@@ -111,41 +82,42 @@ def choose_seasons(
     return seasons[torch.from_numpy(mix.best)].unflatten(0, (len(histories), -1))[:, 0]
 
 
-def context_wanted(seasons: Sequence[int], horizon: int, year: float) -> int:
-    """Return how many last steps of a history a forecast looks at, see ``PretrainedForecaster``."""
-    longest = max([*seasons, 1])
-    years = math.ceil(WANTED_YEARS * year)
-    return max(WANTED_STEPS, WANTED_SEASONS * longest, years, context_length(longest) + 2 * horizon)
-
-
 def steps_wanted(traits: Traits, horizon: int) -> int:
     """Return how many last steps of series with these traits a forecast looks at, 0 for any number."""
     if "seasons" not in traits:
         return 0
-    seasons = torch.cat([traits["seasons"].flatten(), traits.get("season", torch.ones(1))])
-    year = float(traits["year"].amax()) if "year" in traits else 0.0
-    return context_wanted([int(seasons.amax())], horizon, year)
+    longest = max(1, *(int(traits[name].amax()) for name in ("seasons", "season") if name in traits))
+    years = math.ceil(WANTED_YEARS * float(traits["year"].amax())) if "year" in traits else 0
+    return max(WANTED_STEPS, WANTED_SEASONS * longest, years, context_length(longest) + 2 * horizon)
 
 
+@torch.no_grad()
 def forecast_seasons(
     network: SeasonalNetwork,
-    histories: Histories,
+    context: Tensor,
+    horizon: int,
+    *,
     traits: Traits,
-    hold_outs: bool = True,
-    as_means: bool = False,
+    hold_outs: bool,
+    as_means: bool,
+    covariates: Tensor | None = None,
     names: Sequence[str] | None = None,
 ) -> SeasonForecast:
-    """Forecast series by their candidate seasons and the trend; for the first arguments see ``mix_seasons``.
+    """Forecast series by their candidate seasons and the trend.
 
     Args:
         network: the network.
-        histories: the series.
-        traits: their candidate seasons.
+        context: see ``PretrainedForecaster.forecast_with_errors``, as are the next ones.
+        horizon: number of steps to forecast.
+        traits: candidate seasons.
         hold_outs: whether to forecast from earlier origins too.
         as_means: whether intermittent series have mean forecasts, see ``intermittent.py``.
+        covariates: ``(batch, time + horizon, covariate)``.
         names: names of the series, for the warning about those without a known value.
     """
-    mix = mix_seasons(network, histories, traits, hold_outs)
+    histories = as_histories(network, context, horizon, covariates)
+    with torch.autocast(context.device.type, enabled=False):
+        mix = mix_seasons(network, histories, traits, hold_outs)
     forecasts, errors = add_second(histories, mix)
     best = [mix.candidates.all[index] for index in mix.best]
     weight, num_series = network.readout.weight, len(histories.values)

@@ -2,8 +2,7 @@
 
 import importlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from rnn_lightning.errors import InputError
+from rnn_lightning.rollout import evaluating
 from rnn_lightning.tables.batches import TableBatches
 from rnn_lightning.tables.forecast_checks import closed_series, notes_on_covariates
 from rnn_lightning.tables.forecast_file import make_table, with_input_types
@@ -107,7 +107,8 @@ def forecast_frame(
         intervals = None
     else:
         intervals = intervals or getattr(network, "intervals", None) or _new_intervals(network)
-    with _evaluating(network, batches):
+    network.take_sizes(batches)
+    with evaluating(network):
         columns, values = _forecast(network, batches, wanted, intervals)
     data = as_table_data(batches.data)
     table = make_table(data, range(data.num_series), values, columns)
@@ -133,20 +134,6 @@ def _forecast(
         batch = batch.to(forecaster.device)
         values.append(columns.values(forecaster.predict_step(batch, 0), batch))
     return columns, np.concatenate(values)
-
-
-@contextmanager
-def _evaluating(forecaster: Any, batches: TableBatches) -> Iterator[None]:
-    """Run a network of the sizes of batches without dropout and gradients, and leave it in its mode."""
-    forecaster.take_sizes(batches)
-    module = forecaster if isinstance(forecaster, torch.nn.Module) else forecaster.network
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        module.train(training)
 
 
 def _read_as_in_fit(

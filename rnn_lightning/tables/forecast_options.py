@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.errors import InputError
+from rnn_lightning.rollout import path_bounds
 
 if TYPE_CHECKING:
     from rnn_lightning import CalibratedIntervals
     from rnn_lightning.data.windows import ForecastBatch
-    from rnn_lightning.forecaster import Forecast
+    from rnn_lightning.rollout import Forecast
 
 DEFAULT_LEVELS = (80,)
 """Levels in percent of the prediction intervals, if none are given."""
@@ -126,8 +127,7 @@ class ForecastColumns:
         if len(forecast.point) == 0:  # a device without series in this batch
             return np.empty((*forecast.point.shape, len(self.names([""]))), np.float32)
         point, samples = forecast.point, forecast.samples
-        own_error = getattr(forecast, "own_error", None)  # of a network that gives it
-        known = {"seasons": batch.traits.get("season"), "own_error": own_error}
+        known = {"seasons": batch.traits.get("season"), "own_error": forecast.own_error}
         columns = [point[None]]
         levels = [*self.levels, *(abs(200 * quantile - 100) for quantile in self.quantiles)]
         if self.intervals is not None:
@@ -138,9 +138,7 @@ class ForecastColumns:
             if samples is not None:
                 samples = self.intervals.spread_paths(samples, forecast.point, batch.context, **known)
         elif levels and samples is not None:
-            bounds = sample_quantiles(samples, levels)
-            bounds[::2], bounds[1::2] = bounds[::2].minimum(point), bounds[1::2].maximum(point)
-            columns += self._chosen(bounds, point)
+            columns += self._chosen(path_bounds(samples, point, levels), point)
         if self.num_paths and samples is not None:
             columns.append(samples[: self.num_paths])
         return np.moveaxis(torch.cat(columns).cpu().numpy(), 0, -1)
@@ -174,15 +172,3 @@ def choose_columns(
             " `num_samples`."
         )
     return ForecastColumns(sorted(set(levels)), quantiles, options.num_paths, intervals)
-
-
-def sample_quantiles(samples: Tensor, levels: Sequence[float]) -> Tensor:
-    """Return the bounds of prediction intervals as quantiles of sampled paths.
-
-    From ``(sample, batch, horizon, feature)`` to ``(2 * level, batch, horizon, feature)``: low and high bound
-    of each level in percent.
-    """
-    quantiles = [0.5 + sign * level / 200 for level in levels for sign in (-1, 1)]
-    # Not torch.quantile, which accepts at most 16 million numbers.
-    bounds = np.quantile(samples.cpu().numpy(), quantiles, axis=0)
-    return torch.from_numpy(bounds).to(samples)

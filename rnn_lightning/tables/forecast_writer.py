@@ -10,7 +10,7 @@ import lightning.pytorch as L
 from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.errors import InputError
 from rnn_lightning.files import SCRATCH
-from rnn_lightning.forecaster import Forecast
+from rnn_lightning.rollout import Forecast
 from rnn_lightning.tables.datamodule import TableDataModule
 from rnn_lightning.tables.forecast_file import join_tables
 from rnn_lightning.tables.forecast_options import ForecastOptions, find_intervals

@@ -1,22 +1,18 @@
 """Pictures of forecasts: from two tables to a Figure, and from a Figure to a file."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from datetime import date, tzinfo
 from math import ceil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.files import atomic_file
 from rnn_lightning.tables.panels import Panel, derived_numbers, feature_columns, read_table, split_panels
 
 if TYPE_CHECKING:
@@ -72,16 +68,6 @@ def plot_forecast(
         raise InputError("the forecast has no rows: there is nothing to draw.")
     panels = split_panels(known, future, ids, features[0], (id_column, time_column), num_steps)
     return _draw_panels(panels, features, time_column)
-
-
-def save_picture(figure: Figure, path: Path) -> None:
-    """Write a PNG file; characters that the font lacks, such as emoji, are drawn as boxes."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Glyph .* missing from|Matplotlib currently does not support", UserWarning
-        )
-        with atomic_file(path) as file:
-            FigureCanvasAgg(figure).print_png(file)  # savefig would draw everything twice
 
 
 def _draw_panels(panels: Sequence[Panel], features: Sequence[str], time_column: str) -> Figure:

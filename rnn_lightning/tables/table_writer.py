@@ -147,7 +147,8 @@ def _representative(table: ForecastTable, columns: ForecastColumns) -> dict[int,
 def _draw(
     path: Path, data: TableData, table: ForecastTable, columns: ForecastColumns, plotted: Mapping[int, str]
 ) -> None:
-    from rnn_lightning.tables.plots import plot_forecast, save_picture
+    from rnn_lightning.pictures import save_png
+    from rnn_lightning.tables.plots import plot_forecast
 
     closed = closed_series(data, table.horizon)
     plotted = {index: remark for index, remark in plotted.items() if index not in closed}
@@ -163,4 +164,4 @@ def _draw(
         id_column=data.id_column or "" if data.num_series > 1 else "",  # a single series needs no title
         time_column=data.time_column,
     )
-    save_picture(figure, path)
+    save_png(figure, path)

@@ -281,7 +281,7 @@ def phantom(kind: str = "cuda") -> Iterator[Device]:
     real_groups: Any = vars(clip_grad)["_group_tensors_by_device_and_dtype"]
 
     def groups(*args: Any) -> Any:
-        return {(current.device, key[1]): group for key, group in real_groups(*args).items()}
+        return {(group[0][0][0].device, key[1]): group for key, group in real_groups(*args).items()}
 
     def nothing(*_: Any) -> None:
         return None

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import torch
 from phantom import Device, MixedDevices, phantom
+from torch import Tensor
 
 from rnn_lightning import (
     FineTuning,
@@ -27,16 +28,19 @@ from rnn_lightning import (
     VariableProjectionForecaster,
     backtest,
     export_onnx,
+    fit_frame,
     forecast_frame,
 )
 from rnn_lightning.data import datamodule, windows
 from rnn_lightning.data.series import TimeIndex
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.callbacks import BacktestWriter, ValidationScores
+from rnn_lightning.losses import TrainingWindows
 from rnn_lightning.network import Cell
 from rnn_lightning.pretrained import season_clock, season_track, seasonal
 from rnn_lightning.recurrent import has_bfloat16_lstm
 from rnn_lightning.tables.forecast_writer import ForecastWriter
+from rnn_lightning.tables.storage import FileArray
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You are using a CUDA device"),
@@ -257,6 +261,34 @@ def test_intervals_scores_and_the_forecast_file(device: Device, tmp_path: Path) 
     all_stages(forecaster, data, run)
     assert run.strategy.root_device == device.device
     assert pl.read_csv(tmp_path / "forecast.csv").columns == ["unique_id", "ds", "y", "y-lo-80", "y-hi-80"]
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_frames_fit_a_network_on_the_cpu_and_on_the_device(device: Device, is_there: bool) -> None:
+    table = pl.DataFrame({"ds": [*range(60)], "y": [float(step % 6) for step in range(60)]})
+    forecaster = Forecaster(hidden_size=4, transforms=["difference", "standardize_context"])
+    fitted = fit_frame(forecaster.to(device.kind if is_there else "cpu"), table, HORIZON, max_epochs=1)
+    assert forecast_frame(fitted, table).height == HORIZON
+
+
+def test_values_in_a_file_stay_there(cuda: Device, tmp_path: Path) -> None:
+    table = pl.DataFrame({"ds": [*range(60)], "y": [float(step % 6) for step in range(60)]})
+    data = TableDataModule(TableSeries(table, scratch_folder=str(tmp_path)), **SIZES)
+    trainer(tmp_path).fit(Forecaster(hidden_size=4), data)
+    assert isinstance(data.data.values, FileArray)
+    assert cuda.copies > 0
+
+
+@pytest.mark.usefixtures("cuda")
+def test_a_fit_that_diverges_between_two_looks_at_the_loss_is_stopped(tmp_path: Path) -> None:
+    class Diverging(Forecaster):
+        def loss(self, windows: TrainingWindows) -> Tensor:
+            return super().loss(windows) * (torch.nan if self.global_step == 3 else 1.0)
+
+    with pytest.raises(InputError, match="training has diverged"):
+        trainer(tmp_path).fit(
+            Diverging(hidden_size=4), module(SineSeries(), num_batches_per_epoch=6, val_fraction=0.0)
+        )
 
 
 def test_forecast_frame_and_backtest(device: Device) -> None:

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 
-from rnn_lightning import Forecaster, PretrainedForecaster, SeriesData
+from rnn_lightning import BundledForecaster, Forecaster, PretrainedForecaster, SeriesData
 from rnn_lightning.data.windows import split_by_time
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.backtest import Backtest, backtest
@@ -232,3 +232,27 @@ def test_backtests_of_frames_take_the_names_of_their_columns() -> None:
     assert result.forecasts["unique_id"].unique().to_list() == ["a"]
     with pytest.raises(InputError, match="`id_column`: only tables have such options"):
         backtest(network(), table(100, 80), horizon=7, id_column="shop")
+
+
+def test_a_network_that_was_never_fitted_is_refused_unless_it_is_pretrained() -> None:
+    values = np.sin(np.arange(60.0))
+    with pytest.raises(InputError, match="has not been fitted"):
+        backtest(Forecaster(), values)
+    for features in (values, np.stack([values, values + 1], 1)):
+        result = backtest(BundledForecaster(), features, 2, horizon=5)
+        same = backtest(PretrainedForecaster(), features, 2, horizon=5)
+        assert result.forecasts.equals(same.forecasts)
+
+
+@pytest.mark.parametrize("count", ["num_origins", "horizon", "origin_step", "context_length", "batch_size"])
+def test_counts_below_one_are_refused(count: str) -> None:
+    with pytest.raises(InputError, match=f"`{count}` must be at least 1, got -1"):
+        options: Any = {count: -1}
+        backtest(BundledForecaster(), np.arange(60.0), **options)
+
+
+def test_intervals_of_sampled_paths_hold_the_point_forecast_as_in_the_forecast_file() -> None:
+    data = table(60)
+    forecasts = made(data, num_samples=2, levels=[1]).forecasts
+    assert (forecasts["rnn-lo-1"] <= forecasts["rnn"]).all()
+    assert (forecasts["rnn-hi-1"] >= forecasts["rnn"]).all()

@@ -218,7 +218,9 @@ def test_a_stream_goes_on_with_the_season_of_its_warm_up() -> None:
 
 @pytest.mark.parametrize(("season", "shown"), [(0, "0"), ([7, 0], r"\[7, 0\]"), ([7, 7, 7], r"\[7, 7, 7\]")])
 def test_seasons_that_do_not_fit_are_refused(season: Any, shown: str) -> None:
-    with pytest.raises(InputError, match=rf"`season` must be at least 1, .* 2 series or each: got {shown}"):
+    with pytest.raises(
+        InputError, match=rf"`season` must be a whole number of steps, .* 2 series or each: got {shown}"
+    ):
         PretrainedForecaster().forecast(seasonal()[:2], 5, season=season)
 
 

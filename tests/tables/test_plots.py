@@ -13,8 +13,8 @@ from matplotlib.dates import date2num, num2date
 
 from rnn_lightning import plot_forecast
 from rnn_lightning.errors import InputError
+from rnn_lightning.pictures import save_png
 from rnn_lightning.tables.panels import representative_series
-from rnn_lightning.tables.plots import save_picture
 
 
 def table(stamps: Sequence[Any] | pl.Series, **columns: Any) -> pl.DataFrame:
@@ -245,7 +245,7 @@ def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
     history = pl.DataFrame({"id": [name] * 3, "t": [0, 1, 2], feature: [1.0] * 3})
     forecast = pl.DataFrame({"id": [name] * 2, "t": [3, 4], feature: [1.0] * 2})
     figure = plot_forecast(history, forecast, id_column="id", time_column="t")
-    save_picture(figure, tmp_path / "forecast.png")
+    save_png(figure, tmp_path / "forecast.png")
     assert (tmp_path / "forecast.png").stat().st_size > 5000
     title = figure.axes[0].get_title(loc="right")
     line = " ".join(name.split())
@@ -257,7 +257,7 @@ def test_thousands_of_steps_can_be_drawn(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     future = {"y": rng.random(1000), "y_lo_80": rng.random(1000), "y_hi_80": rng.random(1000)}
     figure = plot_forecast(table(range(2000), y=rng.random(2000)), table(range(2000, 3000), **future))
-    save_picture(figure, tmp_path / "forecast.png")
+    save_png(figure, tmp_path / "forecast.png")
     assert (tmp_path / "forecast.png").stat().st_size > 5000
 
 
