@@ -99,19 +99,22 @@ def test_a_scratch_array_is_on_disk_from_the_start(tmp_path: Path) -> None:
     share.close()
 
 
-@pytest.mark.skipif(files.fcntl is None, reason="a system without locks")
+FCNTL: Any = vars(files)["fcntl"]
+
+
+@pytest.mark.skipif(FCNTL is None, reason="a system without locks")
 def test_a_file_is_safe_between_its_creation_and_its_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, removed = files.fcntl.flock, list[bool]()
+    real, removed = FCNTL.flock, list[bool]()
 
     def flock(file: Any, kind: int) -> None:
-        if kind == files.fcntl.LOCK_SH and not removed:
+        if kind == FCNTL.LOCK_SH and not removed:
             removed.append(True)
             remove_abandoned(tmp_path)  # another process, just now
         real(file, kind)
 
-    monkeypatch.setattr(files.fcntl, "flock", flock)
+    monkeypatch.setattr(FCNTL, "flock", flock)
     with atomic_file(tmp_path / "a") as file:
         file.write(b"whole")
         remove_abandoned(tmp_path)

@@ -78,4 +78,4 @@ def test_what_has_no_exponents_is_refused() -> None:
 
 def test_a_seasonal_network_is_refused() -> None:
     with pytest.raises(InputError, match="of recurrent layers and a readout alone"):
-        lyapunov_exponents(PretrainedForecaster(), np.arange(30.0))  # type: ignore[arg-type]
+        lyapunov_exponents(PretrainedForecaster(), np.arange(30.0))

@@ -246,8 +246,8 @@ def test_a_network_that_was_never_fitted_is_refused_unless_it_is_pretrained() ->
 
 @pytest.mark.parametrize("count", ["num_origins", "horizon", "origin_step", "context_length", "batch_size"])
 def test_counts_below_one_are_refused(count: str) -> None:
+    options: Any = {count: -1}
     with pytest.raises(InputError, match=f"`{count}` must be at least 1, got -1"):
-        options: Any = {count: -1}
         backtest(BundledForecaster(), np.arange(60.0), **options)
 
 
