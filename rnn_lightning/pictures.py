@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from rnn_lightning.files import atomic_file
@@ -32,5 +33,6 @@ def plot_lead_times(series_index: Tensor, point: Tensor, samples: Tensor | None)
             axis.fill_between(steps, low, high, alpha=0.3, lw=0)
         axis.plot(steps, point[row, :, 0].cpu(), marker=".")
         axis.set(ylabel=f"series {int(series_index[row])}")
+        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     figure.supxlabel("lead time in steps", fontsize=10)
     return figure

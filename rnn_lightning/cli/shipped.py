@@ -7,6 +7,8 @@ from pathlib import Path
 
 from rnn_lightning.errors import InputError
 
+CONFIGS_USAGE = "usage: configs [FOLDER] lists the configs of the package, or copies them into a folder."
+
 PACKAGE = Path(__file__).parent.parent
 SHIPPED = next((path for path in (PACKAGE / "_shipped", PACKAGE.parent) if (path / "configs").is_dir()), None)
 """The folder with ``configs`` and ``data``: in the wheel, or at the top of a checkout."""
@@ -40,8 +42,10 @@ def find_configs(argv: Sequence[str]) -> list[str]:
 
 def list_configs(argv: Sequence[str]) -> str:
     """Return the list of the shipped configs, or copy them with their tables into a given folder."""
+    if {"-h", "--help"} & {*argv}:
+        return f"{CONFIGS_USAGE}\n"
     if SHIPPED is None or len(argv) > 1 or (argv and argv[0].startswith("-")):
-        raise InputError("configs: the package has none." if SHIPPED is None else "usage: configs [folder]")
+        raise InputError("configs: the package has none." if SHIPPED is None else CONFIGS_USAGE)
     if not argv:
         return "".join(f"{name:16}{path}\n" for name, path in shipped_configs().items())
     copied = [*SHIPPED.glob("configs/*.yaml"), *SHIPPED.glob("data/*.csv")]

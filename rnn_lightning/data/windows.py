@@ -151,9 +151,11 @@ def rolling_starts(
 ) -> Windows:
     """Return windows of the last origins of segments, ``origin_step`` apart: 1 to ``num_origins`` of each.
 
-    The last one ends where its segment ends, or past the end of one that is shorter than the horizon.
+    The last one ends where its segment ends, or past the end of one that is shorter than the horizon. What
+    comes before a segment is context enough, if it is half of what the series would have otherwise.
     """
     context = _own_context(segments.end - segments.first, context_length, horizon)
+    context = torch.minimum(context, torch.maximum(segments.start - segments.first, (context + 1) // 2))
     start = torch.maximum(segments.start, segments.first + context)
     beyond = segments.end - start - horizon  # steps that are left for further origins
     counts = (beyond.div(origin_step, rounding_mode="floor") + 1).clamp(1, num_origins)

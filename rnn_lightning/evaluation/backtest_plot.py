@@ -10,6 +10,7 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.evaluation.scores import Scores
@@ -81,6 +82,7 @@ def _draw_lead_times(axis: Axes, scores: Scores) -> None:
         _draw_line(axis, table["lead_time"].to_list(), table[name], name)
     several = "" if scores.by_series["series"].n_unique() == 1 else ", median over series"
     axis.set(xlabel="lead time in steps", ylabel="scaled error (MASE)", ylim=(0, None))
+    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axis.set_title(f"error by lead time{several}", fontsize=10, loc="left")
 
 

@@ -96,12 +96,14 @@ class FineTuning(L.Callback):
         elif not self.weight:
             print(f"{self.verdict}.")
         elif not _data(trainer).trains_on_all:
-            print(f"{self.verdict}, on all data but those of the validation.")
+            print(f"{self.verdict}, without the data of the validation.")
         else:
             first, epochs = stage_epochs(trainer), trainer.current_epoch
             wanted = max(trainer.max_epochs or 0, epochs) - first
             part = "" if epochs - first == wanted else f" for {epochs - first} of {wanted} epochs"
-            print(f"{self.verdict}, then trained on all data{part}.")
+            test = getattr(_data(trainer), "test_fraction", 0.0)
+            data = "all data but those of the test" if test else "all data"
+            print(f"{self.verdict}, then trained on {data}{part}.")
 
     def _compare(self, trainer: L.Trainer, forecaster: PretrainedForecaster) -> None:
         """Choose among the pretrained network, the fine-tuned one and one halfway, and set the weights."""
@@ -118,7 +120,9 @@ class FineTuning(L.Callback):
         best = min(range(len(TUNING_WEIGHTS)), key=lambda index: errors[index])
         self.weight = TUNING_WEIGHTS[best] if errors[best] < errors[0] - margin else 0.0
         change = 100 * (math.exp(errors[best if best else -1] - errors[0]) - 1)
-        measured = f"{change:+.0f} % error in {counted(num_forecasts, 'validation forecast')}"
+        moved = "raised" if change > 0 else "lowered"
+        forecasts = counted(num_forecasts, "validation forecast")
+        measured = f"it {moved} the error of {forecasts} by {abs(change):.0f} %"
         if not self.weight:
             rejected = f"fine-tuning was not clearly better ({measured})"
             self.verdict = f"Network: pretrained, kept as it is; {rejected}"

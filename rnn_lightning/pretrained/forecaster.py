@@ -179,7 +179,7 @@ class PretrainedForecaster(Forecaster):
 
     def predict_step(self, batch: ForecastBatch, batch_idx: int) -> Forecast:
         """Forecast a batch; series with candidate seasons have an ``own_error`` too."""
-        if "seasons" not in batch.traits or len(batch.context) == 0:
+        if "seasons" not in batch.traits:
             return super().predict_step(batch, batch_idx)
         hold_outs = self._uses_hold_outs(len(batch.context))
         return forecast_batch_by_season(self.network, batch, hold_outs, self.point == "mean")

@@ -31,6 +31,8 @@ def forecast_batch_by_season(
     network: SeasonalNetwork, batch: ForecastBatch, hold_outs: bool, as_means: bool
 ) -> Forecast:
     """Forecast a batch of series with the trait ``seasons``, and sample paths where they are wanted."""
+    if len(batch.context) == 0:  # a device without a series
+        return Forecast(batch.series_index, batch.context.new_zeros(0, batch.horizon, batch.context.shape[2]))
     known: dict[str, Any] = {"covariates": batch.covariates, "traits": batch.traits, "names": batch.names}
     forecast = forecast_seasons(
         network, batch.context, batch.horizon, hold_outs=hold_outs, as_means=as_means, **known

@@ -267,12 +267,6 @@ class TableBatches(SequenceBatches):
         frequencies = self.data.times.frequencies
         return sorted({step if isinstance(step, str) else "numbers" for step in frequencies})
 
-    def ends_before(self, split: Split) -> torch.Tensor:
-        """Return one past the last row of each series before a held-out split, or of one held out whole."""
-        ends, segments = self.data.ends.clone(), self.segments[split]
-        ends[segments.series] = torch.where(segments.start > segments.first, segments.start, segments.end)
-        return ends
-
     def _season_traits(self, stage: str) -> Traits:
         """Return the seasons given, or else those found in what comes before the test split."""
         if self._given_seasons is not None:

@@ -61,6 +61,8 @@ def read_head(name: str, separator: str | None, wanted: Sequence[str]) -> Head:
             if len(widths) == 1 and min(widths) > 1:
                 sign, (rows, starts) = other, _rows(lines, other)
                 break
+        else:
+            begin = begin or _first_of_table(rows)
     skipped = starts[begin] if rows else 0
     head = Head(sign, skipped)
     shown = {"\t": "a tab"}.get(sign, repr(sign))
@@ -74,6 +76,11 @@ def read_head(name: str, separator: str | None, wanted: Sequence[str]) -> Head:
             head.has_units = True
             head.notes.append(f"Skipped the row of units after the header of {name}.")
     return head
+
+
+def _first_of_table(rows: Sequence[Sequence[str]]) -> int:
+    """Return the number of the first row with something in two cells or more, after titles of one cell."""
+    return next((number for number, row in enumerate(rows) if sum(map(bool, map(str.strip, row))) > 1), 0)
 
 
 def _rows(lines: Sequence[str], separator: str) -> tuple[list[list[str]], list[int]]:

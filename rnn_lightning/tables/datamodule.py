@@ -82,7 +82,8 @@ class TableDataModule(TableBatches, SequenceDataModule):
 
     def callbacks_of(self, module: Any) -> list[Callback]:
         """Return the callbacks that a fit needs: a final fit, unless it makes one or trains on all anyway."""
-        if not self.final_fit_on_all or not self.val_fraction > 0 or getattr(module, "refits", False):
+        is_one_fit = getattr(module, "refits", False) or getattr(self.trainer, "fast_dev_run", False)
+        if not self.final_fit_on_all or not self.val_fraction > 0 or is_one_fit:
             return []
         from rnn_lightning.solver.final_fit import FinalFit
 

@@ -60,9 +60,16 @@ class Table(NamedTuple):
         except (pl.exceptions.PolarsError, OSError) as error:
             raise self._damaged(error) from error
 
+    def first_rows(self, columns: Sequence[str], number: int) -> pl.DataFrame:
+        """Return the first rows of some columns."""
+        try:
+            return self.frame.head(number).select(columns).collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._damaged(error) from error
+
     def holds_numbers(self, columns: Sequence[str]) -> bool:
         """Return True if the first row has a number, or nothing, in each of these columns."""
-        row = self.frame.head(1).select(columns).collect()
+        row = self.first_rows(columns, 1)
         if any(kind.is_temporal() for kind in row.dtypes):
             return False
         return bool(row.cast(pl.Float64, strict=False).null_count().equals(row.null_count()))
@@ -264,6 +271,12 @@ def require_columns(tables: Sequence[Table], columns: Sequence[tuple[str, str]])
             is_wide = len(names) > 2 and not is_long and table.holds_numbers(names[1:])
             if is_wide and any(each[0] == "target_columns" for each in missing):
                 advice += f"; if each column is a series, make the table long: {_unpivot(columns, names)}"
+            if split := [
+                name for _, name in missing if {part.strip() for part in name.split(",")} <= {*names}
+            ]:
+                advice = f"write several columns as a list, such as '[{split[0]}]'"
+            elif near := [other for _, name in missing for other in names if other.lower() == name.lower()]:
+                advice = f"{quoted(near[0])} may be meant"
             has = ", ".join(quoted(name)[1:-1] for name in names[:NUM_NAMED_COLUMNS])
             more = len(names) - NUM_NAMED_COLUMNS
             has += f" and {more:,} more" if more > 0 else ""

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -124,7 +124,10 @@ def write_table(
             _write_parquet(Path(file.name), (with_input_types(data, frame, columns) for frame in frames))
         else:
             frames = (_with_text_stamps(data, frame) for frame in frames)
-            _write_csv(file, frames, data.table_format.separator, header)
+            form = data.table_format
+            for number, frame in enumerate(frames):
+                style: dict[str, Any] = {"separator": form.separator, "decimal_comma": form.decimal_comma}
+                frame.write_csv(file, include_header=header and number == 0, **style)
 
 
 def join_tables(parts: Sequence[Path], path: Path) -> None:
@@ -170,11 +173,6 @@ def _with_text_stamps(data: TableData, frame: "pl.DataFrame") -> "pl.DataFrame":
     if form is None or not frame.schema[name].is_temporal():
         return frame
     return frame.with_columns(write(frame[name], form))
-
-
-def _write_csv(file: BinaryIO, frames: Iterator["pl.DataFrame"], separator: str, header: bool) -> None:
-    for number, frame in enumerate(frames):
-        frame.write_csv(file, include_header=header and number == 0, separator=separator)
 
 
 def _write_parquet(path: Path, frames: Iterator["pl.DataFrame"]) -> None:

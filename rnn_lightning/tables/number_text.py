@@ -19,14 +19,16 @@ def _sure(decimal: str, thousands: str) -> str:
 
 SURE_COMMA, SURE_POINT = _sure(",", r"\."), _sure(r"\.", ",")
 
-POINT, SURE_THOUSANDS = r"^[+-]?\d{1,3}\.\d{3}$", r"\.\d{3}[.,]"
+POINT, SURE_THOUSANDS = r"^[+-]?[1-9]\d{0,2}\.\d{3}$", r"\.\d{3}[.,]"
 """A point that can be that of thousands or of decimals, and one that is that of thousands."""
 
 
-def find_decimal(text: pl.Series) -> str | None:
-    """Return the decimal sign of a column; None if 1,234 can be either."""
+def find_decimal(text: pl.Series, separator: str | None) -> str | None:
+    """Return the decimal sign of a column; None if 1,234 can be either, or 1.234 between semicolons."""
     if not has(text, ","):
-        return "."
+        points = text.filter(text.str.contains(".", literal=True))
+        is_unsure = separator == ";" and len(points) > 0 and points.str.contains(POINT).all()
+        return None if is_unsure else "."
     if has_match(text, SURE_POINT):  # if points and commas are mixed, the reader names a cell
         return "."
     if has_match(text, SURE_COMMA):

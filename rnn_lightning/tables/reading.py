@@ -14,11 +14,11 @@ from rnn_lightning.errors import InputError, counted, quoted
 from rnn_lightning.tables.files import Table, find_tables, require_columns
 from rnn_lightning.tables.frequency import DAY, FORMS
 from rnn_lightning.tables.grid import CHUNK_ROWS, Grid
+from rnn_lightning.tables.number_text import find_decimal, plain_numbers
 from rnn_lightning.tables.open_phases import describe_open_phases
 from rnn_lightning.tables.options import NUM_HOLIDAY_INPUTS, TableOptions
 from rnn_lightning.tables.rows import RowReader, Spool
 from rnn_lightning.tables.stamp_statistics import StampStatistics
-from rnn_lightning.tables.stamps import TextForm
 from rnn_lightning.tables.static_columns import read_static
 from rnn_lightning.tables.storage import Buffer, require_memory
 from rnn_lightning.tables.table_data import TableData, TableFormat, count_unknown, step_codes
@@ -234,13 +234,15 @@ class TableReading:
         if options.id_column in given:
             types[options.id_column] = given[options.id_column]
         ordered = {name: types[name] for name in first.columns() if name in types}
-        return TableFormat(ordered, stamps.written, first.separator or ",")
+        commas = any(self.reader.has_decimal_comma(name) for name in options.target_columns)
+        return TableFormat(ordered, stamps.written, first.separator or ",", commas)
 
 
 def find_columns(table: Table, options: TableOptions) -> tuple[str, str] | None:
-    """Return the columns of stamps and values of a table with two columns, one of dates and one of numbers.
+    """Return the columns of stamps and values of a table with two columns, of which one holds numbers alone.
 
-    None if it has the columns of the options, or others are named.
+    Whether the other one holds stamps is seen when it is read. None if the table has the columns of the
+    options, or others are named.
     """
     names = [name for name in table.columns() if name != options.id_column]
     is_default = (
@@ -248,21 +250,20 @@ def find_columns(table: Table, options: TableOptions) -> tuple[str, str] | None:
     )
     if not is_default or len(names) != 2 or {"ds", "y"} <= set(names):
         return None
-    head = table.frame.select(names).drop_nulls().head(100).collect()
-    kinds = [_kind(head[name]) for name in names]
-    if sorted(kinds) != ["date", "number"]:
+    head = table.first_rows(names, 100).drop_nulls()
+    are_numbers = [_are_numbers(head[name]) for name in names]
+    if sum(are_numbers) != 1:
         return None
-    return names[kinds.index("date")], names[kinds.index("number")]
+    return names[are_numbers.index(False)], names[are_numbers.index(True)]
 
 
-def _kind(cells: pl.Series) -> str:
-    if cells.dtype.is_temporal() or cells.dtype.is_numeric():
-        return "date" if cells.dtype.is_temporal() else "number"
-    text = cells.cast(pl.String).str.strip_chars()
-    if len(text) == 0 or text.str.contains(r"^[+-]?[\d.,]+$").all():
-        return "number" if len(text) else ""
-    form = TextForm(None, False)
-    return "date" if form.detect_format(text) and not form.parse(text).has_nulls() else ""
+def _are_numbers(cells: pl.Series) -> bool:
+    """Return True if all cells are numbers, whatever their decimal sign."""
+    if cells.dtype != pl.String:
+        return cells.dtype.is_numeric() and len(cells) > 0
+    text = cells.str.strip_chars()
+    numbers = plain_numbers(text, find_decimal(text, None) or ".").cast(pl.Float64, strict=False)
+    return len(text) > 0 and not numbers.has_nulls()
 
 
 def interpolate(values: Buffer, bounds: np.ndarray) -> int:

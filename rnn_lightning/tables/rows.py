@@ -91,23 +91,25 @@ class RowReader:
     def _numbers(self, chunk: TableChunk, name: str) -> np.ndarray:
         """Return the numbers of a column, whose first text tells the decimal sign."""
         raw = chunk.frame[name]
+        advice = 'give the sign before the decimals by `decimal`, "." or ","'
         if raw.dtype == pl.String and self._decimals[name] is None:
             text = raw.str.strip_chars()
-            self._decimals[name] = decimal = find_decimal(text)
-            if decimal is None:
-                commas = text.str.contains(",", literal=True).fill_null(False)
-                advice = 'give the sign before the decimals by `decimal`, "." or ","'
-                chunk.refuse(
-                    commas, name, "has {}, whose comma can be that of thousands or of decimals, in", advice
-                )
+            self._decimals[name] = decimal = find_decimal(text, self.tables[0].separator)
+            for sign, noun in ((",", "comma"), (".", "point")) if decimal is None else ():
+                unsure = text.str.contains(sign, literal=True).fill_null(False)
+                what = f"has {{}}, whose {noun} can be that of thousands or of decimals, in"
+                chunk.refuse(unsure, name, what, advice)
         if raw.dtype == pl.String and not self._is_given and self._decimals[name] == ",":
             text = raw.str.strip_chars()
             self._has_thousands[name] |= has_match(text, SURE_THOUSANDS)
             points = text.str.contains(POINT).fill_null(False)
-            advice = 'give the sign before the decimals by `decimal`, "." or ","'
             what = "has {} beside decimal commas, whose point can be that of thousands or of decimals, in"
             chunk.refuse(points & (not self._has_thousands[name]), name, what, advice)
         return read_numbers(chunk, name, self._decimals[name] or ".")
+
+    def has_decimal_comma(self, column: str) -> bool:
+        """Return whether the numbers of a column were read with a decimal comma."""
+        return self._decimals[column] == ","
 
     def ids(self) -> list[str]:
         """Return the ids that were read, in the order in which they first appeared."""

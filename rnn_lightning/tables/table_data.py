@@ -28,11 +28,13 @@ class TableFormat:
         column_types: the polars types of its columns, in their order.
         time_format: the format of time stamps in a CSV file, in the notation of ``strftime``; None for ISO.
         separator: the character between two columns of a CSV file.
+        decimal_comma: whether numbers in a CSV file have a decimal comma.
     """
 
     column_types: Mapping[str, Any] = field(default_factory=dict)
     time_format: str | None = None
     separator: str = ","
+    decimal_comma: bool = False
 
 
 @dataclass(frozen=True, repr=False)

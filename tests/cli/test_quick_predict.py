@@ -155,3 +155,32 @@ def test_an_output_that_cannot_be_written_ends_before_the_work(
     with pytest.raises(SystemExit):
         rnn_lightning("predict", "sales.csv", "--output=table.csv")
     assert "--output table.csv: cannot be written (Permission denied)" in capsys.readouterr().err
+
+
+def test_series_of_two_rows_are_forecast(rnn_lightning: Call) -> None:
+    Path("two.csv").write_text("ds,y\n2024-01-01,5\n2024-02-01,6\n")
+    rnn_lightning("predict", "two.csv", "--data.horizon=2", "--output=table.csv")
+    table = pl.read_csv("table.csv")
+    assert table["ds"].to_list() == ["2024-03-01", "2024-04-01"]
+    assert table["y"].is_between(4, 8).all()
+
+
+def test_a_forecast_has_the_decimal_sign_of_its_table_and_can_be_appended(rnn_lightning: Call) -> None:
+    rows = [f"01.0{month}.2024;{100 + month},5" for month in range(1, 10)]
+    Path("sales.csv").write_text("\n".join(["Monat;Umsatz", *rows, ""]))
+    options = ["--data.series.time_format=%d.%m.%Y", "--data.horizon=2", "--forecast.levels=[]"]
+    rnn_lightning("predict", "sales.csv", *options, "--output=table.csv")
+    header, *new = Path("table.csv").read_text().splitlines()
+    assert header == "Monat;Umsatz"
+    assert all("," in line and "." not in line.partition(";")[2] for line in new)
+    Path("sales.csv").write_text("\n".join(["Monat;Umsatz", *rows, *new, ""]))
+    rnn_lightning("predict", "sales.csv", *options, "--output=table.csv")
+    assert Path("table.csv").read_text().splitlines()[1].startswith("01.12.2024;")
+
+
+def test_covariates_that_the_bundled_network_ignores_are_named(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sales().drop_nulls("y").write_csv("sales.csv")
+    rnn_lightning("predict", "sales.csv", "--data.series.past_covariate_columns=[promo]", NO_PICTURE)
+    assert "ignores covariates ('promo') until it is fitted" in capsys.readouterr().out

@@ -136,7 +136,7 @@ def test_what_does_not_help_is_not_kept(
     forecaster, _ = fit(tmp_path, tuning, notes, **options)
     assert tuning.weight == 0
     assert tuning.verdict in capsys.readouterr().out
-    kept = r"Network: pretrained, kept as it is; fine-tuning was not clearly better \((.*) % error in \d"
+    kept = r"Network: pretrained, kept as it is; fine-tuning was not clearly better \(it \w+ .* by (\d+) %"
     match = re.match(kept, tuning.verdict)
     assert match is not None
     assert (abs(float(match[1])) < 1) == (learning_rate < 0.1)
@@ -151,7 +151,8 @@ def test_what_helps_is_kept_and_trained_on_all_data(
     tuning, notes = FineTuning(), Notes()
     forecaster, data = fit(tmp_path, tuning, notes)
     said = capsys.readouterr().out
-    assert "halfway between pretrained and fine-tuned (-63 % error in 2 validation forecasts)" in said
+    assert "halfway between pretrained and fine-tuned (it lowered the error of 2 validation" in said
+    assert "forecasts by 63 %)" in said
     assert "then trained on all data" in said
     assert not is_bundled(forecaster)
     assert notes.validated == [0]  # nothing is held out in the second stage
@@ -211,9 +212,9 @@ def test_a_fit_that_ends_before_the_validation_says_so(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"max_epochs": 1}, "on all data but those of the validation."),
-        ({"max_steps": 4}, "on all data but those of the validation."),
-        ({"fast_dev_run": True}, "on all data but those of the validation."),
+        ({"max_epochs": 1}, "without the data of the validation."),
+        ({"max_steps": 4}, "without the data of the validation."),
+        ({"fast_dev_run": True}, "without the data of the validation."),
         ({"max_epochs": 4, "max_steps": 9}, "then trained on all data for 1 of 2 epochs."),
         ({"max_epochs": 5, "check_val_every_n_epoch": 3}, "then trained on all data."),
         ({"limit_val_batches": 0}, "then trained on all data."),
@@ -229,7 +230,7 @@ def test_what_is_said_of_a_fit_is_what_was_saved(
     monkeypatch.setattr(finetuning, "forecast_errors", errors_of(0.0, -0.5, -1.0))
     forecaster, data = fit(tmp_path, FineTuning(), **options)
     printed = capsys.readouterr().out
-    assert "Network: fine-tuned (-63 % error in 2 validation forecasts)" in printed
+    assert "Network: fine-tuned (it lowered the error of 2 validation forecasts by 63 %)" in printed
     assert said in printed
     assert data.trains_on_all == ("then trained" in said)
     assert not is_bundled(forecaster)

@@ -36,6 +36,7 @@ def load(tmp_path: Path, text: str, **options: Any) -> tuple[list[float], list[s
         (f"date,value\n{ROWS}", [FOUND]),
         (f"# by hand\n# again\ndate,value\n{ROWS}", [FOUND, SKIPPED]),
         (f"date,value\n{ROWS}".replace(",", ";"), [FOUND, "table.csv is separated by ';'."]),
+        (f"Sales report,\n,\ndate,value\n{ROWS}", [FOUND, SKIPPED]),
     ],
 )
 def test_what_stands_around_a_table_is_passed_over_and_said(
@@ -86,6 +87,9 @@ def test_numbers_of_other_countries_are_read_where_they_are_sure(
         ("y,z\n1,2\n2,3\n", "name the right one by `time_column`, or set `number_rows` if it has no time"),
         ("ds;y\n1;101,9\n2;2.345\n", "has '2.345' beside decimal commas"),
         ("ds;y\n1;1.234\n2;1,234\n", "has '1,234', whose comma can be that of thousands or of decimals"),
+        ("Month,Sales\n01/02/2019,5\n", "column 'Month' holds text, such as '01/02/2019'"),
+        ("Month;Sales\nJan 2019;1,5\n", "column 'Month' holds text, such as 'Jan 2019'"),
+        ("ds;y\n1;854\n2;1.189\n", "has '1.189', whose point can be that of thousands or of decimals"),
         ("a,b\n1,2\n2,3\n", "has no columns 'ds' (`time_column`) and 'y' (`target_columns`)"),
         ("#ds,y\n1,2\n2,3\n", "has no column 'ds': it has #ds, y"),
         ("ds,y\n1,2\nx,kWh\n", "in data row 2"),
@@ -129,3 +133,22 @@ def test_rows_are_numbered_by_the_option(tmp_path: Path) -> None:
     data = TableSeries(tmp_path / "t.csv", number_rows=True).load()
     assert data.values.flatten().tolist() == [1, 2, 5, 6]
     assert list(stamp_series(data.times, [1], [2], 2)) == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "message"),
+    [
+        ("ds,a,b", {"target_columns": ["a,b"]}, "write several columns as a list, such as '[a,b]'"),
+        ("ds,Y,b", {}, "'Y' may be meant"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_told(
+    tmp_path: Path, header: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        load(tmp_path, f"{header}\n2020-01-01,1,2\n", **options)
+
+
+def test_a_row_that_is_too_long_is_named_whatever_the_names_of_the_columns(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="data row 4 has 4 cells, and the header has 2"):
+        load(tmp_path, f"date,value\n{ROWS}2020-01-04,1,2,3\n")

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 
-from rnn_lightning import SeriesData, TableSeries
+from rnn_lightning import SeriesData, TableSeries, files
 from rnn_lightning.tables import storage
 from rnn_lightning.tables.calendar import stamp_series
 from rnn_lightning.tables.storage import Buffer, FileArray
@@ -68,7 +68,7 @@ def test_series_that_are_kept_have_their_own_values_and_stamps(stamps: list[obje
 def test_scratch_files_work_where_the_system_has_no_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "fcntl", None)
+    monkeypatch.setattr(files, "fcntl", None)
     monkeypatch.delattr(os, "posix_fallocate")
     monkeypatch.delattr(os, "sysconf")
     monkeypatch.delattr(mmap, "MADV_DONTNEED")
