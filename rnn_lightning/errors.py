@@ -25,7 +25,9 @@ def counted(number: int, one: str, many: str | None = None) -> str:
 
 
 def require_counts(**counts: int | None) -> None:
-    """Raise InputError for a given count below 1; the keywords are the argument names."""
+    """Raise InputError for a count that is no whole number from 1 on; the keywords name the arguments."""
     for name, count in counts.items():
+        if count is not None and not hasattr(count, "__index__"):
+            raise InputError(f"`{name}` must be a whole number, got {count!r}.")
         if count is not None and count < 1:
             raise InputError(f"`{name}` must be at least 1, got {count}.")

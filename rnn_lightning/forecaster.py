@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnn_lightning.data.array import real_numbers
 from rnn_lightning.data.windows import ForecastBatch, WindowBatch, scored_windows
 from rnn_lightning.errors import InputError, counted
 from rnn_lightning.losses import (
@@ -129,6 +130,8 @@ class Forecaster(L.LightningModule):
             raise InputError(f"`precision` {self.trainer.precision} {rule}.")
         data: Any = getattr(self.trainer, "datamodule", None)
         if data is None:
+            if stage == "fit" and not bool(self.network.transforms.fitted):
+                raise InputError("a first fit needs the data module, not its loaders: fit(forecaster, data).")
             return
         self.take_sizes(data)
         if stage == "fit":
@@ -183,8 +186,10 @@ class Forecaster(L.LightningModule):
         """Return the next-step errors ``(batch, scored, feature)`` in units of the noise of the network."""
         return windows.target - teacher_forced(self.network, windows)
 
-    def training_step(self, batch: TrainingWindows, batch_idx: int) -> Tensor:
+    def training_step(self, batch: TrainingWindows | WindowBatch, batch_idx: int) -> Tensor:
         trainer = self.trainer
+        if isinstance(batch, WindowBatch):  # of a loader that was made without this module
+            batch = self.training_windows(batch)
         if self.input_noise:  # other draws in every step and on every device, the same in a resumed fit
             number = trainer.fit_loop.total_batch_idx * trainer.world_size + trainer.global_rank
             seed = (torch.initial_seed() + number) % 2**63
@@ -263,7 +268,8 @@ class Forecaster(L.LightningModule):
         optimizer = torch.optim.Adam(self.network.parameters(), self.learning_rate, fused=fused)
         num_steps = self.trainer.estimated_stepping_batches
         if self.schedule == "cosine" and not 0 < num_steps < math.inf:
-            raise InputError("`schedule` cosine needs to know the end: give `max_steps` or `max_epochs`.")
+            advice = "give `max_steps` or `max_epochs`, or choose constant"
+            raise InputError(f"`schedule` cosine needs to know the end: {advice}.")
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate(step, num_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -359,11 +365,25 @@ class Forecaster(L.LightningModule):
         return values.cpu().numpy().astype(kind if kind.kind == "f" else np.float32)
 
     def warm_up(self, history: Any, covariates: Any = None, traits: Any = None) -> State:
-        """Return the state after a history, with axes as for ``forecast``; see ``rollout.warm_up``."""
-        return self._evaluate(partial(warm_up, self.network), as_array(history), covariates, traits)
+        """Return the state after a history, with axes as for ``forecast``.
+
+        ``covariates (time + 1, covariate)`` are those of the history and of the step after it, which the
+        state predicts.
+        """
+        history, known = as_array(history), self._as_batch(covariates)
+        if known is not None:
+            num_steps = self._as_batch(history).shape[1]
+            if known.shape[1] != num_steps + 1:
+                rule = f"the covariates must be those of the {counted(num_steps, 'step')} and of the next one"
+                raise InputError(f"{rule}: got {known.shape[1]}.")
+            known = known[:, 1:]
+        return self._evaluate(partial(warm_up, self.network), history, known, traits)
 
     def observe(self, state: State, values: Any, covariates: Any = None) -> State:
-        """Return the state after new values, of which one step may be a number or a vector of features."""
+        """Return the state after new values, of which one step may be a number or a vector of features.
+
+        ``covariates`` are those of the step after each of the values.
+        """
         sizes = (self.network.num_features, self.network.num_covariates)
         steps, known = (_as_steps(part, size) for part, size in zip((values, covariates), sizes, strict=True))
         return self._evaluate(partial(observe, self.network), state, steps, known)
@@ -378,7 +398,7 @@ class Forecaster(L.LightningModule):
         seed: int = 0,
     ) -> Tensor:
         """Generate ``([sample,] batch, horizon, feature)`` from a state; see ``rollout.generate``."""
-        noise = _sampling(num_samples, seed, state.recurrent[0].shape[1])
+        noise = {} if num_samples is None else _sampling(num_samples, seed, state.recurrent[0].shape[1])
         return self._evaluate(partial(generate, self.network), state, horizon, covariates=covariates, **noise)
 
     def _evaluate(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -396,7 +416,7 @@ class Forecaster(L.LightningModule):
             raise InputError("forecast takes numbers: call forecast_frame with a table.")
         if not isinstance(values, np.ndarray | Tensor | list):
             return values
-        tensor = torch.as_tensor(values if isinstance(values, Tensor) else np.array(values, np.float64))
+        tensor = torch.as_tensor(values if isinstance(values, Tensor) else real_numbers(values))
         tensor = tensor.to(self.network.readout.weight)
         tensor = tensor[:, None] if tensor.ndim == 1 else tensor
         return tensor if tensor.ndim > 2 else tensor[None]
@@ -415,7 +435,7 @@ def is_class(name: str, kind: type) -> bool:
 
 def as_array(values: Any) -> Any:
     """Return what NumPy reads as an array; tensors as they are, and frames, which ``_as_batch`` refuses."""
-    return values if isinstance(values, Tensor) or hasattr(values, "columns") else np.asarray(values)
+    return values if isinstance(values, Tensor) or hasattr(values, "columns") else np.asanyarray(values)
 
 
 def _as_steps(values: Any, size: int) -> Any:

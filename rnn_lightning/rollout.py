@@ -179,6 +179,8 @@ def generate(
     knows the first ones.
     """
     require_counts(horizon=horizon, num_samples=num_samples)
+    if not isinstance(state, State):
+        raise InputError(f"the state must be one of `warm_up` or `observe`, got {type(state).__name__}.")
     batch_size = state.recurrent[0].shape[1]
     _require_state(network, state, batch_size)
     innovations = Innovations(network, batch_size, num_samples, noise, generator)
@@ -301,6 +303,7 @@ def _future_covariates(
     if covariates is None and network.num_covariates == 0:
         return None
     shape = (batch_size, horizon - 1, network.num_covariates)
+    covariates = torch.zeros(shape) if covariates is None and horizon == 1 else covariates
     if covariates is None or covariates.shape != shape:
         given = None if covariates is None else tuple(covariates.shape)
         raise InputError(f"the covariates from the second step on must be {shape}, got {given}.")

@@ -293,6 +293,8 @@ def named_transforms(names: Sequence[str], num_features: int) -> Transforms:
         "standardize": lambda: Standardize(num_features),
         "standardize_context": lambda: StandardizeContext(num_features),
     }
+    if isinstance(names, str):
+        raise InputError(f"`transforms` must be a list of names, such as [{names!r}].")
     for name in names:
         if name not in kinds:
             raise InputError(f"`transforms`: unknown transform {name!r}; there are {', '.join(kinds)}.")

@@ -199,7 +199,7 @@ def test_lists_of_numbers_are_forecast_as_arrays() -> None:
     listed, expected = history.tolist(), forecaster.forecast(history, 5, covariates=covariates)
     forecast = forecaster.forecast(listed, 5, covariates=covariates.tolist())
     np.testing.assert_allclose(forecast, expected, rtol=1e-5)
-    state = forecaster.warm_up(listed[:8], covariates[1:9].tolist())
+    state = forecaster.warm_up(listed[:8], covariates[:9].tolist())
     state = forecaster.observe(state, listed[8], covariates[9].tolist())
     generated = forecaster.generate(state, 5, covariates=covariates[10:].tolist())
     np.testing.assert_allclose(generated.flatten(), expected, rtol=1e-4)
@@ -281,7 +281,7 @@ def test_a_script_forecasts_with_covariates_that_are_known() -> None:
     changed = forecaster.forecast(history, 5, covariates=covariates)
     assert np.array_equal(changed[:4], forecast[:4])
     assert changed[4] != forecast[4]
-    state = forecaster.warm_up(history, covariates[1:21])
+    state = forecaster.warm_up(history, covariates[:21])
     generated = forecaster.generate(state, 5, covariates=covariates[21:])
     np.testing.assert_allclose(generated.flatten(), changed, rtol=1e-5)
     history[7] = covariates[3, 0] = np.nan  # in the past, that is a gap
@@ -588,3 +588,52 @@ def test_a_thread_that_ends_does_not_switch_dropout_on_for_others(monkeypatch: p
         others_have_ended.set()
         assert torch.equal(future.result(), expected)
     assert forecaster.network.training
+
+
+def test_covariates_of_a_warm_up_are_those_of_the_history_and_of_the_next_step() -> None:
+    forecaster = Forecaster(hidden_size=4, transforms=["standardize"], num_covariates=1)
+    forecaster.network.transforms.fit([torch.rand(30, 1)])
+    history, covariates = np.random.default_rng(0).random(9), np.random.default_rng(1).random((10, 1))
+    with pytest.raises(InputError, match="must be those of the 9 steps and of the next one: got 9"):
+        forecaster.warm_up(history, covariates[:9])
+    state = forecaster.warm_up(history, covariates)
+    assert forecaster.generate(state, 1).shape == (1, 1, 1)  # which needs no more of them
+
+
+def test_what_numpy_reads_is_forecast_and_nothing_else() -> None:
+    forecaster = Forecaster(hidden_size=4, transforms=["standardize"])
+    forecaster.network.transforms.fit([torch.rand(30, 1)])
+    values = np.random.default_rng(0).random(9)
+    expected = forecaster.forecast(values, 3)
+    for same in (tuple(values), pl.Series(values), values.tolist()):
+        np.testing.assert_allclose(forecaster.forecast(same, 3), expected, rtol=1e-6)
+    holed = np.where(np.arange(9) == 4, np.nan, values)
+    masked = np.ma.masked_array(np.nan_to_num(holed, nan=1e9), np.isnan(holed))
+    np.testing.assert_allclose(forecaster.forecast(masked, 3), forecaster.forecast(holed, 3))
+    assert SequenceDataModule(masked).series.load().values.isnan().sum() == 1
+    for wrong in (np.arange(9).astype("M8[D]"), values + 1j):
+        with pytest.raises(InputError, match="it must hold real numbers"):
+            forecaster.forecast(wrong, 3)
+    with pytest.raises(InputError, match=r"`horizon` must be a whole number, got 2\.5"):
+        forecaster.forecast(values, 2.5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="the state must be one of `warm_up` or `observe`, got Tensor"):
+        forecaster.generate(torch.zeros(3), 3)  # type: ignore[arg-type]
+
+
+def test_a_first_fit_needs_the_data_module_and_later_ones_take_its_loaders(tmp_path: Path) -> None:
+    data = SequenceDataModule(SineSeries(), num_batches_per_epoch=2)
+    data.setup("fit")
+    quiet: dict[str, Any] = dict.fromkeys(["logger", "enable_progress_bar", "enable_checkpointing"], False)
+
+    def trainer() -> L.Trainer:
+        return L.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **quiet)
+
+    forecaster = Forecaster(hidden_size=4)
+    with pytest.raises(InputError, match=r"needs the data module, not its loaders: fit\(forecaster, data\)"):
+        trainer().fit(forecaster, data.train_dataloader(), data.val_dataloader())
+    trainer().fit(forecaster, data)
+    before = forecaster.network.readout.weight.clone()
+    loader = SequenceDataModule(SineSeries(), num_batches_per_epoch=2)
+    loader.setup("fit")
+    trainer().fit(forecaster, loader.train_dataloader(), loader.val_dataloader())
+    assert not torch.equal(before, forecaster.network.readout.weight)

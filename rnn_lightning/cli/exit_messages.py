@@ -37,6 +37,9 @@ class Stopped(SystemExit):
         super().__init__(128 + number)
         self.signal = signal.Signals(number)
 
+    def __str__(self) -> str:
+        return self.signal.name  # Lightning prints it
+
 
 def stop_now(number: int, _: Any = None) -> None:
     """End the process by an exception, as a signal handler."""

@@ -27,9 +27,10 @@ class ArraySeries(Series):
 
     def __init__(self, path: Array) -> None:
         try:
-            self.path = path if isinstance(path, str | Path) else np.asanyarray(path)
+            self.path = path if isinstance(path, str | Path) else with_nan(np.asanyarray(path))
         except ValueError as error:
-            raise InputError(f"`path` is no array ({error}).") from error
+            advice = "let shorter series end in NaN"
+            raise InputError(f"the series are no array ({str(error)[:80]} ...): {advice}.") from error
         try:
             shape = self._open().shape
         except (OSError, ValueError, EOFError):  # load says what is wrong
@@ -67,6 +68,25 @@ class ArraySeries(Series):
     def _open(self) -> np.ndarray:
         # Copy on write: the file is only read, and torch, which would warn otherwise, may write.
         return self.path if isinstance(self.path, np.ndarray) else np.lib.format.open_memmap(self.path, "c")
+
+
+def real_numbers(values: Any) -> np.ndarray:
+    """Return values as float64; NaN where a masked array is masked.
+
+    Raises:
+        InputError: if they are no real numbers.
+    """
+    array = np.asanyarray(values)
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"the array holds {array.dtype}: it must hold real numbers.")
+    return np.array(with_nan(array), np.float64)
+
+
+def with_nan(array: np.ndarray) -> np.ndarray:
+    """Return an array with NaN where it is masked."""
+    if not np.ma.is_masked(array):
+        return np.asarray(array)
+    return np.ma.filled(array.astype(np.float64), np.nan)
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:

@@ -100,6 +100,8 @@ class SequenceBatches:
             num_batches_per_epoch=num_batches_per_epoch,
             num_samples=num_samples,
         )
+        if split_by not in ("time", "series"):
+            raise InputError(f"`split_by` must be time or series, got {split_by!r}.")
         require_fractions(val_fraction, test_fraction)
         self.context_length, self.scored_length, self.stride = context_length, scored_length, stride
         self.horizon, self.batch_size, self.split_by = horizon, batch_size, split_by

@@ -86,8 +86,13 @@ class SeriesData:
     def from_equal(
         cls, values: Any, lengths: Tensor | None = None, *, start: float = 0, frequency: float = 1
     ) -> "SeriesData":
-        """Make series of equal length ``(series, time, feature)`` on a numbered axis, with ids from 0."""
+        """Make series of equal length ``(series, time, feature)`` on a numbered axis, with ids from 0.
+
+        A single series may be ``(time,)`` or ``(time, feature)``.
+        """
         values = torch.as_tensor(values)
+        values = values[:, None] if values.ndim == 1 else values
+        values = values[None] if values.ndim == 2 else values
         num_series, length, num_features = values.shape
         return cls(
             values=values.reshape(-1, num_features),

@@ -23,7 +23,7 @@ def export_onnx(
     """Write the forecast of a network as an ONNX graph; ``onnx/forecast.py`` lists its inputs and outputs.
 
     Args:
-        network: a ``RecurrentNetwork`` or a ``SeasonalNetwork``, fitted or bundled.
+        network: a ``RecurrentNetwork`` or a ``SeasonalNetwork``, fitted or bundled, or its forecaster.
         path: the file, such as ``model.onnx``.
         intervals: widths of prediction intervals, see ``PredictionIntervals.table``; none if None.
 
@@ -40,6 +40,7 @@ def export_onnx(
         if error.name != "onnx":
             raise
         raise InputError("export needs the package onnx: pip install 'rnn-lightning[onnx]'.") from error
+    network = getattr(network, "network", network)
     names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(network).__mro__]
     module, _, builder = next((FORECASTS[name] for name in names if name in FORECASTS), "").partition(".")
     if not module:

@@ -80,7 +80,7 @@ def forecast_frame(
         advice = "read the file first, such as by pl.read_csv(path, try_parse_dates=True)"
         raise InputError(f"`frame` is the path {frame}: {advice}, or call the command predict.")
     if isinstance(frame, np.ndarray):
-        advice = "give a frame with a column of times, or call forecaster.forecast(array, horizon)"
+        advice = "give a frame with a column of times, or call Forecaster.forecast(array, horizon)"
         raise InputError(f"`frame` is an array: {advice}.")
     network: Any = forecaster
     if forecaster is None:

@@ -147,6 +147,11 @@ def split_panels(
     import polars as pl
 
     id_column, time_column = columns
+    kinds = history[time_column].dtype, forecast[time_column].dtype
+    if pl.Date in kinds and any(kind == pl.Datetime for kind in kinds):  # of a polars and a pandas frame
+        history, forecast = (
+            frame.with_columns(pl.col(time_column).cast(pl.Datetime("us"))) for frame in (history, forecast)
+        )
     if id_column not in forecast.columns:
         return [_panel("", history, forecast, time_column, num_steps)]
     history, forecast = (table.cast({id_column: pl.String}) for table in (history, forecast))

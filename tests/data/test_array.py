@@ -78,7 +78,7 @@ def test_lists_are_arrays() -> None:
     data = ArraySeries([1, 2, 3]).load()
     assert data.values.tolist() == [[1], [2], [3]]
     assert ArraySeries([[1, 2], [3, 4]]).num_features == 2
-    with pytest.raises(InputError, match=r"`path` is no array"):
+    with pytest.raises(InputError, match=r"the series are no array .*: let shorter series end in NaN"):
         ArraySeries([[1], [2, 3]])
     with pytest.raises(InputError, match="the array holds object"):
         ArraySeries([1, None]).load()
@@ -116,3 +116,13 @@ def test_an_array_file_costs_no_memory(tmp_path: Path) -> None:
     data = ArraySeries(str(path)).load()
     assert data.values.shape == (2**28, 1)
     assert resident() - before < 2**16  # kB
+
+
+def test_a_split_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(InputError, match="`split_by` must be time or series, got 'serie'"):
+        SequenceDataModule(np.arange(30.0), split_by="serie")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(30,), (30, 1), (1, 30, 1)])
+def test_series_of_a_single_recording_need_no_more_axes(shape: tuple[int, ...]) -> None:
+    assert SeriesData.from_equal(np.zeros(shape)).values.shape == (30, 1)

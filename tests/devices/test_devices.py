@@ -215,7 +215,7 @@ def test_a_stream(device: Device, kind: type[Forecaster]) -> None:
     forecaster.network.residual_covariance.fill_(1.0)
     forecaster.network.transforms.fitted.fill_(True)
     forecaster.to(device.kind)
-    history, covariates = np.arange(20.0)[:, None], np.ones((20, 1))
+    history, covariates = np.arange(20.0)[:, None], np.ones((21, 1))
     history[4:6] = np.nan
     state = forecaster.warm_up(history, covariates)
     state = forecaster.observe(state, 21.0, covariates[:1])
