@@ -30,6 +30,9 @@ above or in its log; without one it was killed, often for want of memory. Go on 
 run predict again."""
 
 
+PORT_IN_USE = "the port {} of the first machine is used by another program: set MASTER_PORT to a free one."
+
+
 class Stopped(SystemExit):
     """A signal asked the process to stop; the exit code is 128 plus its number, as in shells."""
 
@@ -126,6 +129,9 @@ def one_line(error: Exception) -> str | None:
     message = str(error)
     if re.search("No supported gpu backend|accelerator is not available", message):
         return f"--trainer.accelerator: there is no such device here ({message}): choose cpu, or auto."
+    is_taken = type(error).__name__ == "DistNetworkError" and "EADDRINUSE" in message
+    if is_taken and (port := re.search(r"port: (\d+)", message)):
+        return PORT_IN_USE.format(port[1])
     if isinstance(error, InputError) or type(error).__name__ == "MisconfigurationException":  # Lightning's
         return message
     if message.startswith("Early stopping conditioned on metric"):

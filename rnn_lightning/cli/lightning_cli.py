@@ -27,6 +27,7 @@ from rnn_lightning.cli.choices import choose_model, find_checkpoint, option_defa
 from rnn_lightning.cli.device import choose_accelerator
 from rnn_lightning.cli.main import did_you_mean
 from rnn_lightning.cli.refit import refit
+from rnn_lightning.cli.rendezvous import meet_first_process
 from rnn_lightning.cli.run_folders import new_run_folder, remove_if_empty
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import class_name
@@ -263,6 +264,7 @@ class CommandLine(LightningCLI):
         command, settings = self.request.command, {"ckpt_path": self.config.ckpt_path}
         settings |= {"return_predictions": False} if command == "predict" else {}
         settings |= {"verbose": BacktestWriter is None} if command == "test" else {}
+        meet_first_process(self.trainer)
         if self.is_unfitted:  # measures the pretrained network, and calibrates its intervals
             self.datamodule.setup("predict")
             if self.datamodule.can_validate:

@@ -15,7 +15,11 @@ from rnn_lightning.tables.options import TableOptions
 HASHED_BYTES = 2**28
 """Files of more bytes together are compared by their names and sizes alone."""
 
-TRAINER_OPTIONS = ("max_epochs", "max_steps", "gradient_clip_val", "accumulate_grad_batches", "precision")
+TRAINER_OPTIONS = (
+    *("max_epochs", "max_steps", "max_time", "gradient_clip_val", "accumulate_grad_batches", "precision"),
+    *("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"),
+    *("val_check_interval", "check_val_every_n_epoch", "overfit_batches", "log_every_n_steps"),
+)
 
 
 def require_same_run(datamodule: Any) -> None:
@@ -27,10 +31,11 @@ def require_same_run(datamodule: Any) -> None:
     reading = series.options() if isinstance(series, TableOptions) else repr(series)
     options: list[Any] = [{name: value for name, value in datamodule.hparams.items() if name != "series"}]
     options += [reading, dict(trainer.lightning_module.hparams)]
-    options += [getattr(trainer, name) for name in TRAINER_OPTIONS]
+    options += [getattr(trainer, name, None) for name in TRAINER_OPTIONS]
     facts: dict[str, Any] = {
-        "versions of rnn-lightning": __version__,
+        "versions of rnn-lightning or torch": (__version__, torch.__version__),
         "options": options,
+        "checkpoints": _digest(path) if (path := Path(trainer.ckpt_path or "")).is_file() else "",
         "files": _files(series),
     }
     # Sorted, because options come in another order where sets of names were joined; objects count by class.
