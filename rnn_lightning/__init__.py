@@ -9,7 +9,15 @@ network with its output fed back.
 
 import lazy_loader
 
+try:
+    import _interpreters
+except ImportError:  # Python 3.11 and 3.12
+    import _xxsubinterpreters as _interpreters  # type: ignore[import-not-found, no-redef]
+
 __version__ = "0.1.0"
+
+if _interpreters.get_current() != _interpreters.get_main():  # PyTorch would wait without an end there
+    raise ImportError("rnn_lightning does not run in subinterpreters: use threads or processes.")
 
 # The public names stand in __init__.pyi; each is imported when it is first used, so that this import is
 # instant.

@@ -74,3 +74,18 @@ def test_other_names_are_taken(name: str, tmp_path: Path) -> None:
     from rnn_lightning.cli.run_folders import new_run_folder
 
     assert new_run_folder(tmp_path / "runs" / name, "fit") == "fit_0"
+
+
+def test_a_subinterpreter_is_refused() -> None:
+    """PyTorch would wait there without an end."""
+    code = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+import sys
+attempt = "try: import rnn_lightning\\nexcept ImportError as error: print(error)"
+interpreters.run_string(interpreters.create(), f"import sys; sys.path[:] = {sys.path!r}\\n{attempt}")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "does not run in subinterpreters: use threads or processes" in done.stdout

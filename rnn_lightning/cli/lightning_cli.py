@@ -180,7 +180,9 @@ class CommandLine(LightningCLI):
         saved = (self.checkpoint or {}).get("state_dict", {}).get("network.readout.weight")
         weights = [saved, getattr(getattr(network, "readout", None), "weight", None)]
         is_double = any(each is not None and each.dtype == torch.float64 for each in weights)
-        settings.accelerator, reason = choose_accelerator(settings, network, is_double)
+        settings.accelerator, reason = choose_accelerator(
+            settings, network, self.datamodule.batch_size, is_double
+        )
         if reason and not config.quiet:
             callbacks.say(reason)
         if settings.check_val_every_n_epoch is not None and settings.check_val_every_n_epoch < 1:

@@ -28,11 +28,13 @@ def test_a_gpu_is_left_alone_by_small_networks_and_the_line_says_so() -> None:
     for network in (RecurrentNetwork(hidden_size=255), PretrainedForecaster().network):
         accelerator, reason = chosen(network)
         assert accelerator == "cpu"
-        assert "below 256 hidden units" in reason
+        assert "below 256 hidden units and batches of 1,000" in reason
 
 
 @pytest.mark.usefixtures("cuda")
-def test_a_gpu_is_taken_by_large_networks_and_by_those_that_nobody_knows() -> None:
+def test_a_gpu_is_taken_by_large_networks_or_batches_and_by_networks_that_nobody_knows() -> None:
+    settings = SimpleNamespace(accelerator="auto", devices="auto", strategy="auto")
+    assert choose_accelerator(settings, RecurrentNetwork(), batch_size=1000) == ("auto", "")
     assert chosen(RecurrentNetwork(hidden_size=256)) == ("auto", "")
     assert chosen(nn.Linear(1, 1)) == ("auto", "")
 
@@ -59,6 +61,7 @@ def test_the_command_says_it_once(
     rnn_lightning: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rnn_lightning("fit", "--trainer.max_epochs=1", "--data.num_batches_per_epoch=2")
-    line = "Device: the CPU (faster below 256 hidden units); set --trainer.accelerator gpu for the GPU.\n"
+    reason = "faster below 256 hidden units and batches of 1,000"
+    line = f"Device: the CPU ({reason}); set --trainer.accelerator gpu for the GPU.\n"
     assert capsys.readouterr().out.count(line) == 1
     assert (tmp_path / "runs/default/fit_0/checkpoints/best.ckpt").is_file()
