@@ -64,9 +64,12 @@ def choose_model(
         return Forecaster if name is None else load_class(name), {}
     saved = str(checkpoint.get("forecaster_class", class_name(Forecaster)))[:100]
     if name is None and not saved.startswith("rnn_lightning."):
+        series = checkpoint.get("datamodule_hyper_parameters", {}).get("series")
+        source = str(series.get("class_path") if isinstance(series, dict) else "rnn_lightning.")[:100]
+        also = "" if source.startswith("rnn_lightning.") or request.file else f" --data.series {source}"
         raise InputError(
             f"--ckpt_path: the checkpoint holds a network of the class {saved}: allow its import by --model "
-            f"{saved}, or by --config with the config.yaml of its fit."
+            f"{saved}{also}, or by --config with the config.yaml of its fit."
         )
     kind = load_class(name or saved)
     if not is_class(saved, kind):

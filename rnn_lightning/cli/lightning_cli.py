@@ -74,14 +74,34 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         message = re.sub(r"Group '([\w.]+)' does not accept option '", r"there is no option '\1.", message)
         if unknown := re.search(r"(?:[Uu]nrecognized arguments: --|no option ')([\w.]+)", message):
-            options = [f"--{name}" for name, _ in self.get_defaults(skip_validation=True).items()]
-            message += did_you_mean(f"--{unknown[1]}", options)
+            names = [name for name, _ in self.get_defaults(skip_validation=True).items()]
+            options = [f"--{name.replace('.init_args.', '.')}" for name in names]
+            message = f"{message.rstrip('.')}.{did_you_mean(f'--{unknown[1]}', options)}"
         if "expected one argument" in message:
             message += "\nA value that begins with a dash follows an equals sign: --option=-1."
         message = re.sub(r"Parser key \"([\w.]+)\":\s*", r"--\1: ", message)
         message = re.sub(r"Expected a typing\.Literal\[(.*?)\]\. Got value:", r"give one of \1, not", message)
+        message = union_in_a_line(message) if "Union subtypes" in message else message
         sys.stderr.write(f"rnn-lightning: error: {message}\nSee --help for the options.\n")
         sys.exit(2)
+
+
+def union_in_a_line(message: str) -> str:
+    """Return what jsonargparse says of a value that none of several types accepts, in one line."""
+    option, value = message.partition(":")[0], message.rpartition("Given value: ")[2].strip()
+    if problem := re.search(r"Problem with given class_path [^\n]*:\s+([^\n]+)", message):
+        return f"{option}: {value}: {problem[1]}."
+    (subtypes,) = re.findall(r"Subtypes: \[(.*)\]", message)[:1] or [""]
+    found = re.findall(r"<class '(?:\w+\.)*(\w+)'>|Literal\[(.*?)\]|(list)\[", subtypes)
+    kinds = {
+        "int": "a whole number",
+        "float": "a number",
+        "NoneType": "null",
+        "str": "text",
+        "list": "a list",
+    }
+    wanted = [kinds.get("".join(kind), "".join(kind)) for kind in found]
+    return f"{option}: give {' or '.join(dict.fromkeys(wanted))}, not {value!r}."
 
 
 class CommandLine(LightningCLI):

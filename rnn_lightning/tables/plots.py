@@ -182,7 +182,8 @@ def show_dates(axis: Axes, zone: tzinfo | None, width: float) -> None:
 
     Each label has only what changes from tick to tick; the rest of the date is below the end of the axis.
     """
-    locator = AutoDateLocator(tz=zone, minticks=2, maxticks=max(3, int(width / INCHES_PER_DATE)))
+    most = max(3, int(width / INCHES_PER_DATE))
+    locator = AutoDateLocator(tz=zone, minticks=min(4, most), maxticks=most)
     axis.xaxis.set_major_locator(locator)
     formatter = ConciseDateFormatter(
         locator,

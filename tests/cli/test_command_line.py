@@ -447,6 +447,12 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
             ["there is no option 'model.hiden'", "mean --model.hidden_size?"],
         ),
         (["fit", "--model.cell=elman"], ["model.cell", "'rnn_tanh', 'rnn_relu', 'gru', 'lstm'", "elman"]),
+        (["fit", "--data.horizon=twelve"], ["--data.horizon: give a whole number or 'auto', not 'twelve'."]),
+        (["fit", "--trainer.callbacks+=mine.No"], ["--trainer.callbacks: mine.No: No module named 'mine'."]),
+        (
+            ["fit", "--data.serie.num_steps=9"],
+            ["arguments: --data.serie.num_steps=9. Did you mean --data.series.num_steps?"],
+        ),
         (["fit", "--data.context_length=0"], ["--data.context_length must be at least 1, got 0"]),
         (["fit", f"--data.stride={10**23}"], [f"--data.stride must be at most {2**48:,}, got 1000"]),
         (

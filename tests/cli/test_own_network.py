@@ -53,7 +53,7 @@ def test_an_own_network_must_be_named_by_the_user(
 ) -> None:
     capsys.readouterr()
     for words, message in (
-        ([], f"allow its import by --model {module}.Mine, or by --config with the config.yaml of its fit"),
+        ([], f"allow its import by --model {module}.Mine"),
         (["--model", "Forecaster"], f"holds a network of the class {module}.Mine, not Forecaster"),
     ):
         for command in ("predict", "test", "export"):
