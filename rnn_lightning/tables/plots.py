@@ -182,8 +182,9 @@ def show_dates(axis: Axes, zone: tzinfo | None, width: float) -> None:
 
     Each label has only what changes from tick to tick; the rest of the date is below the end of the axis.
     """
-    most = max(3, int(width / INCHES_PER_DATE))
-    locator = AutoDateLocator(tz=zone, minticks=min(4, most), maxticks=most)
+    most, (first, last) = max(3, int(width / INCHES_PER_DATE)), axis.get_xlim()
+    least = 4 if last - first > 365 else 2  # two years need months between them
+    locator = AutoDateLocator(tz=zone, minticks=min(least, most), maxticks=most)
     axis.xaxis.set_major_locator(locator)
     formatter = ConciseDateFormatter(
         locator,

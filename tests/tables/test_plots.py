@@ -76,6 +76,19 @@ def test_pandas_frames_and_dates_as_text_can_be_drawn() -> None:
     assert labels(of_polars) == ["Jan", "02", "03", "Jan 2024"]
 
 
+def test_two_years_have_months_between_them() -> None:
+    weeks = pl.date_range(date(2022, 3, 1), date(2024, 3, 1), "1w", eager=True)
+    history = pl.DataFrame({"ds": weeks, "y": range(len(weeks))})
+    assert labels(drawn(history[:-9], history[-9:]))[:4] == ["Apr", "Jul", "Oct", "2023"]
+
+
+def test_frames_of_polars_and_pandas_are_drawn_together() -> None:
+    pd = pytest.importorskip("pandas")
+    history = pl.DataFrame({"ds": [date(2024, 1, 1), date(2024, 1, 2)], "y": [1.0, 2.0]})
+    forecast = pd.DataFrame({"ds": pd.to_datetime(["2024-01-03"]), "y": [3.0]})
+    assert drawn(history, forecast).get_lines()[1].get_ydata().tolist() == [2.0, 3.0]
+
+
 def test_what_really_happened_is_drawn_over_the_forecast() -> None:
     axis = drawn(table(range(9), y=range(9)), table(range(5, 8), y=[0, 0, 0]), num_steps=2)
     np.testing.assert_array_equal(axis.get_lines()[0].get_xdata(), [3, 4, 5, 6, 7])
