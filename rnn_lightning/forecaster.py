@@ -176,7 +176,7 @@ class Forecaster(L.LightningModule):
 
     def training_windows(self, batch: WindowBatch) -> TrainingWindows:
         """Transform windows; the data module calls it for several batches at a time."""
-        return training_windows(self.network, *batch.to(self.device))
+        return training_windows(self.network, **batch.to(self.device)._asdict())
 
     def loss(self, windows: TrainingWindows) -> Tensor:
         """Return the training loss, a scalar; override it to train by another one."""

@@ -110,11 +110,17 @@ def validation_metrics(loss: Tensor, errors: FreeRunError) -> dict[str, Tensor]:
 def gathered(parts: Sequence[Tensor]) -> Tensor:
     """Return the rows of tensors, at least one, of this device and all others, in the order of devices."""
     rows = torch.cat(list(parts))
+    every = gathered_objects(rows.cpu())
+    return torch.cat(every).to(rows.device) if len(every) > 1 else rows
+
+
+def gathered_objects(value: Any) -> list[Any]:
+    """Return what each device gives, in the order of devices."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return rows
+        return [value]
     every: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(every, rows.cpu())
-    return torch.cat(every).to(rows.device)
+    torch.distributed.all_gather_object(every, value)
+    return every
 
 
 def middle_weights(count: int) -> Tensor:

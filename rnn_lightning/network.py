@@ -41,7 +41,12 @@ class Network(Protocol):
     def initial_state(self, batch_size: int, traits: Traits) -> RecurrentState: ...
     def join(self, values: Tensor, next_covariates: Tensor | None) -> Tensor: ...
     def encode(
-        self, inputs: Tensor, state: RecurrentState | None, traits: Traits, *steps: Any, **known: Any
+        self,
+        inputs: Tensor,
+        state: RecurrentState | None,
+        traits: Traits,
+        first_output_step: int = 0,
+        complete: bool = False,
     ) -> Encoded: ...
     def free_run(
         self, inputs: Tensor, state: RecurrentState, traits: Traits
@@ -122,7 +127,7 @@ class RecurrentNetwork(nn.Module):
             state: the state before the first input; None for a series that begins with its first known value.
             traits: traits of the series.
             first_output_step: the first input whose next values are wanted.
-            complete: say that no value is unknown, which is faster.
+            complete: whether every value is known; True skips the imputation of gaps.
         """
         values = inputs[..., : self.num_features]
         if complete:

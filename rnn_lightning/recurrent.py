@@ -95,12 +95,12 @@ def recur_packed(
     """Run layers by one call: rows packed as if all started together, the longest first.
 
     An accelerator waits less for it than for many calls; on a CPU its gradient takes longer. A row that never
-    starts is read for one step, for nothing. Outputs before the start of a row are zero.
+    starts is still read for one step, and the result is discarded. Outputs before a row starts are zero.
     """
     num_steps, device = inputs.shape[1], inputs.device
     start = start_step.cpu().clamp(0, num_steps - 1)  # the CPU packs
     order, steps = start.argsort(), torch.arange(num_steps)
-    rank = order.argsort()
+    rank = order.argsort()  # (batch,), the place of each row among the packed ones
     is_within = steps[:, None] < num_steps - start[order]  # (time, batch)
     sizes = is_within.sum(1)[: num_steps - int(start.min())]
     sources = order * num_steps + start[order] + steps[:, None]  # (time, batch)

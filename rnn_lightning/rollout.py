@@ -331,7 +331,7 @@ def _continued(
 
 
 def _end_at_nonfinite(values: Tensor, names: Sequence[str] | None) -> Tensor:
-    """Put NaN from the first non-finite step of each feature of a path on, with a warning that names it."""
+    """Replace each feature of a path by NaN from its first non-finite step on, and name the series."""
     # A sum of finite numbers is finite, but for an overflow; looking at each number costs more.
     if math.isfinite(values.sum().item()) or bool(values.isfinite().all()):
         return values

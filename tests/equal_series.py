@@ -8,7 +8,9 @@ from rnn_lightning import SeriesData
 def same(one: SeriesData, other: SeriesData) -> None:
     """Equal in all but names of files."""
     assert one.ids == other.ids
-    for name in ("values", "offsets", "lengths", "covariates", "calendar"):
+    assert one.features == other.features
+    assert one.covariate_names == other.covariate_names
+    for name in ("values", "offsets", "lengths", "covariates", "calendar", "past", "static"):
         a, b = getattr(one, name, None), getattr(other, name, None)
         if a is None or b is None:
             assert a is b

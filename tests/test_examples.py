@@ -38,7 +38,10 @@ def test_a_notebook_runs_where_jupyter_opens_it(path: Path, monkeypatch: pytest.
 def test_a_notebook_finds_its_data_from_the_repository(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     first = next(cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code")
-    exec("".join(line for line in first["source"] if not line.startswith("%")), {})
+    names: dict[str, Any] = {}
+    exec("".join(line for line in first["source"] if not line.startswith("%")), names)
+    found = [value for value in names.values() if isinstance(value, Path)]
+    assert all(value.exists() for value in found)
 
 
 def test_there_are_notebooks() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
-import torch
 
 from rnn_lightning.files import atomic_file
+from rnn_lightning.metrics import gathered_objects
 
 
 @dataclass
@@ -44,10 +44,7 @@ class CsvWriter(L.Callback):
         self.forecasts |= zip(outputs.series_index.tolist(), outputs.point.tolist(), strict=True)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        gathered: list[Any] = [self.forecasts]
-        if trainer.world_size > 1:
-            gathered = [None] * trainer.world_size
-            torch.distributed.all_gather_object(gathered, self.forecasts)
+        gathered = gathered_objects(self.forecasts)
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # asks all devices
         if not trainer.is_global_zero:
             return

@@ -48,7 +48,7 @@ class SequenceBatches:
         scored_length: steps of a training window on which the loss counts, after the context.
         stride: steps between the starts of two training windows of a series.
         horizon: number of steps to forecast.
-        batch_size: windows in a batch, on each device; forecasts in a batch, unless more cost nothing.
+        batch_size: windows in a batch, on each device; the least number of forecasts in a batch.
         split_by: split each series by time, or the set of series.
         val_fraction: fraction of the steps, or series, to validate on.
         test_fraction: fraction of the steps, or series, to test on: the last ones.
@@ -208,7 +208,7 @@ class SequenceBatches:
         return self.in_order(cut, len(windows), horizon)
 
     def in_order(self, cut: Any, num_items: int, horizon: int) -> BatchLoader[ForecastBatch]:
-        """Return a loader of forecasts in large batches, because each step of a batch costs much the same."""
+        """Return a loader of forecasts in large batches: a step costs about the same for any batch."""
         num_steps = (self.forecast_context + horizon) * (self.num_samples or 1)
         steps_at_once = work_at_once(FORECAST_STEPS, self.device)
         batch_size = max(self.batch_size, steps_at_once // (num_steps * self.num_features))

@@ -111,9 +111,10 @@ def training_starts(
 ) -> Windows:
     """Return the windows inside segments, ``stride`` apart: ``(n - length) // stride + 1`` of ``n`` steps.
 
-    A shorter segment of at least two steps has one window, divided alike, that reaches beyond it on both
-    sides. With ``min_context_length`` windows also start before their segment, as long as that many steps of
-    their context, or half of the segment, lie within it.
+    A segment of two steps or more that is shorter than a window has one window. The boundary between its
+    context and the scored steps divides the segment in the usual proportion; what lies outside is NaN. With
+    ``min_context_length`` windows also start before their segment, as long as that many steps of their
+    context, or half of the segment, lie within it.
     """
     lengths = segments.lengths
     if min_context_length is None:

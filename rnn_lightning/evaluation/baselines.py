@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.data.series import SeriesData
-from rnn_lightning.data.windows import Segments
+from rnn_lightning.data.windows import Segments, values_at
 
 BASELINES = ("naive", "seasonal_naive", "drift")
 """The last value, the last season, and the line through the first and the last value."""
@@ -53,7 +53,10 @@ def baseline_forecasts(
         length = max(HISTORY_STEPS, 2 * season)
         rows = (season_of_row == season).nonzero()[:, 0]
         for some in rows.split(max(1, ROWS_AT_ONCE // (length * num_features))):
-            history = _history(data, series_index[some], origin[some], length)
+            first = data.offsets[series_index[some]]
+            last = first + origin[some]
+            steps = last[:, None] + torch.arange(1 - length, 1)  # (batch, time)
+            history = values_at(data, steps, first, last + 1)
             naive = seasonal_naive(history, horizon, 1)
             seasonal = naive if season == 1 else seasonal_naive(history, horizon, season)
             forecasts[:, some] = torch.stack([naive, seasonal, drift(history, horizon)])
@@ -145,13 +148,6 @@ def _chunks(data: SeriesData, ends: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         series = torch.searchsorted(data.offsets, rows, right=True) - 1
         counts = rows < ends[series]
         yield rows[counts], series[counts]
-
-
-def _history(data: SeriesData, series_index: Tensor, origin: Tensor, length: int) -> Tensor:
-    """Return the last steps up to each origin, ``(batch, length, feature)``, NaN before the series starts."""
-    first = data.offsets[series_index][:, None]
-    rows = first + origin[:, None] + torch.arange(1 - length, 1)  # (batch, length)
-    return data.values[rows.clamp_min(0)].float().masked_fill_((rows < first)[..., None], torch.nan)
 
 
 def _last_known(values: Tensor) -> Tensor:

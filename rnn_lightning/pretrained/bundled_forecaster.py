@@ -48,7 +48,7 @@ class BundledForecaster:
 
     def training_windows(self, batch: WindowBatch) -> TrainingWindows:
         """Transform windows."""
-        return training_windows(self.network, *batch)
+        return training_windows(self.network, **batch._asdict())
 
     def one_step_errors(self, windows: TrainingWindows) -> Tensor:
         """Return the next-step errors ``(batch, scored, feature)`` in units of the noise of the network."""

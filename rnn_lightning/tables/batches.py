@@ -76,8 +76,8 @@ class TableBatches(SequenceBatches):
             each series show, ``none``, or given for all, such as ``24``, or ``24,168`` for a day and a week
             of hours; or for some series, ``{id: 12, other id: 4}``, 1 for none, while those of the others
             are found. Series that have the trait ``season`` keep it with ``auto``.
-        batch_size: windows in a batch, on each device; forecasts in a batch, unless more cost nothing;
-            ``auto`` for the number of series, 12 to 32.
+        batch_size: windows in a batch, on each device; the least number of forecasts in a batch; ``auto`` for
+            the number of series, 12 to 32.
         split_by: split each series by time, or the set of series.
         val_fraction: fraction of the steps, or series, to validate on; ``auto`` for a quarter of the steps
             of each series, at most two horizons.

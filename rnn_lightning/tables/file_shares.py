@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
 from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.errors import InputError, quoted
+from rnn_lightning.metrics import gathered_objects
 
 IDS_TOGETHER = 2**22
 """About so many ids of all machines are compared at a time."""
@@ -32,7 +32,7 @@ def first_series(datamodule: Any) -> int:
     data, trainer = datamodule.data, datamodule.trainer
     columns = [*data.features, *data.covariate_names], data.id_column, data.time_column
     found = [(columns, data.table_format, datamodule.horizon), data.num_series]
-    machines = _gathered(found)[:: trainer.num_devices]
+    machines = gathered_objects(found)[:: trainer.num_devices]
     for number, (facts, _) in enumerate(machines):
         if facts != machines[0][0]:
             raise InputError(
@@ -50,23 +50,16 @@ def numbered_from(first: int, batch: ForecastBatch) -> ForecastBatch:
 def _require_own_ids(ids: Any) -> None:
     """Refuse a series that is on two machines; their ids are compared by hashes, a part of them at a time."""
     hashes = pl.Series(list(ids), dtype=pl.String).hash().to_numpy()
-    num_parts = 1 + sum(_gathered(len(hashes))) // IDS_TOGETHER
+    num_parts = 1 + sum(gathered_objects(len(hashes))) // IDS_TOGETHER
     for part in range(num_parts):
-        every = np.concatenate(_gathered(hashes[hashes % num_parts == part]))
+        every = np.concatenate(gathered_objects(hashes[hashes % num_parts == part]))
         values, counts = np.unique(every, return_counts=True)
         same = np.flatnonzero(np.isin(hashes, values[counts > 1]))
         seen = set[str]()
-        for names in _gathered([ids[index] for index in same.tolist()]):
+        for names in gathered_objects([ids[index] for index in same.tolist()]):
             if shared := seen & set(names):
                 raise InputError(
                     f"`share_files`: series {quoted(min(shared))} is in the files of two machines: sort the "
                     "table by series before it is cut into files."
                 )
             seen |= set(names)
-
-
-def _gathered(value: Any) -> list[Any]:
-    """Return what each process gives, in the order of their numbers."""
-    every: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(every, value)
-    return every

@@ -9,6 +9,7 @@ import torch
 
 from rnn_lightning import __version__
 from rnn_lightning.errors import InputError
+from rnn_lightning.metrics import gathered_objects
 from rnn_lightning.tables.files import file_names
 from rnn_lightning.tables.options import TableOptions
 
@@ -42,9 +43,7 @@ def require_same_run(datamodule: Any) -> None:
     settings: dict[str, Any] = {"sort_keys": True, "default": lambda value: type(value).__name__}
     texts = [json.dumps(fact, **settings) for fact in facts.values()]
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
-    gathered: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(gathered, digests)
-    for what, *of_processes in zip(facts, *gathered, strict=True):
+    for what, *of_processes in zip(facts, *gathered_objects(digests), strict=True):
         others = [rank for rank, digest in enumerate(of_processes) if digest != of_processes[0]]
         if others:
             raise InputError(

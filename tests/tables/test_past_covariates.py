@@ -98,6 +98,6 @@ def test_the_command_forecasts_without_rows_ahead(rnn_lightning: Callable[..., N
     rnn_lightning("fit", "sales.csv", *options, "--trainer.max_epochs=1", "--data.num_batches_per_epoch=5")
     rnn_lightning("predict", "sales.csv", "--output=out.csv")
     table = pl.read_csv("out.csv")
-    assert table.columns[:2] == ["ds", "y"] or table.columns[:3] == ["unique_id", "ds", "y"]
+    assert table.columns == ["ds", "y", "y-lo-80", "y-hi-80"]
     assert table["y"].is_finite().all()
     assert len(table) == 3

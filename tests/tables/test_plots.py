@@ -86,7 +86,7 @@ def test_frames_of_polars_and_pandas_are_drawn_together() -> None:
     pd = pytest.importorskip("pandas")
     history = pl.DataFrame({"ds": [date(2024, 1, 1), date(2024, 1, 2)], "y": [1.0, 2.0]})
     forecast = pd.DataFrame({"ds": pd.to_datetime(["2024-01-03"]), "y": [3.0]})
-    assert drawn(history, forecast).get_lines()[1].get_ydata().tolist() == [2.0, 3.0]
+    np.testing.assert_array_equal(drawn(history, forecast).get_lines()[1].get_ydata(), [2.0, 3.0])
 
 
 def test_what_really_happened_is_drawn_over_the_forecast() -> None:
