@@ -155,11 +155,15 @@ def given_seasons(season: int | str | Sequence[int] | Mapping[str, int]) -> tupl
 def given_traits(seasons: Sequence[int], lengths: Tensor) -> Traits:
     """Return the traits of series for which a user gave seasons: one is fixed, several are tried.
 
-    The ``season`` of several is the longest that a series of ``lengths (series,)`` has twice.
+    The ``season`` of several is the longest that a series of ``lengths (series,)`` has twice. A series that
+    is no longer than a season does not have it, and if none is, that is a warning.
     """
-    season = torch.ones_like(lengths)
+    season, repeats = torch.ones_like(lengths), 1 if len(seasons) == 1 else 2
     for each in seasons:
-        season = torch.where((lengths >= 2 * each) | (len(seasons) == 1), each, season)
+        season = torch.where((lengths >= repeats * each) & (lengths > each), each, season)
+    if seasons and min(seasons) >= int(lengths.max()):
+        longest = f"{int(lengths.max()):,} steps"
+        warnings.warn(f"no series has `season` {min(seasons):,}: the longest has {longest}.", stacklevel=2)
     candidates = torch.tensor([seasons if len(seasons) > 1 else [0]]).repeat(len(lengths), 1)
     return {"season": season, "seasons": candidates, "year": torch.zeros(len(lengths))}
 

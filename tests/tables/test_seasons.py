@@ -12,7 +12,7 @@ from rnn_lightning.data.array import ArraySeries
 from rnn_lightning.errors import InputError
 from rnn_lightning.season_strength import strength, strengths
 from rnn_lightning.tables.calendar import CalendarIndex
-from rnn_lightning.tables.seasons import calendar_seasons, candidate_seasons, find_seasons
+from rnn_lightning.tables.seasons import calendar_seasons, candidate_seasons, find_seasons, given_traits
 
 
 def table(values: Sequence[np.ndarray], frequency: str) -> SeriesData:
@@ -319,3 +319,10 @@ def test_a_series_without_a_step_before_its_end_has_the_season_of_its_calendar()
     data = table([np.arange(60.0), np.arange(60.0)], "1d")
     seasons = find_seasons(data, torch.tensor([60, 60]))["season"]  # of the second, nothing comes before
     assert seasons[1] == find_seasons(table([np.full(2, np.nan)], "1d"))["season"]
+
+
+def test_a_season_that_is_longer_than_every_series_is_told_and_not_taken() -> None:
+    lengths = torch.tensor([30, 20])
+    assert given_traits([24], lengths)["season"].tolist() == [24, 1]
+    with pytest.warns(UserWarning, match="no series has `season` 40: the longest has 30 steps"):
+        assert given_traits([40], lengths)["season"].tolist() == [1, 1]
