@@ -3,7 +3,6 @@
 Unknown values (NaN) are imputed with the network's own prediction, a closed loop over each gap.
 """
 
-from functools import cache
 from itertools import pairwise
 
 import torch
@@ -11,14 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
+from rnn_lightning.devices import has_bfloat16_lstm
+
 try:
     from rnn_lightning.native import layers
 except ImportError:  # the folder was deleted: everything works without it, only slower
     layers = None  # type: ignore[assignment]
 native = layers
-
-ACCELERATOR_FACTOR = 16
-"""An accelerator is given so many times more work by a call than a CPU: the time of a call hardly grows."""
 
 RecurrentState = tuple[Tensor, ...]
 """The hidden state ``(layer, batch, hidden)``, and for an LSTM the cell state of the same shape."""
@@ -61,17 +59,6 @@ def recur(
         outputs, state = recur_packed(recurrent, inputs, state, start_step)
     outputs = outputs[:, first_output_step:]
     return outputs if readout is None else readout(outputs), state
-
-
-@cache
-def has_bfloat16_lstm() -> bool:
-    """Return True if this CPU has an LSTM in bfloat16; one without AVX-512 has none."""
-    try:
-        with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-            nn.LSTM(1, 1)(torch.zeros(1, 1, 1))
-    except RuntimeError:
-        return False
-    return True
 
 
 def recur_by_parts(
@@ -186,11 +173,6 @@ def step(
         inputs = after[0]  # (batch, hidden)
         layers.append(after)
     return tuple(torch.stack(parts) for parts in zip(*layers, strict=True))
-
-
-def work_at_once(on_cpu: int, device: torch.device) -> int:
-    """Return the size of the work of one call on a device, given the size that suits a CPU."""
-    return on_cpu if device.type == "cpu" else ACCELERATOR_FACTOR * on_cpu
 
 
 def zero_state(recurrent: nn.RNNBase, batch_size: int) -> RecurrentState:

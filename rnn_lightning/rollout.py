@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rnn_lightning.devices import work_at_once
 from rnn_lightning.errors import InputError, counted, require_counts
 from rnn_lightning.network import Network
-from rnn_lightning.recurrent import RecurrentState, work_at_once
+from rnn_lightning.recurrent import RecurrentState
 from rnn_lightning.transforms import Traits, TransformState
 
 CHUNK_NUMBERS = 2**22

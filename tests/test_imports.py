@@ -28,6 +28,10 @@ FILES = (
     "metrics",
     "forecaster",
     "errors",
+    "devices",
+    "files",
+    "pictures",
+    "season_strength",
 )
 CORE = sorted(
     name

@@ -23,8 +23,8 @@ from rnn_lightning.data.windows import (
     split_by_time,
     training_starts,
 )
+from rnn_lightning.devices import work_at_once
 from rnn_lightning.errors import InputError, require_counts
-from rnn_lightning.recurrent import work_at_once
 
 if TYPE_CHECKING:
     Source = Series | np.ndarray

@@ -1,6 +1,7 @@
 """The data module: batches for the Trainer, and the position at which a fit goes on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,8 @@ import lightning.pytorch as L
 import torch
 
 from rnn_lightning.data.batches import SequenceBatches
-from rnn_lightning.data.windows import ShuffledLoader, WindowBatch, are_complete, on_device, window_batch
+from rnn_lightning.data.windows import ShuffledLoader, WindowBatch, are_complete, window_batch
+from rnn_lightning.devices import held_on
 
 NUMBERS_TOGETHER, MAX_BATCHES_TOGETHER = 2**18, 16
 """Small training batches are made together, up to so many numbers and batches."""
@@ -57,7 +59,7 @@ class SequenceDataModule(SequenceBatches, L.LightningDataModule):
         complete = False  # not known
         if prepare and self.device.type != "cpu":  # where looking would be to wait
             complete = are_complete(data, segments, windows, length)
-            data = on_device(data, self.device)
+            data = replace(data, values=held_on(self.device, data.values))
         settings = (data, segments, windows, self.context_length, length)
         cut = partial(window_batch, *settings, complete=complete)
         numbers = self.batch_size * length * (self.num_features + self.num_covariates)

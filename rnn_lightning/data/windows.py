@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -10,14 +9,12 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.data.series import CHUNK_ROWS, SeriesData
+from rnn_lightning.devices import copied_to
 from rnn_lightning.errors import InputError
 from rnn_lightning.transforms import Traits, scale_of
 
 SCALE_STEPS = 1000
 """Number of steps up to the origin whose standard deviation is the scale of the errors of a series."""
-
-MAX_DEVICE_BYTES = 2**30
-"""The most bytes of values that are held in the memory of a GPU, where the training windows are cut then."""
 
 MAX_PERMUTED = 2**22
 """The most windows whose order is held in memory, 16 MB; of more, windows are drawn with replacement."""
@@ -222,24 +219,10 @@ def moved(batch: AnyBatch, device: torch.device) -> AnyBatch:
     return type(batch)(*parts)
 
 
-def copied_to(device: torch.device, values: Tensor) -> Tensor:
-    """Return values on a device: to a GPU through pinned memory, so that the CPU does not wait for it."""
-    if device.type == "cuda" and values.device.type == "cpu":
-        return values.pin_memory().to(device, non_blocking=True)
-    return values.to(device)
-
-
 def scored_windows(batch: ForecastBatch) -> WindowBatch:
     """Return forecasts with what followed them as windows, of which the horizon is scored."""
     values = torch.cat([batch.context, batch.target], 1)  # (batch, context + horizon, feature)
     return WindowBatch(values, batch.context.shape[1], batch.covariates, None, batch.traits)
-
-
-def on_device(data: SeriesData, device: torch.device) -> SeriesData:
-    """Return series whose values are on a device, if they are in memory and fit there."""
-    if device.type == "cpu" or not isinstance(data.values, Tensor) or data.values.nbytes > MAX_DEVICE_BYTES:
-        return data
-    return replace(data, values=data.values.float().to(device))
 
 
 def are_complete(data: SeriesData, segments: Segments, windows: Windows, length: int) -> bool:

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnn_lightning.devices import work_at_once
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
-from rnn_lightning.recurrent import first_known, work_at_once
+from rnn_lightning.recurrent import first_known
 from rnn_lightning.rollout import State, generate
 
 MIN_CONTEXT, CONTEXT_SEASONS = 140, 5

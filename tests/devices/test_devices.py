@@ -27,18 +27,19 @@ from rnn_lightning import (
     TableSeries,
     VariableProjectionForecaster,
     backtest,
+    devices,
     export_onnx,
     fit_frame,
     forecast_frame,
 )
-from rnn_lightning.data import datamodule, windows
+from rnn_lightning.data import datamodule
 from rnn_lightning.data.series import TimeIndex
+from rnn_lightning.devices import has_bfloat16_lstm
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.callbacks import BacktestWriter, ValidationScores
 from rnn_lightning.losses import TrainingWindows
 from rnn_lightning.network import Cell
 from rnn_lightning.pretrained import season_clock, season_track, seasonal
-from rnn_lightning.recurrent import has_bfloat16_lstm
 from rnn_lightning.tables.forecast_writer import ForecastWriter
 from rnn_lightning.tables.storage import FileArray
 
@@ -375,7 +376,7 @@ def test_only_the_places_of_training_windows_are_copied(
 
     losses, numbers, pageable = [], [], []
     for limit in (0, 2**30):
-        monkeypatch.setattr(windows, "MAX_DEVICE_BYTES", limit)
+        monkeypatch.setattr(devices, "MAX_DEVICE_BYTES", limit)
         monkeypatch.setattr(datamodule, "NUMBERS_TOGETHER", 1)  # one batch at a time
         copied: list[tuple[int, int, int]] = []
         torch.manual_seed(0)
