@@ -139,7 +139,8 @@ def warn_if_diverged(data: TableData, table: ForecastTable) -> list[str]:
         rows = end[:, None] + torch.arange(-num_steps, 0)  # (series, time)
         recent = values_at(data, rows, begin, end).double().numpy()  # (series, time, feature)
         lowest, highest = np.fmin.reduce(recent, 1), np.fmax.reduce(recent, 1)  # (series, feature)
-        spread = np.where(highest > lowest, highest - lowest, np.abs(highest))  # of a constant its size
+        size = np.where(highest == 0, 1.0, np.abs(highest))  # of a constant, which has no range
+        spread = np.where(highest > lowest, highest - lowest, size)
         length = (end - begin).clamp_max(num_steps).double().numpy()[:, None]
         allowed = MAX_EXCESS * spread * (1 + table.horizon / length)
         point = table.rows(chunk)[..., 0].astype(np.float64)  # (series, horizon, feature)

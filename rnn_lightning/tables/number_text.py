@@ -19,7 +19,7 @@ def _sure(decimal: str, thousands: str) -> str:
 
 SURE_COMMA, SURE_POINT = _sure(",", r"\."), _sure(r"\.", ",")
 
-POINT, SURE_THOUSANDS = r"^[+-]?[1-9]\d{0,2}\.\d{3}$", r"\.\d{3}[.,]"
+POINT, SURE_THOUSANDS = r"^[+-]?\d{1,3}\.\d{3}$", r"\.\d{3}[.,]"
 """A point that can be that of thousands or of decimals, and one that is that of thousands."""
 
 
@@ -27,8 +27,8 @@ def find_decimal(text: pl.Series, separator: str | None) -> str | None:
     """Return the decimal sign of a column; None if 1,234 can be either, or 1.234 between semicolons."""
     if not has(text, ","):
         points = text.filter(text.str.contains(".", literal=True))
-        is_unsure = separator == ";" and len(points) > 0 and points.str.contains(POINT).all()
-        return None if is_unsure else "."
+        can_be_thousands = points.str.contains(POINT) & ~points.str.contains(r"^[+-]?0")
+        return None if separator == ";" and len(points) and can_be_thousands.all() else "."
     if has_match(text, SURE_POINT):  # if points and commas are mixed, the reader names a cell
         return "."
     if has_match(text, SURE_COMMA):

@@ -71,6 +71,7 @@ def test_a_name_over_two_lines_is_one_name(tmp_path: Path, separator: str) -> No
         (["1.234.567", "2,5", "3"], {}, [1234567, 2.5, 3]),
         (["1'234.5", "2\u202f000", "3"], {}, [1234.5, 2000, 3]),
         (["1", ".", "#N/A"], {}, [1]),
+        (["0.123", "1.234"], {}, [0.123, 1.234]),
     ],
 )
 def test_numbers_of_other_countries_are_read_where_they_are_sure(

@@ -272,6 +272,8 @@ def test_forecasts_far_outside_the_recent_history_get_a_warning(tmp_path: Path) 
     values[0, :], values[1, :] = 5e5, 5000.0
     (warning,) = warn_if_diverged(plain_data(other), shares(tmp_path, values))
     assert "'1' (y: history 5 to 5, forecast 5e+03 to 5e+03)" in warning  # whatever is beside it
+    other[1], values[1] = 0.0, 1e-5  # nearly zero after zeros
+    assert warn_if_diverged(plain_data(other), shares(tmp_path, values)) == []
     values[:] = -500
     (warning,) = warn_if_diverged(data, shares(tmp_path, values, 2))
     assert "'0' (y" in warning
