@@ -5,6 +5,7 @@ import gzip
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,9 @@ def read_head(name: str, separator: str | None, wanted: Sequence[str]) -> Head:
 
 
 def _first_of_table(rows: Sequence[Sequence[str]]) -> int:
-    """Return the number of the first row with something in two cells or more, after titles of one cell."""
-    return next((number for number, row in enumerate(rows) if sum(map(bool, map(str.strip, row))) > 1), 0)
+    """Return the first of two rows with something in two cells or more, after titles of one cell."""
+    is_wide = [sum(map(bool, map(str.strip, row))) > 1 for row in rows]
+    return next((number for number, pair in enumerate(pairwise(is_wide)) if all(pair)), 0)
 
 
 def _rows(lines: Sequence[str], separator: str) -> tuple[list[list[str]], list[int]]:
