@@ -100,7 +100,8 @@ class Forecaster(L.LightningModule):
         )
         self.sizes_given = {"num_features": num_features, "num_covariates": num_covariates}
         self.data_facts: dict[str, Any] = {}  # plain facts of the data of the fit, kept in the checkpoint
-        self.is_trained, self.last_loss = False, torch.zeros(())
+        self.is_trained = False
+        self.last_loss: Tensor | None = None
         self._set_network(1 if num_features is None else num_features, num_covariates or 0)
         self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
 
@@ -205,7 +206,7 @@ class Forecaster(L.LightningModule):
         """Log the last loss also where the loggers take no metrics of that step: short fits have one too."""
         self._require_finite(self.last_loss)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and self.global_step % every:
+        if every and self.global_step % every and self.last_loss is not None:
             self.log("train_loss", self.last_loss, prog_bar=True, sync_dist=True)
 
     def on_before_backward(self, loss: Tensor) -> None:
@@ -213,8 +214,8 @@ class Forecaster(L.LightningModule):
         if loss.device.type == "cpu" or self.global_step % 50 == 0:
             self._require_finite(loss)
 
-    def _require_finite(self, loss: Tensor) -> None:
-        if not math.isfinite(loss.item()):
+    def _require_finite(self, loss: Tensor | None) -> None:
+        if loss is not None and not math.isfinite(loss.item()):
             raise InputError(
                 f"the loss is {loss.item()} at step {self.global_step}: training has diverged. Lower "
                 "`learning_rate`, keep `gradient_clip_val` at 1 or below, or look for extreme values in the "
