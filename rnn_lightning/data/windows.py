@@ -291,12 +291,18 @@ def forecast_batch(
 
 
 def future_batch(
-    data: SeriesData, context_length: int, horizon: int, num_samples: int | None, seed: int, series: Tensor
+    data: SeriesData,
+    context_length: int,
+    horizon: int,
+    num_samples: int | None,
+    seed: int,
+    series: Tensor,
+    uses_covariates: bool = True,
 ) -> ForecastBatch:
     """Cut the contexts of what follows the series numbered ``series``.
 
     Raises:
-        InputError: if covariates of the horizon are unknown.
+        InputError: if covariates of the horizon are unknown to a network that uses them.
     """
     first, end = data.offsets[series], data.ends[series]
     steps = end[:, None] + torch.arange(-context_length, 0)  # (batch, time)
@@ -305,7 +311,8 @@ def future_batch(
     future = data.future_covariates(series, horizon)
     if covariates is not None and future is not None:
         given = 0 if data.covariates is None else data.covariates.shape[1]
-        if bool((unknown := future[..., :given].isnan().any(-1).any(-1)).any()):
+        unknown = future[..., :given].isnan().any(-1).any(-1)  # (batch,)
+        if uses_covariates and bool(unknown.any()):
             name = names[int(unknown.int().argmax())]
             raise InputError(f"the covariates of series {name!r} are not known over `horizon` {horizon}.")
         covariates = torch.cat([covariates, future], 1)

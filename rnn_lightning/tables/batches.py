@@ -227,6 +227,8 @@ class TableBatches(SequenceBatches):
         Returns:
             A note on them; empty if all series can be forecast, or none.
         """
+        if not self.uses_covariates:
+            return ""
         self.data, note = without_incomplete(self.data, self.horizon)
         if note:
             self.segments = self.split()
@@ -243,11 +245,18 @@ class TableBatches(SequenceBatches):
         )
 
     def predict_dataloader(self) -> BatchLoader[ForecastBatch]:
-        require_future(self.data, self.horizon)
+        if self.uses_covariates:
+            require_future(self.data, self.horizon)
         # No more context than there is, because filling it up costs time; but as much as any transform needs.
         context_length = min(self.forecast_context, max(int(self.data.lengths.max()), MIN_CONTEXT))
         settings = (context_length, self.horizon, self.num_samples, self.seed)
-        return self.in_order(partial(future_batch, self.data, *settings), self.data.num_series, self.horizon)
+        cut = partial(future_batch, self.data, *settings, uses_covariates=self.uses_covariates)
+        return self.in_order(cut, self.data.num_series, self.horizon)
+
+    @property
+    def uses_covariates(self) -> bool:
+        """Whether the network looks at covariates; the bundled one does so when it is fitted to them."""
+        return not getattr(getattr(self.forecaster, "network", None), "ignores_covariates", False)
 
     @property
     def can_validate(self) -> bool:

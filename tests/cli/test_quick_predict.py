@@ -184,3 +184,12 @@ def test_covariates_that_the_bundled_network_ignores_are_named(
     sales().drop_nulls("y").write_csv("sales.csv")
     rnn_lightning("predict", "sales.csv", "--data.series.past_covariate_columns=[promo]", NO_PICTURE)
     assert "ignores covariates ('promo') until it is fitted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("way", [[], [LONG]])
+def test_the_bundled_network_needs_no_covariates_of_the_future(way: list[str], rnn_lightning: Call) -> None:
+    sales().drop_nulls("y").write_csv("sales.csv")
+    rnn_lightning("predict", "sales.csv", "--output=without.csv", "--data.horizon=3", *way)
+    known = "--data.series.covariate_columns=[promo]"
+    rnn_lightning("predict", "sales.csv", known, "--output=with.csv", "--data.horizon=3", *way)
+    assert pl.read_csv("with.csv").equals(pl.read_csv("without.csv"))
