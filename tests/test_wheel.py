@@ -7,6 +7,7 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,8 @@ def test_a_source_distribution_builds_without_a_compiler(tmp_path: Path) -> None
     pytest.importorskip("setuptools")
     with tarfile.open(built("sdist", clone(tmp_path / "source"), tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-        archive.extractall(tmp_path, filter="data")
+        safely: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # from 3.11.4 on
+        archive.extractall(tmp_path, **safely)
     assert {"rnn_lightning/native/rnn.h", "configs/sine.yaml", "data/shops.csv", "setup.py"} <= names
     (source,) = tmp_path.glob("rnn_lightning-*/")
     with zipfile.ZipFile(built("wheel", source, tmp_path, CC="/no/compiler")) as wheel:
