@@ -271,12 +271,12 @@ def require_columns(tables: Sequence[Table], columns: Sequence[tuple[str, str]])
             is_wide = len(names) > 2 and not is_long and table.holds_numbers(names[1:])
             if is_wide and any(each[0] == "target_columns" for each in missing):
                 advice += f"; if each column is a series, make the table long: {_unpivot(columns, names)}"
-            if split := [
-                name for _, name in missing if {part.strip() for part in name.split(",")} <= {*names}
-            ]:
-                advice = f"write several columns as a list, such as '[{split[0]}]'"
-            elif near := [other for _, name in missing for other in names if other.lower() == name.lower()]:
-                advice = f"{quoted(near[0])} may be meant"
+            several = [name for _, name in missing if set(re.split(", *", name)) <= {*names}]
+            alike = [other for _, name in missing for other in names if other.lower() == name.lower()]
+            if several:
+                advice = f"write several columns as a list, such as '[{several[0]}]'"
+            elif alike:
+                advice = f"{quoted(alike[0])} may be meant"
             has = ", ".join(quoted(name)[1:-1] for name in names[:NUM_NAMED_COLUMNS])
             more = len(names) - NUM_NAMED_COLUMNS
             has += f" and {more:,} more" if more > 0 else ""
