@@ -23,7 +23,7 @@ from processes import free_port, in_group, results, start_group
 from rnn_lightning import Forecaster, RandomSeries, SeriesData, SineSeries, TableDataModule, TableSeries
 from rnn_lightning.cli.command_line import run
 from rnn_lightning.errors import InputError
-from rnn_lightning.evaluation.callbacks import BacktestWriter
+from rnn_lightning.evaluation.callbacks import BacktestWriter, ValidationScores
 from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 from rnn_lightning.tables.forecast_options import ForecastOptions
 from rnn_lightning.tables.forecast_writer import ForecastWriter
@@ -106,8 +106,19 @@ def predict_shares(folder: Path, *suffixes: str) -> list[str]:
             said.append(str(error))
     if num > 1:
         with pytest.raises(InputError, match="`share_files` is for predict"):
-            machines.validate(forecaster(num_features=1), datamodule)
+            machines.test(forecaster(num_features=1), datamodule)
     return said
+
+
+def validate_shares(folder: Path) -> tuple[dict[str, float], str, bool]:
+    """Validate on machines of one device each; return the metrics and what is said of them."""
+    num = int(os.environ.get("WORLD_SIZE", "1"))
+    os.environ |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "GROUP_RANK": os.environ.get("RANK", "0")}
+    series, scores = TableSeries(folder / "part-*.parquet", share_files=True), ValidationScores(quiet=True)
+    datamodule = TableDataModule(series, 10, horizon=2, batch_size=2, val_fraction=0.3)
+    machines = trainer(folder / f"validated{num}", callbacks=[scores], devices=1, num_nodes=num)
+    (metrics,) = machines.validate(forecaster(num_features=1), datamodule, verbose=False)
+    return dict(metrics), scores.latest["verdict"], scores.is_sample
 
 
 def test_machines_read_their_own_files_and_write_one_forecast(tmp_path: Path) -> None:
@@ -116,6 +127,11 @@ def test_machines_read_their_own_files_and_write_one_forecast(tmp_path: Path) ->
     for number, name in enumerate(names):
         frame = pl.DataFrame({"unique_id": name, "ds": [*range(30)], "y": rng.random(30)})
         frame.write_parquet(tmp_path / f"part-{number}.parquet")
+    alone = start_group(1, validate_shares, tmp_path)
+    shared, ((metrics, verdict, is_sample),) = in_group(2, validate_shares, tmp_path), results(alone)
+    assert "of 5 series" in verdict
+    assert not is_sample
+    assert shared == [(pytest.approx(metrics, rel=1e-6), verdict, False)] * 2
     alone = start_group(1, predict_shares, tmp_path, "csv", "parquet")
     assert in_group(2, predict_shares, tmp_path, "csv", "parquet") == [["c a"] * 2, ["e b d"] * 2]
     assert results(alone) == [[" ".join(names)] * 2]

@@ -64,6 +64,7 @@ class SequenceBatches:
         forecaster: the network that the batches are for, None if not known: it may ask for more context.
         devices: the number of this device, and of all.
         device: this device.
+        first_series: number of series on the machines before this one, where each has its own.
     """
 
     data: SeriesData
@@ -72,6 +73,7 @@ class SequenceBatches:
     forecaster: Any = None
     devices: tuple[int, int] = (0, 1)
     device = torch.device("cpu")
+    first_series = 0
 
     def __init__(
         self,
@@ -172,6 +174,10 @@ class SequenceBatches:
     def forecast_starts(self, split: Split) -> Windows:
         """Return the starts of the forecasts of a held-out split, which score each of its steps once."""
         return forecast_starts(self.segments[split], self.context_length, self.horizon_of(split))
+
+    def num_forecasts(self, split: Split) -> int:
+        """Return the number of forecasts of a held-out split, on all machines."""
+        return len(self.forecast_starts(split))
 
     @property
     def forecast_context(self) -> int:

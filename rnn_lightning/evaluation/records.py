@@ -37,7 +37,14 @@ class ForecastRecords:
         By name ``series_index`` and ``origin``, ``(forecast,)``, and the columns, ``(forecast, horizon,
         feature)``.
         """
-        keys, values = gathered(self.keys).cpu(), gathered(self.values).cpu()  # (forecast, 2), (..., column)
+        return self._in_order(gathered(self.keys).cpu(), gathered(self.values).cpu())
+
+    def collect_own(self) -> dict[str, Tensor]:
+        """Return those of this device, likewise."""
+        return self._in_order(torch.cat(self.keys).cpu(), torch.cat(self.values).cpu())
+
+    def _in_order(self, keys: Tensor, values: Tensor) -> dict[str, Tensor]:
+        """Sort ``keys (forecast, 2)`` and ``values (forecast, horizon, feature, column)``."""
         by_origin = keys[:, 1].argsort(stable=True)
         order = by_origin[keys[by_origin, 0].argsort(stable=True)]
         names = ("series_index", "origin", *self.columns)

@@ -1,7 +1,7 @@
 """Scores of forecasts beside baselines: by series, by lead time, pooled, and a verdict in one sentence."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.evaluation.baselines import BASELINES, baseline_forecasts, difference_scales
-from rnn_lightning.metrics import middle_weights
+from rnn_lightning.metrics import gathered_objects, middle_weights
 
 ERROR_METRICS = ("mae", "rmse", "mase", "rmsse", "smape", "wape")
 """Metrics that the network and the baselines have."""
@@ -32,7 +32,7 @@ class Scores:
             (numbers), ``origin``, ``lead_time``, ``absolute_scale`` and ``squared_scale`` (see
             ``difference_scales``), ``y`` (null where unknown), the forecasters, and with levels ``crps``,
             ``rnn-lo-80``, ``rnn-hi-80`` and so on.
-        ids: the names of all series.
+        ids: the names of the series, those of this machine where each has its own.
         features: the names of the features.
         levels: levels of the intervals in percent.
         has_seasons: whether any series has a season; if not, seasonal naive is left out.
@@ -74,6 +74,19 @@ class Scores:
         flat = {name: part.expand(shape).movedim(2, 0).flatten().numpy() for name, part in every.items()}
         table = pl.DataFrame(flat, nan_to_null=True)
         return cls(table, data.ids, data.features, tuple(levels), bool((seasons > 1).any()))
+
+    def of_all_devices(self, first_series: int) -> "Scores":
+        """Return the scores of the forecasts of all devices.
+
+        Args:
+            first_series: number of series on the machines before this one, where each has its own.
+        """
+        numbered = self.table.with_columns(pl.col("series") + first_series)
+        every = gathered_objects((numbered, self.has_seasons))
+        table = pl.concat([part for part, _ in every])
+        if len(every) > 1:
+            table = table.sort("feature", "series", "origin", "lead_time")
+        return replace(self, table=table, has_seasons=any(has for _, has in every))
 
     @property
     def num_forecasts(self) -> int:

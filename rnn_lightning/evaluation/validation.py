@@ -20,9 +20,11 @@ def scores_of_split(
     records: ForecastRecords, batches: SequenceBatches, split: Split, levels: Sequence[int] = ()
 ) -> Scores:
     """Score the forecasts of a held-out split; error scales are taken from the steps before it."""
-    data = batches.data
+    data, own = batches.data, records.collect_own()
+    own["series_index"] = own["series_index"] - batches.first_series
     ends = ends_before(data, batches.segments[split])
-    return Scores.from_records(records.collect(), data, ends, seasons_of(data), levels)
+    scores = Scores.from_records(own, data, ends, seasons_of(data), levels)
+    return scores.of_all_devices(batches.first_series)
 
 
 def compare(records: ForecastRecords, batches: SequenceBatches) -> tuple[dict[str, Any], bool]:
@@ -33,7 +35,7 @@ def compare(records: ForecastRecords, batches: SequenceBatches) -> tuple[dict[st
     scores = scores_of_split(records, batches, "val")
     number = scores.num_forecasts
     found = {"verdict": scores.verdict, "forecasts": number, "horizon": scores.horizon}
-    return found, number < len(batches.forecast_starts("val"))
+    return found, number < batches.num_forecasts("val")
 
 
 def sentences(found: Mapping[str, Any], is_sample: bool, horizon: int, advice: str = "") -> list[str]:

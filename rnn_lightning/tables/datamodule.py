@@ -9,10 +9,15 @@ from torch import Tensor
 from rnn_lightning.data.array import ArraySeries
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.series import SeriesData
-from rnn_lightning.data.windows import BatchLoader, ForecastBatch, ShuffledLoader
+from rnn_lightning.data.windows import BatchLoader, ForecastBatch, ShuffledLoader, Split
 from rnn_lightning.tables.batches import TableBatches
 from rnn_lightning.tables.default_sizes import SIZES
-from rnn_lightning.tables.file_shares import first_series, numbered_from, prepare_share
+from rnn_lightning.tables.file_shares import (
+    first_series,
+    numbered_from,
+    prepare_share,
+    sum_over_machines,
+)
 from rnn_lightning.tables.load_series import load_shared
 from rnn_lightning.tables.same_run import require_same_run
 from rnn_lightning.tables.table import TableSeries
@@ -26,11 +31,9 @@ class TableDataModule(TableBatches, SequenceDataModule):
 
     Attributes:
         was_held_out: the test split was held out from the fit of the checkpoint as well.
-        first_series: number of series on the machines before this one, where they share the files.
     """
 
     was_held_out = True
-    first_series = 0
     ids_of_fit: Sequence[str] = ()  # those that the checkpoint of a forecast keeps
     carried: Any = None  # the states of the rows of ``carry_state``
     _resumed: Sequence[Tensor] = ()  # those of the fit that is resumed, of all devices
@@ -64,12 +67,22 @@ class TableDataModule(TableBatches, SequenceDataModule):
         return load_shared(super().load, self.trainer)
 
     def predict_dataloader(self) -> BatchLoader[ForecastBatch]:
-        """Return the forecasts of what follows each series, numbered over all machines."""
-        loader = super().predict_dataloader()
+        return self._numbered(super().predict_dataloader())
+
+    def val_dataloader(self) -> BatchLoader[ForecastBatch] | list[Any]:
+        loader = super().val_dataloader()
+        return loader if isinstance(loader, list) else self._numbered(loader)
+
+    def _numbered(self, loader: BatchLoader[ForecastBatch]) -> BatchLoader[ForecastBatch]:
+        """Return forecasts whose series are numbered over all machines."""
         if self.shares_files:
             cut, self.first_series = loader.make_batch, first_series(self)
             loader.make_batch = lambda items: numbered_from(self.first_series, cut(items))
         return loader
+
+    def num_forecasts(self, split: Split) -> int:
+        number = super().num_forecasts(split)
+        return sum_over_machines(self, number) if self.shares_files else number
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -14,11 +14,11 @@ IDS_TOGETHER = 2**22
 
 
 def prepare_share(datamodule: Any, stage: str) -> None:
-    """Tell the series of a data module which files are those of this machine; refuse all but forecasts."""
+    """Tell the series of a data module which files are those of this machine; refuse fits and tests."""
     trainer = datamodule.trainer
-    if stage != "predict":
+    if stage not in ("predict", "validate"):
         raise InputError(
-            "`share_files` is for predict: to fit and to validate, every machine reads all files."
+            "`share_files` is for predict and validate: to fit and to test, every machine reads all files."
         )
     datamodule.series.share = trainer.node_rank, trainer.num_nodes
 
@@ -40,6 +40,11 @@ def first_series(datamodule: Any) -> int:
             )
     _require_own_ids(data.ids if trainer.local_rank == 0 else [])
     return sum(num_series for _, num_series in machines[: trainer.node_rank])
+
+
+def sum_over_machines(datamodule: Any, number: int) -> int:
+    """Return the sum of a number of each machine."""
+    return sum(gathered_objects(number)[:: datamodule.trainer.num_devices])
 
 
 def numbered_from(first: int, batch: ForecastBatch) -> ForecastBatch:

@@ -62,9 +62,9 @@ class TableOptions:
         decimal: decimal sign of numbers in a CSV file, a point or a comma, where 1,234 can be either.
         scratch_folder: folder for files that hold the values instead of memory, for tables larger than
             memory.
-        share_files: to predict on several machines, let each read its own share of the files of a folder or
-            glob, sorted by name, so that no machine holds all series. All rows of a series must be in the
-            files of one machine.
+        share_files: to predict or validate on several machines, let each read its own share of the files of a
+            folder or glob, sorted by name, so that no machine holds all series. All rows of a series must be
+            in the files of one machine.
     """
 
     id_column: str = "unique_id"
