@@ -194,8 +194,7 @@ def backtest(
     step = origin_step or horizon
     start = torch.maximum(data.offsets[:-1], data.ends - horizon - (num_origins - 1) * step)
     segments = Segments(torch.arange(data.num_series), data.offsets[:-1], start, data.ends)
-    traits = {"season": torch.full_like(start, season)} if season else _found_seasons(data, start)
-    data = replace(data, traits={**data.traits, **traits})
+    data = replace(data, traits={**data.traits, **_season_traits(data, start, season)})
     seasons = seasons_of(data)
     least = context_length or CONTEXT_LENGTH
     if context_length is None:
@@ -240,12 +239,15 @@ def _load(forecaster: Any, data: "Source", options: dict[str, Any]) -> SeriesDat
     return source if isinstance(source, SeriesData) else source.load()
 
 
-def _found_seasons(data: SeriesData, ends: Tensor) -> Traits:
-    """Return traits of seasons found in the values before ``ends``; none if the series have them already."""
+def _season_traits(data: SeriesData, ends: Tensor, season: int | None) -> Traits:
+    """Return traits of the season given, or of those found in the values before ``ends``.
+
+    Those that the series have already are kept.
+    """
+    from rnn_lightning.tables.seasons import find_seasons, given_traits
+
+    if season is not None:
+        return given_traits((season,), data.lengths)
     if "season" in data.traits:
-        return {}
-    try:
-        from rnn_lightning.tables.seasons import find_seasons
-    except ImportError:
-        return {}
+        return {**given_traits((), data.lengths), **data.traits}
     return find_seasons(data, ends)

@@ -20,7 +20,6 @@ from rnn_lightning.pretrained.season_batches import (
 )
 from rnn_lightning.pretrained.season_forecast import (
     SeasonForecast,
-    choose_seasons,
     forecast_seasons,
     steps_wanted,
 )
@@ -157,21 +156,6 @@ class PretrainedForecaster(Forecaster):
         known: dict[str, Any] = {"traits": traits, "covariates": covariates, "names": names}
         known |= {"hold_outs": self._uses_hold_outs(len(context)), "as_means": self.point == "mean"}
         return forecast_seasons(self.network, context, horizon, **known)
-
-    def choose_seasons(
-        self, histories: Tensor | Sequence[Tensor], traits: Traits, horizon: int, covariates: Any = None
-    ) -> Tensor:
-        """Return the season ``(batch,)`` of the largest weight of each series by its first feature, or 1.
-
-        Args:
-            histories: ``(batch, time, feature)``, NaN where unknown, or the histories ``(time, feature)`` of
-                several lengths.
-            traits: ``seasons (batch, k)``, and perhaps ``year (batch,)``.
-            horizon: number of steps that are to be forecast.
-            covariates: ``(batch, time + horizon, covariate)``.
-        """
-        hold_outs = self._uses_hold_outs(len(histories))
-        return choose_seasons(self.network, histories, traits, horizon, covariates, hold_outs)
 
     def context_wanted(self, traits: Traits, horizon: int) -> int:
         """Return how many last steps of series with these traits a forecast looks at, 0 for any number."""

@@ -3,11 +3,11 @@
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.pretrained.candidate_runs import context_length
@@ -38,13 +38,11 @@ class SeasonForecast(NamedTuple):
         own_error: ``(batch, feature)``, the mean absolute error of such forecasts from up to three earlier
             origins of each series, NaN where its history is too short, or where no hold-outs were made.
         season: ``(batch, feature)``, the season of the largest weight, 1 for none.
-        has_year: ``(batch, feature)``, whether that candidate has the year as harmonics.
     """
 
     point: Tensor
     own_error: Tensor
     season: Tensor
-    has_year: Tensor
 
 
 def as_histories(
@@ -62,24 +60,6 @@ def as_histories(
         raise InputError(f"{rule}, got {given}.")
     known = None if covariates is None else covariates.cpu().double().numpy()
     return Histories(context.cpu().double().numpy(), known, horizon)
-
-
-def choose_seasons(
-    network: SeasonalNetwork,
-    histories: Tensor | Sequence[Tensor],
-    traits: Traits,
-    horizon: int,
-    covariates: Tensor | None,
-    hold_outs: bool,
-) -> Tensor:
-    """Return the season ``(batch,)`` of the largest weight, see ``PretrainedForecaster.choose_seasons``."""
-    if not isinstance(histories, Tensor):
-        histories = nn.utils.rnn.pad_sequence(
-            list(histories), batch_first=True, padding_value=torch.nan, padding_side="left"
-        )
-    mix = mix_seasons(network, as_histories(network, histories, horizon, covariates), traits, hold_outs)
-    seasons = torch.tensor([candidate.season for candidate in mix.candidates.all])
-    return seasons[torch.from_numpy(mix.best)].unflatten(0, (len(histories), -1))[:, 0]
 
 
 def steps_wanted(traits: Traits, horizon: int) -> int:
@@ -119,25 +99,19 @@ def forecast_seasons(
     with torch.autocast(context.device.type, enabled=False):
         mix = mix_seasons(network, histories, traits, hold_outs)
     forecasts, errors = add_second(histories, mix)
-    best = [mix.candidates.all[index] for index in mix.best]
     weight, num_series = network.readout.weight, len(histories.values)
-    seasons = np.array([candidate.season for candidate in best])
+    seasons = np.array([mix.candidates.all[index].season for index in mix.best])
     points = mean_forecasts(histories.rows, seasons, forecasts[0]) if as_means else forecasts[0]
 
-    def as_batch(values: np.ndarray | list[Any]) -> Tensor:
-        return torch.as_tensor(np.asarray(values)).unflatten(0, (num_series, -1))
+    def as_batch(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).unflatten(0, (num_series, -1))
 
     point = as_batch(points).transpose(1, 2).to(weight)
     if bool((unknown := point.isnan().any(1).any(1)).any()):
         index = int(unknown.nonzero()[0])
         which = names[index] if names is not None else f"series {index} of the batch"
         warnings.warn(f"nothing is known of {which}: its forecast is NaN.", RuntimeWarning, stacklevel=3)
-    return SeasonForecast(
-        point,
-        as_batch(nan_mean(errors, 0)).to(weight),
-        as_batch(seasons),
-        as_batch([candidate.year > 0 for candidate in best]),
-    )
+    return SeasonForecast(point, as_batch(nan_mean(errors, 0)).to(weight), as_batch(seasons))
 
 
 def add_second(histories: Histories, mix: SeasonMix) -> tuple[np.ndarray, np.ndarray]:

@@ -244,6 +244,16 @@ def test_a_network_that_was_never_fitted_is_refused_unless_it_is_pretrained() ->
         assert result.forecasts.equals(same.forecasts)
 
 
+@pytest.mark.parametrize("kind", [BundledForecaster, PretrainedForecaster])
+def test_a_season_that_is_given_takes_the_place_of_those_found(kind: Any) -> None:
+    data = table(200)
+    found, given, wrong = (backtest(kind(), data, 2, horizon=7, season=season) for season in (None, 7, 5))
+    own = dataclasses.replace(data, traits={"season": torch.tensor([7])})
+    assert given.scores.table.equals(backtest(kind(), own, 2, horizon=7).scores.table)
+    assert found.scores.pooled("mae")["rnn"] == pytest.approx(given.scores.pooled("mae")["rnn"], rel=0.1)
+    assert wrong.scores.pooled("mae")["rnn"] > 3 * given.scores.pooled("mae")["rnn"]
+
+
 @pytest.mark.parametrize("count", ["num_origins", "horizon", "origin_step", "context_length", "batch_size"])
 def test_counts_below_one_are_refused(count: str) -> None:
     options: Any = {count: -1}

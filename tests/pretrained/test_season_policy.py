@@ -134,15 +134,16 @@ def test_constants_and_exact_repeats_go_on() -> None:
 def test_a_season_is_chosen_unless_the_values_speak_against_it() -> None:
     smooth = [np.random.default_rng(seed).normal(0, 1, 400).cumsum().cumsum() for seed in range(20)]
     traits = {"seasons": torch.full((20, 1), 7)}
-    assert (FORECASTER.choose_seasons(pack(smooth), traits, 7) == 1).sum() >= 15
+    assert (FORECASTER.forecast_with_errors(pack(smooth), 7, traits=traits).season == 1).sum() >= 15
     weeks = [daily(60, seed=seed) for seed in range(20)]
-    assert (FORECASTER.choose_seasons(pack(weeks), traits, 7) == 7).all()
+    assert (FORECASTER.forecast_with_errors(pack(weeks), 7, traits=traits).season == 7).all()
 
 
 def test_chosen_seasons_take_histories_of_several_lengths() -> None:
-    histories = [torch.tensor(part)[:, None] for part in (daily(50), daily(90), np.arange(40.0), np.ones(1))]
+    histories = pack([daily(50), daily(90), np.arange(40.0), np.ones(1)])
     traits = {"seasons": torch.tensor([[7, 0]] * 3 + [[12, 0]])}
-    assert FORECASTER.choose_seasons(histories, traits, 7).tolist() == [7, 7, 1, 1]
+    found = FORECASTER.forecast_with_errors(histories, 7, traits=traits).season
+    assert found[:, 0].tolist() == [7, 7, 1, 1]
 
 
 def test_a_longer_season_beside_a_short_one_is_found() -> None:
