@@ -1,6 +1,5 @@
 """The data module: batches for the Trainer, and the position at which a fit goes on."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -9,7 +8,7 @@ import lightning.pytorch as L
 import torch
 
 from rnn_lightning.data.batches import SequenceBatches
-from rnn_lightning.data.windows import ShuffledLoader, WindowBatch, are_complete, window_batch
+from rnn_lightning.data.windows import ShuffledLoader, are_complete, window_batch
 from rnn_lightning.devices import held_on
 
 NUMBERS_TOGETHER, MAX_BATCHES_TOGETHER = 2**18, 16
@@ -42,18 +41,16 @@ class SequenceDataModule(SequenceBatches, L.LightningDataModule):
         return getattr(self.forecaster, "device", super().device)
 
     def train_dataloader(self) -> Any:
-        """Return shuffled training windows, which the module transforms several batches at a time."""
-        module = self.forecaster
-        if hasattr(module, "training_loader"):  # a module that goes through the windows in its own way
-            return module.training_loader(self)
-        prepare = getattr(module, "training_windows", None)
-        settings = (self.batch_size, self.num_batches_per_epoch, self.devices, self.seed, prepare)
-        loader = self.series.training_loader(*settings) or self._training_loader(prepare)
+        """Return the loader of the module or of the series, if one trains in a way of its own."""
+        own: Any = [each for each in (self.forecaster, self.series) if hasattr(each, "training_loader")]
+        loader = own[0].training_loader(self) if own else self.window_loader()
         progress: Any = self.trainer and self.trainer.fit_loop.epoch_loop.batch_progress.total
         loader.position = max(self._position, progress.processed if progress else 0)
         return loader
 
-    def _training_loader(self, prepare: Callable[[WindowBatch], Any] | None) -> ShuffledLoader:
+    def window_loader(self) -> ShuffledLoader:
+        """Return shuffled training windows, which the module transforms several batches at a time."""
+        prepare = getattr(self.forecaster, "training_windows", None)
         segments, windows = self.training_segments(), self.training_starts()
         length, data = self.context_length + self.scored_length, self.data
         complete = False  # not known

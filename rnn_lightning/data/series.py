@@ -189,20 +189,6 @@ class Series(ABC):
     def load(self) -> SeriesData:
         """Make or read the values. Equal arguments give equal values, whatever the global random state is."""
 
-    def training_loader(
-        self, batch_size: int, num_batches: int | None, devices: tuple[int, int], seed: int, prepare: Any
-    ) -> Any:
-        """Return a loader that draws new windows for every batch; None to cut them from the values.
-
-        Args:
-            batch_size: number of windows in a batch.
-            num_batches: number of batches in an epoch.
-            devices: the number of this device, and of all.
-            seed: seed of the windows.
-            prepare: transforms windows for the network, or None.
-        """
-        return None
-
 
 class GivenSeries(Series):
     """Series that are in memory already.

@@ -17,9 +17,10 @@ def require_positive(**sizes: float) -> None:
 
 
 class SineSeries(Series):
-    """Noisy sines ``amplitude * sin(2 pi t / period + phase) + noise`` of the time ``t``.
+    """Noisy sines ``amplitude * sin(2 pi t / period) + noise`` of the time ``t``.
 
-    Several series share one period, or take the periods of a list in turn, and differ in phase.
+    Several series share one period, or take the periods of a list in turn; series ``i`` of ``n`` starts
+    ``i / n`` of its period later.
 
     Args:
         num_steps: number of steps of each series.
@@ -27,8 +28,6 @@ class SineSeries(Series):
         period: length of a cycle in units of time, one for all series or a list that the series take in turn;
             the default, 2 pi, gives the plain sine of time.
         amplitude: amplitude of the sine.
-        phase: phase of the first series in radians; with several series, series ``i`` of ``n`` starts
-            ``2 pi i / n`` later.
         noise: half the width of the noise, which is uniform in ``[-noise, noise)``.
         num_series: number of series.
         seed: seed of the noise.
@@ -40,7 +39,6 @@ class SineSeries(Series):
         time_step: float = 0.2,
         period: float | list[float] = 2 * math.pi,
         amplitude: float = 1.0,
-        phase: float = 0.0,
         noise: float = 0.1,
         num_series: int = 1,
         seed: int = 0,
@@ -50,11 +48,8 @@ class SineSeries(Series):
         require_positive(period=min(periods, default=0.0))
         if not noise >= 0:
             raise InputError(f"`noise` must not be negative, got {noise}.")
-        if not math.isfinite(phase):
-            raise InputError(f"`phase` must be a finite number, got {phase}.")
         self.num_steps, self.time_step, self.num_series = num_steps, time_step, num_series
-        self.periods, self.amplitude, self.phase = periods, amplitude, phase
-        self.noise, self.seed = noise, seed
+        self.periods, self.amplitude, self.noise, self.seed = periods, amplitude, noise, seed
 
     def clean(self, first_step: int, num_steps: int) -> Tensor:
         """Return the noise-free values, ``(series, time, 1)``, also beyond the end of the recording."""
@@ -62,8 +57,7 @@ class SineSeries(Series):
         index = torch.arange(self.num_series, dtype=torch.float64)[:, None]  # (series, 1)
         periods = [self.periods[i % len(self.periods)] for i in range(self.num_series)]
         cycles = time / torch.tensor(periods, dtype=torch.float64)[:, None] + index / self.num_series
-        angle = 2 * math.pi * cycles + self.phase  # (series, time)
-        return (self.amplitude * torch.sin(angle))[..., None]
+        return (self.amplitude * torch.sin(2 * math.pi * cycles))[..., None]
 
     def load(self) -> SeriesData:
         clean, generator = self.clean(0, self.num_steps), torch.Generator().manual_seed(self.seed)

@@ -190,16 +190,14 @@ class PriorSeries(Series):
         values = draw_series(rng, self.num_series, self.length, self.season)
         return SeriesData.from_equal(values[..., None])
 
-    def training_loader(
-        self,
-        batch_size: int,
-        num_batches: int | None,
-        devices: tuple[int, int],
-        seed: int,
-        prepare: Callable[[WindowBatch], Any] | None,
-    ) -> "FreshLoader | None":
-        """Return a loader that draws new series for every batch; None unless ``fresh``."""
-        return FreshLoader(batch_size, num_batches or 1, devices[0], seed, prepare) if self.fresh else None
+    def training_loader(self, data: Any) -> Any:
+        """Return the loader of a data module, which draws new series for every batch if ``fresh``."""
+        if not self.fresh:
+            return data.window_loader()
+        prepare = getattr(data.forecaster, "training_windows", None)
+        return FreshLoader(
+            data.batch_size, data.num_batches_per_epoch or 1, data.devices[0], data.seed, prepare
+        )
 
 
 def draw_batch(batch_size: int, shared: Generator, own: Generator) -> WindowBatch:

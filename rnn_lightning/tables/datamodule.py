@@ -102,9 +102,9 @@ class TableDataModule(TableBatches, SequenceDataModule):
 
         return [FinalFit()]
 
-    def _training_loader(self, prepare: Any) -> ShuffledLoader:
+    def window_loader(self) -> ShuffledLoader:
         if not self.carry_state or self.trainer is None:
-            return super()._training_loader(prepare)
+            return super().window_loader()
         from rnn_lightning.solver.carried_state import CarriedState, continued_loader
 
         self.carried = CarriedState(tuple(part[self.devices[0]] for part in self._resumed))

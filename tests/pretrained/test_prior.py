@@ -1,10 +1,12 @@
 import re
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from rnn_lightning.data.windows import WindowBatch
+from rnn_lightning import SequenceDataModule
+from rnn_lightning.data.windows import ShuffledLoader, WindowBatch
 from rnn_lightning.errors import InputError
 from rnn_lightning.pretrained.prior import (
     MAX_FREE_RUN,
@@ -152,11 +154,12 @@ def test_a_fresh_batch_depends_on_the_seed_and_its_position_alone() -> None:
 
 
 def test_a_loader_of_fresh_series_is_there_if_wanted() -> None:
-    settings = (4, None, (1, 2), 7, lambda batch: (batch, "prepared"))
-    assert PriorSeries().training_loader(*settings) is None
-    loader = PriorSeries(fresh=True).training_loader(*settings)
-    assert loader is not None
-    assert (len(loader), loader.rank, loader.seed) == (1, 1, 7)
-    ((batch, prepared),) = loader
+    settings: dict[str, Any] = {"batch_size": 4, "num_batches_per_epoch": None, "seed": 7}
+    cut = SequenceDataModule(PriorSeries(num_series=3), **settings)
+    cut.setup("fit")
+    assert isinstance(cut.train_dataloader(), ShuffledLoader)
+    fresh = SequenceDataModule(PriorSeries(fresh=True), **settings)
+    loader = fresh.train_dataloader()
+    assert (len(loader), loader.rank, loader.seed, loader.position) == (1, 0, 7, 0)
+    (batch,) = loader
     assert len(batch.values) <= 4
-    assert prepared == "prepared"
