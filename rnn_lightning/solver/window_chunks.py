@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnn_lightning.data.windows import Segments, Windows, training_starts, window_batch
+from rnn_lightning.data.windows import Segments, Windows, are_complete, training_starts, window_batch
 from rnn_lightning.losses import TrainingWindows, training_windows
 from rnn_lightning.network import RecurrentNetwork
 from rnn_lightning.recurrent import first_known
@@ -80,7 +80,7 @@ class WindowChunks:
         self.num_windows = max(1, CHUNK_NUMBERS // numbers)
         kept = len(self.items) * self.length * (network.num_features + network.num_covariates)
         self.kept: list[Chunk] | None = [] if kept <= MAX_KEPT else None
-        self.complete = _complete(data, self.segments, self.length)
+        self.complete = are_complete(data.data, self.segments, self.windows, self.length)
 
     def __len__(self) -> int:
         return max(1, -(-len(self.items) // self.num_windows))
@@ -129,12 +129,3 @@ def hold_last(values: Tensor) -> Tensor:
     steps = torch.arange(values.shape[1], device=values.device)[:, None]
     last = torch.where(values.isnan(), -1, steps).cummax(1).values  # (batch, time, feature)
     return values.gather(1, last.clamp_min(0)).masked_fill(last < 0, 0.0)
-
-
-def _complete(data: Any, segments: Segments, length: int) -> bool:
-    """Return whether no window has an unknown value, by reading the series once."""
-    values = data.data.values
-    reaches_out = bool((segments.lengths < length).any())
-    return not reaches_out and not any(
-        bool(values[first : first + 2**20].isnan().any()) for first in range(0, len(values), 2**20)
-    )

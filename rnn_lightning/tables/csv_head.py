@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from rnn_lightning.errors import counted
 
 HEAD_LINES = 60
@@ -36,16 +38,14 @@ def read_head(name: str, separator: str | None, wanted: Sequence[str]) -> Head:
     """Return how the table of a file begins, as far as the ``wanted`` names of columns are a sure sign.
 
     Args:
-        name: the file, plain or by gzip.
+        name: the file, plain or compressed.
         separator: the separator, if it is given.
         wanted: names of columns that the table must have.
     """
     usual = separator or ("\t" if ".tsv" in Path(name).suffixes else ",")
-    opener: Any = gzip.open if name.endswith(".gz") else open
     try:
-        with opener(name, "rt", encoding="utf-8-sig", newline="") as file:
-            lines = [file.readline(100_000) for _ in range(HEAD_LINES)]
-    except (OSError, EOFError, UnicodeError):
+        lines = _first_lines(name)
+    except (OSError, EOFError, UnicodeError, pl.exceptions.PolarsError):
         return Head(usual)
     for sign in [usual] if separator else dict.fromkeys([usual, *SEPARATORS]):
         rows, starts = _rows(lines, sign)
@@ -77,6 +77,16 @@ def read_head(name: str, separator: str | None, wanted: Sequence[str]) -> Head:
             head.has_units = True
             head.notes.append(f"Skipped the row of units after the header of {name}.")
     return head
+
+
+def _first_lines(name: str) -> list[str]:
+    """Return the first lines of a file, plain or compressed."""
+    if name.endswith(".zst"):
+        whole: Any = {"has_header": False, "separator": "\x1f", "quote_char": None, "infer_schema": False}
+        return [f"{line or ''}\n" for line in pl.read_csv(name, n_rows=HEAD_LINES, **whole)[:, 0]]
+    opener: Any = gzip.open if name.endswith(".gz") else open
+    with opener(name, "rt", encoding="utf-8-sig", newline="") as file:
+        return [file.readline(100_000) for _ in range(HEAD_LINES)]
 
 
 def _first_of_table(rows: Sequence[Sequence[str]]) -> int:

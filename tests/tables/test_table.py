@@ -822,6 +822,8 @@ def compressed(path: Path, ending: str) -> str:
 def test_compressed_files_are_read_alike(tmp_path: Path, ending: str) -> None:
     path = write(tmp_path, 'unique_id,ds,y\n"a\nb, c",1,1\n"a\nb, c",2,\n"a\nb, c",3,4\n')
     same(TableSeries(compressed(Path(path), ending)).load(), TableSeries(path).load())
+    path = write(tmp_path, "unique_id;ds;y\na;1;1.5\na;2;3\n")
+    same(TableSeries(compressed(Path(path), ending)).load(), TableSeries(path).load())
 
 
 def test_line_endings_and_marks_of_other_programs(tmp_path: Path) -> None:
