@@ -16,6 +16,7 @@ from torch import Tensor
 from rnn_lightning.data.windows import Segments, ShuffledLoader, Windows, training_starts, window_batch
 from rnn_lightning.errors import InputError
 from rnn_lightning.losses import TrainingWindows
+from rnn_lightning.metrics import gathered
 from rnn_lightning.network import Network
 from rnn_lightning.recurrent import RecurrentState
 
@@ -30,10 +31,9 @@ class CarriedState:
     def __init__(self, parts: RecurrentState = ()) -> None:
         self.parts = parts
 
-    def gathered(self, trainer: Any) -> list[Tensor]:
+    def of_all_devices(self) -> list[Tensor]:
         """Return the states of all devices, ``(device, layer, row, hidden)`` each, for a checkpoint."""
-        gather = trainer.strategy.all_gather
-        return [gather(part).reshape(-1, *part.shape).cpu().clone() for part in self.parts]
+        return [gathered([part[None]]).cpu() for part in self.parts]
 
 
 @dataclass

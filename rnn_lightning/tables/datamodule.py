@@ -118,7 +118,7 @@ class TableDataModule(TableBatches, SequenceDataModule):
         if isinstance(self.series, TableSeries) and self.data.num_series <= MAX_REMEMBERED:
             facts["ids"] = [*self.data.ids]
         if self.carried is not None:
-            facts["carried"] = self.carried.gathered(self.trainer)
+            facts["carried"] = self.carried.of_all_devices()
         return {**super().state_dict(), **facts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,10 +1,6 @@
 """Windows that continue each other: the same as one long pass that is cut at the same places."""
 
 import itertools
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from processes import in_group
 from torch import Tensor
 
 from rnn_lightning import Forecaster, TableDataModule, VariableProjectionForecaster
@@ -181,31 +178,11 @@ def resumed_equals_whole(folder: str, **devices: Any) -> tuple[bool, list[Any]]:
     return all(torch.equal(value, results[1][name]) for name, value in results[0].items()), kept
 
 
-SCRIPT = """
-import sys, torch
-sys.path.insert(0, {folder!r})
-from test_carried_state import resumed_equals_whole
-torch.set_num_threads(1)
-torch.save(resumed_equals_whole(sys.argv[1], strategy="ddp", devices=2), sys.argv[2])
-"""
+def carried_by_two(folder: str) -> tuple[bool, list[Any], bool]:
+    is_equal, kept = resumed_equals_whole(folder, strategy="ddp", devices=2)
+    return is_equal, [[*part.shape] for part in kept], torch.equal(kept[0][0], kept[0][1])
 
 
 def test_two_devices_carry_states_of_their_own_through_a_checkpoint(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "GROUP_RANK": "0"}
-    script, running = SCRIPT.format(folder=str(Path(__file__).parent)), []
-    for rank in ("0", "1"):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "TORCHELASTIC_RUN_ID": "test", "PYTHONPATH": os.getcwd()}
-        command = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path), str(tmp_path / f"{rank}.pt")]
-        environment = {**os.environ, **group, **place}
-        running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    for process in running:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors[-2000:]
-    for rank in ("0", "1"):
-        is_equal, kept = torch.load(tmp_path / f"{rank}.pt")
-        assert is_equal
-        assert [part.shape for part in kept] == [(2, 1, 3, 4)] * 2  # (device, layer, row, hidden)
-        assert not torch.equal(kept[0][0], kept[0][1])
+    shapes = [[2, 1, 3, 4]] * 2  # (device, layer, row, hidden)
+    assert in_group(2, carried_by_two, str(tmp_path)) == [(True, shapes, False)] * 2
