@@ -42,6 +42,10 @@ def lyapunov_exponents(
         ``(exponent,)``, or ``(batch, exponent)`` for a batch of contexts.
     """
     require_counts(num_exponents=num_exponents, num_steps=num_steps)
+    if num_skipped < 0:
+        raise InputError(f"`num_skipped` must not be negative, got {num_skipped}.")
+    if not time_step > 0:
+        raise InputError(f"`time_step` must be above 0, got {time_step}.")
     network = forecaster.network
     if not isinstance(getattr(network, "recurrent", None), nn.RNNBase) or hasattr(network, "inner"):
         raise InputError("Lyapunov exponents are of a closed loop of recurrent layers and a readout alone.")

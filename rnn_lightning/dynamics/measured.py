@@ -1,5 +1,6 @@
 """What a network has learned of a dynamical system: valid time, error growth, attractor and spectrum."""
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -53,11 +54,18 @@ class Measured:
         held = int((self.valid == horizon).sum())
         end = f", {held} of them to the end of their {horizon} steps" if held else ""
         divergence, spectrum = self.distances
+        of_attractor = "no D_stsp" if math.isnan(divergence) else f"D_stsp {divergence:.2f}"
         return (
-            f"Dynamics: forecasts hold for {steps:g} steps{times}, the median of {len(self.valid)}{end}.\n"
-            f"A free run of {len(self.generated):,} steps: D_stsp {divergence:.2f}, D_H {spectrum:.3f}, the "
+            f"Dynamics: forecasts hold for {self.valid_text}{times}, the median of {len(self.valid)}{end}.\n"
+            f"A free run of {len(self.generated):,} steps: {of_attractor}, D_H {spectrum:.3f}, the "
             "distances of its attractor and of its power spectrum from those of the series."
         )
+
+    @property
+    def valid_text(self) -> str:
+        """The median valid time, ``at least`` where forecasts end before it."""
+        steps = float(self.valid.double().median())
+        return f"{'at least ' if steps == self.errors.shape[1] else ''}{steps:g} steps"
 
 
 @torch.no_grad()

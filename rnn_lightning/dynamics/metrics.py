@@ -13,6 +13,9 @@ from torch.nn import functional
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+MAX_BINNED = 6
+"""Features of a state space that is divided into bins."""
+
 
 def valid_times(generated: Tensor, target: Tensor, scale: Tensor, threshold: float = 0.4) -> Tensor:
     """Return the steps ``(batch,)`` before the error first exceeds ``threshold`` standard deviations.
@@ -36,16 +39,18 @@ class ValidTime(Metric):
 
     Args:
         threshold: the largest error that is valid, in standard deviations.
-        lyapunov_time: steps in a Lyapunov time, the unit of the result; 1 for steps.
+        lyapunov_time: steps in a Lyapunov time, the unit of the result; None for steps.
         quantile: the quantile; 0.5 is the median, 0 the worst forecast.
     """
 
     full_state_update = False
     steps: list[Tensor]
 
-    def __init__(self, threshold: float = 0.4, lyapunov_time: float = 1.0, quantile: float = 0.5) -> None:
+    def __init__(
+        self, threshold: float = 0.4, lyapunov_time: float | None = None, quantile: float = 0.5
+    ) -> None:
         super().__init__()
-        self.threshold, self.lyapunov_time, self.quantile = threshold, lyapunov_time, quantile
+        self.threshold, self.lyapunov_time, self.quantile = threshold, lyapunov_time or 1.0, quantile
         self.add_state("steps", [], dist_reduce_fx="cat")
 
     def update(self, generated: Tensor, target: Tensor, scale: Tensor) -> None:
@@ -145,6 +150,8 @@ class SpectrumDistance(_MeanDistance):
 class StateSpaceDivergence(_MeanDistance):
     """D_stsp: the Kullback-Leibler divergence of the true from the generated occupation of state space.
 
+    It is NaN for more than six features: of so many bins nearly all are empty, whatever the paths.
+
     Args:
         num_bins: bins of each feature, over the range of the truth; what lies outside does not count.
         pseudo_count: what is added to the count of each bin.
@@ -156,6 +163,8 @@ class StateSpaceDivergence(_MeanDistance):
 
     def distance(self, generated: Tensor, truth: Tensor) -> Tensor:
         """Return D_stsp of two paths ``(time, feature)``; infinite if none of the generated one is finite."""
+        if truth.shape[1] > MAX_BINNED:
+            return torch.tensor(math.nan, dtype=torch.float64)
         finite = generated[generated.isfinite().all(1)]
         low, high = truth.amin(0), truth.amax(0)
         inside = finite[((finite >= low) & (finite <= high)).all(1)]

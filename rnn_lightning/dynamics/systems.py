@@ -1,7 +1,10 @@
 """Canonical chaotic systems as series, each deterministic in its own seed."""
 
 import contextlib
+import math
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +17,18 @@ from rnn_lightning.errors import InputError
 
 Field = Callable[[np.ndarray], np.ndarray]
 
+MIN_ROWS = 10
+"""Rows from which a column that rises evenly is taken for the time."""
+
 
 def integrate(
-    field: Field, start: np.ndarray, time_step: float, num_steps: int, substeps: int = 4
+    field: Field, start: np.ndarray, time_step: float, num_steps: int, max_size: float
 ) -> np.ndarray:
-    """Integrate ``dp / dt = field(p)`` by Runge and Kutta of order four; return ``(time, feature)``."""
+    """Integrate ``dp / dt = field(p)`` by Runge and Kutta of order four; return ``(time, feature)``.
+
+    Each time step is divided into four, or into more that are no longer than ``max_size``.
+    """
+    substeps = max(4, math.ceil(time_step / max_size))
     points, point, size = np.empty((num_steps, len(start))), start, time_step / substeps
     for index in range(num_steps):
         points[index] = point
@@ -35,10 +45,10 @@ class DynamicsSeries(Series):
     """A recording of one dynamical system: subclass it and write ``clean``.
 
     Attributes:
-        lyapunov_time: steps in which a small error grows by the factor e, from the literature.
+        lyapunov_time: steps in which a small error grows by the factor e, from the literature, if known.
     """
 
-    lyapunov_time: float
+    lyapunov_time: float | None
 
     def __init__(self, num_steps: int, noise: float, seed: int) -> None:
         require_positive(num_steps=num_steps)
@@ -60,7 +70,8 @@ class RecordedSeries(ArraySeries):
     """The recording of a dynamical system: a .npy file, ``(time,)`` or ``(time, feature)``, or a .csv file.
 
     It is an ``ArraySeries`` of which ``test`` measures and draws the dynamics. A .csv file has a column for
-    each variable and none for the time; names in its first line are skipped.
+    each variable, between commas, semicolons, tabs or spaces, and perhaps a first line of names. A column
+    that rises evenly is the time, and is left out.
 
     Args:
         path: the file; in Python also an array or a list.
@@ -73,20 +84,53 @@ class RecordedSeries(ArraySeries):
             raise InputError(f"`lyapunov_time` must be above 0, got {lyapunov_time}.")
         self.lyapunov_time = lyapunov_time
 
+    def load(self) -> SeriesData:
+        data = super().load()
+        if self._times:
+            left_out = "rises evenly: it is taken for the time, and left out"
+            warnings.warn(f"{', '.join(map(repr, self._times))} {left_out}.", stacklevel=2)
+        return replace(data, features=self._names) if self._names else data
+
     def _open(self) -> np.ndarray:
         if isinstance(self.path, np.ndarray) or Path(self.path).suffix != ".csv":
-            return super()._open()
-        with open(self.path, encoding="utf-8-sig") as lines:
-            first = next(lines, "").split(",")
-        with contextlib.suppress(ValueError):
-            return np.loadtxt(self.path, delimiter=",", skiprows=int(not _are_numbers(first)), ndmin=2)
-        raise InputError(f"`path` {self.path}: every cell below the names must be a number.")
+            names, values = list[str](), super()._open()
+        else:
+            names, values = _read(self.path)
+        is_time = np.zeros(values.shape[-1], bool)
+        if values.ndim == 2 and values.shape[1] > 1:
+            is_time = np.array([_rises_evenly(column) for column in values.T])
+        every = names or [f"column {number + 1}" for number in range(len(is_time))]
+        self._times = [name for name, leaves in zip(every, is_time, strict=True) if leaves]
+        self._names = [name for name in names if name not in self._times]
+        return values[..., ~is_time] if self._times else values
+
+
+def _read(path: str | Path) -> tuple[list[str], np.ndarray]:
+    """Return the names in the first line of a file, if any, and its numbers ``(time, feature)``."""
+    with open(path, encoding="utf-8-sig") as file:
+        lines = [line.strip() for line in file if line.strip() and not line.startswith("#")]
+    sign = next((sign for sign in (";", "\t", ",") if lines and sign in lines[0]), None)
+    rows = [[cell.strip() for cell in line.split(sign)] for line in lines]
+    names = rows.pop(0) if rows and not _are_numbers(rows[0]) else []
+    try:
+        return names, np.array([[float(cell or "nan") for cell in row] for row in rows])
+    except ValueError as error:
+        rule = "every row below the names must have a number, or nothing, for each column"
+        raise InputError(f"`path` {path}: {rule} ({str(error)[:80]}).") from error
 
 
 def _are_numbers(cells: Sequence[str]) -> bool:
     with contextlib.suppress(ValueError):
-        return len([float(cell) for cell in cells]) > 0
+        return len([float(cell) for cell in cells if cell]) > 0
     return False
+
+
+def _rises_evenly(values: np.ndarray) -> bool:
+    """Return whether ``values (time,)`` rise from step to step by about as much, as rounded times do."""
+    if len(values) < MIN_ROWS or not values[-1] > values[0]:
+        return False
+    even = np.linspace(values[0], values[-1], len(values))
+    return bool(np.abs(values - even).max() < 0.1 * (even[1] - even[0]))
 
 
 class LorenzSeries(DynamicsSeries):
@@ -114,7 +158,7 @@ class LorenzSeries(DynamicsSeries):
             return np.array([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z])
 
         start = np.array([1.0, 1.0, 25.0]) + np.random.default_rng(self.seed % 2**64).normal(size=3)
-        return integrate(field, start, self.time_step, self.num_steps + 500)[500:]
+        return integrate(field, start, self.time_step, self.num_steps + 500, max_size=0.01)[500:]
 
 
 class RosslerSeries(DynamicsSeries):
@@ -142,7 +186,7 @@ class RosslerSeries(DynamicsSeries):
             return np.array([-y - z, x + 0.2 * y, 0.2 + z * (x - 5.7)])
 
         start = np.array([1.0, 1.0, 1.0]) + np.random.default_rng(self.seed % 2**64).random(3)
-        return integrate(field, start, self.time_step, self.num_steps + 500)[500:]
+        return integrate(field, start, self.time_step, self.num_steps + 500, max_size=0.05)[500:]
 
 
 class MackeyGlassSeries(DynamicsSeries):
@@ -163,7 +207,7 @@ class MackeyGlassSeries(DynamicsSeries):
         if not delay >= 0.1:
             raise InputError(f"`delay` must be at least 0.1, got {delay}.")
         self.delay, self.time_step = delay, 1.0
-        self.lyapunov_time = 163.0  # at the delay 17, of two neighbouring runs of this recipe
+        self.lyapunov_time = 163.0 if delay == 17 else None  # of two neighbouring runs of this recipe
 
     def clean(self) -> np.ndarray:
         lag, discarded = round(self.delay * 10), 1000
@@ -215,4 +259,5 @@ class FlowSeries(DynamicsSeries):
         if self.seed != 0:
             start *= 1 + 0.01 * np.random.default_rng(self.seed % 2**64).standard_normal(len(start))
         field = lambda point: np.array(self.flow.rhs(point, 0.0), np.float64)  # noqa: E731
-        return integrate(field, start, self.time_step, self.num_steps + 500)[500:]
+        largest = float(self.flow.period) / 200
+        return integrate(field, start, self.time_step, self.num_steps + 500, largest)[500:]

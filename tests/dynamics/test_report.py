@@ -1,5 +1,6 @@
 """The report of a test: it measures the network beside the series, prints and draws."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,10 +78,41 @@ def test_a_recording_may_be_a_csv(names: str, tmp_path: Path) -> None:
     values = RecordedSeries(path).load().values
     assert values.tolist() == [[0, 1], [2, 3], [4, 5]]
     path.write_text(names + "0,1\n2,a\n")
-    with pytest.raises(InputError, match="every cell below the names must be a number"):
+    with pytest.raises(InputError, match="every row below the names must have a number"):
         RecordedSeries(path).load()
     with pytest.raises(InputError, match="no such file"):
         RecordedSeries(tmp_path / "y.csv").load()
+
+
+def test_a_recording_has_the_names_of_its_file_and_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    for sign in (",", ";", "\t", " "):
+        rows = [f"{0.1 * step:.3f},{(step * step) % 7},{step % 3}" for step in range(20)]
+        path.write_text("\n".join(["# pendulum", "t,angle,speed", *rows]).replace(",", sign))
+        with pytest.warns(UserWarning, match="'t' rises evenly: it is taken for the time, and left out"):
+            data = RecordedSeries(path).load()
+        assert data.features == ["angle", "speed"]
+        assert data.values[:3].tolist() == [[0, 0], [1, 1], [4, 2]]
+    path.write_text("a,b\n1,\n2,3\n")
+    assert bool(RecordedSeries(path).load().values[0, 1].isnan())
+
+
+def test_state_spaces_of_many_features_have_no_divergence() -> None:
+    values = np.random.default_rng(0).normal(size=(400, 7))
+    data = SequenceDataModule(RecordedSeries(values), 20, 20, test_fraction=0.4)
+    data.setup("test")
+    assert "no D_stsp, D_H" in measure(persistence(values).network, data).text()
+
+
+def test_forecasts_that_hold_to_their_end_hold_at_least_so_long() -> None:
+    values = np.full((400, 1), 2.0) + 1e-3 * np.random.default_rng(0).normal(size=(400, 1))
+    values[::50] += 1
+    data = SequenceDataModule(RecordedSeries(values), 20, 20, test_fraction=0.2)
+    data.setup("test")
+    measured = measure(persistence(values).network, data)
+    measured = dataclasses.replace(measured, valid=torch.full((40,), measured.errors.shape[1]))
+    assert "forecasts hold for at least 40 steps, the median of 40, 40 of them to the end" in measured.text()
+    assert plot_dynamics(measured).axes[3].get_title(loc="left") == "forecast, valid for at least 40 steps"
 
 
 @pytest.mark.renders

@@ -44,21 +44,35 @@ def test_the_integrator_is_of_order_four() -> None:
         return np.array([point[1], -point[0]])
 
     start, end = np.array([0.0, 1.0]), np.array([math.sin(5.0), math.cos(5.0)])
-    errors = [np.linalg.norm(integrate(turn, start, 0.5, 11, size)[-1] - end) for size in (4, 8)]
+    errors = [np.linalg.norm(integrate(turn, start, 0.5, 11, 0.5 / parts)[-1] - end) for parts in (4, 8)]
     assert 14 < errors[0] / errors[1] < 18
 
 
 @pytest.mark.parametrize(("system", "num_times"), [(LorenzSeries, 9), (RosslerSeries, 6)])
 def test_errors_grow_by_e_in_a_lyapunov_time(system: type[LorenzSeries], num_times: int) -> None:
     series = system(num_steps=1)
+    assert series.lyapunov_time is not None
     steps = round(num_times * series.lyapunov_time)
     growths = []
     for seed in range(8):
         one = system(num_steps=steps, seed=seed)
         path = one.clean()
-        neighbour = integrate(field_of(one), path[0] + 1e-9, one.time_step, steps)
+        neighbour = integrate(field_of(one), path[0] + 1e-9, one.time_step, steps, 1.0)
         growths.append(math.log(np.linalg.norm(neighbour[-1] - path[-1]) / (1e-9 * math.sqrt(3))))
     assert 0.6 * num_times < np.mean(growths) < 1.6 * num_times
+
+
+@pytest.mark.parametrize(("system", "time_step"), [(LorenzSeries, 0.4), (RosslerSeries, 2.0)])
+def test_long_steps_are_integrated_in_short_ones(system: type[LorenzSeries], time_step: float) -> None:
+    one = system(num_steps=2, time_step=time_step)
+    path = one.clean()
+    fine = integrate(field_of(one), path[0], time_step, 2, 0.001)
+    assert np.abs(path[1] - fine[1]).max() < 1e-3
+    assert system(num_steps=20, time_step=2.5 * time_step).clean().std() > 1
+
+
+def test_the_lyapunov_time_of_mackey_and_glass_is_known_at_one_delay() -> None:
+    assert [MackeyGlassSeries(delay=delay).lyapunov_time for delay in (17, 30)] == [163.0, None]
 
 
 def field_of(series: LorenzSeries) -> Field:
