@@ -91,6 +91,9 @@ class Forecaster(L.LightningModule):
         if not input_noise >= 0:
             raise InputError(f"`input_noise` must not be negative, got {input_noise}.")
         self.input_noise = input_noise
+        if not isinstance(transforms, list | tuple):
+            rule = "`transforms` must be a list of names, such as ['standardize']"
+            raise InputError(f"{rule}, got {transforms!r}.")
         transforms = list(transforms)  # a tuple would differ from what the command line makes of it
         self.save_hyperparameters()
         self.learning_rate, self.schedule, self.free_run_weight = learning_rate, schedule, free_run_weight
@@ -122,6 +125,10 @@ class Forecaster(L.LightningModule):
 
     def _set_network(self, num_features: int, num_covariates: int) -> None:
         self.network = self.make_network(num_features, num_covariates)
+        wanted = [*Network.__annotations__, "initial_state", "join", "encode", "free_run"]
+        if missing := [name for name in wanted if not hasattr(self.network, name)]:
+            rule = "`make_network` must return a module with all that the protocol Network has"
+            raise InputError(f"{rule}: {type(self.network).__name__} lacks {', '.join(missing)}.")
         self.residuals = ResidualMoments(num_features)
 
     def setup(self, stage: str) -> None:
@@ -140,12 +147,16 @@ class Forecaster(L.LightningModule):
             if not bool(self.network.transforms.fitted):
                 self.network.transforms.fit(data.train_series())
                 self.network.covariate_scale.fit(data.train_covariates())
-            elif "standardize" in self.architecture[-1]:
-                series = next(iter(data.train_series()))[None].to(self.device)  # (1, time, feature)
-                distance = float(self.network.transforms.start(series, {})[0].abs().nanmedian())
-                if distance > MAX_DISTANCE:
-                    far = f"the values are about {distance:,.0f} standard deviations from those of the first"
-                    warnings.warn(f"{far} fit, whose units the network keeps: make a new one.", stacklevel=2)
+            else:
+                self._warn_if_far(next(iter(data.train_series()))[None].to(self.device))
+
+    def _warn_if_far(self, values: Tensor) -> None:
+        """Warn of ``values (batch, time, feature)`` in other units than those of the fit."""
+        if "standardize" in self.architecture[-1] and values.shape[1] > self.network.transforms.num_lost:
+            distance = float(self.network.transforms.start(values, {})[0].abs().nanmedian())
+            if distance > MAX_DISTANCE:
+                far = f"the values are about {distance:,.0f} standard deviations from those of the fit"
+                warnings.warn(f"{far}, whose units the network keeps: make a new one.", stacklevel=3)
 
     def take_sizes(self, data: Any) -> None:
         """Make a network that was never trained anew for the sizes of the data; refuse other sizes."""
@@ -155,8 +166,11 @@ class Forecaster(L.LightningModule):
             self._set_network(**wanted)
         for name, size in sizes.items():
             if size != (own := getattr(self.network, name)):
-                what = name.removeprefix("num_")
-                raise InputError(f"the data have {size} {what} and the network {own}: set `{name}`.")
+                what, advice = (
+                    name.removeprefix("num_"),
+                    "make a new one" if self.is_trained else f"set `{name}`",
+                )
+                raise InputError(f"the data have {size} {what} and the network {own}: {advice}.")
         self.hparams.update(sizes)
         if data.context_length <= (lost := self.network.transforms.num_lost):
             rule = f"is too short for `transforms`: these need at least {lost + 1} steps"
@@ -181,6 +195,9 @@ class Forecaster(L.LightningModule):
 
     def loss(self, windows: TrainingWindows) -> Tensor:
         """Return the training loss, a scalar; override it to train by another one."""
+        if not isinstance(windows, TrainingWindows):
+            rule = "batches must be those of a data module, WindowBatch or TrainingWindows"
+            raise InputError(f"{rule}, got {type(windows).__name__}.")
         return training_loss(self.network, windows, self.free_run_weight)
 
     def one_step_errors(self, windows: TrainingWindows) -> Tensor:
@@ -196,6 +213,9 @@ class Forecaster(L.LightningModule):
             seed = (torch.initial_seed() + number) % 2**63
             batch = with_input_noise(batch, self.network.num_features, self.input_noise, seed)
         loss = self.loss(batch)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            given = f"{tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+            raise InputError(f"`loss` must return a scalar tensor, got {given}.")
         every, last = trainer.log_every_n_steps, trainer.num_training_batches - 1  # type: ignore[attr-defined]
         if batch_idx == last or (every and (self.global_step + 1) % every == 0):  # it costs a third of a step
             self.log("train_loss", loss.detach(), prog_bar=True, sync_dist=True)
@@ -306,6 +326,8 @@ class Forecaster(L.LightningModule):
         self._require_finite(self.last_loss)
         checkpoint["rnn_lightning_version"], checkpoint["data_facts"] = __version__, self.data_facts
         checkpoint["forecaster_class"] = self.checkpoint_class()
+        names = {*ARCHITECTURE, *self.sizes_given} & self.hparams.keys()
+        checkpoint["architecture"] = {name: self.hparams[name] for name in names}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another class: what that class adds would be lost."""
@@ -313,18 +335,13 @@ class Forecaster(L.LightningModule):
         if saved != own and not is_class(str(saved), type(self)):
             held = f"the checkpoint holds a network of the class {saved}"
             raise InputError(f"{held}, not {own}: load it by its own class.")
-        kept = checkpoint["hyper_parameters"]
-        for name in ARCHITECTURE:
-            given = self.hparams.get(name)
-            if given != kept.get(name, given):
-                raise InputError(
-                    f"`{name}` is {given}, and the checkpoint holds a network with {kept[name]}."
-                )
-        sizes = {name: kept.get(name) or 0 for name in self.sizes_given}
-        for name, size in self.sizes_given.items():
-            if size is not None and size != sizes[name]:
-                what = f"the data have {size} {name.removeprefix('num_')}"
-                raise InputError(f"{what}, and the checkpoint holds a network with {sizes[name]}.")
+        kept = checkpoint["architecture"]  # as it was saved: arguments of load_from_checkpoint change others
+        sizes = {name: kept[name] or 0 for name in self.sizes_given}
+        for name, value in (kept | sizes).items():
+            given = self.sizes_given.get(name) if name in sizes else self.hparams.get(name)
+            if given not in (None, value):
+                what = f"there are {given} {name[4:]}" if name in sizes else f"`{name}` is {given}"
+                raise InputError(f"{what}, and the checkpoint holds a network with {value}.")
         if any(size != getattr(self.network, name) for name, size in sizes.items()):
             self._set_network(**sizes)
         self.data_facts, self.is_trained = checkpoint["data_facts"], True
@@ -352,8 +369,12 @@ class Forecaster(L.LightningModule):
         Raises:
             InputError: see ``rollout``.
         """
+        if isinstance(context, State):
+            raise InputError("`forecast` takes the known values: call generate(state, horizon) with a state.")
         context = as_array(context)
         batch, covariates = self._as_batch(context), self._as_batch(known.get("covariates"))
+        if isinstance(batch, Tensor) and batch.ndim == 3 and batch.shape[-1] == self.network.num_features:
+            self._warn_if_far(batch)
         if covariates is not None and bool(covariates[:, batch.shape[1] :].isnan().any()):
             raise InputError("the covariates of the horizon must all be known: some are NaN.")
         noise = _sampling(num_samples, seed, len(batch))
@@ -385,6 +406,8 @@ class Forecaster(L.LightningModule):
 
         ``covariates`` are those of the step after each of the values.
         """
+        if not isinstance(state, State) or values is None:
+            raise InputError("call observe(state, values) with a state of `warm_up` and at least one value.")
         sizes = (self.network.num_features, self.network.num_covariates)
         steps, known = (_as_steps(part, size) for part, size in zip((values, covariates), sizes, strict=True))
         return self._evaluate(partial(observe, self.network), state, steps, known)
@@ -417,6 +440,8 @@ class Forecaster(L.LightningModule):
             raise InputError("forecast takes numbers: call forecast_frame with a table.")
         if not isinstance(values, np.ndarray | Tensor | list):
             return values
+        if np.ndim(values) == 0:
+            raise InputError("a single number is no context: give an array (time,) or (time, feature).")
         tensor = torch.as_tensor(values if isinstance(values, Tensor) else real_numbers(values))
         tensor = tensor.to(self.network.readout.weight)
         tensor = tensor[:, None] if tensor.ndim == 1 else tensor

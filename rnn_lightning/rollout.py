@@ -124,6 +124,9 @@ def rollout(
             raise InputError(f"{rule}, got {given}.")
         covariates, future = covariates[:, 1:known], covariates[:, known:]
     state = warm_up(network, context, covariates, traits)
+    hidden, *others = state.recurrent
+    nothing = context.isnan().all(1).all(-1, keepdim=True).to(hidden.device)  # (batch, 1)
+    state = state._replace(recurrent=(hidden.masked_fill(nothing, torch.nan), *others))
     return generate(
         network,
         state,
@@ -359,8 +362,11 @@ def _end_at_nonfinite(values: Tensor, names: Sequence[str] | None) -> Tensor:
 def _checked(network: Network, values: Tensor, what: str) -> Tensor:
     """Return the values on the device and in the precision of the network."""
     if values.ndim != 3 or len(values) == 0 or values.shape[-1] != network.num_features:
-        rule = f"the {what} must be (batch, time, {network.num_features} features) for this network"
-        raise InputError(f"{rule}, got {tuple(values.shape)}.")
+        features = counted(network.num_features, "feature")
+        rule = f"the {what} must be (batch, time, feature), with {features} for this network"
+        are_series = values.ndim > 1 and network.num_features == 1
+        advice = ". Several series are (batch, time, 1): values[..., None]" if are_series else ""
+        raise InputError(f"{rule}, got {tuple(values.shape)}{advice}.")
     if not math.isfinite(values.sum().item()) and bool(values.isinf().any()):
         raise InputError(f"the {what} must be finite numbers, or NaN where they are not known.")
     return values.to(network.readout.weight)

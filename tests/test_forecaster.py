@@ -92,7 +92,7 @@ def test_a_second_fit_on_values_of_another_scale_is_told(transforms: list[Any], 
         warnings.filterwarnings("error", message="the values are about")
         fit(values)
         fit(2 * values + 1)
-    message = "standard deviations from those of the first fit, whose units the network keeps: make a new"
+    message = "standard deviations from those of the fit, whose units the network keeps: make a new"
     with pytest.warns(UserWarning, match=message):
         fit(1000 * values)
 
@@ -500,6 +500,66 @@ class Scaled(Forecaster):
 
     def loss(self, windows: TrainingWindows) -> torch.Tensor:
         return self.factor * super().loss(windows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cell": "rnn_relu"}, "`cell` is rnn_relu, and the checkpoint holds a network with lstm"),
+        ({"hidden_size": 9}, "`hidden_size` is 9, and the checkpoint holds a network with 8"),
+        ({"num_features": 3}, "there are 3 features, and the checkpoint holds a network with 1"),
+        ({"transforms": ["log"]}, "`transforms` is ['log'], and the checkpoint holds a network with"),
+    ],
+)
+def test_a_checkpoint_is_not_loaded_into_another_network(
+    fitted: tuple[Forecaster, SequenceDataModule, Path], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        Forecaster.load_from_checkpoint(fitted[2], **arguments)
+
+
+class OwnLoss(Forecaster):
+    def loss(self, windows: Any) -> Any:
+        return None
+
+
+class OwnNetwork(Forecaster):
+    def make_network(self, num_features: int, num_covariates: int) -> Any:
+        return torch.nn.LSTM(num_features, 4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda _: Forecaster(transforms="standardize"), "`transforms` must be a list of names"),  # type: ignore[arg-type]
+        (lambda _: OwnNetwork(), "LSTM lacks num_features, num_covariates, transforms"),
+        (lambda it: it.forecast(1.0, 3), "a single number is no context"),
+        (
+            lambda it: it.forecast(it.warm_up(np.arange(30.0)), 3),
+            "call generate(state, horizon) with a state",
+        ),
+        (lambda it: it.observe(0.1, it.warm_up(np.arange(30.0))), "call observe(state, values) with a state"),
+        (lambda it: it.observe(it.warm_up(np.arange(30.0)), None), "and at least one value"),
+        (lambda it: it.loss(torch.zeros(3, 4, 1)), "WindowBatch or TrainingWindows, got Tensor"),
+        (lambda _: SequenceDataModule(SineSeries), "the class SineSeries: give a series, SineSeries()"),  # type: ignore[arg-type]
+        (
+            lambda _: trainer(Path(), max_steps=1).fit(OwnLoss(), SequenceDataModule(SineSeries())),
+            "`loss` must return a scalar tensor, got None",
+        ),
+    ],
+)
+def test_a_slip_is_answered_by_what_to_write(
+    fitted: tuple[Forecaster, SequenceDataModule, Path], wrong: Callable[[Forecaster], Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        wrong(fitted[0])
+
+
+def test_a_context_in_other_units_than_those_of_the_fit_is_told() -> None:
+    forecaster = Forecaster(hidden_size=4, transforms=["standardize"])
+    forecaster.network.transforms.fit([torch.rand(50, 1)])
+    with pytest.warns(UserWarning, match="the values are about .* standard deviations from those of the fit"):
+        forecaster.forecast(1e5 + np.arange(50.0), 3)
 
 
 def test_a_checkpoint_is_loaded_by_its_own_class_alone(

@@ -339,9 +339,11 @@ def test_wrong_contexts_are_refused() -> None:
         InputError, match=r"context has 2 steps; the network with its transforms needs at least 3"
     ):
         rollout(network, values(2, 2, 2), 3)
-    with pytest.raises(InputError, match=r"context must be \(batch, time, 2 features\).*got \(2, 9, 3\)"):
+    with pytest.raises(
+        InputError, match=r"context must be \(batch, time, feature\), with 2 features .*got \(2, 9, 3\)"
+    ):
         rollout(network, values(2, 9, 3), 3)
-    with pytest.raises(InputError, match=r"context must be \(batch, time, 2 features\).*got \(9, 2\)"):
+    with pytest.raises(InputError, match=r"context must be \(batch, time, feature\), .*got \(9, 2\)"):
         rollout(network, values(2, 9, 2)[0], 3)
     infinite = values(2, 9, 2)
     infinite[1, 4, 0] = torch.inf
@@ -519,7 +521,8 @@ def test_what_cannot_be_meant_is_refused() -> None:
     with pytest.raises(InputError, match="noise must be a covariance: symmetric"):
         rollout(network, context, 5, num_samples=3, noise=torch.tensor([[1.0, 0.0], [0.5, 1.0]]))
     with pytest.raises(
-        InputError, match=r"must be \(batch, time, 2 features\) for this network, got \(0, 9, 2\)"
+        InputError,
+        match=r"must be \(batch, time, feature\), with 2 features for this network, got \(0, 9, 2\)",
     ):
         rollout(network, context[:0], 5)
     other = RecurrentNetwork(2, "lstm", 4, transforms=["standardize_context"])
@@ -528,6 +531,18 @@ def test_what_cannot_be_meant_is_refused() -> None:
     wider = RecurrentNetwork(3, "lstm", 4, transforms=["difference"])
     with pytest.raises(InputError, match="the state is of another network"):
         generate(network, warm_up(wider, torch.randn(3, 9, 3)), 5)
+
+
+def test_nothing_comes_of_a_context_of_which_nothing_is_known() -> None:
+    network = RecurrentNetwork(1, "lstm", 4, transforms=["standardize"])
+    context = torch.randn(2, 9, 1)
+    context[1] = torch.nan
+    with pytest.warns(
+        RuntimeWarning, match="series 1 of the batch at step 1. .*nothing to go on from is known"
+    ):
+        forecast = rollout(network, context, 5)
+    assert bool(forecast[1].isnan().all())
+    torch.testing.assert_close(forecast[:1], rollout(network, context[:1], 5))
 
 
 def test_a_context_may_be_in_another_precision() -> None:

@@ -40,6 +40,9 @@ class SequenceDataModule(SequenceBatches, L.LightningDataModule):
         """The device of the module of the Trainer."""
         return getattr(self.forecaster, "device", super().device)
 
+    def __str__(self) -> str:
+        return repr(self)  # that of Lightning goes through the loaders
+
     def train_dataloader(self) -> Any:
         """Return the loader of the module or of the series, if one trains in a way of its own."""
         own: Any = [each for each in (self.forecaster, self.series) if hasattr(each, "training_loader")]

@@ -13,7 +13,7 @@ from torch import Tensor
 from rnn_lightning.data.windows import BatchLoader
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecaster, class_name
-from rnn_lightning.network import Cell, Network
+from rnn_lightning.network import Cell, Network, RecurrentNetwork
 from rnn_lightning.solver.free_run_score import FreeRunScore, Score
 from rnn_lightning.solver.least_squares import evaluate
 from rnn_lightning.solver.plan import Number, Stage, projection_plan, reservoir_plan
@@ -106,6 +106,11 @@ class VariableProjectionForecaster(Forecaster):
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
             raise InputError("the solver goes through all windows: give the Trainer a `SequenceDataModule`.")
+        if not isinstance(self.network, RecurrentNetwork):
+            kind = type(self.network).__name__
+            raise InputError(f"a solver trains a RecurrentNetwork, not a {kind}: train it by Forecaster.")
+        if self.trainer.gradient_clip_val is not None:
+            raise InputError("`gradient_clip_val`: a solver clips no gradients, leave it out.")
         if getattr(data, "carry_state", False):
             raise InputError("`carry_state` is for Adam: the solver takes all windows at once.")
         if self.trainer.strategy.root_device.type == "mps":

@@ -60,6 +60,9 @@ def plot_forecast(
     Raises:
         InputError: if a column or a series does not exist, or the forecast has no rows.
     """
+    for name, frame in (("history", history), ("forecast", forecast)):
+        if not hasattr(frame, "columns"):
+            raise InputError(f"`{name}` is a {type(frame).__name__}: give a polars or pandas frame.")
     names = [str(name) for name in forecast.columns]
     features = list(features or feature_columns(names, id_column, time_column))[:MAX_FEATURES]
     known = read_table(history, features, time_column, "history")

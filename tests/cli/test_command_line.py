@@ -500,7 +500,7 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
         ),
         (
             ["predict", "--ckpt_path=ok.ckpt", "--data.series=RandomSeries", "--data.series.num_features=2"],
-            ["the data have 2 features, and the checkpoint holds a network with 1"],
+            ["there are 2 features, and the checkpoint holds a network with 1"],
         ),
         (
             ["predict", "--ckpt_path=ok.ckpt", "--data.num_samples=1"],

@@ -303,3 +303,17 @@ def test_a_series_of_ones_own_that_returns_an_array_is_told_what_to_return() -> 
 
     with pytest.raises(InputError, match=r"Mine\.load must return SeriesData, .*, got ndarray"):
         SequenceDataModule(Mine()).setup("fit")
+
+
+def test_a_data_module_is_printed_before_and_after_a_setup() -> None:
+    datamodule = SequenceDataModule(SineSeries(), 10, 10)
+    before = str(datamodule)
+    datamodule.setup("fit")
+    assert "horizon 24" in before
+    assert "1 series, 400 steps" in str(datamodule)
+
+
+def test_an_array_with_swapped_axes_is_told_the_order() -> None:
+    datamodule = SequenceDataModule(np.random.default_rng(0).normal(size=(3, 50)))
+    with pytest.raises(InputError, match="have 3 steps of 50 features: the axes of an array are"):
+        datamodule.setup("fit")
