@@ -27,6 +27,12 @@ SNAP_FRACTION = 0.1
 LONG_GAP = 1000
 """Steps without a row that are pointed out if they are more than half of their series."""
 
+MIN_EVEN_ROWS = 10
+"""Rows from which numbers that are even up to rounding have their mean distance as step."""
+
+CLOCK_CHANGE = 2 / 24
+"""Part of a day in which stamps of days or longer lie that follow clocks with daylight saving time."""
+
 MANY_TWINS = 0.4
 """Fraction of rows with the stamp of the row before from which a table looks like many series."""
 
@@ -65,6 +71,8 @@ class Grid:
         ids, known = self.ids, statistics.first < FAR
         self.kept, self.left_out = np.flatnonzero(known), [ids[i] for i in np.flatnonzero(~known).tolist()]
         self.first = np.where(known, statistics.first, statistics.low)
+        if self.frequency is None and self.axis.scale > 1:
+            self.frequency = self._even_step()
         if self.frequency is None:
             found = Frequencies.found(statistics).with_month_rules(rows, statistics)
             self.frequencies = found.fill_in_undecided(statistics, ids)
@@ -83,6 +91,19 @@ class Grid:
         self.offsets = np.cumsum(self.sizes) - self.sizes
         self.bounds = np.append(self.offsets[self.kept], self.sizes.sum())
         self.num_gaps = self.num_snapped = 0
+
+    def _even_step(self) -> Frequency | None:
+        """Return the step of numbers that are even but for their last digits, as those of ``np.linspace``."""
+        statistics, index = self.statistics, int(self.statistics.num_rows.argmax())
+        num_rows, span = statistics.num_rows[index], statistics.high[index] - statistics.low[index]
+        if num_rows < MIN_EVEN_ROWS or 4 * num_rows > span // max(1, statistics.ticks[index]):
+            return None  # a step divides all distances
+        ticks = np.sort(np.concatenate([rows.ticks[rows.series == index] for rows in self.rows]))
+        distances = np.diff(ticks)
+        place = np.append(0, np.rint(distances / max(1.0, np.median(distances))).cumsum())
+        size = span / max(1.0, place[-1])
+        missed = np.abs(ticks - ticks[0] - place * size).max()
+        return Frequency(float(size / self.axis.scale), "number") if missed < SNAP_FRACTION * size else None
 
     def _find_times(self, options: TableOptions) -> TimeIndex:
         """Return the stamps of the kept series, with the phases of the week at which they can have values."""
@@ -192,7 +213,10 @@ class Grid:
         """Refuse stamps that fill only a small part of their grid: they are not regular."""
         rows, steps = self.statistics.num_rows, self.sizes
         if self.open_phases is not None:
-            steps = (steps * self.open_phases.open_fraction).astype(np.int64)
+            opened = self.open_phases.open_fraction
+            if self.axis.zone == "UTC":  # one row in two hours of each day: stamps of days by other clocks
+                opened = np.where((opened <= CLOCK_CHANGE) & (20 * rows < steps), 1.0, opened)
+            steps = (steps * opened).astype(np.int64)
         sparse = 4 * rows < steps
         if self.frequency is not None:
             sparse = (1000 * rows < steps) & (steps > 1_000_000)

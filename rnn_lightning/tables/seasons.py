@@ -48,6 +48,9 @@ MIN_SWINGS = 8
 CYCLE_TOLERANCE = 0.06
 """Relative distance from a peak of the autocorrelation to search for a cycle."""
 
+CLEAR_CYCLE = 0.8
+"""Strength from which a cycle counts that is shorter than the seasons of the calendar."""
+
 
 def find_seasons(data: SeriesData, ends: Tensor | None = None) -> Traits:
     """Find the seasons of each series, from its own calendar and values alone.
@@ -126,7 +129,8 @@ def find_season(columns: Sequence[np.ndarray], suggested: Sequence[int]) -> tupl
     if accepted:  # a longer season comes in place of a shorter one only if it contains that
         return max(season for season in accepted if season % accepted[0] == 0), None
     shortest = suggested[0] if suggested else 1
-    if (cycle := _find_cycle(columns)) and cycle > shortest:
+    cycle = _find_cycle(columns)
+    if cycle and (cycle > shortest or _median_strength(columns, cycle)[0] > CLEAR_CYCLE):
         return cycle, cycle
     speaks_for = suggested and _median_strength(columns, shortest)[0] > 0
     return (shortest if speaks_for else 1), None

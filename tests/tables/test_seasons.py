@@ -197,6 +197,14 @@ def test_of_very_many_series_the_calendar_alone_decides(monkeypatch: pytest.Monk
     assert traits["season"].tolist() == [24] * 3
 
 
+@pytest.mark.parametrize(("frequency", "cycle"), [("7d", 3), ("7d", 20), ("1d", 2), ("1d", 5)])
+def test_a_clear_cycle_shorter_than_the_calendar_is_found(frequency: str, cycle: int) -> None:
+    values = 10.0 + 100 * (np.arange(120) % cycle == 0)
+    noise = np.random.default_rng(0).normal(size=120)
+    assert cycle in find_seasons(table([values + noise], frequency))["seasons"][0].tolist()
+    assert cycle not in find_seasons(table([values + 100 * noise], frequency))["seasons"][0].tolist()
+
+
 def test_what_the_calendar_suggests() -> None:
     given = {"1mo": (12,), "3me": (4,), "12mo": (), "1d": (7, 365), "7d": (52,), "1bd": (5,), "2d": ()}
     given |= {"1h": (24, 168), "30m": (48, 336), "15m": (96, 672), "10s": (360, 8640, 60480)}
