@@ -103,6 +103,7 @@ class Forecaster(L.LightningModule):
         )
         self.sizes_given = {"num_features": num_features, "num_covariates": num_covariates}
         self.data_facts: dict[str, Any] = {}  # plain facts of the data of the fit, kept in the checkpoint
+        self.callback_states: dict[str, Any] = {}  # those of the checkpoint that was loaded
         self.is_trained = False
         self.last_loss: Tensor | None = None
         self._set_network(1 if num_features is None else num_features, num_covariates or 0)
@@ -314,7 +315,7 @@ class Forecaster(L.LightningModule):
     on_validation_start = on_test_start = on_predict_start = require_fitted
 
     def on_train_start(self) -> None:
-        self.is_trained = True
+        self.is_trained, self.callback_states = True, {}
 
     def checkpoint_class(self) -> str:
         """Return the name of the class that loads the checkpoints; override it to train the same network."""
@@ -345,6 +346,7 @@ class Forecaster(L.LightningModule):
         if any(size != getattr(self.network, name) for name, size in sizes.items()):
             self._set_network(**sizes)
         self.data_facts, self.is_trained = checkpoint["data_facts"], True
+        self.callback_states = checkpoint.get("callbacks", {})
         self.network.to(checkpoint["state_dict"]["network.readout.weight"].dtype)  # float64 is kept
 
     def forecast(

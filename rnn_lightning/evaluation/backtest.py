@@ -20,7 +20,7 @@ from rnn_lightning.evaluation.baselines import seasons_of
 from rnn_lightning.evaluation.calibrated_intervals import is_trained
 from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 from rnn_lightning.evaluation.records import ForecastRecords, bound_columns, forecast_columns, record
-from rnn_lightning.evaluation.refit import Fit, Refits, intervals_of
+from rnn_lightning.evaluation.refit import Fit, Refits
 from rnn_lightning.evaluation.scores import Scores
 from rnn_lightning.files import atomic_file
 from rnn_lightning.rollout import evaluating
@@ -173,7 +173,8 @@ def backtest(
         num_samples: number of sampled paths, which give the intervals where calibration gave none.
         levels: levels of the intervals in percent; 80 if None, where there are intervals.
         intervals: those of the fit, see ``PredictionIntervals.from_checkpoint``; by default those of
-            ``fit_frame``. A network that was never trained has its own, calibrated before the first origin.
+            ``fit_frame`` or of the checkpoint that the network was loaded from. A network that was never
+            trained has its own, calibrated before the first origin.
         seed: seed of the sampled paths.
         batch_size: number of forecasts at a time.
         refit: function that returns a new network fitted to the series up to an origin. It is called for each
@@ -208,7 +209,7 @@ def backtest(
     if len(windows) == 0:
         raise InputError("no series has a step to forecast after a context of one: give longer ones.")
     refits = None if refit is None else Refits(refit, data, segments, windows, context_length)
-    intervals = intervals or (intervals_of(forecaster) if refits is None else refits.intervals)
+    intervals = intervals or (PredictionIntervals.of(forecaster) if refits is None else refits.intervals)
     with evaluating(forecaster):
         if refits is None and not is_trained(forecaster):
             intervals = PredictionIntervals()

@@ -14,6 +14,7 @@ from rnn_lightning.data.windows import BatchLoader, Segments, forecast_batch, fo
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.baselines import never_negative, seasons_of
 from rnn_lightning.evaluation.interval_widths import (
+    ENOUGH_CHANGES,
     KEPT_LEAD_TIMES,
     MIN_RELATIVE_SCALE,
     error_scale,
@@ -54,6 +55,7 @@ class CalibratedIntervals:
         self._data: SeriesData | None = None  # whose facts are known
         self._half_widths, self.horizon, self._season = torch.zeros(0), 0, 1
         self._nonnegative, self._is_temporary = torch.zeros(1, dtype=torch.bool), False
+        self._relative = torch.full((1,), torch.nan)  # (feature,), the usual error scale of a series
 
     @property
     def calibrated(self) -> bool:
@@ -119,12 +121,14 @@ class CalibratedIntervals:
 
         Returns:
             ``levels``; ``half_widths (level, lead time)`` in error scales, constant beyond the last one;
-            ``season``, that of the calibration; ``nonnegative (feature,)``; and ``min_relative_scale``.
+            ``season``, that of the calibration; ``nonnegative (feature,)``; ``relative (feature,)``;
+            ``enough_changes`` and ``min_relative_scale``.
         """
         chosen = self.choose_levels(levels)
         half_widths = half_widths_at(self._half_widths, torch.tensor(chosen) / 100, KEPT_LEAD_TIMES[-1])
-        facts = {"season": self._season, "nonnegative": self._nonnegative.numpy()}
+        facts: dict[str, Any] = {"season": self._season, "nonnegative": self._nonnegative.numpy()}
         widths = {"half_widths": half_widths.numpy(), "min_relative_scale": MIN_RELATIVE_SCALE}
+        facts |= {"relative": self._relative.numpy(), "enough_changes": ENOUGH_CHANGES}
         return {"levels": chosen, **widths, **facts}
 
     def quantiles(
@@ -137,8 +141,25 @@ class CalibratedIntervals:
         own_error: Tensor | None = None,
     ) -> Tensor:
         """Return equally likely values, ascending, ``(number, batch, horizon, feature)``."""
-        signed = (2 * torch.arange(number, dtype=torch.float32) + 1) / number - 1
-        return self._values_at(signed, point, context, seasons, own_error)
+        quantiles = ((torch.arange(number) + 0.5) / number).tolist()
+        return self.values_at(quantiles, point, context, seasons=seasons, own_error=own_error)
+
+    def values_at(
+        self,
+        quantiles: Sequence[float],
+        point: Tensor,
+        context: Tensor,
+        *,
+        seasons: Tensor | None = None,
+        own_error: Tensor | None = None,
+    ) -> Tensor:
+        """Return the values at ``quantiles`` from 0 to 1, ``(quantile, batch, horizon, feature)``.
+
+        They are the bounds of intervals, but for series whose intervals end at zero: above the point forecast
+        of these lies all that an interval misses. Arguments as for ``interval_bounds``.
+        """
+        signed = torch.tensor([2 * quantile - 1 for quantile in quantiles])
+        return self._values_at(signed, point, context, seasons, own_error, are_quantiles=True)
 
     def spread_paths(
         self,
@@ -168,18 +189,25 @@ class CalibratedIntervals:
         context: Tensor,
         seasons: Tensor | None,
         own_error: Tensor | None,
+        are_quantiles: bool = False,
     ) -> Tensor:
-        """Return the ends of intervals of levels from -1, lower end, to 1, ``(level, *point.shape)``."""
+        """Return the ends of intervals of levels from -1, lower end, to 1, ``(level, *point.shape)``.
+
+        Or, if they are quantiles, values that are exceeded as often as they say where intervals end at zero.
+        """
         if len(point) == 0:  # a device without forecasts
             return point.new_zeros(len(signed), *point.shape)
         if not self.calibrated:
             raise InputError(f"there are no prediction intervals: {REMEDY}")
         seasons = torch.full((len(context),), self._season) if seasons is None else seasons.cpu()
-        scale = error_scale(context, seasons, own_error)[:, None]  # (batch, 1, feature)
+        scale = error_scale(context, seasons, own_error, self._relative)[:, None]  # (batch, 1, feature)
         floor, is_common = floor_of(context, self._nonnegative.to(context.device))
-        half = half_widths_at(self._half_widths, signed.abs(), point.shape[1]).to(point)  # (level, horizon)
-        sign = signed.sign().to(point)[:, None, None, None]
-        values = point + sign * half[:, None, :, None] * scale
+        horizon, sign = point.shape[1], signed.sign().to(point)[:, None, None, None]
+        half = half_widths_at(self._half_widths, signed.abs(), horizon)[:, None, :, None].to(point)
+        if are_quantiles:
+            of_one_side = half_widths_at(self._half_widths, (1 + signed) / 2, horizon)[:, None, :, None]
+            half = torch.where(is_common[:, None], of_one_side.to(point), half)
+        values = point + sign * half * scale
         values = torch.where((sign < 0) & is_common[:, None], floor[:, None], values)
         return torch.maximum(values, floor[:, None])
 
@@ -221,7 +249,7 @@ class CalibratedIntervals:
         make_batch = partial(forecast_batch, data, segments, windows, context_length, horizon, None, 0)
         shares = (len(chosen), num_origins, (rank, world_size))
         batches = BatchLoader(lambda items: make_batch(chosen[items]), *shares)
-        errors, scale = errors_of(forecaster, batches, seasons)
+        errors, scale, self._relative = errors_of(forecaster, batches, seasons)
         self._half_widths, self.horizon = learn_half_widths(errors, scale, origin_step)
 
     def calibrate_for(self, forecaster: Any, batches: SequenceBatches, ends: Tensor) -> None:

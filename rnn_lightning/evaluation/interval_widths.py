@@ -33,6 +33,12 @@ OWN_ERROR_POWER = 0.25
 MIN_OF_ERROR = 0.25
 """Least error scale, as a part of the errors of earlier forecasts of a series."""
 
+TAIL_LEVEL = 0.95
+"""Level from which half-widths grow whatever the errors."""
+
+ENOUGH_CHANGES = 8
+"""Changes from step to step from which the error scale of a series is its own alone."""
+
 MIN_RELATIVE_CHANGE = 1e-4
 """Change relative to the magnitude of a series below which its errors say nothing of those of others."""
 
@@ -43,30 +49,35 @@ MIN_RELATIVE_SCALE = 1e-6
 def floor_of(context: Tensor, nonnegative: Tensor) -> tuple[Tensor, Tensor]:
     """Return the lower limit of intervals, and whether most values equal it, ``(batch, feature)`` each.
 
-    The limit is 0 where no value was negative, else minus infinity. Where at least half of the known values
-    equal it, as with intermittent demand, errors say little, and the lower half of an interval ends there.
+    The limit is 0 for series that are never negative, if no other one of the table is or if most of their
+    known values are zero; else minus infinity. Where at least half of these equal it, as with intermittent
+    demand, errors say little, and the lower half of an interval ends there.
 
     Args:
         context: ``(batch, time, feature)``, the known steps before a forecast, NaN where unknown.
         nonnegative: ``(feature,)``, whether values of the table are never negative.
     """
     known = ~context.isnan()
-    is_limited = nonnegative & (context.nan_to_num(0.0).amin(1) >= 0)  # (batch, feature)
-    is_common = is_limited & (2 * (context == 0).sum(1) >= known.sum(1)) & known.any(1)
-    return torch.where(is_limited, 0.0, -torch.inf), is_common
+    excess = 2 * (context == 0).sum(1) - known.sum(1)  # (batch, feature)
+    is_limited = (nonnegative | (excess > 0)) & (context.nan_to_num(0.0).amin(1) >= 0)
+    return torch.where(is_limited, 0.0, -torch.inf), is_limited & (excess >= 0) & known.any(1)
 
 
-def error_scale(context: Tensor, seasons: Tensor, own_error: Tensor | None = None) -> Tensor:
+def error_scale(
+    context: Tensor, seasons: Tensor, own_error: Tensor | None = None, relative: Tensor | None = None
+) -> Tensor:
     """Return the unit of the errors of each series, ``(batch, feature)``.
 
     It is the mean absolute change from step to step, or from season to season where that is smaller, after
-    removing the mean change. For a series that never changed it is a millionth of its magnitude.
+    removing the mean change. For a series that never changed it is a millionth of its magnitude. A series of
+    a few steps has it in part from the others.
 
     Args:
         context: ``(batch, time, feature)``, the known steps before a forecast, NaN where unknown.
         seasons: ``(batch,)``, the season of each series in steps; 1 for none.
         own_error: ``(batch, feature)``, the mean absolute error of earlier forecasts of each series, which is
             a part of its scale; NaN where unknown.
+        relative: ``(feature,)``, the scale of other series relative to their magnitude; NaN where unknown.
     """
     scale = _mean_change(context, 1)
     for season in seasons.unique().tolist():
@@ -75,6 +86,11 @@ def error_scale(context: Tensor, seasons: Tensor, own_error: Tensor | None = Non
             scale[rows] = torch.fmin(scale[rows], _mean_change(context[rows], season))
     magnitude = context.abs().nanmean(1).nan_to_num(0.0)
     scale = torch.where(scale.isnan(), magnitude, scale)
+    if relative is not None:
+        part = (~context.diff(dim=1).isnan()).sum(1) / ENOUGH_CHANGES  # (batch, feature)
+        typical, least = relative.to(scale) * magnitude, MIN_RELATIVE_SCALE * magnitude
+        mixed = scale.maximum(least) ** part * typical ** (1 - part)
+        scale = torch.where((part < 1) & (typical > 0), mixed, scale)
     if own_error is not None:
         error = torch.where(own_error.isnan(), scale, own_error.to(scale))
         scale = scale ** (1 - OWN_ERROR_POWER) * error**OWN_ERROR_POWER
@@ -137,7 +153,12 @@ def learn_half_widths(
         weights = known / known.sum(1, keepdim=True).clamp_min(1) * min(1.0, origin_step / lead)
         own_prior = prior[:, place] * _student_factor(float(weights.sum()) + 2)
         half_widths[:, place] = _mixed_quantiles(pooled.nan_to_num(0.0), weights, own_prior, prior_forecasts)
-    return half_widths.cummax(0).values.float(), longest
+    half_widths = half_widths.cummax(0).values
+    # Few errors say nothing of their largest ones: there the widths grow at least as the root of the prior.
+    for place in range(KEPT_LEVELS.index(TAIL_LEVEL) + 1, len(KEPT_LEVELS)):
+        growth = (prior[place] / prior[place - 1]).sqrt()
+        half_widths[place] = half_widths[place].maximum(growth * half_widths[place - 1])
+    return half_widths.float(), longest
 
 
 def half_widths_at(half_widths: Tensor, levels: Tensor, horizon: int) -> Tensor:

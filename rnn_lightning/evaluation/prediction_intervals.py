@@ -1,5 +1,6 @@
 """The callback that calibrates prediction intervals, and keeps them in checkpoints."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,36 @@ class PredictionIntervals(CalibratedIntervals, L.Callback):
     @classmethod
     def from_checkpoint(cls, path: str | Path) -> "PredictionIntervals":
         """Return the intervals that a checkpoint keeps; they are not ``calibrated`` if it keeps none."""
+        return cls.from_states(torch.load(path, map_location="cpu", weights_only=True).get("callbacks", {}))
+
+    @classmethod
+    def from_states(cls, states: Mapping[str, Any]) -> "PredictionIntervals":
+        """Return the intervals among the states of callbacks that a checkpoint keeps."""
         intervals = cls()
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        intervals.load_state_dict(checkpoint.get("callbacks", {}).get(intervals.state_key, {}))
+        intervals.load_state_dict(states.get(intervals.state_key, {}))
         return intervals
+
+    @classmethod
+    def of(cls, forecaster: Any) -> "PredictionIntervals":
+        """Return the intervals of ``fit_frame``, or of the checkpoint that a network was loaded from."""
+        return getattr(forecaster, "intervals", None) or cls.from_states(
+            getattr(forecaster, "callback_states", {})
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return what validations have taught; what is true of one table alone is not kept."""
         if not self.calibrated or self._is_temporary:
             return {}
         state = {"half_widths": self._half_widths, "horizon": self.horizon}
-        return state | {"season": self._season, "nonnegative": self._nonnegative}
+        facts = {"nonnegative": self._nonnegative, "relative": self._relative}
+        return {**state, **facts, "season": self._season}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._reset()
         if state_dict:
             self._half_widths, self.horizon = state_dict["half_widths"], int(state_dict["horizon"])
             self._season, self._nonnegative = int(state_dict["season"]), state_dict["nonnegative"]
+            self._relative = state_dict["relative"]
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]

@@ -79,30 +79,38 @@ def record(
     records.update(batch.series_index, batch.origin, columns)
 
 
-def errors_of(forecaster: Any, batches: Iterable[ForecastBatch], seasons: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the errors ``(forecast, horizon, feature)`` of all devices, and their scale.
+def errors_of(
+    forecaster: Any, batches: Iterable[ForecastBatch], seasons: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the errors ``(forecast, horizon, feature)`` of all devices, their scale, and the usual scale.
 
-    Errors of series that are constant, dead or repeat exactly are NaN, unless all series are.
+    The last is the median relative to the magnitude of a series, ``(feature,)``. Errors of series that are
+    constant, dead or repeat exactly are NaN, unless all series are.
 
     Args:
         forecaster: the network, in evaluation mode; its ``predict_step`` is called.
         batches: the forecasts of this device, with targets.
         seasons: ``(series,)``, the season of each series; 1 for none.
     """
-    records = ForecastRecords(["error", "error_scale", "counts"])
+    records = ForecastRecords(["error", "error_scale", "magnitude", "counts"])
     for case in batches:
         batch = case.to(forecaster.device)
         forecast = forecaster.predict_step(batch, 0)
         error, own_seasons = batch.target - forecast.point, seasons[case.series_index]
         columns = {
             "error_scale": error_scale(batch.context, own_seasons, forecast.own_error),
+            "magnitude": batch.context.abs().nanmean(1),
             "counts": is_like_others(batch.context, own_seasons).to(error),
         }
         columns = {name: column[:, None].expand_as(error) for name, column in columns.items()}
         records.update(batch.series_index, batch.origin, {"error": error, **columns})
     found = records.collect()
-    error, counts = found["error"], found["counts"] > 0
-    return torch.where(counts | ~counts.any(), error, torch.nan), found["error_scale"][:, 0]
+    error, counts, scale = found["error"], found["counts"] > 0, found["error_scale"]
+    relative = torch.where(counts, scale / found["magnitude"], torch.nan)[:, 0]  # (forecast, feature)
+    usual = (
+        relative.nanmedian(0).values if len(relative) else relative.new_full(relative.shape[1:], torch.nan)
+    )
+    return torch.where(counts | ~counts.any(), error, torch.nan), scale[:, 0], usual
 
 
 def bound_columns(levels: Sequence[int]) -> list[str]:

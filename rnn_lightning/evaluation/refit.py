@@ -42,17 +42,12 @@ class Refits:
         for number in left_out.unique().tolist():
             network = self.networks[number]
             part = rows_of(batch, (left_out == number).nonzero()[:, 0])
-            yield part.to(network.device), network, intervals_of(network)
+            yield part.to(network.device), network, PredictionIntervals.of(network)
 
     @property
     def intervals(self) -> PredictionIntervals:
         """Those of one of the networks."""
-        return intervals_of(next(iter(self.networks.values())))
-
-
-def intervals_of(forecaster: Any) -> PredictionIntervals:
-    """Return the prediction intervals that a function has left with a network, or some without content."""
-    return getattr(forecaster, "intervals", None) or PredictionIntervals()
+        return PredictionIntervals.of(next(iter(self.networks.values())))
 
 
 def rows_of(batch: ForecastBatch, rows: Tensor) -> ForecastBatch:

@@ -15,6 +15,8 @@ class IntervalTable(NamedTuple):
         half_widths: ``(level, lead time)`` in error scales, constant beyond the last one.
         season: the season in steps of series whose season is not given.
         nonnegative: ``(feature,)``, whether values are never negative.
+        relative: ``(feature,)``, the usual error scale relative to the magnitude of a series, NaN if unknown.
+        enough_changes: changes from which the error scale of a series is its own alone.
         min_relative_scale: least error scale relative to the magnitude of a series.
     """
 
@@ -22,6 +24,8 @@ class IntervalTable(NamedTuple):
     half_widths: np.ndarray
     season: int
     nonnegative: np.ndarray
+    relative: np.ndarray
+    enough_changes: int
     min_relative_scale: float
 
 
@@ -29,7 +33,7 @@ def interval_bounds(forecast: Value, inputs: dict[str, Value], table: IntervalTa
     """Return the lower and upper bounds of each level, each of the shape of the forecast."""
     graph, context, bounds = forecast.graph, inputs["context"], dict[str, Value]()
     season = inputs.get("season", graph.constant(np.array([table.season])))
-    scale = _error_scale(context.cast("DOUBLE"), season.reshape(-1, 1, 1), table.min_relative_scale)
+    scale = _error_scale(context.cast("DOUBLE"), season.reshape(-1, 1, 1), table)
     floor, is_common = _floor(context, table.nonnegative)
     leads = graph.op("Range", np.array(0), graph.op("Squeeze", inputs["horizon"]), np.array(1))
     leads = graph.op("Min", leads, np.array(table.half_widths.shape[1] - 1))
@@ -43,7 +47,7 @@ def interval_bounds(forecast: Value, inputs: dict[str, Value], table: IntervalTa
     return bounds
 
 
-def _error_scale(context: Value, season: Value, min_relative_scale: float) -> Value:
+def _error_scale(context: Value, season: Value, table: IntervalTable) -> Value:
     """Return the unit of the errors ``(batch, 1, feature)``, see ``interval_widths.error_scale``."""
     graph = context.graph
     scale, of_season = _mean_change(context, np.ones((1, 1, 1), np.int64)), _mean_change(context, season)
@@ -51,8 +55,15 @@ def _error_scale(context: Value, season: Value, min_relative_scale: float) -> Va
     has_season = graph.op("And", season.above(np.array(1)), graph.op("Not", of_season.is_nan()))
     scale = graph.op("Where", graph.op("And", has_season, is_smaller), of_season, scale)
     magnitude = graph.op("Abs", context).mean_known(1).or_where_nan(np.array(0.0))
-    least = magnitude * np.array(min_relative_scale)
-    return graph.op("Max", scale.or_where_nan(magnitude), least).cast("FLOAT")
+    least, scale = magnitude * np.array(table.min_relative_scale), scale.or_where_nan(magnitude)
+    part = (context - context.before(np.ones((1, 1, 1), np.int64))).count_known(1) / np.array(
+        float(table.enough_changes)
+    )
+    typical = magnitude * np.nan_to_num(table.relative.astype(np.float64))
+    mixed = graph.op("Pow", graph.op("Max", scale, least), part)
+    mixed = mixed * graph.op("Pow", typical, graph.op("Sub", np.array(1.0), part))
+    takes_part = graph.op("And", part.below(np.array(1.0)), typical.above(np.array(0.0)))
+    return graph.op("Max", graph.op("Where", takes_part, mixed, scale), least).cast("FLOAT")
 
 
 def _mean_change(context: Value, lag: Value | np.ndarray) -> Value:
@@ -67,9 +78,10 @@ def _floor(context: Value, nonnegative: np.ndarray) -> tuple[Value, Value]:
     """Return the lower limit, and whether most values equal it, see ``interval_widths.floor_of``."""
     graph = context.graph
     lowest = graph.op("ReduceMin", context.or_where_nan(0.0), axes=[1])  # (batch, 1, feature)
-    is_limited = graph.op("And", lowest.reaches(0.0), nonnegative)
     zeros = graph.op("Equal", context, 0.0).cast("DOUBLE").sum(1)
     known = context.count_known(1)
-    is_common = graph.op("And", (zeros + zeros).reaches(known), known.above(np.array(0.0)))
+    has_most, has_half = (zeros + zeros).above(known), (zeros + zeros).reaches(known)
+    is_limited = graph.op("And", lowest.reaches(0.0), graph.op("Or", has_most, nonnegative))
     floor = graph.op("Where", is_limited, np.float32(0.0), np.float32(-np.inf))
+    is_common = graph.op("And", has_half, known.above(np.array(0.0)))
     return floor, graph.op("And", is_limited, is_common)

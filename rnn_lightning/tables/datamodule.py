@@ -86,10 +86,10 @@ class TableDataModule(TableBatches, SequenceDataModule):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """How a table was read and what its forecasts see, plain: a checkpoint keeps it. Else empty."""
-        if not isinstance(self.series, TableSeries):
-            return {}
+        """How a table was read and what forecasts see, plain: a checkpoint keeps it."""
         settings = {name: self.hparams[name] for name in ("context_length", "horizon", "season")}
+        if not isinstance(self.series, TableSeries):
+            return settings
         found = {"frequencies": self._frequencies()} if hasattr(self, "_loaded") else {}
         return {**self.series.options(), **settings, **found}
 

@@ -63,7 +63,8 @@ def forecast_frame(
         skip_incomplete: leave out series whose covariates are not known over the whole horizon, with a
             warning. If False, raise InputError.
         intervals: calibrated prediction intervals, such as those of the callback of the fit; by default those
-            of ``fit_frame``, or that the checkpoint keeps. A network that was never trained has its own.
+            of ``fit_frame``, or those in the checkpoint of the network. A network that was never trained has
+            its own.
         options: arguments of ``TableSeries`` that differ from those of the fit, such as ``id_column``.
 
     Returns:
@@ -88,8 +89,7 @@ def forecast_frame(
 
         network = BundledForecaster()
     elif isinstance(forecaster, str | Path):
-        network, kept = _load(Path(forecaster))
-        intervals = intervals or kept
+        network = _load(Path(forecaster))
     if hasattr(network, "require_fitted"):
         network.require_fitted()
     settings: dict[str, Any] = {"num_samples": num_samples, "seed": seed}
@@ -106,7 +106,7 @@ def forecast_frame(
     if chosen == [] and not quantiles and num_samples is None:  # to calibrate costs more than the forecast
         intervals = None
     else:
-        intervals = intervals or getattr(network, "intervals", None) or _new_intervals(network)
+        intervals = intervals or _own_intervals(network)
     network.take_sizes(batches)
     with evaluating(network):
         columns, values = _forecast(network, batches, wanted, intervals)
@@ -125,6 +125,8 @@ def _forecast(
     if hasattr(intervals, "calibrate_for") and not forecaster.is_trained:
         intervals.calibrate_for(forecaster, batches, batches.data.ends)
     columns = choose_columns(options, batches.num_samples, if_calibrated(intervals))
+    if options.levels is None and not columns.levels and not forecaster.is_trained:
+        warnings.warn("there are too few values to calibrate prediction intervals.", stacklevel=3)
     data = as_table_data(batches.data)
     closed_series(data, batches.horizon)
     for note in notes_on_covariates(data, forecaster.network, batches.horizon):
@@ -144,33 +146,38 @@ def _read_as_in_fit(
     return TableBatches(table_as_in_fit(fitted, frame, options), **{**sizes, **settings})
 
 
-def _load(path: Path) -> tuple["Forecaster", "CalibratedIntervals | None"]:
-    """Return the network of a checkpoint and its intervals; a class of the user's own must load itself."""
+def _load(path: Path) -> "Forecaster":
+    """Return the network of a checkpoint; a class of the user's own must load itself."""
     from rnn_lightning.forecaster import Forecaster
 
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}.")
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of torch, zip or pickle
+        what = " ".join(str(error).split())[:100]
+        raise InputError(f"{path} is no checkpoint, or a damaged one ({what}).") from error
+    if "hyper_parameters" not in checkpoint:
+        raise InputError(f"{path} is no checkpoint of a forecaster: it has no hyperparameters.")
     module, _, name = str(checkpoint.get("forecaster_class")).rpartition(".")
     own = module.startswith("rnn_lightning.")
     kind = getattr(importlib.import_module(module), name) if own else Forecaster
-    forecaster = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    forecaster: Forecaster = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    return forecaster
+
+
+def _own_intervals(forecaster: Any) -> "CalibratedIntervals | None":
+    """Return the intervals of the fit, or new ones for a network that was never trained."""
     try:
+        if not forecaster.is_trained:  # not the callback, which needs Lightning
+            from rnn_lightning import CalibratedIntervals
+
+            return CalibratedIntervals()
         from rnn_lightning import PredictionIntervals
+
+        return PredictionIntervals.of(forecaster)
     except ImportError:  # without ``evaluation/``
-        return forecaster, None
-    return forecaster, PredictionIntervals.from_checkpoint(path)
-
-
-def _new_intervals(forecaster: Any) -> "CalibratedIntervals | None":
-    """Return intervals to calibrate for a network that was never trained; None without ``evaluation/``."""
-    if forecaster.is_trained:
         return None
-    try:
-        from rnn_lightning import CalibratedIntervals
-    except ImportError:
-        return None
-    return CalibratedIntervals()
 
 
 def _to_pandas(table: "pl.DataFrame", given: Any) -> Any:

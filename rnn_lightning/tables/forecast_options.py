@@ -38,7 +38,8 @@ class ForecastOptions:
         levels: levels of the prediction intervals in percent, ``[]`` for no intervals. By default 80 where
             intervals are available: from validation, or from sampled paths (``num_samples``).
         quantiles: quantiles between 0 and 1 to write as well, such as 0.1 as ``<feature>-q-10``; 0.1 and 0.9
-            are the bounds of the level 80, and 0.5 is the point forecast.
+            are the bounds of the level 80, but for the upper one of intermittent demand, and 0.5 is the point
+            forecast.
         plot: draw ``forecast.png``, with at most eight features.
         format: format of the forecast file. Parquet preserves the column types.
         plot_ids: ids of the series to draw. By default all of up to four series, and of more the largest, a
@@ -129,16 +130,18 @@ class ForecastColumns:
         point, samples = forecast.point, forecast.samples
         known = {"seasons": batch.traits.get("season"), "own_error": forecast.own_error}
         columns = [point[None]]
-        levels = [*self.levels, *(abs(200 * quantile - 100) for quantile in self.quantiles)]
         if self.intervals is not None:
-            bounds = self.intervals.interval_bounds(point, batch.context, levels or DEFAULT_LEVELS, **known)
+            levels = self.levels or DEFAULT_LEVELS
+            bounds = self.intervals.interval_bounds(point, batch.context, levels, **known)
             # Values that are never negative have intervals from 0 on, and so the point forecast as well.
-            point = torch.maximum(point, bounds[0])
-            columns = [point[None], *self._chosen(bounds, point)]
+            columns = [torch.maximum(point, bounds[0])[None], bounds[: 2 * len(self.levels)]]
+            if self.quantiles:
+                columns.append(self.intervals.values_at(self.quantiles, point, batch.context, **known))
             if samples is not None:
-                samples = self.intervals.spread_paths(samples, forecast.point, batch.context, **known)
-        elif levels and samples is not None:
-            columns += self._chosen(path_bounds(samples, point, levels), point)
+                samples = self.intervals.spread_paths(samples, point, batch.context, **known)
+        elif samples is not None and (self.levels or self.quantiles):
+            of_quantiles = [abs(200 * quantile - 100) for quantile in self.quantiles]
+            columns += self._chosen(path_bounds(samples, point, [*self.levels, *of_quantiles]), point)
         if self.num_paths and samples is not None:
             columns.append(samples[: self.num_paths])
         return np.moveaxis(torch.cat(columns).cpu().numpy(), 0, -1)

@@ -112,5 +112,14 @@ def test_the_lower_limit_is_zero_where_nothing_was_negative() -> None:
     assert limit.flatten().tolist() == [0, -torch.inf, 0]
     assert is_common.flatten().tolist() == [False, False, True]
     limit, is_common = floor_of(past, torch.tensor([False]))
-    assert limit.flatten().tolist() == [-torch.inf] * 3
-    assert not is_common.any()
+    assert limit.flatten().tolist() == [-torch.inf, -torch.inf, 0]  # most values of the last one are zero
+    assert is_common.flatten().tolist() == [False, False, True]
+
+
+def test_widths_of_high_levels_rise_whatever_the_errors() -> None:
+    errors = torch.randn(20, 3, 1, generator=torch.manual_seed(0))
+    half_widths, _ = learn_half_widths(errors, torch.ones(20, 1))
+    levels = half_widths_at(
+        half_widths, torch.tensor([0.95, 0.96, 0.97, 0.98, 0.99]), 3
+    )  # (level, lead time)
+    assert bool((levels.diff(dim=0) > 0).all())

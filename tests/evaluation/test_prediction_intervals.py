@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,19 @@ import torch
 
 from rnn_lightning import (
     ArraySeries,
+    BundledForecaster,
+    CalibratedIntervals,
     Forecaster,
     PredictionIntervals,
     PretrainedForecaster,
     SequenceDataModule,
+    SeriesData,
     SineSeries,
 )
+from rnn_lightning.data.series import TimeIndex
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.interval_widths import learn_half_widths
+from rnn_lightning.tables.seasons import given_traits
 
 LEVELS = [50, 80, 95]
 
@@ -25,7 +31,11 @@ def intervals_of_walks(*, season: int = 1, nonnegative: bool = False) -> Predict
     errors = torch.randn(400, 30, 1, generator=torch.manual_seed(0)).cumsum(1)
     half_widths, horizon = learn_half_widths(errors, torch.ones(400, 1), origin_step=30)
     intervals = PredictionIntervals()
-    facts = {"season": season, "nonnegative": torch.tensor([nonnegative])}
+    facts = {
+        "season": season,
+        "nonnegative": torch.tensor([nonnegative]),
+        "relative": torch.full((1,), torch.nan),
+    }
     intervals.load_state_dict({"half_widths": half_widths, "horizon": horizon, **facts})
     return intervals
 
@@ -96,6 +106,40 @@ def test_intervals_of_intermittent_series_hold_the_value_that_most_of_them_are()
     quantiles = intervals.quantiles(21, point, past)
     torch.testing.assert_close(quantiles[:10, 0], torch.zeros(10, 20, 1))
     assert quantiles[10:].ge(99).all()
+
+
+def test_what_an_interval_from_zero_misses_lies_above_it() -> None:
+    intervals, point = intervals_of_walks(nonnegative=True), torch.full((2, 3, 1), 99.0)
+    past = torch.tensor([[0.0, 0, 3, 0, torch.nan, 1, 0, 0], [0.0, 0, 3, 2, torch.nan, 1, 1, 0]])[..., None]
+    (median, high) = intervals.values_at([0.5, 0.9], point, past)
+    bounds = intervals.interval_bounds(point, past, [80, 90])
+    torch.testing.assert_close(median, point)
+    torch.testing.assert_close(high[0], bounds[3, 0])  # its interval is from 0 on
+    torch.testing.assert_close(high[1], bounds[1, 1])
+
+
+def test_zeros_of_a_series_are_its_floor_though_others_are_negative() -> None:
+    past = torch.tensor([[0.0, 0, 3, 0, 0, 1, 0, 0], [0.0, 0, 3, 2, 1, 1, 1, 0]])[..., None]
+    low = intervals_of_walks().interval_bounds(torch.zeros(2, 3, 1), past, [80])[0]
+    assert low[0].eq(0).all()
+    assert low[1].lt(0).all()
+
+
+def test_a_new_series_has_widths_like_those_of_the_others() -> None:
+    rng, lengths = np.random.default_rng(0), [100] * 20 + [2] * 100
+    parts = [torch.from_numpy(rng.normal(100, 10, length)).float() for length in lengths]
+    offsets = torch.tensor([0, *np.cumsum(lengths)])
+    times = TimeIndex([0] * 120, [1] * 120)
+    data = SeriesData(torch.cat(parts)[:, None], offsets, [f"{i}" for i in range(120)], ["y"], times)
+    context, point = torch.stack([part[-2:] for part in parts])[..., None], torch.full((120, 3, 1), 100.0)
+    intervals, forecaster = CalibratedIntervals(), BundledForecaster()
+    data = dataclasses.replace(data, traits=given_traits((), data.lengths))
+    sizes: dict[str, Any] = {"context_length": 80, "horizon": 3, "seasons": torch.ones(120, dtype=torch.long)}
+    intervals.calibrate_on_last_steps(forecaster, data, data.ends, **sizes, min_context_length=10)
+    low, high = intervals.interval_bounds(point, context, [80])[:, 20:]
+    truth = torch.from_numpy(rng.normal(100, 10, (100, 3, 1)))
+    assert 0.7 < float(((low < truth) & (truth < high)).float().mean()) < 0.9
+    assert float((high - low).amin()) > 10
 
 
 def test_each_series_has_the_season_that_it_is_given_or_that_of_the_calibration() -> None:

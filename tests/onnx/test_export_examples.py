@@ -62,7 +62,7 @@ def intervals() -> PredictionIntervals:
     errors = torch.randn(400, 30, 1, generator=torch.manual_seed(0)).cumsum(1)
     half_widths, horizon = learn_half_widths(errors, torch.ones(400, 1), origin_step=30)
     calibrated = PredictionIntervals()
-    facts = {"season": 1, "nonnegative": torch.tensor([False])}
+    facts = {"season": 1, "nonnegative": torch.tensor([False]), "relative": torch.tensor([torch.nan])}
     calibrated.load_state_dict({"half_widths": half_widths, "horizon": horizon, **facts})
     return calibrated
 

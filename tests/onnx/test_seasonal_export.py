@@ -144,7 +144,7 @@ def test_the_bounds_of_intervals_are_those_of_python(nonnegative: bool, tmp_path
     errors = torch.randn(400, 30, 1, generator=torch.manual_seed(0)).cumsum(1)
     half_widths, longest = learn_half_widths(errors, torch.ones(400, 1), origin_step=30)
     intervals = PredictionIntervals()
-    facts = {"season": 12, "nonnegative": torch.tensor([nonnegative])}
+    facts = {"season": 12, "nonnegative": torch.tensor([nonnegative]), "relative": torch.tensor([0.1])}
     intervals.load_state_dict({"half_widths": half_widths, "horizon": longest, **facts})
     path = tmp_path / "model.onnx"
     export_onnx(bundled_network(), path, intervals.table([50, 95]))
@@ -152,6 +152,7 @@ def test_the_bounds_of_intervals_are_those_of_python(nonnegative: bool, tmp_path
     context[1] -= context[1].nanmean()
     context[2] = (context[2] > 110).float()  # mostly zero
     context[3] = 7.0
+    context[4, :-4] = torch.nan  # new
     found = run(path, context, 1100, 12)
     point = torch.from_numpy(found["forecast"][0])
     bounds = intervals.interval_bounds(point, context, [50, 95], seasons=torch.full((5,), 12))

@@ -15,6 +15,7 @@ from rnn_lightning import (
     Forecaster,
     PredictionIntervals,
     PretrainedForecaster,
+    SineSeries,
     TableDataModule,
     TableSeries,
     forecast_frame,
@@ -72,6 +73,8 @@ def test_a_loaded_forecaster_takes_a_frame_and_returns_what_predict_gives(
     np.testing.assert_array_equal(table["sold"], forecast.point.ravel())
     np.testing.assert_allclose(table["sold-path-1"], paths[0].ravel(), rtol=1e-6)
     np.testing.assert_allclose(table["sold-hi-50"], bounds[1].ravel(), rtol=1e-6)
+    assert forecast_frame(forecaster, shops, **wanted).equals(table)  # those of its checkpoint
+    forecaster.callback_states = {}
     sampled = forecast_frame(forecaster, shops, **wanted)
     np.testing.assert_array_equal(sampled["sold-path-1"], forecast.samples[0].ravel())
     high = forecast.samples.quantile(0.75, 0).maximum(forecast.point)
@@ -143,6 +146,7 @@ def test_quantiles_are_the_bounds_of_the_intervals_of_their_levels(
             np.testing.assert_array_equal(table[f"sold-{quantile}"], table[f"sold{bound}"])
         assert (table["sold-q-2.5"] <= table["sold-q-10"]).all()
     known = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
+    known.callback_states = {}
     sampled = forecast_frame(known, shops, num_samples=40, **wanted)  # the paths alone give intervals
     assert sampled["sold-q-90"].equals(sampled["sold-hi-80"].rename("sold-q-90"))
     alone = forecast_frame(checkpoint, shops, levels=[], quantiles=[0.1])
@@ -223,6 +227,35 @@ def test_a_series_of_pandas_comes_back_as_a_frame() -> None:
     table = forecast_frame(PretrainedForecaster(), pd.Series([row % 12 for row in range(40)], months), 2)
     assert list(table.columns) == ["ds", "y", "y-lo-80", "y-hi-80"]
     assert [str(stamp) for stamp in table["ds"]] == ["2023-05", "2023-06"]
+
+
+def test_a_network_fitted_to_no_table_forecasts_its_own_horizon(tmp_path: Path) -> None:
+    fit = trainer(PredictionIntervals())
+    fit.fit(Forecaster(hidden_size=4), TableDataModule(SineSeries(), 30, 30, horizon=9))
+    fit.save_checkpoint(tmp_path / "sine.ckpt")
+    frame = pl.DataFrame({"ds": np.arange(80), "y": np.sin(np.arange(80) / 5)})
+    forecast = forecast_frame(tmp_path / "sine.ckpt", frame)
+    assert forecast.shape == (9, 4)
+    loaded = Forecaster.load_from_checkpoint(tmp_path / "sine.ckpt", weights_only=True)
+    np.testing.assert_allclose(forecast["y"], loaded.forecast(frame["y"].to_numpy()[-30:], 9), atol=1e-6)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, checkpoint: Path, shops: pl.DataFrame) -> None:
+    whole = checkpoint.read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    for name, message in (("cut", "is no checkpoint, or a damaged one"), ("other", "has no hyperparameters")):
+        with pytest.raises(InputError, match=message):
+            forecast_frame(tmp_path / f"{name}.ckpt", shops)
+
+
+def test_two_rows_have_no_intervals_and_that_is_told() -> None:
+    frame = pl.DataFrame({"ds": [1, 2], "y": [3.0, 4.0]})
+    with pytest.warns(UserWarning, match="too few values to calibrate prediction intervals"):
+        assert forecast_frame(None, frame, horizon=2).columns == ["ds", "y"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        forecast_frame(None, frame, horizon=2, levels=[])
 
 
 def test_other_columns_can_be_named(shops: pl.DataFrame, checkpoint: Path) -> None:
