@@ -140,8 +140,7 @@ class SequenceBatches:
         if stage == "fit" and self.num_features > longest:
             raise InputError(
                 f"the series have {counted(longest, 'step')} of {counted(self.num_features, 'feature')}: the "
-                "axes of an array are (time, feature), those of several series (series, time, feature), such as "
-                "values[..., None]."
+                "axes of an array are (time, feature), or (series, time, feature), such as values[..., None]."
             )
 
     def load(self) -> SeriesData:

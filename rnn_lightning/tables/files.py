@@ -212,6 +212,21 @@ def file_names(path: str) -> list[str]:
     return sorted(map(str, files))
 
 
+def require_apart(output: str, path: Any) -> None:
+    """Refuse to write a forecast over a table, or where the next forecast would read it as a part of it."""
+    if not isinstance(path, str | Path):
+        return
+    place, written = Path(path), Path(output).absolute()
+    if place.is_file():
+        is_part = written.exists() and written.samefile(place)
+    elif place.is_dir():
+        is_part = written.parent.samefile(place) and written.name.endswith(ENDINGS)
+    else:
+        is_part = written.match(str(place.absolute()))
+    if is_part:
+        raise InputError(f"`output` {output} is a part of the table {path}: choose another place.")
+
+
 def text_table(name: str, separator: str | None, wanted: Sequence[str]) -> Table:
     """Return a CSV file, plain or compressed, whose table must have the ``wanted`` columns."""
     try:

@@ -110,8 +110,9 @@ def note_if_horizon_not_validated(validated_horizon: int, horizon: int) -> list[
 
 def notes_on_covariates(data: TableData, network: Any, horizon: int) -> list[str]:
     """Return notes on covariates that the network ignores, or that are far from those of the fit ahead."""
-    if getattr(network, "ignores_covariates", False) and (data.covariate_names or data.past_names):
-        names = ", ".join(map(repr, [*data.covariate_names, *data.past_names]))
+    inputs = [*data.covariate_names, *data.past_names, *data.static_names]
+    if getattr(network, "ignores_covariates", False) and (inputs or data.holidays):
+        names = ", ".join([*map(repr, inputs), *(["holidays"] if data.holidays else [])])
         return [f"Note: the pretrained network ignores covariates ({names}) until it is fitted to them."]
     scale = getattr(network, "covariate_scale", None)
     if data.covariates is None or scale is None:

@@ -12,6 +12,7 @@ import numpy as np
 from rnn_lightning.data.batches import SequenceBatches
 from rnn_lightning.data.windows import ForecastBatch
 from rnn_lightning.files import SCRATCH, ScratchArray
+from rnn_lightning.tables.files import require_apart
 from rnn_lightning.tables.forecast_checks import (
     check_forecast,
     closed_series,
@@ -51,6 +52,8 @@ class TableWriter:
         network: Any,
         intervals: "CalibratedIntervals | None",
     ) -> None:
+        if options.output not in (None, "-"):
+            require_apart(str(options.output), getattr(batches.series, "path", None))
         self.options, self.batches, self.network = options, batches, network
         self.plot = options.plot and options.output is None
         data = as_table_data(batches.data)

@@ -193,3 +193,20 @@ def test_the_bundled_network_needs_no_covariates_of_the_future(way: list[str], r
     known = "--data.series.covariate_columns=[promo]"
     rnn_lightning("predict", "sales.csv", known, "--output=with.csv", "--data.horizon=3", *way)
     assert pl.read_csv("with.csv").equals(pl.read_csv("without.csv"))
+
+
+@pytest.mark.parametrize("extra", [(), (LONG,)])
+def test_a_forecast_is_not_written_where_it_is_read_as_history(
+    rnn_lightning: Call, capsys: pytest.CaptureFixture[str], extra: tuple[str, ...]
+) -> None:
+    Path("in").mkdir()
+    for name in ("in/sales.csv", "sales.csv"):
+        sales().drop_nulls("y").drop("promo").write_csv(name)
+    before = Path("sales.csv").read_bytes()
+    for table, output in (("sales.csv", "sales.csv"), ("in", "in/f.csv"), ("in/*.csv", "in/f.csv")):
+        with pytest.raises(SystemExit):
+            rnn_lightning("predict", table, f"--output={output}", "--data.horizon=2", *extra)
+        assert f"--output {output} is a part of the table {table}" in capsys.readouterr().err
+    assert Path("sales.csv").read_bytes() == before
+    rnn_lightning("predict", "in", "--output=f.csv", "--data.horizon=2", *extra)
+    assert len(pl.read_csv("f.csv")) == 10

@@ -826,6 +826,34 @@ def test_compressed_files_are_read_alike(tmp_path: Path, ending: str) -> None:
     same(TableSeries(compressed(Path(path), ending)).load(), TableSeries(path).load())
 
 
+@pytest.mark.parametrize("digits", [3, 6, 18])
+@pytest.mark.parametrize("end", [40.0, 7 * np.pi])
+def test_times_that_are_even_but_for_their_last_digits_are_regular(
+    tmp_path: Path, digits: int, end: float
+) -> None:
+    times = np.delete(np.linspace(0, end, 500), [7, 8, 100])
+    path = write(tmp_path, "ds,y\n" + "".join(f"{time:.{digits}f},{time:.3f}\n" for time in times))
+    data = TableSeries(path).load()
+    assert data.lengths.tolist() == [500]
+    assert data.values.isnan().flatten().nonzero().flatten().tolist() == [7, 8, 100]
+    assert float(data.times.frequencies[0]) == pytest.approx(end / 499, rel=1e-3)
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_days_by_clocks_that_are_set_back_are_not_read_as_hours(as_text: bool, tmp_path: Path) -> None:
+    zone = pl.Datetime("us", "Europe/Berlin")
+    days = pl.date_range(date(2024, 1, 15), date(2024, 5, 13), eager=True).cast(pl.Datetime("us"))
+    frame = pl.DataFrame({"ds": days.dt.replace_time_zone("Europe/Berlin"), "y": np.arange(120.0) % 7})
+    assert TableSeries(frame).load().lengths.tolist() == [120]
+    other: Any = frame.with_columns(pl.col("ds").dt.convert_time_zone("UTC"))
+    if as_text:
+        other = write(
+            tmp_path, frame.with_columns(pl.col("ds").cast(zone).dt.strftime("%F %T%:z")).write_csv()
+        )
+    with pytest.raises(InputError, match=r"not regular .* or set `time_zone` if they follow the clocks"):
+        TableSeries(other).load()
+
+
 def test_line_endings_and_marks_of_other_programs(tmp_path: Path) -> None:
     plain = TableSeries(write(tmp_path, "ds,y\n1,2\n2,3\n")).load()
     same(TableSeries(write(tmp_path, "\ufeffds,y\r\n1,2\r\n2,3\r\n\r\n")).load(), plain)
