@@ -143,7 +143,7 @@ def quote_columns(words: Sequence[str], file: str | None) -> tuple[list[str], di
             names = [value] if value in header_of(file) else column_names(value)
             if not option.endswith("columns"):  # text that jsonargparse keeps its quotes of
                 single[option.rpartition(".")[2]], names = names[0] if len(names) == 1 else value, ["-"]
-            given = json.dumps(names) if option.endswith("columns") else names[0]
+            given = json.dumps(names, ensure_ascii=False) if option.endswith("columns") else names[0]
             quoted[place] = f"{'' if is_value else option + sign}{given}"
         is_value = not is_value and COLUMNS.fullmatch(word) is not None
     return quoted, single
@@ -167,6 +167,8 @@ def read_config(path: str) -> tuple[dict[str, Any], str]:
         config = yaml.safe_load(text) or {}
         if not isinstance(config, dict):
             raise ValueError("a config maps options to values, as in 'experiment: mine'")
+        if not config:
+            raise ValueError("it is empty")
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0)
         if isinstance(error, UnicodeDecodeError):

@@ -33,7 +33,7 @@ run predict again."""
 PORT_IN_USE = "the port {} of the first machine is used by another program: set MASTER_PORT to a free one."
 
 
-class Stopped(SystemExit):
+class Interruption(SystemExit):
     """A signal asked the process to stop; the exit code is 128 plus its number, as in shells."""
 
     def __init__(self, number: int) -> None:
@@ -46,7 +46,7 @@ class Stopped(SystemExit):
 
 def stop_now(number: int, _: Any = None) -> None:
     """End the process by an exception, as a signal handler."""
-    raise Stopped(number)
+    raise Interruption(number)
 
 
 def quieten() -> None:
@@ -102,7 +102,7 @@ def one_line_errors() -> Iterator[None]:
     handle_stop_signals(stop_now)
     try:
         yield
-    except Stopped as stopped:
+    except Interruption as stopped:
         # Where a process that Lightning started ends with an error, it kills the first one, which may
         # still be at work.
         if os.environ.get("LOCAL_RANK", "0") != "0":
@@ -141,6 +141,8 @@ def one_line(error: Exception) -> str | None:
             "out of memory: lower --data.batch_size, --data.num_samples or --data.horizon, or give a large "
             "table --data.series.scratch_folder. What is complete is kept."
         )
+    if isinstance(error, OSError) and re.search("temporary directory|writable cache", message):
+        return "no folder can be written to: set TMPDIR to one that can."
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ModuleNotFoundError) and "pip install" in str(cause):

@@ -90,6 +90,8 @@ def check_file(argv: Sequence[str]) -> None:
     if command == "export" or not options or (options[0].startswith("-") and options[0] != "-"):
         return
     path = Path(options[0])
+    if "://" in options[0]:
+        raise InputError(f"{command} {options[0]}: addresses are not read: save the table to a file first.")
     if options[0] == "-":
         raise InputError(
             f"{command} -: a table is read twice, so not from standard input: save it to a file."

@@ -288,7 +288,15 @@ def require_columns(tables: Sequence[Table], columns: Sequence[tuple[str, str]])
                 advice += f"; if each column is a series, make the table long: {_unpivot(columns, names)}"
             several = [name for _, name in missing if set(re.split(", *", name)) <= {*names}]
             alike = [other for _, name in missing for other in names if other.lower() == name.lower()]
-            if several:
+            parts = {
+                part
+                for argument, name in missing
+                if argument == "id_column"
+                for part in name.strip("[]").split(",")
+            }
+            if len(parts) > 1 and {part.strip() for part in parts} <= {*names}:
+                advice = "the ids are in one column: join these into one"
+            elif several:
                 advice = f"write several columns as a list, such as '[{several[0]}]'"
             elif alike:
                 advice = f"{quoted(alike[0])} may be meant"

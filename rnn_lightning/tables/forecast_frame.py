@@ -83,6 +83,8 @@ def forecast_frame(
     if isinstance(frame, np.ndarray):
         advice = "give a frame with a column of times, or call Forecaster.forecast(array, horizon)"
         raise InputError(f"`frame` is an array: {advice}.")
+    if isinstance(forecaster, type):
+        raise InputError(f"`forecaster` is the class {forecaster.__name__}: give {forecaster.__name__}().")
     network: Any = forecaster
     if forecaster is None:
         from rnn_lightning import BundledForecaster

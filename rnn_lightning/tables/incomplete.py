@@ -45,10 +45,9 @@ def _unknown(data: TableData, short: Tensor, horizon: int) -> str:
         f"{quoted(data.ids[index])} ({_unknown_steps(data, index, horizon)})" for index in short[:3].tolist()
     ]
     more = f" and {len(short) - 3:,} more series" if len(short) > 3 else ""
-    return (
-        f"the covariates {', '.join(data.covariate_names)} are not known over `horizon` {horizon} "
-        f"after the last value of {', '.join(found)}{more}"
-    )
+    names = ", ".join(map(quoted, data.covariate_names))
+    which = f"covariate {names} is" if len(data.covariate_names) == 1 else f"covariates {names} are"
+    return f"the {which} not known over `horizon` {horizon} after the last value of {', '.join(found)}{more}"
 
 
 def _unknown_steps(data: TableData, index: int, horizon: int) -> str:

@@ -239,10 +239,10 @@ class TableReading:
 
 
 def find_columns(table: Table, options: TableOptions) -> tuple[str, str] | None:
-    """Return the columns of stamps and values of a table with two columns, of which one holds numbers alone.
+    """Return the columns of stamps and values of a table with two columns, whatever their names.
 
-    Whether the other one holds stamps is seen when it is read. None if the table has the columns of the
-    options, or others are named.
+    One holds numbers that do not rise from row to row. Whether the other one holds stamps is seen when it is
+    read. None if the table has the columns of the options, or others are named.
     """
     names = [name for name in table.columns() if name != options.id_column]
     is_default = (
@@ -251,19 +251,24 @@ def find_columns(table: Table, options: TableOptions) -> tuple[str, str] | None:
     if not is_default or len(names) != 2 or {"ds", "y"} <= set(names):
         return None
     head = table.first_rows(names, 100).drop_nulls()
-    are_numbers = [_are_numbers(head[name]) for name in names]
-    if sum(are_numbers) != 1:
+    columns = [_numbers(head[name]) for name in names]
+    are_values = [column is not None for column in columns]
+    if all(are_values):  # of two columns of numbers one rises
+        are_values = [
+            not bool((column.diff().drop_nulls() > 0).all()) for column in columns if column is not None
+        ]
+    if sum(are_values) != 1:
         return None
-    return names[are_numbers.index(False)], names[are_numbers.index(True)]
+    return names[are_values.index(False)], names[are_values.index(True)]
 
 
-def _are_numbers(cells: pl.Series) -> bool:
-    """Return True if all cells are numbers, whatever their decimal sign."""
+def _numbers(cells: pl.Series) -> pl.Series | None:
+    """Return cells as numbers, whatever their decimal sign, or None if they are none."""
     if cells.dtype != pl.String:
-        return cells.dtype.is_numeric() and len(cells) > 0
+        return cells if cells.dtype.is_numeric() and len(cells) > 0 else None
     text = cells.str.strip_chars()
     numbers = plain_numbers(text, find_decimal(text, None) or ".").cast(pl.Float64, strict=False)
-    return len(text) > 0 and not numbers.has_nulls()
+    return numbers if len(text) > 0 and not numbers.has_nulls() else None
 
 
 def interpolate(values: Buffer, bounds: np.ndarray) -> int:

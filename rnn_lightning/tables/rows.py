@@ -112,8 +112,19 @@ class RowReader:
         return self._decimals[column] == ","
 
     def ids(self) -> list[str]:
-        """Return the ids that were read, in the order in which they first appeared."""
-        return table_ids(self.tables) if self.id_column is None else self._categories.to_series().to_list()
+        """Return the ids that were read, in the order in which they first appeared.
+
+        Raises:
+            InputError: if two differ by the spaces around them alone.
+        """
+        if self.id_column is None:
+            return table_ids(self.tables)
+        ids = pl.Series(self._categories.to_series(), dtype=pl.String)
+        if (twice := ids.str.strip_chars().is_duplicated()).any():
+            first, *others = ids.filter(ids.str.strip_chars() == ids.filter(twice)[0].strip()).to_list()
+            rule = f"{quoted(first)} and {quoted(others[0])} differ by spaces alone"
+            raise InputError(f"column {quoted(self.id_column)}: {rule}: make them one.")
+        return ids.to_list()
 
     def place(self, file: int, number: int) -> str:
         """Return where a row comes from, for a message."""
@@ -150,6 +161,8 @@ def read_numbers(chunk: TableChunk, name: str, decimal: str = ".") -> np.ndarray
         numbers = text.cast(pl.Float64, strict=False)
         if (wrong := numbers.is_null() & text.is_not_null()).any():
             advice = f"it must hold numbers, with decimals after {decimal!r}, and nothing where not known"
+            if has_match(text.filter(wrong), r"^[\s(]*[-+]?\s*[%€$£¥]|\d\s*[%€$£¥)-]"):
+                advice = "write it without signs such as %, €, brackets or a minus behind it"
             chunk.refuse(wrong & ~text.is_in(UNKNOWN), name, "holds text, such as {} in", advice)
         if (numbers.abs() > LARGEST_EXACT).any():
             raw = text.cast(pl.Int128, strict=False)

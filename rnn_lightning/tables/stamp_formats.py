@@ -268,7 +268,7 @@ def in_century(dates: pl.Series, first: int) -> pl.Series:
 
 
 def suggest_form(text: pl.Series) -> str:
-    """Return a format in which text of dates could be written, for a message; empty if none is found."""
+    """Return formats in which text of dates could be written, for a message; empty if none is found."""
     first = str(text[0])
     if re.fullmatch(r"FY ?\d\d", first):
         return first[:-2] + "%y"
@@ -285,6 +285,7 @@ def suggest_form(text: pl.Series) -> str:
     order = ["%d"] if "%b" in form or "%B" in form else ["%m", "%d"] if "/" in form else ["%d", "%m"]
     order += [] if "%Y" in form else ["%y"]
     order = order[-1:] if len(re.findall(r"(?<![\d%])\d\d?(?!\d)", form)) == 1 else order
+    fitting = list[str]()
     for day_first in (False, True):
         parts = iter(order[1::-1] + order[2:] if day_first and "/" in form else order)
         guess = re.sub(r"(?<![\d%])\d\d?(?!\d)", lambda m, parts=parts: next(parts, m[0]), form)  # type: ignore[misc]
@@ -294,7 +295,7 @@ def suggest_form(text: pl.Series) -> str:
                 and re.search("%[mbB]", guess)
                 and not parse(text.head(SAMPLE_ROWS), guess).has_nulls()
             ):
-                return guess
+                fitting.append(guess)
         except pl.exceptions.PolarsError:
             break
-    return ""
+    return " or ".join(dict.fromkeys(fitting))

@@ -28,6 +28,9 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896
 """0001-01-01 and 9999-12-31, counted from 1970-01-01."""
 
+EXCEL_DAYS = 32_874, 58_440
+"""What Excel writes for the days from 1990 to 2059."""
+
 LARGEST_TICK = 2**62
 """Differences of integers up to this one fit into 64 bits."""
 
@@ -74,6 +77,9 @@ class StampReader:
             stamps = self._digit_dates(chunk, raw, stamps)
         if not self._started:
             self.axis, self._started = self._find_axis(stamps), True
+            if self.number is None and stamps.dtype.is_integer() and stamps.is_between(*EXCEL_DAYS).all():
+                dates = "if they are Excel's numbers of days, save the column as dates"
+                self.notes.append(f"{quoted(self.column)} is read as plain numbers: {dates}.")
         self._require_fit(chunk, stamps)
         if self.zone is not None and zone_of(stamps) is None:
             stamps = self._in_zone(chunk, stamps, series, self.zone)

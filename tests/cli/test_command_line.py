@@ -242,7 +242,7 @@ def test_covariates_must_reach_over_the_horizon(
     rnn_lightning("fit", "sales.csv", "--data.series.covariate_columns=promo", *SHORT)
     error = error_of(rnn_lightning, capsys, "predict", "sales.csv", "--data.horizon=6")
     assert (
-        "the covariates promo are not known over --data.horizon 6 after the last value of 'a' (2 steps, ds "
+        "the covariate 'promo' is not known over --data.horizon 6 after the last value of 'a' (2 steps, ds "
         "= 54" in error
     )
     assert "'b' (2 steps" in error
@@ -272,7 +272,7 @@ def test_one_closed_series_does_not_keep_the_others_from_a_forecast(
     rnn_lightning("predict", "sales.csv", "--forecast.num_paths=1", "--data.num_samples=2")
     said = capsys.readouterr().out
     assert "Note: 1 of 3 series are not forecast" in said
-    assert f"promo are not known over --data.horizon 6 after the last value of '{closed}' (6 steps" in said
+    assert f"'promo' is not known over --data.horizon 6 after the last value of '{closed}' (6 steps" in said
     rnn_lightning("predict", "others.csv", "--experiment=sales")
     forecasts = [pl.read_csv(f"runs/sales/predict_{number}/forecast.csv") for number in range(2)]
     assert forecasts[0]["unique_id"].unique(maintain_order=True).to_list() == list(others)

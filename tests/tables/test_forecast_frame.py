@@ -190,10 +190,10 @@ def test_a_shop_without_known_covariates_is_left_out(shops: pl.DataFrame, checkp
     with pytest.warns(UserWarning, match=f"1 of {len(names)} series are not forecast.*{names[1]!r}"):
         table = forecast_frame(forecaster, closed)
     assert table.equals(expected.filter(pl.col("shop") != names[1]))
-    with pytest.raises(InputError, match="the covariates promo are not known"):
+    with pytest.raises(InputError, match="the covariate 'promo' is not known"):
         forecast_frame(forecaster, closed, skip_incomplete=False)
     data = TableDataModule(TableSeries(closed, **READING), horizon=7)
-    with pytest.raises(InputError, match="the covariates promo are not known"):
+    with pytest.raises(InputError, match="the covariate 'promo' is not known"):
         trainer().predict(forecaster, data)
     assert repr(names[1]) in data.leave_out_incomplete()
     assert len(data.data.ids) == len(names) - 1
@@ -271,7 +271,7 @@ def test_other_columns_can_be_named(shops: pl.DataFrame, checkpoint: Path) -> No
         forecast_frame(forecaster, shops, 3, num_samples=2, num_paths=3)
     with pytest.raises(InputError, match="has no column 'shop'"):
         forecast_frame(forecaster, shops.rename({"shop": "id"}), 3)
-    with pytest.raises(InputError, match="the covariates promo are not known over"):
+    with pytest.raises(InputError, match="the covariate 'promo' is not known over"):
         forecast_frame(forecaster, shops, 300)
     with pytest.raises(InputError, match="has not been fitted"):
         forecast_frame(Forecaster(), shops)

@@ -168,7 +168,7 @@ def test_stamps_finer_than_a_microsecond_differ(tmp_path: Path) -> None:
         (["Jan 1 2000"], "%b %d %Y"),
         (["Jan-65"], "%b-%y"),
         (["1 January 2000 10:30"], "%d %B %Y %H:%M"),
-        (["1/2/20 11:05 PM"], "%m/%d/%y %I:%M %p"),
+        (["1/2/20 11:05 PM"], "%m/%d/%y %I:%M %p or %d/%m/%y %I:%M %p"),
         (["soon"], ""),
     ],
 )

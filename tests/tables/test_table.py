@@ -854,6 +854,40 @@ def test_days_by_clocks_that_are_set_back_are_not_read_as_hours(as_text: bool, t
         TableSeries(other).load()
 
 
+def test_of_two_columns_of_numbers_the_one_that_rises_is_the_time(tmp_path: Path) -> None:
+    path = write(tmp_path, "qty,year\n5,1980\n3,1981\n4,1982\n")
+    data = TableSeries(path).load()
+    assert (data.time_column, data.features) == ("year", ["qty"])
+    assert data.values[:, 0].tolist() == [5, 3, 4]
+
+
+def test_ids_that_differ_by_spaces_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "unique_id,ds,y\nA,1,5\nA ,2,3\nB,1,4\n")
+    with pytest.raises(
+        InputError, match="column 'unique_id': 'A' and 'A ' differ by spaces alone: make them"
+    ):
+        TableSeries(path).load()
+
+
+def test_days_of_excel_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "ds,y\n45290,5\n45291,3\n45292,4\n")
+    assert any("if they are Excel's numbers of days" in note for note in TableSeries(path).load().notes)
+    path = write(tmp_path, "ds,y\n1,5\n2,3\n3,4\n")
+    assert not any("Excel" in note for note in TableSeries(path).load().notes)
+
+
+@pytest.mark.parametrize("cell", ["9.8%", "€ 9.5", "$9", "(1.5)", "1.51-"])
+def test_signs_of_money_and_of_parts_are_to_be_left_out(tmp_path: Path, cell: str) -> None:
+    path = write(tmp_path, f"ds,y\n1,5\n2,{cell}\n3,4\n")
+    with pytest.raises(InputError, match="write it without signs such as %, €, brackets or a minus behind"):
+        TableSeries(path).load()
+
+
+def test_spaces_of_thousands_leave_a_decimal_comma(tmp_path: Path) -> None:
+    path = write(tmp_path, "ds;y\n1;9\u202f848,74\n2;1 234 567,5\n")
+    assert TableSeries(path).load().values[:, 0].tolist() == pytest.approx([9848.74, 1234567.5])
+
+
 def test_line_endings_and_marks_of_other_programs(tmp_path: Path) -> None:
     plain = TableSeries(write(tmp_path, "ds,y\n1,2\n2,3\n")).load()
     same(TableSeries(write(tmp_path, "\ufeffds,y\r\n1,2\r\n2,3\r\n\r\n")).load(), plain)
