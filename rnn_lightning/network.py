@@ -85,7 +85,7 @@ class RecurrentNetwork(nn.Module):
         if not 0 <= dropout < 1:
             raise InputError(f"`dropout` must be at least 0 and below 1, got {dropout}.")
         if dropout > 0 and num_layers == 1:
-            raise InputError(f"`dropout` {dropout} acts between layers: raise `num_layers` 1 or drop it.")
+            raise InputError(f"`dropout` {dropout} acts between layers: it needs `num_layers` of at least 2.")
         if cell not in get_args(Cell):
             raise InputError(f"`cell`: unknown cell {cell!r}; there are {', '.join(get_args(Cell))}.")
         if num_covariates < 0:

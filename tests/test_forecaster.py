@@ -415,7 +415,7 @@ def test_every_argument_changes_the_fit(
         ({"hidden_size": 0}, "`hidden_size` must be at least 1, got 0"),
         ({"num_layers": 0}, "`num_layers` must be at least 1, got 0"),
         ({"num_features": 0}, "`num_features` must be at least 1, got 0"),
-        ({"dropout": 0.5}, "`dropout` 0.5 acts between layers: raise `num_layers`"),
+        ({"dropout": 0.5}, "`dropout` 0.5 acts between layers: it needs `num_layers`"),
         ({"dropout": 1.0, "num_layers": 2}, "`dropout` must be at least 0 and below 1"),
         (
             {"transforms": ["square"]},

@@ -27,7 +27,7 @@ PRETRAINED = {
 
 OPTIONS = {
     "experiment": "Name of the experiment, whose runs are kept in runs/<experiment>/<command>_<number>.",
-    "ckpt_path": "Path of a checkpoint, best or last; by default the newest best one, and to fit none.",
+    "ckpt_path": "Path of a checkpoint, or best or last of the newest fit; by default best, and none to fit.",
     "model_class": "Class of the network, such as mine.MyForecaster; --model CLASS for short.",
     "output": "Write the table alone, to this file (.csv, .parquet) or with - to standard output.",
 }

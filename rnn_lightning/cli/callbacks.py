@@ -215,8 +215,9 @@ def describe_fit(trainer: L.Trainer, part: str = "") -> None:
             say(f"Saved: {Path(*(name for name in path.parts if name != part))}{score}")
     error = float(trainer.callback_metrics.get("val_rollout_nrmse", 0))
     if not error <= 1:
+        advice = getattr(trainer.lightning_module, "advice", "Train longer, lower `learning_rate`")
         say(
             f"Warning: the errors on the validation split (val_rollout_nrmse {error:.3g}) are larger than "
-            "the standard deviation of the series: a forecast of the mean would be better. Train longer, "
-            "lower `learning_rate`, or look at the data."
+            f"the standard deviation of the series: a forecast of the mean would be better. {advice}, or "
+            "look at the data."
         )

@@ -132,6 +132,8 @@ def one_line(error: Exception) -> str | None:
     is_taken = type(error).__name__ == "DistNetworkError" and "EADDRINUSE" in message
     if is_taken and (port := re.search(r"port: (\d+)", message)):
         return PORT_IN_USE.format(port[1])
+    if message.startswith("Automatic gradient clipping is not supported"):
+        return "--trainer.gradient_clip_val: a solver clips no gradients, leave it out."
     if isinstance(error, InputError) or type(error).__name__ == "MisconfigurationException":  # Lightning's
         return message
     if message.startswith("Early stopping conditioned on metric"):

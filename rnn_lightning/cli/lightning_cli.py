@@ -64,6 +64,11 @@ if find_spec("rnn_lightning.pretrained"):
 TRAINER_DEFAULTS = {"max_epochs": 10, "gradient_clip_val": 1.0, "enable_model_summary": False}
 TRAINER_DEFAULTS["num_sanity_val_steps"] = 0
 
+OTHER_OPTIONS = (
+    "--model.solver auto, variable_projection or reservoir solves the readout by least squares, and has "
+    "options of its own: rnn-lightning fit --model.solver auto --help."
+)
+
 GROUPS = ("trainer", "data.series.init_args", "backtest", "forecast", "model", "data")
 """The groups of options that messages name; of one name in two groups the later one is meant."""
 
@@ -75,11 +80,14 @@ class Parser(LightningArgumentParser):
         message = re.sub(r"Group '([\w.]+)' does not accept option '", r"there is no option '\1.", message)
         if unknown := re.search(r"(?:[Uu]nrecognized arguments: --|no option ')([\w.]+)", message):
             names = [name for name, _ in self.get_defaults(skip_validation=True).items()]
-            options = [f"--{name.replace('.init_args.', '.')}" for name in names]
+            options = ["--model.solver", *(f"--{name.replace('.init_args.', '.')}" for name in names)]
             message = f"{message.rstrip('.')}.{did_you_mean(f'--{unknown[1]}', options)}"
         if "expected one argument" in message:
             message += "\nA value that begins with a dash follows an equals sign: --option=-1."
         message = re.sub(r"Parser key \"([\w.]+)\":\s*", r"--\1: ", message)
+        message = re.sub(
+            r"Expected a <class 'list'>\. Got value: (\S+)", r"give a list, such as '[\1]'", message
+        )
         message = re.sub(r"Expected a typing\.Literal\[(.*?)\]\. Got value:", r"give one of \1, not", message)
         message = union_in_a_line(message) if "Union subtypes" in message else message
         sys.stderr.write(f"rnn-lightning: error: {message}\nSee --help for the options.\n")
@@ -131,7 +139,12 @@ class CommandLine(LightningCLI):
             seed_everything_default=0,
             trainer_defaults=TRAINER_DEFAULTS,
             parser_class=Parser,
-            parser_kwargs={"prog": f"rnn-lightning {request.command}", "allow_abbrev": False},
+            parser_kwargs={
+                "prog": f"rnn-lightning {request.command}",
+                "description": "All options of the data, the network and the Trainer.",
+                "epilog": OTHER_OPTIONS,
+                "allow_abbrev": False,
+            },
         )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

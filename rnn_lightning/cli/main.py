@@ -143,8 +143,13 @@ def header_of(file: str | None) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint at the known name closest to a wrong one, or nothing."""
-    close = difflib.get_close_matches(name, list(known), 1)
+    """Return a hint at the known name closest to a wrong one, or to its last part, or nothing."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, 1)
+    if not close:
+        ends = {each.rpartition(".")[2]: each for each in names}
+        alike = difflib.get_close_matches(name.rpartition(".")[2].strip("-"), ends)
+        close = [ends[each] for each in ends if each in alike]
     return f" Did you mean {close[0]}?" if close else ""
 
 

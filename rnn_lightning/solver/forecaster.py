@@ -90,6 +90,7 @@ class VariableProjectionForecaster(Forecaster):
         self.automatic_optimization = False
         self.search = Search()
         self.choice = ""  # what was chosen, in one line
+        self.advice = "Take more units, lower `input_scale`" if solver == "reservoir" else "Train longer"
         self.is_best = False  # the weights are the best so far: what a checkpoint of the best should keep
 
     def make_network(self, num_features: int, num_covariates: int) -> Network:
@@ -109,8 +110,6 @@ class VariableProjectionForecaster(Forecaster):
         if not isinstance(self.network, RecurrentNetwork):
             kind = type(self.network).__name__
             raise InputError(f"a solver trains a RecurrentNetwork, not a {kind}: train it by Forecaster.")
-        if self.trainer.gradient_clip_val is not None:
-            raise InputError("`gradient_clip_val`: a solver clips no gradients, leave it out.")
         if getattr(data, "carry_state", False):
             raise InputError("`carry_state` is for Adam: the solver takes all windows at once.")
         if self.trainer.strategy.root_device.type == "mps":

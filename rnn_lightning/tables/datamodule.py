@@ -27,7 +27,9 @@ MAX_REMEMBERED = 1000
 
 
 class TableDataModule(TableBatches, SequenceDataModule):
-    """``TableBatches`` for the Trainer: the arguments and attributes are the same.
+    """The series of a table for the Trainer: windows to train on, and forecasts to make.
+
+    Arguments and attributes are those of ``TableBatches``.
 
     Attributes:
         was_held_out: the test split was held out from the fit of the checkpoint as well.

@@ -104,7 +104,7 @@ def note_if_horizon_not_validated(validated_horizon: int, horizon: int) -> list[
         return []
     return [
         f"Note: forecasts were validated up to {counted(validated_horizon, 'step')} ahead, and `horizon` is "
-        f"{horizon}: the accuracy beyond that is unknown."
+        f"{horizon}: beyond that, accuracy and intervals are a guess."
     ]
 
 

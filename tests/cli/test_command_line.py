@@ -454,6 +454,12 @@ def test_a_loss_that_turns_nan_stops_with_advice_and_the_best_checkpoint_stays(
             ["fit", "--data.serie.num_steps=9"],
             ["arguments: --data.serie.num_steps=9. Did you mean --data.series.num_steps?"],
         ),
+        (["fit", "--config=configs/sine.yaml", "--epochs=5"], ["Did you mean --trainer.max_epochs?"]),
+        (["fit", "--config=configs/sine.yaml", "--model.solvr=auto"], ["Did you mean --model.solver?"]),
+        (
+            ["fit", "--config=configs/sine.yaml", "--model.transforms=log"],
+            ["--model.transforms: give a list, such as '[log]'"],
+        ),
         (["fit", "--data.context_length=0"], ["--data.context_length must be at least 1, got 0"]),
         (["fit", f"--data.stride={10**23}"], [f"--data.stride must be at most {2**48:,}, got 1000"]),
         (

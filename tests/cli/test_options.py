@@ -169,6 +169,8 @@ def test_every_name_of_a_column_can_be_given(tmp_path: Path, name: str, form: st
 def test_lists_of_names_are_text() -> None:
     words = ["--data.series.target_columns", "[null, 2019, 'a, b', \"[kWh]\"]", "--data.horizon=2"]
     assert arguments.quote_columns(words, None)[0][1:] == ['["null", "2019", "a, b", "[kWh]"]', words[2]]
+    words = ["--data.series.target_columns=[Plums 🍑]"]  # jsonargparse does not put escapes together
+    assert arguments.quote_columns(words, None)[0] == ['--data.series.target_columns=["Plums 🍑"]']
     assert arguments.quote_columns(["--data.series.target_columns=a"], None)[0][0].endswith('=["a"]')
 
 
