@@ -18,6 +18,9 @@ CHUNK_ROWS = 2**20
 LARGEST, SMALLEST = 1e30, 1e-30
 """Features that reach more, or nowhere as much as this, have squares outside the range of float32."""
 
+MAX_ROUNDING = 1e-2
+"""What numbers may lose in float32, as a part of their mean change from step to step."""
+
 
 @dataclass
 class TimeIndex:
@@ -144,14 +147,19 @@ class SeriesData:
         """Refuse series without values, and values that float32 cannot compute with.
 
         Raises:
-            InputError: if there is no series, or one is empty, or a value is infinite, too large or small.
+            InputError: if there is no series, or one is empty, or a value is infinite, too large or small, or
+                float32 is too coarse for the changes of the values.
         """
         if self.num_series == 0 or int(self.lengths.min()) == 0:
             empty = f"series {self.ids[int(self.lengths.argmin())]!r}" if self.num_series else "the source"
             raise InputError(f"{empty} has no values: give at least one step for every series.")
-        largest = torch.zeros(len(self.features))
+        largest, rounding, change = torch.zeros(3, len(self.features), dtype=torch.float64)
         for first in range(0, len(self.values), CHUNK_ROWS):
-            magnitude = self.values[first : first + CHUNK_ROWS].abs().nan_to_num(0.0, posinf=torch.inf)
+            values = self.values[first : first + CHUNK_ROWS]
+            magnitude = values.abs().nan_to_num(0.0, posinf=torch.inf)
+            if values.dtype == torch.float64:
+                rounding = rounding.maximum((values - values.float()).abs().nan_to_num(0.0).amax(0))
+                change += values.diff(dim=0).abs().nan_to_num(0.0).sum(0)
             largest = torch.maximum(largest, magnitude.amax(0))
             for row, feature in (magnitude > LARGEST).nonzero()[:1].tolist():
                 index = int(torch.searchsorted(self.offsets, first + row, right=True)) - 1
@@ -162,10 +170,14 @@ class SeriesData:
                     f"be a finite number of at most {LARGEST:g}; leave it empty if it is unknown, or "
                     "give it in a larger unit."
                 )
-        for name, value in zip(self.features, largest.tolist(), strict=True):
+        is_lossy = (change > 0) & (rounding > MAX_ROUNDING * change / len(self.values))
+        for name, value, loses in zip(self.features, largest.tolist(), is_lossy.tolist(), strict=True):
             if 0 < value < SMALLEST:
                 rule = f"too small for numbers of 32 bits (at least {SMALLEST:g}): give it in a smaller unit"
                 raise InputError(f"no value of {name!r} is above {value:g}, {rule}.")
+            if loses:
+                rule = "too large for their changes in the seven digits of float32: subtract a constant"
+                raise InputError(f"the values of {name!r} reach {value:g}, {rule}.")
 
 
 class Series(ABC):

@@ -99,6 +99,15 @@ def test_values_that_are_not_finite_are_named_with_series_and_step() -> None:
         empty.validate()
 
 
+def test_changes_that_float32_cannot_tell_are_refused() -> None:
+    values = np.random.default_rng(0).normal(size=(1, 500, 2))
+    SeriesData.from_equal(values).validate()
+    values[..., 1] += 1e7
+    with pytest.raises(InputError, match=r"the values of 'y1' reach 1e\+07, too large for their changes"):
+        SeriesData.from_equal(values).validate()
+    SeriesData.from_equal(values.astype(np.float32)).validate()  # what is lost, was lost before
+
+
 def test_values_outside_of_the_range_of_float32_are_refused() -> None:
     with pytest.raises(InputError, match=r"has the value -2e\+30 in 'y' at 1"):
         SeriesData.from_equal(torch.tensor([[[0.0], [-2e30], [torch.nan]]])).validate()
