@@ -25,11 +25,11 @@ POINT, SURE_THOUSANDS = r"^[+-]?\d{1,3}\.\d{3}$", r"\.\d{3}[.,]"
 
 def find_decimal(text: pl.Series, separator: str | None) -> str | None:
     """Return the decimal sign of a column; None if 1,234 can be either, or 1.234 between semicolons."""
-    text = text.str.replace_all(rf"[{SPACES}](\d{{3}})", "$1")
     if not has(text, ","):
         points = text.filter(text.str.contains(".", literal=True))
         can_be_thousands = points.str.contains(POINT) & ~points.str.contains(r"^[+-]?0")
         return None if separator == ";" and len(points) and can_be_thousands.all() else "."
+    text = text.str.replace_all(rf"[{SPACES}](\d{{3}})", "$1")
     if has_match(text, SURE_POINT):  # if points and commas are mixed, the reader names a cell
         return "."
     if has_match(text, SURE_COMMA):
