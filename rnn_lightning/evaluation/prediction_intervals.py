@@ -15,9 +15,9 @@ from rnn_lightning.evaluation.calibrated_intervals import CalibratedIntervals, c
 class PredictionIntervals(CalibratedIntervals, L.Callback):
     """Give forecasts prediction intervals, as wide as the errors of earlier forecasts demand.
 
-    Each validation calibrates them on the held-out values, and checkpoints keep the result. A network that
-    was never trained is calibrated on the last steps of the series before each test or forecast, and for that
-    alone. This callback comes before those that ask it for intervals. See ``CalibratedIntervals``.
+    Each validation calibrates them on the held-out values, unless the network was trained on these too, and
+    checkpoints keep the result. A network that was never trained is calibrated on the last steps of the
+    series before each test or forecast, and for that alone. This callback comes before those that ask it for intervals. See ``CalibratedIntervals``.
     """
 
     @classmethod
@@ -62,7 +62,8 @@ class PredictionIntervals(CalibratedIntervals, L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule: Any = getattr(trainer, "datamodule", None)
-        if hasattr(datamodule, "segments") and is_trained(pl_module) and not trainer.sanity_checking:
+        has_seen = trainer.sanity_checking or getattr(pl_module, "has_seen_validation", False)
+        if hasattr(datamodule, "segments") and is_trained(pl_module) and not has_seen:
             sizes = calibration_sizes(datamodule)
             self.calibrate(pl_module, datamodule.data, datamodule.segments["val"], **sizes)
             self._is_temporary = False

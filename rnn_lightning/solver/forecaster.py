@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from typing import Any, Literal, cast
 
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -139,6 +140,12 @@ class VariableProjectionForecaster(Forecaster):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         validates = data.val_fraction > 0
         return projection_plan(num_epochs, self.iterations, *self.given, validates)
+
+    @property
+    def has_seen_validation(self) -> bool:
+        """Whether the network of this epoch of a fit was trained on the validation split too."""
+        is_fit = self.trainer.state.fn == TrainerFn.FITTING
+        return is_fit and self.plan[min(self.trainer.current_epoch, len(self.plan) - 1)][-1].is_refit
 
     def training_loader(self, data: Any) -> BatchLoader[Tensor]:
         """Return one batch for an epoch, without content: the solver cuts its windows itself."""

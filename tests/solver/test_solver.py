@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from processes import results, start_group
 
-from rnn_lightning import ArraySeries, Forecaster, SequenceDataModule
+from rnn_lightning import ArraySeries, Forecaster, PredictionIntervals, SequenceDataModule
 from rnn_lightning.dynamics.lyapunov import lyapunov_exponents
 from rnn_lightning.dynamics.metrics import ValidTime
 from rnn_lightning.dynamics.systems import LorenzSeries, MackeyGlassSeries
@@ -51,6 +51,20 @@ def lorenz() -> VariableProjectionForecaster:
     values = LorenzSeries(4000).clean()
     fit(forecaster, make_data(values, context_length=50, scored_length=100, horizon=200), 5)
     return forecaster
+
+
+def test_intervals_are_those_before_the_validation_split_is_trained_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen, calibrate = [], PredictionIntervals.calibrate
+
+    def watched(intervals: PredictionIntervals, forecaster: Any, *args: Any, **known: Any) -> None:
+        seen.append(forecaster.trainer.current_epoch)
+        calibrate(intervals, forecaster, *args, **known)
+
+    monkeypatch.setattr(PredictionIntervals, "calibrate", watched)
+    fit(VariableProjectionForecaster(**SMALL), make_data(), 4, [PredictionIntervals()])
+    assert seen == [0, 1, 2]  # the last epoch trains on all values
 
 
 def test_lorenz_is_forecast_for_many_lyapunov_times(lorenz: VariableProjectionForecaster) -> None:
