@@ -17,7 +17,8 @@ class PredictionIntervals(CalibratedIntervals, L.Callback):
 
     Each validation calibrates them on the held-out values, unless the network was trained on these too, and
     checkpoints keep the result. A network that was never trained is calibrated on the last steps of the
-    series before each test or forecast, and for that alone. This callback comes before those that ask it for intervals. See ``CalibratedIntervals``.
+    series before each test or forecast, and for that alone. This callback comes before those that ask it for
+    intervals. See ``CalibratedIntervals``.
     """
 
     @classmethod
