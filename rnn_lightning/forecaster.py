@@ -38,8 +38,8 @@ from rnn_lightning.transforms import TransformName
 ARCHITECTURE = ("cell", "hidden_size", "num_layers", "transforms")
 """The arguments that the weights of a checkpoint depend on."""
 
-MAX_DISTANCE = 20
-"""Standard deviations of a first fit by which the values of a second one may differ without a warning."""
+MAX_DISTANCE, LOOKED_AT = 20, 64
+"""Standard deviations of the fit by which later values may differ without a warning; steps to look at."""
 
 
 class Forecaster(L.LightningModule):
@@ -155,7 +155,7 @@ class Forecaster(L.LightningModule):
         """Warn of ``values (batch, time, feature)`` in other units than those of the fit."""
         if "standardize" in self.architecture[-1] and values.shape[1] > self.network.transforms.num_lost:
             distance = float(self.network.transforms.start(values, {})[0].abs().nanmedian())
-            if distance > MAX_DISTANCE:
+            if MAX_DISTANCE < distance < math.inf:
                 far = f"the values are about {distance:,.0f} standard deviations from those of the fit"
                 warnings.warn(f"{far}, whose units the network keeps: make a new one.", stacklevel=3)
 
@@ -197,8 +197,8 @@ class Forecaster(L.LightningModule):
     def loss(self, windows: TrainingWindows) -> Tensor:
         """Return the training loss, a scalar; override it to train by another one."""
         if not isinstance(windows, TrainingWindows):
-            rule = "batches must be those of a data module, WindowBatch or TrainingWindows"
-            raise InputError(f"{rule}, got {type(windows).__name__}.")
+            rule = "call training_windows(batch) with a batch of a data module"
+            raise InputError(f"`loss` takes TrainingWindows: {rule}, got {type(windows).__name__}.")
         return training_loss(self.network, windows, self.free_run_weight)
 
     def one_step_errors(self, windows: TrainingWindows) -> Tensor:
@@ -375,8 +375,10 @@ class Forecaster(L.LightningModule):
             raise InputError("`forecast` takes the known values: call generate(state, horizon) with a state.")
         context = as_array(context)
         batch, covariates = self._as_batch(context), self._as_batch(known.get("covariates"))
-        if isinstance(batch, Tensor) and batch.ndim == 3 and batch.shape[-1] == self.network.num_features:
-            self._warn_if_far(batch)
+        if self.device.type == "cpu" and batch.ndim == 3 and batch.shape[-1] == self.network.num_features:
+            self._warn_if_far(batch[:LOOKED_AT, -LOOKED_AT:])
+            if covariates is None and bool(batch.isnan().flatten(1).all(1).any()):
+                warnings.warn("nothing is known of a context, whose forecast means nothing.", stacklevel=2)
         if covariates is not None and bool(covariates[:, batch.shape[1] :].isnan().any()):
             raise InputError("the covariates of the horizon must all be known: some are NaN.")
         noise = _sampling(num_samples, seed, len(batch))

@@ -124,9 +124,6 @@ def rollout(
             raise InputError(f"{rule}, got {given}.")
         covariates, future = covariates[:, 1:known], covariates[:, known:]
     state = warm_up(network, context, covariates, traits)
-    hidden, *others = state.recurrent
-    nothing = context.isnan().all(1).all(-1, keepdim=True).to(hidden.device)  # (batch, 1)
-    state = state._replace(recurrent=(hidden.masked_fill(nothing, torch.nan), *others))
     return generate(
         network,
         state,

@@ -540,7 +540,10 @@ class OwnNetwork(Forecaster):
         ),
         (lambda it: it.observe(0.1, it.warm_up(np.arange(30.0))), "call observe(state, values) with a state"),
         (lambda it: it.observe(it.warm_up(np.arange(30.0)), None), "and at least one value"),
-        (lambda it: it.loss(torch.zeros(3, 4, 1)), "WindowBatch or TrainingWindows, got Tensor"),
+        (
+            lambda it: it.loss(torch.zeros(3, 4, 1)),
+            "call training_windows(batch) with a batch of a data module, got Tensor",
+        ),
         (lambda _: SequenceDataModule(SineSeries), "the class SineSeries: give a series, SineSeries()"),  # type: ignore[arg-type]
         (
             lambda _: trainer(Path(), max_steps=1).fit(OwnLoss(), SequenceDataModule(SineSeries())),
@@ -560,6 +563,8 @@ def test_a_context_in_other_units_than_those_of_the_fit_is_told() -> None:
     forecaster.network.transforms.fit([torch.rand(50, 1)])
     with pytest.warns(UserWarning, match="the values are about .* standard deviations from those of the fit"):
         forecaster.forecast(1e5 + np.arange(50.0), 3)
+    with pytest.warns(UserWarning, match="nothing is known of a context"):
+        forecaster.forecast(np.full(9, np.nan), 3)
 
 
 def test_a_checkpoint_is_loaded_by_its_own_class_alone(

@@ -533,18 +533,6 @@ def test_what_cannot_be_meant_is_refused() -> None:
         generate(network, warm_up(wider, torch.randn(3, 9, 3)), 5)
 
 
-def test_nothing_comes_of_a_context_of_which_nothing_is_known() -> None:
-    network = RecurrentNetwork(1, "lstm", 4, transforms=["standardize"])
-    context = torch.randn(2, 9, 1)
-    context[1] = torch.nan
-    with pytest.warns(
-        RuntimeWarning, match="series 1 of the batch at step 1. .*nothing to go on from is known"
-    ):
-        forecast = rollout(network, context, 5)
-    assert bool(forecast[1].isnan().all())
-    torch.testing.assert_close(forecast[:1], rollout(network, context[:1], 5))
-
-
 def test_a_context_may_be_in_another_precision() -> None:
     network = RecurrentNetwork(1, "gru", 4)
     context = torch.randn(2, 9, 1)

@@ -147,9 +147,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = difflib.get_close_matches(name, names, 1)
     if not close:
-        ends = {each.rpartition(".")[2]: each for each in names}
-        alike = difflib.get_close_matches(name.rpartition(".")[2].strip("-"), ends)
-        close = [ends[each] for each in ends if each in alike]
+        word, ends = name.rpartition(".")[2].strip("-"), {each.rpartition(".")[2]: each for each in names}
+        alike = difflib.get_close_matches(word, ends)
+        likeness = {end: difflib.SequenceMatcher(None, end, word).ratio() for end in ends}
+        close = [ends[max(likeness, key=likeness.__getitem__)]] if alike else []
     return f" Did you mean {close[0]}?" if close else ""
 
 

@@ -1,5 +1,6 @@
 """Series from arrays of NumPy, in memory or in a file."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 
 from rnn_lightning.data.series import CHUNK_ROWS, Series, SeriesData
-from rnn_lightning.errors import InputError
+from rnn_lightning.errors import InputError, counted
 
 if TYPE_CHECKING:
     Array = str | Path | np.ndarray | list[Any]
@@ -62,6 +63,10 @@ class ArraySeries(Series):
             )
         shape = (1, -1, 1) if array.ndim == 1 else (1, *array.shape) if array.ndim == 2 else array.shape
         array = array.reshape(shape)  # (series, time, feature)
+        if array.shape[2] > array.shape[1] > 1:
+            steps, features = counted(array.shape[1], "step"), counted(array.shape[2], "feature")
+            axes = "the axes are (time, feature), or (series, time, feature), such as values[..., None]"
+            warnings.warn(f"{name} has {steps} of {features}: {axes}.", stacklevel=2)
         lengths = [_known_length(values, f"series {index} of {name}") for index, values in enumerate(array)]
         return SeriesData.from_equal(_tensor(array), lengths=torch.tensor(lengths))
 

@@ -24,7 +24,7 @@ from rnn_lightning.data.windows import (
     training_starts,
 )
 from rnn_lightning.devices import work_at_once
-from rnn_lightning.errors import InputError, counted, require_counts
+from rnn_lightning.errors import InputError, require_counts
 
 if TYPE_CHECKING:
     Source = Series | np.ndarray
@@ -121,7 +121,6 @@ class SequenceBatches:
         if not hasattr(self, "data"):
             self.data = self.load()
         self.segments = self.split()
-        self._require_long_series(stage)
         if stage == "fit" and len(self.training_starts()) == 0:
             raise InputError(
                 "no series has two steps to train on: lower `val_fraction` and `test_fraction`, or give more."
@@ -133,15 +132,6 @@ class SequenceBatches:
             name = f"`{split}_fraction`"
             fraction = getattr(self, f"{split}_fraction")
             raise InputError(f"{name} {fraction} leaves no step to forecast after a context: raise {name}.")
-
-    def _require_long_series(self, stage: str) -> None:
-        """Refuse to fit series with more features than steps, which are arrays with their axes swapped."""
-        longest = int(self.data.lengths.max())
-        if stage == "fit" and self.num_features > longest:
-            raise InputError(
-                f"the series have {counted(longest, 'step')} of {counted(self.num_features, 'feature')}: the "
-                "axes of an array are (time, feature), or (series, time, feature), such as values[..., None]."
-            )
 
     def load(self) -> SeriesData:
         """Load and check the series."""

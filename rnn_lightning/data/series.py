@@ -19,7 +19,7 @@ LARGEST, SMALLEST = 1e30, 1e-30
 """Features that reach more, or nowhere as much as this, have squares outside the range of float32."""
 
 MAX_ROUNDING = 1e-2
-"""What numbers may lose in float32, as a part of their mean change from step to step."""
+"""What numbers may lose in float32, as a part of the mean change from one value to the next other one."""
 
 
 @dataclass
@@ -153,13 +153,17 @@ class SeriesData:
         if self.num_series == 0 or int(self.lengths.min()) == 0:
             empty = f"series {self.ids[int(self.lengths.argmin())]!r}" if self.num_series else "the source"
             raise InputError(f"{empty} has no values: give at least one step for every series.")
-        largest, rounding, change = torch.zeros(3, len(self.features), dtype=torch.float64)
+        largest, rounding, change, num_changes = torch.zeros(4, len(self.features), dtype=torch.float64)
         for first in range(0, len(self.values), CHUNK_ROWS):
             values = self.values[first : first + CHUNK_ROWS]
             magnitude = values.abs().nan_to_num(0.0, posinf=torch.inf)
-            if values.dtype == torch.float64:
-                rounding = rounding.maximum((values - values.float()).abs().nan_to_num(0.0).amax(0))
-                change += values.diff(dim=0).abs().nan_to_num(0.0).sum(0)
+            if values.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+                exact = values.double()
+                rounding = rounding.maximum((exact - exact.float()).abs().nan_to_num(0.0).amax(0))
+                changes = exact.diff(dim=0).abs().nan_to_num(0.0)  # (row, feature)
+                begins = self.offsets - first - 1
+                changes[begins[(begins >= 0) & (begins < len(changes))]] = 0.0
+                change, num_changes = change + changes.sum(0), num_changes + (changes > 0).sum(0)
             largest = torch.maximum(largest, magnitude.amax(0))
             for row, feature in (magnitude > LARGEST).nonzero()[:1].tolist():
                 index = int(torch.searchsorted(self.offsets, first + row, right=True)) - 1
@@ -170,7 +174,7 @@ class SeriesData:
                     f"be a finite number of at most {LARGEST:g}; leave it empty if it is unknown, or "
                     "give it in a larger unit."
                 )
-        is_lossy = (change > 0) & (rounding > MAX_ROUNDING * change / len(self.values))
+        is_lossy = rounding * num_changes > MAX_ROUNDING * change
         for name, value, loses in zip(self.features, largest.tolist(), is_lossy.tolist(), strict=True):
             if 0 < value < SMALLEST:
                 rule = f"too small for numbers of 32 bits (at least {SMALLEST:g}): give it in a smaller unit"

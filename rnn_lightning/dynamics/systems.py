@@ -1,13 +1,16 @@
 """Canonical chaotic systems as series, each deterministic in its own seed."""
 
 import contextlib
+import io
 import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 
 from rnn_lightning.data.array import Array, ArraySeries
@@ -96,32 +99,39 @@ class RecordedSeries(ArraySeries):
             names, values = list[str](), super()._open()
         else:
             names, values = _read(self.path)
-        is_time = np.zeros(values.shape[-1], bool)
+        is_time = np.zeros(values.shape[-1] if values.ndim == 2 else 1, bool)
         if values.ndim == 2 and values.shape[1] > 1:
             is_time = np.array([_rises_evenly(column) for column in values.T])
         every = names or [f"column {number + 1}" for number in range(len(is_time))]
         self._times = [name for name, leaves in zip(every, is_time, strict=True) if leaves]
         self._names = [name for name in names if name not in self._times]
-        return values[..., ~is_time] if self._times else values
+        return values[:, ~is_time] if self._times else values
 
 
 def _read(path: str | Path) -> tuple[list[str], np.ndarray]:
     """Return the names in the first line of a file, if any, and its numbers ``(time, feature)``."""
     with open(path, encoding="utf-8-sig") as file:
-        lines = [line.strip() for line in file if line.strip() and not line.startswith("#")]
-    sign = next((sign for sign in (";", "\t", ",") if lines and sign in lines[0]), None)
-    rows = [[cell.strip() for cell in line.split(sign)] for line in lines]
-    names = rows.pop(0) if rows and not _are_numbers(rows[0]) else []
+        first = next((line.strip() for line in file if line.strip() and line[0] != "#"), "")
+    sign = next((sign for sign in (";", "\t", ",") if sign in first), None)
+    has_names = not _are_numbers(first.split(sign))
+    rule = "every row below the names must have a number, or nothing, for each column"
+    source: Any = path
+    if sign is None:  # runs of spaces
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        source, sign = io.StringIO("\n".join(",".join(line.split()) for line in lines)), ","
     try:
-        return names, np.array([[float(cell or "nan") for cell in row] for row in rows])
-    except ValueError as error:
-        rule = "every row below the names must have a number, or nothing, for each column"
+        settings: dict[str, Any] = {"comment_prefix": "#", "infer_schema": False, "has_header": has_names}
+        table = pl.read_csv(source, separator=sign, **settings)
+        table = table.select(part for part in table if part.null_count() < table.height)  # a comma at the end
+        values = table.select(pl.all().str.strip_chars().cast(pl.Float64)).to_numpy()
+    except (ValueError, pl.exceptions.PolarsError) as error:
         raise InputError(f"`path` {path}: {rule} ({str(error)[:80]}).") from error
+    return [name.strip() for name in table.columns] if has_names else [], values
 
 
 def _are_numbers(cells: Sequence[str]) -> bool:
     with contextlib.suppress(ValueError):
-        return len([float(cell) for cell in cells if cell]) > 0
+        return len([float(cell) for cell in cells if cell.strip()]) > 0
     return False
 
 

@@ -94,8 +94,7 @@ class Scores:
 
     @property
     def horizon(self) -> int:
-        """The number of lead times with a known value, or of all where none is known."""
-        return (self._known if len(self._known) else self.table)["lead_time"].n_unique()
+        return self.table["lead_time"].n_unique()
 
     @property
     def forecasters(self) -> list[str]:

@@ -32,9 +32,18 @@ def compare(records: ForecastRecords, batches: SequenceBatches) -> tuple[dict[st
 
     And whether only a sample of the validation split was forecast.
     """
-    scores = scores_of_split(records, batches, "val")
+    scores, segments, windows = (
+        scores_of_split(records, batches, "val"),
+        batches.segments["val"],
+        batches.forecast_starts("val"),
+    )
+    has_any = windows.ends > windows.begins
+    reach = (
+        segments.end - windows.first - batches.context_length
+    )  # of the first forecasts, which reach furthest
+    horizon = min(scores.horizon, int(reach[has_any].max()) if bool(has_any.any()) else scores.horizon)
     number = scores.num_forecasts
-    found = {"verdict": scores.verdict, "forecasts": number, "horizon": scores.horizon}
+    found = {"verdict": scores.verdict, "forecasts": number, "horizon": horizon}
     return found, number < batches.num_forecasts("val")
 
 

@@ -9,12 +9,12 @@ from typing import Any, Literal, cast
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnn_lightning.data.windows import BatchLoader
 from rnn_lightning.errors import InputError
 from rnn_lightning.forecaster import Forecaster, class_name
-from rnn_lightning.network import Cell, Network, RecurrentNetwork
+from rnn_lightning.network import Cell, Network
 from rnn_lightning.solver.free_run_score import FreeRunScore, Score
 from rnn_lightning.solver.least_squares import evaluate
 from rnn_lightning.solver.plan import Number, Stage, projection_plan, reservoir_plan
@@ -108,9 +108,11 @@ class VariableProjectionForecaster(Forecaster):
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
             raise InputError("the solver goes through all windows: give the Trainer a `SequenceDataModule`.")
-        if not isinstance(self.network, RecurrentNetwork):
+        if not isinstance(getattr(self.network, "recurrent", None), nn.RNNBase):
             kind = type(self.network).__name__
-            raise InputError(f"a solver trains a RecurrentNetwork, not a {kind}: train it by Forecaster.")
+            raise InputError(
+                f"a solver trains layers of torch.nn, which {kind} lacks: train it by Forecaster."
+            )
         if getattr(data, "carry_state", False):
             raise InputError("`carry_state` is for Adam: the solver takes all windows at once.")
         if self.trainer.strategy.root_device.type == "mps":

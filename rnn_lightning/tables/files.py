@@ -216,13 +216,16 @@ def require_apart(output: str, path: Any) -> None:
     """Refuse to write a forecast over a table, or where the next forecast would read it as a part of it."""
     if not isinstance(path, str | Path):
         return
-    place, written = Path(path), Path(output).absolute()
-    if place.is_file():
-        is_part = written.exists() and written.samefile(place)
-    elif place.is_dir():
-        is_part = written.parent.samefile(place) and written.name.endswith(ENDINGS)
-    else:
-        is_part = written.match(str(place.absolute()))
+    place, written = Path(path).resolve(), Path(output).resolve()
+    is_part = written == place or (
+        place.is_dir() and written.parent == place and written.name.endswith(ENDINGS)
+    )
+    if not place.exists():
+        signs = {r"\*\*/": "(?:.*/)?", r"\*": "[^/]*", r"\?": "[^/]"}
+        pattern = re.escape(place.as_posix())
+        for sign, meaning in signs.items():
+            pattern = pattern.replace(sign, meaning)
+        is_part = re.fullmatch(pattern, written.as_posix()) is not None
     if is_part:
         raise InputError(f"`output` {output} is a part of the table {path}: choose another place.")
 

@@ -2,10 +2,8 @@
 
 import numpy as np
 
+from rnn_lightning.data.series import LARGEST, MAX_ROUNDING, SMALLEST
 from rnn_lightning.errors import InputError, quoted
-
-LARGEST_VALUE, SMALLEST_VALUE = 1e30, 1e-30
-"""Squares and sums of larger values, or of columns without any value as large as this, leave float32."""
 
 
 class Float32Check:
@@ -27,21 +25,22 @@ class Float32Check:
         largest = max(float(exact.max()), -float(exact.min()))
         if largest > self._largest:
             self._largest, self._file = largest, file
-        if values.dtype != np.float32 and largest <= LARGEST_VALUE:
+        if values.dtype != np.float32 and largest <= LARGEST:
             self._rounding = max(self._rounding, float(np.abs(exact - coarse).max()))
-            self._change += float(np.abs(np.diff(exact)).sum())
-            self._num_changes += len(exact) - 1
+            changes = np.abs(np.diff(exact))
+            self._change += float(changes.sum())
+            self._num_changes += int(np.count_nonzero(changes))
         return rounded
 
     def raise_if_lossy(self) -> None:
         """Raise InputError if float32 is too coarse for the rows that were observed."""
         change = self._change / max(1, self._num_changes)
         reaches = f"{self._file}: column {quoted(self.column)} reaches {self._largest:g}"
-        if self._largest > LARGEST_VALUE:
+        if self._largest > LARGEST:
             raise InputError(f"{reaches}, too large to be squared in float32: divide it by a constant.")
-        if 0 < self._largest < SMALLEST_VALUE:
+        if 0 < self._largest < SMALLEST:
             raise InputError(f"{reaches} at most, too small for float32: multiply it by a constant.")
-        if change > 0 and self._rounding > 1e-2 * change:
+        if change > 0 and self._rounding > MAX_ROUNDING * change:
             raise InputError(
                 f"{reaches}, too large for its changes in the seven digits of float32: subtract a constant "
                 "from it, or divide it by one."

@@ -159,7 +159,7 @@ def _load(path: Path) -> "Forecaster":
     except Exception as error:  # of torch, zip or pickle
         what = " ".join(str(error).split())[:100]
         raise InputError(f"{path} is no checkpoint, or a damaged one ({what}).") from error
-    if "hyper_parameters" not in checkpoint:
+    if not isinstance(checkpoint, dict) or "hyper_parameters" not in checkpoint:
         raise InputError(f"{path} is no checkpoint of a forecaster: it has no hyperparameters.")
     module, _, name = str(checkpoint.get("forecaster_class")).rpartition(".")
     own = module.startswith("rnn_lightning.")

@@ -71,11 +71,9 @@ class Grid:
         ids, known = self.ids, statistics.first < FAR
         self.kept, self.left_out = np.flatnonzero(known), [ids[i] for i in np.flatnonzero(~known).tolist()]
         self.first = np.where(known, statistics.first, statistics.low)
-        if self.frequency is None and self.axis.scale > 1:
-            self.frequency = self._even_step()
         if self.frequency is None:
             found = Frequencies.found(statistics).with_month_rules(rows, statistics)
-            self.frequencies = found.fill_in_undecided(statistics, ids)
+            self.frequencies = self._with_even_steps(found).fill_in_undecided(statistics, ids)
         else:
             self.frequencies = Frequencies.given(self.frequency, self.axis, len(ids))
         everyone = np.arange(len(ids))
@@ -92,18 +90,24 @@ class Grid:
         self.bounds = np.append(self.offsets[self.kept], self.sizes.sum())
         self.num_gaps = self.num_snapped = 0
 
-    def _even_step(self) -> Frequency | None:
-        """Return the step of numbers that are even but for their last digits, as those of ``np.linspace``."""
-        statistics, index = self.statistics, int(self.statistics.num_rows.argmax())
-        num_rows, span = statistics.num_rows[index], statistics.high[index] - statistics.low[index]
-        if num_rows < MIN_EVEN_ROWS or 4 * num_rows > span // max(1, statistics.ticks[index]):
-            return None  # a step divides all distances
-        ticks = np.sort(np.concatenate([rows.ticks[rows.series == index] for rows in self.rows]))
-        distances = np.diff(ticks)
-        place = np.append(0, np.rint(distances / max(1.0, np.median(distances))).cumsum())
-        size = span / max(1.0, place[-1])
-        missed = np.abs(ticks - ticks[0] - place * size).max()
-        return Frequency(float(size / self.axis.scale), "number") if missed < SNAP_FRACTION * size else None
+    def _with_even_steps(self, found: Frequencies) -> Frequencies:
+        """Return the frequencies with the mean distance for numbers that are even but for their last digits.
+
+        Such are those of ``np.linspace``: no round number divides all distances.
+        """
+        s = self.statistics
+        spans = (s.high - s.low) // np.maximum(found.size, 1)
+        is_sparse = (found.unit == "ticks") & (s.num_rows >= MIN_EVEN_ROWS) & (4 * s.num_rows < spans)
+        if self.axis.scale == 1 or not is_sparse.any():
+            return found
+        parts = [(rows.series, rows.ticks) for rows in self.rows]
+        series, ticks = (np.concatenate(part) for part in zip(*parts, strict=True))
+        order = np.lexsort((ticks, series))
+        series, ticks, sizes = series[order], ticks[order], found.size.astype(float)
+        for index in np.flatnonzero(is_sparse).tolist():
+            first, end = np.searchsorted(series, [index, index + 1])
+            sizes[index] = _even_size(ticks[first:end]) or sizes[index]
+        return Frequencies(sizes, found.unit)
 
     def _find_times(self, options: TableOptions) -> TimeIndex:
         """Return the stamps of the kept series, with the phases of the week at which they can have values."""
@@ -124,7 +128,8 @@ class Grid:
             if len(units) > 1:
                 rows = np.flatnonzero(self.frequencies.unit[series] == unit)  # type: ignore[assignment]
             distance, size = self._distances(series[rows], ticks[rows], unit)
-            nearest = self.frequency is not None and unit in ("ticks", "d")
+            is_rounded = self.frequency is not None or self.frequencies.size.dtype.kind == "f"
+            nearest = is_rounded and unit in ("ticks", "d")
             steps[rows] = np.rint(distance / size) if nearest else distance // size
         return steps
 
@@ -291,3 +296,14 @@ class Grid:
 
     def _stamp(self, tick: int) -> str:
         return str(self.axis.stamps(np.array([tick]))[0])
+
+
+def _even_size(ticks: np.ndarray) -> float | None:
+    """Return the mean distance of sorted ``ticks (row,)`` that lie on a grid up to rounding, else None."""
+    distances = np.diff(ticks)
+    place = np.append(0, np.rint(distances / max(1.0, np.median(distances))).cumsum())
+    if 4 * len(ticks) < place[-1] + 1 or place[-1] == 0:
+        return None
+    size = (ticks[-1] - ticks[0]) / place[-1]
+    missed = np.abs(ticks - ticks[0] - place * size).max()
+    return float(f"{size:.12g}") if missed < SNAP_FRACTION * size else None

@@ -238,11 +238,15 @@ class TableReading:
         return TableFormat(ordered, stamps.written, first.separator or ",", commas)
 
 
+MIN_RISING = 8
+"""Rows of a table of two columns of numbers from which the one that rises is the time."""
+
+
 def find_columns(table: Table, options: TableOptions) -> tuple[str, str] | None:
     """Return the columns of stamps and values of a table with two columns, whatever their names.
 
-    One holds numbers that do not rise from row to row. Whether the other one holds stamps is seen when it is
-    read. None if the table has the columns of the options, or others are named.
+    One holds numbers, which do not rise from row to row if both do. Whether the other one holds stamps is
+    seen when it is read. None if the table has the columns of the options, or others are named.
     """
     names = [name for name in table.columns() if name != options.id_column]
     is_default = (
@@ -250,16 +254,20 @@ def find_columns(table: Table, options: TableOptions) -> tuple[str, str] | None:
     )
     if not is_default or len(names) != 2 or {"ds", "y"} <= set(names):
         return None
-    head = table.first_rows(names, 100).drop_nulls()
+    head = table.first_rows(names, 100).fill_nan(None).drop_nulls()
     columns = [_numbers(head[name]) for name in names]
     are_values = [column is not None for column in columns]
-    if all(are_values):  # of two columns of numbers one rises
-        are_values = [
-            not bool((column.diff().drop_nulls() > 0).all()) for column in columns if column is not None
-        ]
+    if all(are_values) and head.height >= MIN_RISING:
+        are_values = [column is not None and not _rises(column) for column in columns]
     if sum(are_values) != 1:
         return None
     return names[are_values.index(False)], names[are_values.index(True)]
+
+
+def _rises(numbers: pl.Series) -> bool:
+    """Return True if whole numbers rise from row to row."""
+    whole = numbers.drop_nulls()
+    return len(whole) == len(numbers) and bool((whole % 1 == 0).all() and (whole.diff()[1:] > 0).all())
 
 
 def _numbers(cells: pl.Series) -> pl.Series | None:

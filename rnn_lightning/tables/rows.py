@@ -120,9 +120,10 @@ class RowReader:
         if self.id_column is None:
             return table_ids(self.tables)
         ids = pl.Series(self._categories.to_series(), dtype=pl.String)
-        if (twice := ids.str.strip_chars().is_duplicated()).any():
-            first, *others = ids.filter(ids.str.strip_chars() == ids.filter(twice)[0].strip()).to_list()
-            rule = f"{quoted(first)} and {quoted(others[0])} differ by spaces alone"
+        plain = ids.str.strip_chars()
+        if (twice := plain.is_duplicated()).any():
+            first, second = ids.filter(plain == plain.filter(twice)[0])[:2]
+            rule = f"{quoted(first)} and {quoted(second)} differ by spaces alone"
             raise InputError(f"column {quoted(self.id_column)}: {rule}: make them one.")
         return ids.to_list()
 
@@ -161,7 +162,7 @@ def read_numbers(chunk: TableChunk, name: str, decimal: str = ".") -> np.ndarray
         numbers = text.cast(pl.Float64, strict=False)
         if (wrong := numbers.is_null() & text.is_not_null()).any():
             advice = f"it must hold numbers, with decimals after {decimal!r}, and nothing where not known"
-            if has_match(text.filter(wrong), r"^[\s(]*[-+]?\s*[%€$£¥]|\d\s*[%€$£¥)-]"):
+            if has_match(text.filter(wrong), r"^[\s(]*[-+]?\s*[%€$£¥]|\d\s*[%€$£¥)-]\s*$"):
                 advice = "write it without signs such as %, €, brackets or a minus behind it"
             chunk.refuse(wrong & ~text.is_in(UNKNOWN), name, "holds text, such as {} in", advice)
         if (numbers.abs() > LARGEST_EXACT).any():

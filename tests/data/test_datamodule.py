@@ -315,5 +315,8 @@ def test_a_data_module_is_printed_before_and_after_a_setup() -> None:
 
 def test_an_array_with_swapped_axes_is_told_the_order() -> None:
     datamodule = SequenceDataModule(np.random.default_rng(0).normal(size=(3, 50)))
-    with pytest.raises(InputError, match="have 3 steps of 50 features: the axes of an array are"):
+    told = pytest.warns(
+        UserWarning, match=r"the array has 3 steps of 50 features: the axes are \(time, feature"
+    )
+    with told, pytest.raises(InputError, match="leaves no step to forecast"):
         datamodule.setup("fit")

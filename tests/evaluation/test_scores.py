@@ -211,10 +211,3 @@ def test_crps_is_that_of_torchmetrics_for_each_target() -> None:
     for place in np.ndindex(3, 2):
         theirs = continuous_ranked_probability_score(samples[:, *place][None], target[place][None])
         torch.testing.assert_close(found[place], theirs)
-
-
-def test_the_horizon_ends_with_the_last_known_value() -> None:
-    columns = random_columns()
-    assert scored(columns, origins=2).horizon == 4
-    columns["y"][:, 3] = np.nan
-    assert scored(columns, origins=2).horizon == 3

@@ -839,6 +839,21 @@ def test_times_that_are_even_but_for_their_last_digits_are_regular(
     assert float(data.times.frequencies[0]) == pytest.approx(end / 499, rel=1e-3)
 
 
+def test_each_series_has_even_steps_of_its_own_and_clusters_are_none(tmp_path: Path) -> None:
+    times = {"a": np.linspace(0, 7, 60), "b": np.arange(80.0), "c": np.linspace(3, 40, 90)}
+    rows = [(name, time) for name, part in times.items() for time in part]
+    path = write(tmp_path, "unique_id,ds,y\n" + "".join(f"{name},{float(time)!r},1\n" for name, time in rows))
+    data = TableSeries(path).load()
+    assert data.lengths.tolist() == [60, 80, 90]
+    assert data.times.frequencies == pytest.approx([7 / 59, 1.0, 37 / 89], rel=1e-9)
+    bursts = [i * 3 + k * 0.0131 for i in range(40) for k in range(5)]
+    far = [*np.arange(10.5), *np.arange(1000.5, 1011)]
+    for part in (bursts, far):
+        path = write(tmp_path, "ds,y\n" + "".join(f"{time!r},1\n" for time in map(float, part)))
+        with pytest.raises(InputError, match="its ds is not regular"):
+            TableSeries(path).load()
+
+
 @pytest.mark.parametrize("as_text", [True, False])
 def test_days_by_clocks_that_are_set_back_are_not_read_as_hours(as_text: bool, tmp_path: Path) -> None:
     zone = pl.Datetime("us", "Europe/Berlin")
@@ -855,10 +870,14 @@ def test_days_by_clocks_that_are_set_back_are_not_read_as_hours(as_text: bool, t
 
 
 def test_of_two_columns_of_numbers_the_one_that_rises_is_the_time(tmp_path: Path) -> None:
-    path = write(tmp_path, "qty,year\n5,1980\n3,1981\n4,1982\n")
+    rows = [(5 + number % 3, 1980 + number) for number in range(9)]
+    path = write(tmp_path, "qty,year\n" + "".join(f"{qty},{year}\n" for qty, year in rows))
     data = TableSeries(path).load()
     assert (data.time_column, data.features) == ("year", ["qty"])
-    assert data.values[:, 0].tolist() == [5, 3, 4]
+    assert data.values[:, 0].tolist() == [qty for qty, _ in rows]
+    for text in ("a,b\n" + "1,2\n2,3\n" * 5, "volt,amp\n1,5\n2,4\n3,2\n"):
+        with pytest.raises(InputError, match="has no column"):
+            TableSeries(write(tmp_path, text)).load()
 
 
 def test_ids_that_differ_by_spaces_are_refused(tmp_path: Path) -> None:
