@@ -43,7 +43,7 @@ MAX_CYCLE = 400
 """Longest cycle in steps to look for without a calendar."""
 
 MIN_SWINGS = 8
-"""Number of cycles from which a cycle of varying length is accepted, though its phases explain little."""
+"""Number of cycles from which one of varying length is accepted, and one that the calendar does not know."""
 
 CYCLE_TOLERANCE = 0.06
 """Relative distance from a peak of the autocorrelation to search for a cycle."""
@@ -130,7 +130,7 @@ def find_season(columns: Sequence[np.ndarray], suggested: Sequence[int]) -> tupl
         return max(season for season in accepted if season % accepted[0] == 0), None
     shortest = suggested[0] if suggested else 1
     cycle = _find_cycle(columns)
-    if cycle and (cycle > shortest or _median_strength(columns, cycle)[0] > CLEAR_CYCLE):
+    if cycle and (cycle > shortest or _is_clear(columns, cycle)):
         return cycle, cycle
     speaks_for = suggested and _median_strength(columns, shortest)[0] > 0
     return (shortest if speaks_for else 1), None
@@ -270,6 +270,12 @@ def _find_cycle(columns: Sequence[np.ndarray]) -> int | None:
     )
     num_swinging = sum(_swings(column, best) for column in columns)
     return best if _is_accepted(columns, best) or 2 * num_swinging > len(columns) else None
+
+
+def _is_clear(columns: Sequence[np.ndarray], cycle: int) -> bool:
+    """Return True if so much of the values repeats so often that chance or an autoregression hardly does."""
+    is_long = len(columns[0]) >= MIN_SWINGS * cycle
+    return is_long and bool(_median_strength(columns, cycle)[0] > CLEAR_CYCLE)
 
 
 def _swings(values: np.ndarray, cycle: int) -> bool:
