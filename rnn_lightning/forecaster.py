@@ -43,7 +43,7 @@ MAX_DISTANCE, LOOKED_AT = 20, 64
 
 
 class Forecaster(L.LightningModule):
-    """A recurrent network trained by teacher-forced next-step prediction, which then generates by itself.
+    """Recurrent network that is trained by teacher-forced next-step prediction and then generates freely.
 
     Args:
         num_features: number of features; taken from the data if not given.
@@ -54,10 +54,10 @@ class Forecaster(L.LightningModule):
         transforms: transforms of the values, applied in this order: ``log``, ``difference``, ``standardize``
             (by the training split), ``standardize_context`` (by the context of each series).
         learning_rate: learning rate of Adam.
-        schedule: ``constant`` learning rate, or one that falls to zero over the fit as a half ``cosine``.
-        free_run_weight: weight, 0 to 1, of the error of the network's own free run over the scored steps in
-            the loss; the teacher-forced next step has the rest.
-        warmup_steps: number of steps over which the learning rate first rises to its value.
+        schedule: ``constant`` learning rate, or ``cosine`` decay to zero over the fit.
+        free_run_weight: weight in the loss, from 0 to 1, of the error of the network's own free run over the
+            scored steps; the teacher-forced next step has the rest.
+        warmup_steps: number of initial steps over which the learning rate rises to its value.
         num_covariates: number of covariates; taken from the data if not given.
         input_noise: standard deviation of noise on the inputs of training windows, in transformed units.
     """

@@ -1,4 +1,4 @@
-"""Series from arrays of NumPy, in memory or in a file."""
+"""Series from NumPy arrays, in memory or in a file."""
 
 import warnings
 from pathlib import Path
@@ -17,10 +17,10 @@ else:
 
 
 class ArraySeries(Series):
-    """Numbers in a .npy file: a series ``(time,)`` or ``(time, feature)``, or ``(series, time, feature)``.
+    """Series in a .npy file of shape ``(time,)``, ``(time, feature)`` or ``(series, time, feature)``.
 
-    The file is not read but mapped, so that it may be larger than memory. NaN marks an unknown value; series
-    of unequal length end in NaN. The time stamps are 0, 1, 2, ...
+    The file is mapped instead of read, so it may be larger than memory. NaN marks an unknown value; shorter
+    series end in NaN. The time stamps are 0, 1, 2, ...
 
     Args:
         path: the file; in Python also an array or a list.

@@ -36,35 +36,35 @@ FORECAST_STEPS = 2**15
 
 
 class SequenceBatches:
-    """Windows of series to train on, and forecasts to make of them.
+    """Training windows and forecast batches of series.
 
-    Each series is split by time: its earliest steps train, the next ones validate, the last ones test. No
-    step is scored in two splits; only contexts reach back. Whole series can be split instead.
+    Each series is split by time: the earliest steps are for training, the next for validation, the last for
+    testing. No step is scored in two splits; only contexts reach back. Whole series can be split instead.
 
     Args:
         series: source of the values; in Python also a NumPy array.
-        context_length: known steps that warm the state up, before the loss counts in a window and before
-            generation in a forecast.
-        scored_length: steps of a training window on which the loss counts, after the context.
-        stride: steps between the starts of two training windows of a series.
+        context_length: number of known steps that warm up the state before the scored steps of a window, or
+            before a forecast.
+        scored_length: number of scored steps of a training window, after the context.
+        stride: steps between the starts of two consecutive training windows of a series.
         horizon: number of steps to forecast.
-        batch_size: windows in a batch, on each device; the least number of forecasts in a batch.
-        split_by: split each series by time, or the set of series.
+        batch_size: windows per batch on each device; the minimum number of forecasts per batch.
+        split_by: ``time`` to split each series, ``series`` to split the set of series.
         val_fraction: fraction of the steps, or series, to validate on.
         test_fraction: fraction of the steps, or series, to test on: the last ones.
-        num_batches_per_epoch: batches in an epoch, after which the fit validates; the windows are gone
-            through in a random order, again and again. None for one pass over all windows.
-        num_samples: sampled paths for each forecast at predict and test; None for point forecasts alone.
+        num_batches_per_epoch: batches per epoch, after which the fit validates; epochs go through the windows
+            in random order, again and again. None for one pass over all windows.
+        num_samples: sampled paths per forecast in predict and test; None for point forecasts only.
         seed: seed of the order of the windows and of the sampled paths.
 
     Attributes:
         data: the series, after ``setup``.
         segments: the steps of each split, after ``setup``.
         trains_on_all: train on the validation split too, in loaders made afterwards.
-        forecaster: the network that the batches are for, None if not known: it may ask for more context.
-        devices: the number of this device, and of all.
+        forecaster: the network that the batches are for, which may ask for more context; None if unknown.
+        devices: the index of this device, and the number of all devices.
         device: this device.
-        first_series: number of series on the machines before this one, where each has its own.
+        first_series: number of series on the machines before this one, if each has its own.
     """
 
     data: SeriesData

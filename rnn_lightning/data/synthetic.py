@@ -67,7 +67,7 @@ class SineSeries(Series):
 
 
 class RandomSeries(Series):
-    """Independent uniform values in [0, 1): nothing but their mean can be predicted, the negative control.
+    """Independent uniform values in [0, 1), a negative control: only their mean can be predicted.
 
     Args:
         num_series: number of series.
@@ -96,8 +96,8 @@ class LinearSeries(Series):
         num_steps: number of steps of each series.
         min_start: smallest first value.
         max_start: largest first value.
-        min_slope: smallest difference of two steps.
-        max_slope: largest difference of two steps.
+        min_slope: smallest change from one step to the next.
+        max_slope: largest change from one step to the next.
         seed: seed of the starts and slopes.
     """
 

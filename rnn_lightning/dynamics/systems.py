@@ -70,15 +70,15 @@ class DynamicsSeries(Series):
 
 
 class RecordedSeries(ArraySeries):
-    """The recording of a dynamical system: a .npy file, ``(time,)`` or ``(time, feature)``, or a .csv file.
+    """Recording of a dynamical system: a .npy file, ``(time,)`` or ``(time, feature)``, or a .csv file.
 
-    It is an ``ArraySeries`` of which ``test`` measures and draws the dynamics. A .csv file has a column for
-    each variable, between commas, semicolons, tabs or spaces, and perhaps a first line of names. A column
-    that rises evenly is the time, and is left out.
+    It is an ``ArraySeries`` whose dynamics ``test`` measures and draws. A .csv file has a column for each
+    variable, separated by commas, semicolons, tabs or spaces, and may have a header line. A column that rises
+    evenly is treated as time and left out.
 
     Args:
         path: the file; in Python also an array or a list.
-        lyapunov_time: steps in which a small error grows by the factor e, if known: a unit of lead time.
+        lyapunov_time: steps in which a small error grows by a factor of e, if known: a unit of lead time.
     """
 
     def __init__(self, path: Array, lyapunov_time: float | None = None) -> None:
@@ -147,9 +147,9 @@ class LorenzSeries(DynamicsSeries):
     """The system of Lorenz (1963) with its three features, at the parameters 10, 28 and 8/3.
 
     Args:
-        num_steps: number of steps of the recording, after 500 that are left out.
+        num_steps: number of recorded steps, after 500 that are discarded.
         time_step: time between two steps.
-        noise: standard deviation of observation noise, as a fraction of that of each feature.
+        noise: standard deviation of observation noise, relative to that of each feature.
         seed: seed of the start and of the noise.
     """
 
@@ -175,9 +175,9 @@ class RosslerSeries(DynamicsSeries):
     """The system of Rossler (1976) with its three features, at the parameters 0.2, 0.2 and 5.7.
 
     Args:
-        num_steps: number of steps of the recording, after 500 that are left out.
+        num_steps: number of recorded steps, after 500 that are discarded.
         time_step: time between two steps; a turn takes about 5.9.
-        noise: standard deviation of observation noise, as a fraction of that of each feature.
+        noise: standard deviation of observation noise, relative to that of each feature.
         seed: seed of the start and of the noise.
     """
 
@@ -202,13 +202,13 @@ class RosslerSeries(DynamicsSeries):
 class MackeyGlassSeries(DynamicsSeries):
     """The delay equation of Mackey and Glass (1977), by the recipe of Jaeger (GMD report 148, section 6).
 
-    ``dy / dt = 0.2 y(t - delay) / (1 + y(t - delay)^10) - 0.1 y(t)`` by Euler steps of 0.1, of which every
-    tenth is kept, squashed by ``tanh(y - 1)``.
+    ``dy / dt = 0.2 y(t - delay) / (1 + y(t - delay)^10) - 0.1 y(t)`` integrated with Euler steps of 0.1;
+    every tenth value is kept, squashed by ``tanh(y - 1)``.
 
     Args:
-        num_steps: number of steps of the recording, after 1,000 that are left out.
+        num_steps: number of recorded steps, after 1,000 that are discarded.
         delay: the delay; chaos begins at 16.8, and 17 is the usual benchmark.
-        noise: standard deviation of observation noise, as a fraction of that of the values.
+        noise: standard deviation of observation noise, relative to that of the values.
         seed: seed of the start and of the noise.
     """
 
@@ -231,16 +231,17 @@ class MackeyGlassSeries(DynamicsSeries):
 
 
 class FlowSeries(DynamicsSeries):
-    """Any of the 130 chaotic flows of the package ``dysts`` (Gilpin 2021), by its name there.
+    """Any of the 130 chaotic flows of the package ``dysts`` (Gilpin 2021), chosen by name.
 
-    Its Lyapunov time is the estimate of the package; that of Rossler is less than half of the literature's.
+    Its Lyapunov time is the estimate of the package, which for Rossler is less than half the literature
+    value.
 
     Args:
         name: name of the flow, such as ``Halvorsen``.
-        num_steps: number of steps of the recording, after 500 that are left out.
+        num_steps: number of recorded steps, after 500 that are discarded.
         steps_per_period: steps in the dominant period of the flow.
-        noise: standard deviation of observation noise, as a fraction of that of each feature.
-        seed: seed of the noise, and of the start unless it is 0, the start given in the package.
+        noise: standard deviation of observation noise, relative to that of each feature.
+        seed: seed of the noise and of the start; 0 takes the start given in the package.
     """
 
     def __init__(

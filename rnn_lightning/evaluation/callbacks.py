@@ -1,4 +1,4 @@
-"""Callbacks that score a test and a fit beside baselines."""
+"""Callbacks that score a test and a fit against baselines."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,15 +21,15 @@ from rnn_lightning.evaluation.validation import compare, scores_of_split, senten
 class BacktestWriter(L.Callback):
     """Write the scores of a test into the folder of the run, and print them in a few lines.
 
-    ``scores.csv`` has the metrics of each series and ``lead_times.csv`` those of each lead time;
-    ``forecasts.csv`` has the forecasts beside the truth and the baselines, in the columns of a Nixtla
-    cross-validation; ``backtest.png`` is the picture.
+    ``scores.csv`` has the metrics by series and ``lead_times.csv`` by lead time; ``forecasts.csv`` has the
+    forecasts, the observed values and the baselines, in the columns of a Nixtla cross-validation;
+    ``backtest.png`` is the picture.
 
     Args:
-        levels: levels of the intervals in percent; 80 where there are intervals if not given. A network that
-            was fitted without validation has intervals with ``num_samples`` only.
-        refit: fit a new network at each origin to all that came before it, which takes as many fits, in place
-            of the one of the checkpoint; options of the fit, such as its epochs, are those of this command.
+        levels: levels of the intervals in percent; by default 80 if there are intervals. A network fitted
+            without validation has intervals only with ``num_samples``.
+        refit: instead of using the checkpoint, fit a new network at each origin to all values before it,
+            which takes one fit per origin; options of the fit, such as its epochs, are those of this command.
 
     Attributes:
         fit: fits the networks; the command sets it.

@@ -15,7 +15,7 @@ NOISE = "residual_covariance"
 
 
 def bundled_network(num_features: int = 1, num_covariates: int = 0) -> SeasonalNetwork:
-    """The network of the package, the same for every feature; covariates change nothing before training."""
+    """The bundled network, the same for every feature; covariates change nothing before training."""
     weights: dict[str, Tensor] = torch.load(WEIGHTS, map_location="cpu", weights_only=True)
     network = SeasonalNetwork(num_features, weights["recurrent.weight_hh_l0"].shape[1], num_covariates)
     own = network.state_dict()

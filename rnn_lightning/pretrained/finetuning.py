@@ -1,4 +1,4 @@
-"""Fine-tuning in two stages: validation finds how much of it helps, then all data are trained on."""
+"""Fine-tuning in two stages: validation finds how much of it helps, then training uses all data."""
 
 import math
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ MARGIN, MARGIN_OF_ONE = 0.03, 0.1
 
 
 class FineTuning(L.Callback):
-    """Fine-tunes the bundled network in two stages of half of the epochs each.
+    """Fine-tune the bundled network in two stages of half the epochs each.
 
-    The first stage trains on what comes before the validation split. Its forecasts there, and those of the
-    pretrained network and of the network halfway between the two (Wortsman et al. 2022, "Robust fine-tuning
-    of zero-shot models"), are compared by the geometric mean of their absolute errors. Unless fine-tuning is
-    clearly better, the pretrained network is kept and the fit ends. Else the second stage starts anew and
-    trains on everything, and its weights are taken as far as was best. Each stage begins with the linear
-    effect of covariates, about which the pretrained network knows nothing.
+    The first stage trains on the values before the validation split. There, forecasts of the fine-tuned
+    network, of the pretrained network and of the network halfway between the two (Wortsman et al. 2022,
+    "Robust fine-tuning of zero-shot models") are compared by the geometric mean of their absolute errors.
+    Unless fine-tuning is clearly better, the pretrained network is kept and the fit ends. Otherwise the
+    second stage starts anew and trains on everything, and its weights are interpolated as far as was best.
+    Each stage begins with the linear effect of covariates, about which the pretrained network knows nothing.
     """
 
     def __init__(self) -> None:

@@ -30,18 +30,18 @@ from rnn_lightning.transforms import Traits
 
 
 class PretrainedForecaster(Forecaster):
-    """The bundled network, which forecasts series that it was never fitted on, and can be fine-tuned.
+    """Bundled network that forecasts series it was never fitted to, and can be fine-tuned.
 
-    A one-layer LSTM gates simple forecasts of series with a season, in units of the last seasons of each
-    context. It asks for traits of a series:
+    A one-layer LSTM gates simple forecasts of seasonal series, in units of the last seasons of each context.
+    It uses these traits of a series:
 
-    - ``season (batch,)``: the steps of its season, 1 for none;
-    - or ``seasons (batch, k)``: candidate seasons by its calendar, shortest first, 0 where there are fewer,
-      and ``year (batch,)``: steps of a year that is taken as harmonics beside the shortest one, 0 for none.
+    - ``season (batch,)``: its season in steps, 1 for none;
+    - or ``seasons (batch, k)``: candidate seasons of its calendar, shortest first, padded with 0, and
+      ``year (batch,)``: steps of a year modelled as harmonics next to the shortest season, 0 for none.
 
-    With candidates, each series is forecast by each of them and without a season; the forecast is their mean,
-    weighted by their errors on the series itself, and mixed with a trend (``trend_member.py``). A series
-    whose ``seasons`` are all 0 has its ``season``, and the trend.
+    With candidates, each series is forecast with each of them and without a season; the forecast is the mean
+    of these, weighted by their errors on the series itself, and mixed with a trend (``trend_member.py``). A
+    series whose ``seasons`` are all 0 uses its ``season``, and the trend.
 
     Args:
         num_features: number of features; taken from the data if not given.
@@ -49,19 +49,20 @@ class PretrainedForecaster(Forecaster):
         weights: ``bundled`` to start from the pretrained weights, ``random`` to pretrain anew.
         hidden_size: hidden units of random weights.
         learning_rate: learning rate of Adam.
-        schedule: ``constant`` learning rate, or one that falls to zero over the fit as a half ``cosine``.
-        free_run_weight: weight, 0 to 1, of the error of the network's own free run over the scored steps in
-            the loss; the teacher-forced next step has the rest.
-        warmup_steps: number of steps over which the learning rate first rises to its value.
-        hold_outs: whether errors of forecasts from up to three earlier origins of a series help to weigh its
-            candidate seasons, and decide on the trend: ``always``, ``never``, or ``auto`` for at most 2,000
-            series. Without them one-step errors alone give the weights: that takes a third of the time, and
+        schedule: ``constant`` learning rate, or ``cosine`` decay to zero over the fit.
+        free_run_weight: weight in the loss, from 0 to 1, of the error of the network's own free run over the
+            scored steps; the teacher-forced next step has the rest.
+        warmup_steps: number of initial steps over which the learning rate rises to its value.
+        hold_outs: whether forecast errors from up to three earlier origins of a series help to weight its
+            candidate seasons and decide on the trend: ``always``, ``never``, or ``auto`` for at most 2,000
+            series. Without them, only one-step errors give the weights: this takes a third of the time, and
             errors are 2 % larger.
-        point: ``median``, which of intermittent demand may be zero at every step, or ``mean``, whose sum is
-            the demand to expect; with candidate seasons alone, and the same for other series.
+        point: ``median``, which may be zero at every step of intermittent demand, or ``mean``, whose sum is
+            the expected demand. Applies only with candidate seasons; for series that are not intermittent,
+            both are the same.
 
     Attributes:
-        num_stages: number of parts of a fit that each have the whole schedule of the learning rate.
+        num_stages: number of stages of a fit, each with a whole schedule of the learning rate.
     """
 
     num_stages = 1

@@ -30,12 +30,13 @@ HISTORY_SIZE = 50
 
 
 class VariableProjectionForecaster(Forecaster):
-    """A ``Forecaster`` whose readout is solved in every evaluation of the loss, in float64.
+    """``Forecaster`` whose readout is solved in every evaluation of the loss, in float64.
 
-    An epoch is ``iterations`` of L-BFGS over the recurrent weights, each on all training windows, which stand
-    side by side whatever the stride and the batch size of the data. The first epochs try the values of
-    ``auto`` arguments, the next ones go on with the best, and the last ones train that on all values. The
-    network of all epochs with the best free run on validation data is kept. The best cell is ``rnn_tanh``.
+    An epoch is ``iterations`` of L-BFGS on the recurrent weights, each over all training windows, which are
+    laid end to end whatever the stride and the batch size of the data. The first epochs try values of
+    ``auto`` arguments, the next ones continue with the best, and the last ones train the best network on all
+    values. Of all epochs, the network with the best free run on validation data is kept. The best cell is
+    ``rnn_tanh``.
 
     Checkpoints name the network and not the solver: ``Forecaster.load_from_checkpoint`` loads them.
 
@@ -47,11 +48,13 @@ class VariableProjectionForecaster(Forecaster):
         transforms: transforms of the values, see ``Forecaster``.
         num_covariates: number of covariates; taken from the data if not given.
         solver: train the recurrent weights by ``variable_projection``, or draw them as a ``reservoir``.
-            ``auto`` tries a reservoir of 300 units, variable projection of this and of twice this size, and
-            Adam, and takes the best by the validation free run: the command does so, in Python ``fit_best``.
+            ``auto`` tries a reservoir of 300 units, variable projection with this and with twice this size,
+            and Adam, and keeps the best by the validation free run. The command does this; in Python, use
+            ``fit_best``.
         iterations: iterations of L-BFGS in an epoch.
-        input_noise: standard deviation of fixed noise on inputs in transformed units; ``auto`` tries some.
-        ridge: penalty of squared readout weights; ``auto`` tries some, and lowers a large one within the fit.
+        input_noise: standard deviation of fixed noise on inputs in transformed units; ``auto`` tries several.
+        ridge: penalty on squared readout weights; ``auto`` tries several, and lowers a large one within the
+            fit.
         spectral_radius: largest absolute eigenvalue of the recurrent weights of a reservoir.
         input_scale: largest input weight of a reservoir.
         bias_scale: largest bias of a reservoir.

@@ -54,48 +54,48 @@ MAX_COUNT = 2**48
 
 
 class TableBatches(SequenceBatches):
-    """Windows of the series of a table to train on, and forecasts to make of them.
+    """Training windows and forecast batches of the series of a table.
 
-    Each series is split by time: its earliest steps train, the next ones validate, the last ones test. No
-    step is scored in two splits; only contexts reach back. Whole series can be split instead.
+    Each series is split by time: the earliest steps are for training, the next for validation, the last for
+    testing. No step is scored in two splits; only contexts reach back. Whole series can be split instead.
 
     Args:
         series: source of the values; in Python also a polars or pandas DataFrame with the columns
             ``unique_id, ds, y``, the path of such a table, or a NumPy array.
-        context_length: known steps that warm the state up, before the loss counts in a window and before
-            generation in a forecast; ``auto`` for five seasons, at least 100 steps, of which those before the
-            start of a series are unknown, and as many as it asks for in forecasts of the pretrained network.
-        scored_length: steps of a training window on which the loss counts, after the context; ``auto`` for
-            the horizon, at most 48.
-        min_context_length: steps of the context of a training window that must lie within the series, where
-            the others may be unknown; by default all, and two seasons with ``context_length auto``.
-        stride: steps between the starts of two training windows of a series.
-        horizon: number of steps to forecast; ``auto`` for one season, two of at most 12 steps, 24 steps
-            without a season, but at most a quarter of the longest series.
-        season: steps after which the values repeat: with ``auto`` those that the calendar and the values of
-            each series show, ``none``, or given for all, such as ``24``, or ``24,168`` for a day and a week
-            of hours; or for some series, ``{id: 12, other id: 4}``, 1 for none, while those of the others
-            are found. Series that have the trait ``season`` keep it with ``auto``.
-        batch_size: windows in a batch, on each device; the least number of forecasts in a batch; ``auto`` for
+        context_length: number of known steps that warm up the state before the scored steps of a window, or
+            before a forecast; ``auto`` for five seasons, at least 100 steps (unknown before the start of a
+            series), and in forecasts of the pretrained network for as many as it asks for.
+        scored_length: number of scored steps of a training window, after the context; ``auto`` for the
+            horizon, at most 48.
+        min_context_length: context steps of a training window that must lie within the series; the others may
+            be unknown. By default all, and with ``context_length auto`` two seasons.
+        stride: steps between the starts of two consecutive training windows of a series.
+        horizon: number of steps to forecast; ``auto`` for one season (two if a season has at most 12 steps),
+            or 24 steps without a season, but at most a quarter of the longest series.
+        season: number of steps after which the values repeat. ``auto`` finds it from the calendar and the
+            values of each series, and ``none`` is for no season. A number such as ``24``, or ``24,168`` for a
+            day and a week of hours, holds for all series. ``{id: 12, other id: 4}`` gives it for some series,
+            1 for none, and finds the others. Series that have the trait ``season`` keep it with ``auto``.
+        batch_size: windows per batch on each device; the minimum number of forecasts per batch; ``auto`` for
             the number of series, 12 to 32.
-        split_by: split each series by time, or the set of series.
+        split_by: ``time`` to split each series, ``series`` to split the set of series.
         val_fraction: fraction of the steps, or series, to validate on; ``auto`` for a quarter of the steps
             of each series, at most two horizons.
         test_fraction: fraction of the steps, or series, to test on: the last ones.
-        num_batches_per_epoch: batches in an epoch, after which the fit validates; the windows are gone
-            through in a random order, again and again. None for one pass over all windows, ``auto`` for the
-            number of series, 20 to 60.
-        num_origins: forecasts of each series in a test, from origins in its held-out part of which the last
-            leaves one horizon; by default as many whole horizons as fit, at most 3.
-        origin_step: steps between two origins of a test; by default the horizon, or one season where the
+        num_batches_per_epoch: batches per epoch, after which the fit validates; epochs go through the windows
+            in random order, again and again. None for one pass over all windows, ``auto`` for the number of
+            series, 20 to 60.
+        num_origins: number of forecasts of each series in a test, from origins in its held-out part, the last
+            one a horizon before the end; by default one for each whole horizon that fits, at most 3.
+        origin_step: steps between two origins of a test; by default the horizon, or one season if the
             held-out part is shorter than two horizons.
-        num_samples: sampled paths for each forecast at predict and test; None for point forecasts alone.
+        num_samples: sampled paths per forecast in predict and test; None for point forecasts only.
         seed: seed of the order of the windows and of the sampled paths.
-        final_fit_on_all: train a second time, from the same initial weights and on the validation split too,
-            for all epochs that did not overfit. Solvers and fine-tuning do so by themselves.
-        carry_state: train by windows that continue each other: each row of a batch goes through consecutive
-            windows, and enters each with the state in which it left the one before, see
-            ``solver/carried_state.py``. Stride and order of the windows have no meaning then.
+        final_fit_on_all: train a second time, from the same initial weights and also on the validation split,
+            for all epochs that did not overfit. Solvers and fine-tuning always do so.
+        carry_state: train on windows that continue each other: each row of a batch goes through consecutive
+            windows and carries its state from one to the next, see ``solver/carried_state.py``. The stride
+            and the order of the windows then have no meaning.
     """
 
     def __init__(

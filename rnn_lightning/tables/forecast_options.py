@@ -33,17 +33,17 @@ class ForecastOptions:
     """Options of the forecast file and its picture.
 
     Args:
-        point: ``median`` of what may come, which of intermittent demand may be zero at every step, or
-            ``mean``, whose sum over the horizon is right; ``auto`` for what the network gives.
+        point: ``median``, which may be zero at every step of intermittent demand, or ``mean``, whose sum over
+            the horizon is right; ``auto`` for the network's own choice.
         levels: levels of the prediction intervals in percent, ``[]`` for no intervals. By default 80 where
             intervals are available: from validation, or from sampled paths (``num_samples``).
         quantiles: quantiles between 0 and 1 to write as well, such as 0.1 as ``<feature>-q-10``; 0.1 and 0.9
-            are the bounds of the level 80, but for the upper one of intermittent demand, and 0.5 is the point
+            are the bounds of the level 80, except the upper one of intermittent demand, and 0.5 is the point
             forecast.
         plot: draw ``forecast.png``, with at most eight features.
         format: format of the forecast file. Parquet preserves the column types.
-        plot_ids: ids of the series to draw. By default all of up to four series, and of more the largest, a
-            typical one, the smallest, and the least certain one: that with the widest interval for its size.
+        plot_ids: ids of the series to draw. By default all of up to four series; of more, the largest, a
+            typical one, the smallest, and the least certain one, whose interval is the widest for its size.
         num_paths: number of sampled paths to write, as ``<feature>-path-1`` and so on, and to draw.
         skip_incomplete: leave out series whose covariates are not known over the whole horizon, and print
             a note. If false, refuse to forecast.

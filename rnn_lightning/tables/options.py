@@ -23,46 +23,46 @@ LISTS = (*COLUMNS, "calendar_features")
 
 @dataclass(kw_only=True, eq=False)
 class TableOptions:
-    """How a table is read.
+    """Options that say how a table is read.
 
     Args:
         id_column: column that names the series.
         time_column: column of time stamps: numbers, ISO dates, weeks and quarters such as 2018-W01 and
             2001Q1, dates such as 20240131 or 202401, timestamps with or without a time zone, or text in the
-            format that time_format gives.
+            format given by time_format.
         target_columns: columns to predict, one feature each.
-        covariate_columns: columns that help to predict and are known in the future as well; rows after the
-            last known target carry their future values.
-        past_covariate_columns: columns that help to predict and are known up to the last target alone, such
-            as orders that lead sales. In training they are unknown after the context as well. A network from
+        covariate_columns: columns that help to predict and are also known in the future; rows after the last
+            known target have their future values.
+        past_covariate_columns: columns that help to predict but are known only up to the last target, such as
+            orders that lead sales. In training they are also unknown after the context. A network from
             scratch learns them.
-        static_columns: columns with one value for each series: numbers, or text, of which each category is an
-            input of its own, so that its input weights are its embedding. A category that was not in the
-            fit counts as an equal mixture of all.
-        static_categories: the categories of static columns of text; found in the table of the fit.
+        static_columns: columns with one value for each series: numbers or text. Each category of a text
+            column is an input of its own, so that its input weights are its embedding; a category that was
+            not in the fit counts as an equal mixture of all.
+        static_categories: categories of static text columns; found in the table of the fit.
         calendar_features: inputs derived from the time stamps, past and future: one input per month, weekday
             or hour.
         holidays: country whose public holidays are inputs, past and future: its code such as DE, or DE-BY for
-            a part of it. They are the number of holidays in a step and, for steps of at most a day, whether
-            the next or the last day is one. Needs the extra holidays.
+            a part of it. The inputs are the number of holidays in a step and, for steps of at most a day,
+            whether the next or the previous day is a holiday. Needs the extra holidays.
         frequency: distance between two steps, if it cannot be detected or is detected wrongly: 1d, 1mo, 1h,
             15m and so on, 1me for ends of months, 1bd for business days, or a number if the time stamps are
             numbers rather than dates such as 20240131.
-        time_format: format of time stamps that are not ISO, in the notation of strftime, such as %d.%m.%Y or
-            %b-%y; %q is a quarter and %i a half-year.
+        time_format: format of time stamps that are not ISO, in strftime notation, such as %d.%m.%Y or %b-%y;
+            %q is a quarter and %i a half-year.
         time_zone: time zone of the calendar, such as Europe/Berlin: stamps with a zone or offset are
             converted to it, others are read in it.
-        interpolate: fill gaps inside a series by straight lines; otherwise their values stay unknown.
-        every_step: write forecasts of all steps, also of days of the week and times of the day at which a
+        interpolate: fill gaps inside a series by linear interpolation; otherwise their values stay unknown.
+        every_step: write forecasts of all steps, including days of the week and times of day at which a
             series never had a value, such as Sundays.
-        number_rows: number the rows of each series from 1 on, in the order of a table without a time column;
-            a table of values and ids alone needs no option.
-        separator: character between two columns of a CSV file, "tab" for a tab; a comma by default, or a tab
-            in .tsv files, or what the header shows.
-        decimal: decimal sign of numbers in a CSV file, a point or a comma, where 1,234 can be either.
-        scratch_folder: folder for files that hold the values instead of memory, for tables larger than
-            memory.
-        share_files: to predict or validate on several machines, let each read its own share of the files of a
+        number_rows: number the rows of each series from 1, in table order, for a table without a time column;
+            a table with only values and ids does not need this option.
+        separator: column separator of a CSV file, "tab" for a tab; by default a comma, a tab in .tsv files,
+            or the one that the header shows.
+        decimal: decimal sign of numbers in a CSV file, a point or a comma, for files where 1,234 is
+            ambiguous.
+        scratch_folder: folder for files that hold the values of tables larger than memory.
+        share_files: when several machines predict or validate, let each read its own part of the files of a
             folder or glob, sorted by name, so that no machine holds all series. All rows of a series must be
             in the files of one machine.
     """
