@@ -23,6 +23,7 @@ from rnn_lightning.evaluation.interval_widths import (
     learn_half_widths,
 )
 from rnn_lightning.evaluation.records import errors_of
+from rnn_lightning.metrics import gathered_objects
 from rnn_lightning.rollout import path_bounds
 
 LAST_FRACTION, LAST_HORIZONS = 0.25, 2
@@ -240,6 +241,7 @@ class CalibratedIntervals:
         """
         if self._data is not data:  # it takes a pass over all values
             nonnegative = never_negative(data, data.ends.index_put((segments.series,), segments.end))
+            nonnegative = torch.stack(gathered_objects(nonnegative)).all(0)  # machines may share the files
             self._season, self._nonnegative, self._data = int(seasons.median()), nonnegative, data
         num_origins = max(MIN_ORIGINS, MAX_STEPS // (context_length + horizon))
         origin_step = max(1, ceil(int((segments.end - segments.start).sum()) / num_origins))
