@@ -162,9 +162,9 @@ class PretrainedForecaster(Forecaster):
         """Return how many last steps of series with these traits a forecast looks at, 0 for any number."""
         return steps_wanted(traits, horizon)
 
-    def predict_step(self, batch: ForecastBatch, batch_idx: int) -> Forecast:
+    def predict_step(self, batch: ForecastBatch, batch_idx: int, dataloader_idx: int = 0) -> Forecast:
         """Forecast a batch; series with candidate seasons have an ``own_error`` too."""
-        if "seasons" not in batch.traits:
+        if not isinstance(batch, ForecastBatch) or "seasons" not in batch.traits:
             return super().predict_step(batch, batch_idx)
         hold_outs = self._uses_hold_outs(len(batch.context))
         return forecast_batch_by_season(self.network, batch, hold_outs, self.point == "mean")

@@ -20,11 +20,29 @@ ALPHA, START_STEPS = 0.2, 12
 
 MIN_PROFILE = 0.05
 
+ZERO_REPEATS, ZERO_SHARE = 7, 0.9
+"""Zeros of a phase from which it is always zero, and the part of all zeros that such phases must hold."""
+
 
 def is_intermittent(values: np.ndarray) -> np.ndarray:
     """Return which rows of ``values (row, time)`` are never negative and often zero, ``(row,)``."""
     zeros, known = (values == 0).sum(1), (~np.isnan(values)).sum(1)
     return (zeros > 0) & (zeros >= MIN_ZEROS * known) & ~(values < 0).any(1)
+
+
+def zero_phases(values: np.ndarray, season: int) -> np.ndarray:
+    """Return the phases at which a series is always zero, ``(season,)``, of which the last step has the last.
+
+    There are none unless they hold nearly all of its zeros, in so many repeats that chance does not explain
+    them: such as the nights of solar power.
+
+    Args:
+        values: ``(time,)``, NaN where unknown, never negative.
+        season: steps of the season.
+    """
+    rest = np.pad(values, (-len(values) % season, 0), constant_values=np.nan).reshape(-1, season)
+    is_always = (np.nan_to_num(rest) == 0).all(0) & ((rest == 0).sum(0) >= ZERO_REPEATS)
+    return is_always & ((rest[:, is_always] == 0).sum() >= ZERO_SHARE * (rest == 0).sum())
 
 
 def recent_medians(values: np.ndarray) -> np.ndarray:

@@ -12,10 +12,12 @@ from torch import Tensor
 from rnn_lightning.errors import InputError
 from rnn_lightning.pretrained.candidate_runs import context_length
 from rnn_lightning.pretrained.intermittent import (
+    ZERO_REPEATS,
     is_intermittent,
     mean_forecasts,
     median_weights,
     recent_medians,
+    zero_phases,
 )
 from rnn_lightning.pretrained.season_mix import Histories, SeasonMix, mix_seasons
 from rnn_lightning.pretrained.season_policy import nan_mean, origin_offsets, weighted_mean
@@ -143,6 +145,12 @@ def add_second(histories: Histories, mix: SeasonMix) -> tuple[np.ndarray, np.nda
     never_negative = ~(rows < 0).any(axis=1, keepdims=True)
     both = (1 - weights) * of_network + weights * np.where(weights > 0, of_second, 0.0)
     both = np.where(never_negative, np.maximum(both, 0.0), both)
+    is_long = (seasons > 1) & (mix.candidates.lengths >= ZERO_REPEATS * seasons)
+    for row in np.flatnonzero(intermittent & is_long).tolist():
+        season, ahead = int(seasons[row]), np.arange(horizon)
+        for origin, offset in enumerate([0, *origin_offsets(horizon)]):
+            zero = zero_phases(rows[row, : max(num_steps - offset, 0)], season)
+            both[origin, row, zero[ahead % season]] = 0.0
     return both, nan_mean(np.abs(both[1:] - mix.targets), 2)
 
 

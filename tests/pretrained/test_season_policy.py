@@ -15,6 +15,7 @@ from rnn_lightning.data.series import Series, SeriesData, TimeIndex
 from rnn_lightning.errors import InputError
 from rnn_lightning.pretrained.candidate_runs import Contexts, run_network
 from rnn_lightning.pretrained.forecaster import PretrainedForecaster
+from rnn_lightning.pretrained.intermittent import zero_phases
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
 
 FORECASTER = PretrainedForecaster()
@@ -211,6 +212,19 @@ def test_never_negative_series_stay_so() -> None:
     settings: dict[str, Any] = {"seasons": [7], "num_samples": 50}
     assert FORECASTER.forecast(falling, 40, seasons=[7]).min() >= 0
     assert FORECASTER.forecast(falling, 40, **settings).min() >= 0
+
+
+def test_nights_without_sun_stay_so() -> None:
+    steps, rng = np.arange(24 * 60), np.random.default_rng(0)
+    clouds = rng.uniform(0.5, 1, 60).repeat(24)
+    sun = np.maximum(np.sin((steps % 24 - 6) / 12 * np.pi), 0) * clouds
+    point = forecasts([sun], 48, [[24]])[0]
+    is_night = sun[:48] == 0
+    assert np.abs(point[is_night]).max() == 0
+    assert point[~is_night].min() > 0
+    rare = (rng.random(24 * 60) < 0.2) * 3.0  # zero at no hour always
+    assert zero_phases(rare, 24).sum() == 0
+    assert zero_phases(sun[5:-3], 24).tolist() == (np.roll(sun[:24], 3) == 0).tolist()
 
 
 def test_hold_outs_can_be_left_out() -> None:
