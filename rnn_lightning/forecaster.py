@@ -243,7 +243,10 @@ class Forecaster(L.LightningModule):
                 "data."
             )
 
-    def validation_step(self, batch: ForecastBatch, batch_idx: int) -> dict[str, Forecast]:
+    def validation_step(
+        self, batch: ForecastBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> dict[str, Forecast]:
+        _require_forecasts(batch)
         if len(batch.context):
             with torch.autocast(self.device.type, enabled=False):
                 windows = self.training_windows(scored_windows(batch))
@@ -259,7 +262,8 @@ class Forecaster(L.LightningModule):
         self.residuals.reset()
         self.val_rollout.reset()
 
-    def test_step(self, batch: ForecastBatch, batch_idx: int) -> dict[str, Forecast]:
+    def test_step(self, batch: ForecastBatch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Forecast]:
+        _require_forecasts(batch)
         return self._forecast_and_score(batch, self.test_rollout)
 
     def on_test_epoch_end(self) -> None:
@@ -267,7 +271,8 @@ class Forecaster(L.LightningModule):
         self.log_dict({f"test_{name}": errors[name] for name in ("rmse", "mae", "nrmse")}, sync_dist=True)
         self.test_rollout.reset()
 
-    def predict_step(self, batch: ForecastBatch, batch_idx: int) -> Forecast:
+    def predict_step(self, batch: ForecastBatch, batch_idx: int, dataloader_idx: int = 0) -> Forecast:
+        _require_forecasts(batch)
         if len(batch.context) == 0:  # a device without a series
             return Forecast(
                 batch.series_index, batch.context.new_zeros(0, batch.horizon, batch.context.shape[2]), None
@@ -450,6 +455,12 @@ class Forecaster(L.LightningModule):
         tensor = tensor.to(self.network.readout.weight)
         tensor = tensor[:, None] if tensor.ndim == 1 else tensor
         return tensor if tensor.ndim > 2 else tensor[None]
+
+
+def _require_forecasts(batch: Any) -> None:
+    if not isinstance(batch, ForecastBatch):
+        rule = "batches must be the forecasts of a data module, such as data.predict_dataloader()"
+        raise InputError(f"{rule}, got {type(batch).__name__}.")
 
 
 def class_name(kind: type) -> str:

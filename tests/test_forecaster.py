@@ -558,6 +558,19 @@ def test_a_slip_is_answered_by_what_to_write(
         wrong(fitted[0])
 
 
+@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+def test_several_loaders_are_one_and_tensors_are_no_forecasts(
+    fitted: tuple[Forecaster, SequenceDataModule, Path], tmp_path: Path, stage: str
+) -> None:
+    forecaster, data, _ = fitted
+    data.setup("validate")
+    load = data.predict_dataloader if stage == "predict" else data.val_dataloader
+    run = getattr(trainer(tmp_path), stage)
+    assert len(run(forecaster, [load(), load()])) == 2
+    with pytest.raises(InputError, match=r"batches must be the forecasts of a data module.*got Tensor"):
+        run(forecaster, torch.utils.data.DataLoader(torch.zeros(4, 30, 1)))  # type: ignore[arg-type]
+
+
 def test_a_context_in_other_units_than_those_of_the_fit_is_told() -> None:
     forecaster = Forecaster(hidden_size=4, transforms=["standardize"])
     forecaster.network.transforms.fit([torch.rand(50, 1)])

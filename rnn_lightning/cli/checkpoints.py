@@ -27,7 +27,8 @@ def newest_checkpoint(experiment: Path, name: str) -> Path:
         paths += [path for path in lasts if not path.with_name("best.ckpt").exists()]
     if not paths:
         others = sorted({path.parts[-4] for path in experiment.parent.glob(f"*/{CHECKPOINTS}/*.ckpt")})
-        there_are = f" There are: {', '.join(others)}." if others else ""
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        there_are = f" There are: {', '.join(others[:5])}{more}." if others else ""
         raise InputError(
             f"no {name} checkpoint in {experiment / CHECKPOINTS}: run fit with the same --experiment first, "
             f"or give --ckpt_path.{there_are}"

@@ -111,9 +111,10 @@ def _draw_forecast(axis: Axes, data: SeriesData, scores: Scores, series: int, or
     axis.axvline(stamps[shown - 1], color="0.75", lw=0.8, zorder=0)
     axis.set(xlabel=getattr(data, "time_column", "step"), ylabel=data.features[0])
     if isinstance(stamps[0], date):
-        locator = AutoDateLocator(tz=getattr(stamps[0], "tzinfo", None))
+        zone = getattr(stamps[0], "tzinfo", None)
+        locator = AutoDateLocator(tz=zone)
         axis.xaxis.set_major_locator(locator)
-        axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axis.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone))
 
 
 def _draw_line(axis: Axes, stamps: Sequence[Any], values: Sequence[float] | pl.Series, name: str) -> None:

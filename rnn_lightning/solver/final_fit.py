@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -54,6 +55,8 @@ class FinalFit(L.Callback):
             raise InputError(
                 "`final_fit_on_all` counts epochs: set it to false, or give `max_epochs` and no `max_steps`."
             )
+        if any(isinstance(each, StochasticWeightAveraging) for each in trainer.callbacks):  # type: ignore[attr-defined]
+            raise InputError("`final_fit_on_all` and StochasticWeightAveraging are mutually exclusive.")
         trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]  # for the second fit
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

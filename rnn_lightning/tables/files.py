@@ -26,6 +26,8 @@ OTHER_FORMATS = {
     b"\xd0\xcf\x11\xe0": "an Excel file: save the table as CSV",
     b"\xff\xfe": "UTF-16 text: save it as UTF-8",
     b"\xfe\xff": "UTF-16 text: save it as UTF-8",
+    b"{": "JSON: save the table as CSV or Parquet",
+    b"[": "JSON: save the table as CSV or Parquet",
 }
 """Files that begin with these bytes are not CSV files."""
 

@@ -43,5 +43,5 @@ class Float32Check:
         if change > 0 and self._rounding > MAX_ROUNDING * change:
             raise InputError(
                 f"{reaches}, too large for its changes in the seven digits of float32: subtract a constant "
-                "from it, or divide it by one."
+                "from it, or forecast its changes."
             )

@@ -108,12 +108,28 @@ def note_if_horizon_not_validated(validated_horizon: int, horizon: int) -> list[
     ]
 
 
+def notes_on_long_seasons(data: TableData, network: Any) -> list[str]:
+    """Return a note on seasons that the bundled network does not try by itself, as they take long."""
+    season, candidates = data.traits.get("season"), data.traits.get("seasons")
+    if season is None or candidates is None or not hasattr(network, "ignores_covariates"):
+        return []
+    is_untried = (candidates > 0).any(1) & (candidates < season[:, None]).all(1)
+    if not bool(is_untried.any()):
+        return []
+    longest = int(season[is_untried].max())
+    return [
+        f"Note: a season of {longest:,} steps is too long to be tried unasked: `season` {longest} forecasts "
+        "by it, and takes longer."
+    ]
+
+
 def notes_on_covariates(data: TableData, network: Any, horizon: int) -> list[str]:
     """Return notes on covariates that the network ignores, or that are far from those of the fit ahead."""
     inputs = [*data.covariate_names, *data.past_names, *data.static_names]
     if getattr(network, "ignores_covariates", False) and (inputs or data.holidays):
         names = ", ".join([*map(repr, inputs), *(["holidays"] if data.holidays else [])])
-        return [f"Note: the pretrained network ignores covariates ({names}) until it is fitted to them."]
+        until = "it is fitted to them, and the fit finds that they help"
+        return [f"Note: the bundled network ignores covariates ({names}) until {until}."]
     scale = getattr(network, "covariate_scale", None)
     if data.covariates is None or scale is None:
         return []

@@ -80,6 +80,8 @@ def forecast_frame(
     if isinstance(frame, str | Path):
         advice = "read the file first, such as by pl.read_csv(path, try_parse_dates=True)"
         raise InputError(f"`frame` is the path {frame}: {advice}, or call the command predict.")
+    if isinstance(frame, pl.LazyFrame):
+        raise InputError("`frame` is a LazyFrame: give frame.collect().")
     if isinstance(frame, np.ndarray):
         advice = "give a frame with a column of times, or call Forecaster.forecast(array, horizon)"
         raise InputError(f"`frame` is an array: {advice}.")

@@ -8,6 +8,9 @@ import polars as pl
 
 from rnn_lightning.errors import InputError, quoted
 
+MAX_PLAIN = 3
+"""Columns of a frame that may be ids, times and values, whatever their names."""
+
 
 def pandas_kind(table: Any) -> str:
     """Return ``DataFrame`` or ``Series`` for an object of pandas, without an import; else nothing."""
@@ -19,10 +22,14 @@ def index_as_column(table: Any, time_column: str = "ds", value_column: str = "y"
     """Return a pandas frame whose index, if it has names or dates, is a column; a Series becomes a frame.
 
     An index of dates without a name is the ``time_column``, unless there is one. The index and the values of
-    a Series are the time and the value column, whatever their names.
+    a Series are the time and the value column, whatever their names, and ids come first in one of two levels.
     """
+    levels = table.index.nlevels
+    if levels == 2 and None in table.index.names:
+        table = table.rename_axis(["unique_id", time_column])
     if pandas_kind(table) == "Series":
-        return table.rename(value_column).rename_axis(time_column).reset_index()
+        table = table.rename(value_column)
+        return (table if levels > 1 else table.rename_axis(time_column)).reset_index()
     if any(name is not None for name in table.index.names):
         return table.reset_index()
     is_dates = str(table.index.dtype).startswith(("datetime64", "period"))
@@ -34,7 +41,7 @@ def index_as_column(table: Any, time_column: str = "ds", value_column: str = "y"
 def from_pandas(table: Any, wanted: Sequence[str]) -> pl.DataFrame:
     """Return a pandas frame without index, see ``index_as_column``, as a polars one, without pyarrow.
 
-    Columns that are not ``wanted`` are there, but empty.
+    Columns that are not ``wanted`` are there, but empty where there are more than three.
     """
     given = list(map(str, table.columns))
     if twice := [name for name in wanted if given.count(name) > 1]:
@@ -42,7 +49,10 @@ def from_pandas(table: Any, wanted: Sequence[str]) -> pl.DataFrame:
     empty = pl.repeat(None, len(table), eager=True)
     names = enumerate(given)
     return pl.DataFrame(
-        {name: from_pandas_column(table.iloc[:, i]) if name in wanted else empty for i, name in names}
+        {
+            name: from_pandas_column(table.iloc[:, i]) if name in wanted or len(given) <= MAX_PLAIN else empty
+            for i, name in names
+        }
     )
 
 

@@ -173,7 +173,7 @@ def read_numbers(chunk: TableChunk, name: str, decimal: str = ".") -> np.ndarray
         numbers = numbers.cast(pl.Float64)
     if raw.dtype.is_integer() and (numbers.abs() > LARGEST_EXACT).any():
         rounded = numbers.cast(pl.Int128, strict=False) != raw.cast(pl.Int128)
-        advice = "subtract a constant from the column, or divide it by one"
+        advice = "subtract a constant from the column"
         chunk.refuse(rounded.fill_null(False), name, "has {}, more digits than a float64 holds, in", advice)
     infinite = numbers.is_infinite().fill_null(False)
     advice = "every value must be a finite number; leave it empty if it is not known"

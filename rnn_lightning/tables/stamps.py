@@ -28,8 +28,14 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896
 """0001-01-01 and 9999-12-31, counted from 1970-01-01."""
 
-EXCEL_DAYS = 32_874, 58_440
-"""What Excel writes for the days from 1990 to 2059."""
+NUMBERED_DATES = {
+    "Excel's numbers of days": (32_874, 58_440),
+    **{
+        f"{unit} since 1970": (946_684_800 * 10**power, 2_208_988_800 * 10**power)
+        for power, unit in ((0, "seconds"), (3, "milliseconds"), (6, "microseconds"), (9, "nanoseconds"))
+    },
+}
+"""Numbers that stand for days from 1990 to 2059, and for times from 2000 to 2040."""
 
 LARGEST_TICK = 2**62
 """Differences of integers up to this one fit into 64 bits."""
@@ -55,7 +61,7 @@ class StampReader:
         self.notes: list[str] = []
         self.is_calendar = frequency is not None and self.number is None
         self._text = TextForm(options.time_format, self.zone is not None)
-        self._digits, self._digits_written, self._started = "", "", False
+        self._digits, self._digits_written, self._started, self._told = "", "", False, False
         self._digits_form: WrittenForm | None = None
         self._seen: set[tuple[int, int]] = set()  # hours that clocks show twice, by series
 
@@ -77,9 +83,10 @@ class StampReader:
             stamps = self._digit_dates(chunk, raw, stamps)
         if not self._started:
             self.axis, self._started = self._find_axis(stamps), True
-            if self.number is None and stamps.dtype.is_integer() and stamps.is_between(*EXCEL_DAYS).all():
-                dates = "if they are Excel's numbers of days, save the column as dates"
-                self.notes.append(f"{quoted(self.column)} is read as plain numbers: {dates}.")
+            for what, (low, high) in NUMBERED_DATES.items() if self.number is None else ():
+                if stamps.dtype.is_integer() and stamps.is_between(low, high).all():
+                    dates = f"if they are {what}, save the column as dates, by which seasons are known"
+                    self.notes.append(f"{quoted(self.column)} is read as plain numbers: {dates}.")
         self._require_fit(chunk, stamps)
         if self.zone is not None and zone_of(stamps) is None:
             stamps = self._in_zone(chunk, stamps, series, self.zone)
@@ -116,7 +123,8 @@ class StampReader:
             advice = f"it does not have the `time_format` {given!r}"
         chunk.refuse(stamps.is_null(), self.column, holds, advice)
         in_utc = zone_of(stamps) is None or text.str.contains(r"(Z|[+-]00:?(00)?)$").all()
-        if not (in_utc or self.zone is not None or self.notes):
+        if not (in_utc or self.zone is not None or self._told):
+            self._told = True
             zone = "`time_zone` gives the calendar its zone"
             self.notes.append(f"{quoted(self.column)} has UTC offsets: it is read as UTC ({zone}).")
         return stamps

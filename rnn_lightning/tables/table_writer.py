@@ -17,6 +17,7 @@ from rnn_lightning.tables.forecast_checks import (
     check_forecast,
     closed_series,
     notes_on_covariates,
+    notes_on_long_seasons,
     notes_on_other_series,
     warn_if_diverged,
 )
@@ -67,6 +68,7 @@ class TableWriter:
         """Return what to know of the forecast before it is made."""
         data = as_table_data(self.batches.data)
         notes = [f"Season: {seasons_text(summarize_seasons(data))}", *self.remarks]
+        notes += notes_on_long_seasons(data, self.network)
         notes += notes_on_other_series(data, getattr(self.batches, "ids_of_fit", ()))
         notes += notes_on_covariates(data, self.network, self.batches.horizon)
         if self.options.levels is None and not self.columns.levels:

@@ -7,7 +7,7 @@ import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, StochasticWeightAveraging
 from torch import Tensor
 
 from rnn_lightning import Forecaster, TableDataModule
@@ -129,6 +129,12 @@ def test_it_comes_after_early_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_validation_split_one_fit_trains_on_all() -> None:
     assert fitted(val_fraction=0.0)[1].current_epoch == 3
+
+
+def test_averaged_weights_are_refused() -> None:
+    trainer = L.Trainer(max_epochs=2, callbacks=[StochasticWeightAveraging(0.01)], **QUIET)
+    with pytest.raises(InputError, match="`final_fit_on_all` and StochasticWeightAveraging are mutually"):
+        trainer.fit(Watch(), make_data())
 
 
 def test_it_counts_epochs(tmp_path: Path) -> None:

@@ -258,6 +258,26 @@ def test_two_rows_have_no_intervals_and_that_is_told() -> None:
         forecast_frame(None, frame, horizon=2, levels=[])
 
 
+def test_pandas_may_have_other_names_and_two_levels() -> None:
+    pandas = pytest.importorskip("pandas")
+    days = pandas.date_range("2024-01-01", periods=60)
+    values = np.arange(60.0) % 7
+    plain = pandas.DataFrame({"ds": days, "y": values})
+    expected = forecast_frame(None, plain, horizon=3)["y"]
+    for frame in (
+        pandas.DataFrame({"time": days, "rps": values}),
+        pandas.DataFrame({"rps": values}, index=days),
+    ):
+        assert forecast_frame(None, frame, horizon=3)["rps"].equals(expected.rename("rps"))
+    levels = pandas.MultiIndex.from_product([["a", "b"], days])
+    for names in (["unique_id", "ds"], [None, None]):
+        series = pandas.Series(np.tile(values, 2), index=levels.set_names(names))
+        for table in (series, series.to_frame("y")):
+            found: Any = forecast_frame(None, table, horizon=3)
+            assert found["unique_id"].tolist() == ["a"] * 3 + ["b"] * 3
+            assert np.allclose(found["y"][:3], expected)
+
+
 def test_other_columns_can_be_named(shops: pl.DataFrame, checkpoint: Path) -> None:
     forecaster = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
     expected = forecast_frame(forecaster, shops, 3)
@@ -312,6 +332,6 @@ def test_wrong_frames_are_met_with_what_to_do(shops: pl.DataFrame) -> None:
 
 
 def test_a_network_that_ignores_covariates_says_so(shops: pl.DataFrame) -> None:
-    with pytest.warns(UserWarning, match=r"the pretrained network ignores covariates \('promo'"):
+    with pytest.warns(UserWarning, match=r"the bundled network ignores covariates \('promo'"):
         table = forecast_frame(PretrainedForecaster(), shops, levels=95, horizon=7, **READING)
     assert table.columns == ["shop", "day", "sold", "sold-lo-95", "sold-hi-95"]

@@ -888,6 +888,26 @@ def test_ids_that_differ_by_spaces_are_refused(tmp_path: Path) -> None:
         TableSeries(path).load()
 
 
+@pytest.mark.parametrize(("begin", "unit"), [(1_700_000_000, "seconds"), (1_700_000_000_000, "milliseconds")])
+def test_times_since_1970_are_told(tmp_path: Path, begin: int, unit: str) -> None:
+    path = write(tmp_path, "ds,y\n" + "".join(f"{begin + 60 * step},{step}\n" for step in range(5)))
+    (note,) = [note for note in TableSeries(path).load().notes if "plain numbers" in note]
+    assert f"if they are {unit} since 1970, save the column as dates" in note
+
+
+def test_notes_stand_beside_each_other(tmp_path: Path) -> None:
+    days = "".join(f"2024-01-{day:02}T00:00:00+09:00,{day},3\n" for day in range(1, 20))
+    notes = TableSeries(write(tmp_path, "ds,y,extra\n" + days)).load().notes
+    assert any("'ds' has UTC offsets" in note for note in notes)
+    assert any("column 'extra' unused" in note for note in notes)
+
+
+def test_json_is_no_table(tmp_path: Path) -> None:
+    for text in ('{"ds": 1, "y": 2}\n', '[{"ds": 1}]'):
+        with pytest.raises(InputError, match="JSON: save the table as CSV or Parquet"):
+            TableSeries(write(tmp_path, text, "a.csv")).load()
+
+
 def test_days_of_excel_are_told(tmp_path: Path) -> None:
     path = write(tmp_path, "ds,y\n45290,5\n45291,3\n45292,4\n")
     assert any("if they are Excel's numbers of days" in note for note in TableSeries(path).load().notes)
