@@ -153,17 +153,16 @@ class SeriesData:
         if self.num_series == 0 or int(self.lengths.min()) == 0:
             empty = f"series {self.ids[int(self.lengths.argmin())]!r}" if self.num_series else "the source"
             raise InputError(f"{empty} has no values: give at least one step for every series.")
-        largest, rounding, change, num_changes = torch.zeros(4, len(self.features), dtype=torch.float64)
+        largest = torch.zeros(len(self.features), dtype=torch.float64)
+        sums = torch.zeros(3, self.num_series, len(self.features), dtype=torch.float64)
         for first in range(0, len(self.values), CHUNK_ROWS):
             values = self.values[first : first + CHUNK_ROWS]
             magnitude = values.abs().nan_to_num(0.0, posinf=torch.inf)
             if values.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-                exact = values.double()
-                rounding = rounding.maximum((exact - exact.float()).abs().nan_to_num(0.0).amax(0))
-                changes = exact.diff(dim=0).abs().nan_to_num(0.0)  # (row, feature)
-                begins = self.offsets - first - 1
-                changes[begins[(begins >= 0) & (begins < len(changes))]] = 0.0
-                change, num_changes = change + changes.sum(0), num_changes + (changes > 0).sum(0)
+                rows = torch.arange(first, first + len(values))
+                sums += _changes_and_rounding(
+                    values, torch.searchsorted(self.offsets, rows, right=True) - 1, self.num_series
+                )
             largest = torch.maximum(largest, magnitude.amax(0))
             for row, feature in (magnitude > LARGEST).nonzero()[:1].tolist():
                 index = int(torch.searchsorted(self.offsets, first + row, right=True)) - 1
@@ -174,14 +173,28 @@ class SeriesData:
                     f"be a finite number of at most {LARGEST:g}; leave it empty if it is unknown, or "
                     "give it in a larger unit."
                 )
-        is_lossy = rounding * num_changes > MAX_ROUNDING * change
-        for name, value, loses in zip(self.features, largest.tolist(), is_lossy.tolist(), strict=True):
+        change, num_changes, rounding = sums
+        is_lossy = (rounding > MAX_ROUNDING * change) & (num_changes > 0)  # (series, feature)
+        for name, value in zip(self.features, largest.tolist(), strict=True):
             if 0 < value < SMALLEST:
                 rule = f"too small for numbers of 32 bits (at least {SMALLEST:g}): give it in a smaller unit"
                 raise InputError(f"no value of {name!r} is above {value:g}, {rule}.")
-            if loses:
-                rule = "too large for their changes in the seven digits of float32: subtract a constant"
-                raise InputError(f"the values of {name!r} reach {value:g}, {rule}.")
+        for index, feature in is_lossy.nonzero()[:1].tolist():
+            what = f"the values of {self.features[feature]!r} in series {self.ids[index]!r}"
+            rule = "too large for their changes in the seven digits of float32: subtract a constant"
+            raise InputError(f"{what} are {rule}.")
+
+
+def _changes_and_rounding(values: Tensor, series: Tensor, num_series: int) -> Tensor:
+    """Return sums over the changes within each series, ``(3, series, feature)``.
+
+    They are of the changes, of their number, and of what both values of a change lose in float32.
+    """
+    exact = values.double()
+    lost = (exact - exact.float()).abs().nan_to_num(0.0)
+    changes = exact.diff(dim=0).abs().nan_to_num(0.0) * (series.diff() == 0)[:, None]  # (row, feature)
+    parts = torch.stack([changes, (changes > 0).double(), (changes > 0) * (lost[1:] + lost[:-1]) / 2])
+    return torch.zeros(3, num_series, values.shape[1], dtype=torch.float64).index_add_(1, series[1:], parts)
 
 
 class Series(ABC):

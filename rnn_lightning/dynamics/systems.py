@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -105,26 +104,26 @@ class RecordedSeries(ArraySeries):
         every = names or [f"column {number + 1}" for number in range(len(is_time))]
         self._times = [name for name, leaves in zip(every, is_time, strict=True) if leaves]
         self._names = [name for name in names if name not in self._times]
-        return values[:, ~is_time] if self._times else values
+        return np.array(values[:, ~is_time], order="C") if names or self._times else values
 
 
 def _read(path: str | Path) -> tuple[list[str], np.ndarray]:
     """Return the names in the first line of a file, if any, and its numbers ``(time, feature)``."""
-    with open(path, encoding="utf-8-sig") as file:
-        first = next((line.strip() for line in file if line.strip() and line[0] != "#"), "")
-    sign = next((sign for sign in (";", "\t", ",") if sign in first), None)
-    has_names = not _are_numbers(first.split(sign))
-    rule = "every row below the names must have a number, or nothing, for each column"
-    source: Any = path
+    text = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    lines = [line for line in text if line.strip() and line[0] != "#"]
+    sign = next((sign for sign in (";", "\t", ",") if lines and sign in lines[0]), None)
     if sign is None:  # runs of spaces
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-        source, sign = io.StringIO("\n".join(",".join(line.split()) for line in lines)), ","
+        lines, sign = [",".join(line.split()) for line in lines], ","
+    has_names = bool(lines) and not _are_numbers(lines[0].replace('"', "").split(sign))
+    rule = "every row below the names must have a number, or nothing, for each column"
+    if len({line.count(sign) for line in lines}) > 1 or len(lines) == has_names:
+        raise InputError(f"`path` {path}: {rule}.")
+    source, settings = io.BytesIO("\n".join(lines).encode()), {"infer_schema": False, "has_header": has_names}
     try:
-        settings: dict[str, Any] = {"comment_prefix": "#", "infer_schema": False, "has_header": has_names}
-        table = pl.read_csv(source, separator=sign, **settings)
+        table = pl.read_csv(source, separator=sign, **settings)  # type: ignore[arg-type]
         table = table.select(part for part in table if part.null_count() < table.height)  # a comma at the end
-        values = table.select(pl.all().str.strip_chars().cast(pl.Float64)).to_numpy()
-    except (ValueError, pl.exceptions.PolarsError) as error:
+        values = table.select(pl.all().str.strip_chars().replace("", None).cast(pl.Float64)).to_numpy()
+    except pl.exceptions.PolarsError as error:
         raise InputError(f"`path` {path}: {rule} ({str(error)[:80]}).") from error
     return [name.strip() for name in table.columns] if has_names else [], values
 

@@ -13,7 +13,7 @@ from rnn_lightning.evaluation.baselines import ends_before, seasons_of
 from rnn_lightning.evaluation.calibrated_intervals import CalibratedIntervals
 from rnn_lightning.evaluation.records import ForecastRecords, forecast_columns, record
 from rnn_lightning.evaluation.scores import Scores
-from rnn_lightning.metrics import FreeRunError, ResidualMoments, validation_metrics
+from rnn_lightning.metrics import FreeRunError, ResidualMoments, gathered_objects, validation_metrics
 
 
 def scores_of_split(
@@ -32,16 +32,11 @@ def compare(records: ForecastRecords, batches: SequenceBatches) -> tuple[dict[st
 
     And whether only a sample of the validation split was forecast.
     """
-    scores, segments, windows = (
-        scores_of_split(records, batches, "val"),
-        batches.segments["val"],
-        batches.forecast_starts("val"),
-    )
-    has_any = windows.ends > windows.begins
-    reach = (
-        segments.end - windows.first - batches.context_length
-    )  # of the first forecasts, which reach furthest
-    horizon = min(scores.horizon, int(reach[has_any].max()) if bool(has_any.any()) else scores.horizon)
+    scores = scores_of_split(records, batches, "val")
+    segments, windows = batches.segments["val"], batches.forecast_starts("val")
+    # The first forecast of a segment reaches furthest; its context may take a part of the split.
+    reach = (segments.end - windows.first - batches.context_length)[windows.ends > windows.begins]
+    horizon = min(scores.horizon, max(gathered_objects(int(reach.max()) if len(reach) else 0)))
     number = scores.num_forecasts
     found = {"verdict": scores.verdict, "forecasts": number, "horizon": horizon}
     return found, number < batches.num_forecasts("val")

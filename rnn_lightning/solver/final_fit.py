@@ -67,6 +67,7 @@ class FinalFit(L.Callback):
             )
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         data.trains_on_all = self.is_final
+        pl_module.has_seen_validation = self.is_final  # type: ignore[assignment]
         if self.is_final and (trainer.max_epochs or 0) > self.max_epochs:
             raise InputError(
                 "`max_epochs`: the final fit on all values has begun, the first one cannot go on: fit anew."
@@ -111,6 +112,7 @@ class FinalFit(L.Callback):
         network.load_state_dict({**self.validated, **self.initial})
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.is_final = data.trains_on_all = True
+        pl_module.has_seen_validation = True  # type: ignore[assignment]
         self.first_epochs = trainer.current_epoch + 1
         trainer.should_stop = False
         self._extend(trainer, pl_module)

@@ -148,9 +148,10 @@ class VariableProjectionForecaster(Forecaster):
 
     @property
     def has_seen_validation(self) -> bool:
-        """Whether the network of this epoch of a fit was trained on the validation split too."""
+        """Whether the network was trained on the validation split too."""
         is_fit = self.trainer.state.fn == TrainerFn.FITTING
-        return is_fit and self.plan[min(self.trainer.current_epoch, len(self.plan) - 1)][-1].is_refit
+        stage = self.plan[min(self.trainer.current_epoch, len(self.plan) - 1)][-1] if is_fit else None
+        return self.search.is_refit or (stage is not None and stage.is_refit)
 
     def training_loader(self, data: Any) -> BatchLoader[Tensor]:
         """Return one batch for an epoch, without content: the solver cuts its windows itself."""

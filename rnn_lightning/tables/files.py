@@ -1,6 +1,7 @@
 """Files and frames: find them, check their columns, and read them chunk by chunk."""
 
 import csv
+import fnmatch
 import glob
 import gzip
 import re
@@ -26,10 +27,11 @@ OTHER_FORMATS = {
     b"\xd0\xcf\x11\xe0": "an Excel file: save the table as CSV",
     b"\xff\xfe": "UTF-16 text: save it as UTF-8",
     b"\xfe\xff": "UTF-16 text: save it as UTF-8",
-    b"{": "JSON: save the table as CSV or Parquet",
-    b"[": "JSON: save the table as CSV or Parquet",
 }
 """Files that begin with these bytes are not CSV files."""
+
+JSON = re.compile(rb'\s*(\[\s*[\[{]|\{\s*")')
+"""How JSON begins, and hardly any header of a CSV file."""
 
 FRAME = "the DataFrame"
 
@@ -223,25 +225,33 @@ def require_apart(output: str, path: Any) -> None:
         place.is_dir() and written.parent == place and written.name.endswith(ENDINGS)
     )
     if not place.exists():
-        signs = {r"\*\*/": "(?:.*/)?", r"\*": "[^/]*", r"\?": "[^/]"}
-        pattern = re.escape(place.as_posix())
-        for sign, meaning in signs.items():
-            pattern = pattern.replace(sign, meaning)
-        is_part = re.fullmatch(pattern, written.as_posix()) is not None
+        is_part = _matches(written.parts, place.parts)
     if is_part:
         raise InputError(f"`output` {output} is a part of the table {path}: choose another place.")
+
+
+def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Return True if the parts of a path match those of a glob, of which ``**`` is any number."""
+    if not patterns:
+        return not parts
+    first, rest = patterns[0], patterns[1:]
+    if first == "**":
+        return any(_matches(parts[place:], rest) for place in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatch(parts[0], first) and _matches(parts[1:], rest)
 
 
 def text_table(name: str, separator: str | None, wanted: Sequence[str]) -> Table:
     """Return a CSV file, plain or compressed, whose table must have the ``wanted`` columns."""
     try:
         with Path(name).open("rb") as file:
-            begin = file.read(4)
+            begin = file.read(64)
     except OSError as error:
         raise InputError(f"`path` {name}: cannot be read ({error.strerror}).") from error
     for mark, what in OTHER_FORMATS.items():
         if begin.startswith(mark):
             raise InputError(f"`path` {name}: {what}.")
+    if JSON.match(begin):
+        raise InputError(f"`path` {name}: JSON: save the table as CSV or Parquet.")
     head = read_head(name, separator, wanted)
     settings: dict[str, Any] = {"separator": head.separator, "infer_schema": False, "glob": False}
     settings |= {"skip_lines": head.skipped} if head.skipped else {}

@@ -30,6 +30,9 @@ LONG_GAP = 1000
 MIN_EVEN_ROWS = 10
 """Rows from which numbers that are even up to rounding have their mean distance as step."""
 
+SAME_STEP = 1e-6
+"""Relative difference up to which even steps of several series are one."""
+
 CLOCK_CHANGE = 2 / 24
 """Part of a day in which stamps of days or longer lie that follow clocks with daylight saving time."""
 
@@ -97,16 +100,25 @@ class Grid:
         """
         s = self.statistics
         spans = (s.high - s.low) // np.maximum(found.size, 1)
-        is_sparse = (found.unit == "ticks") & (s.num_rows >= MIN_EVEN_ROWS) & (4 * s.num_rows < spans)
+        is_sparse = (found.unit == "ticks") & (4 * s.num_rows < spans)
         if self.axis.scale == 1 or not is_sparse.any():
             return found
         parts = [(rows.series, rows.ticks) for rows in self.rows]
         series, ticks = (np.concatenate(part) for part in zip(*parts, strict=True))
         order = np.lexsort((ticks, series))
-        series, ticks, sizes = series[order], ticks[order], found.size.astype(float)
-        for index in np.flatnonzero(is_sparse).tolist():
-            first, end = np.searchsorted(series, [index, index + 1])
-            sizes[index] = _even_size(ticks[first:end]) or sizes[index]
+        bounds = np.searchsorted(series[order], np.arange(len(s.low) + 1))
+        own = {index: ticks[order[bounds[index] : bounds[index + 1]]] for index in np.flatnonzero(is_sparse)}
+        even = {index: size for index, part in own.items() if (size := _even_size(part))}
+        if not even:
+            return found
+        sizes, middle = found.size.astype(float), float(np.median([*even.values()]))
+        if all(
+            abs(size - middle) < SAME_STEP * middle for size in even.values()
+        ):  # one for the short ones, too
+            on_it = (index for index, part in own.items() if _missed(part, middle) < SNAP_FRACTION)
+            even = dict.fromkeys([*even, *on_it], middle)
+        for index, size in even.items():
+            sizes[index] = size
         return Frequencies(sizes, found.unit)
 
     def _find_times(self, options: TableOptions) -> TimeIndex:
@@ -300,10 +312,17 @@ class Grid:
 
 def _even_size(ticks: np.ndarray) -> float | None:
     """Return the mean distance of sorted ``ticks (row,)`` that lie on a grid up to rounding, else None."""
-    distances = np.diff(ticks)
-    place = np.append(0, np.rint(distances / max(1.0, np.median(distances))).cumsum())
-    if 4 * len(ticks) < place[-1] + 1 or place[-1] == 0:
+    if len(ticks) < MIN_EVEN_ROWS:
         return None
-    size = (ticks[-1] - ticks[0]) / place[-1]
-    missed = np.abs(ticks - ticks[0] - place * size).max()
-    return float(f"{size:.12g}") if missed < SNAP_FRACTION * size else None
+    distances = np.diff(ticks)
+    num_steps = np.rint(distances / max(1.0, np.median(distances))).sum()
+    if 4 * len(ticks) < num_steps + 1 or num_steps == 0:
+        return None
+    size = float((ticks[-1] - ticks[0]) / num_steps)
+    return size if _missed(ticks, size) < SNAP_FRACTION else None
+
+
+def _missed(ticks: np.ndarray, size: float) -> float:
+    """Return the largest part of a step by which ``ticks (row,)`` miss the grid from the first of them."""
+    place = (ticks - ticks[0]) / size
+    return float(np.abs(place - np.rint(place)).max()) if size > 0 else np.inf

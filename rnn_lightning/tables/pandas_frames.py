@@ -26,7 +26,8 @@ def index_as_column(table: Any, time_column: str = "ds", value_column: str = "y"
     """
     levels = table.index.nlevels
     if levels == 2 and None in table.index.names:
-        table = table.rename_axis(["unique_id", time_column])
+        table = _with_named_levels(table, ["unique_id", time_column])
+        levels = table.index.nlevels
     if pandas_kind(table) == "Series":
         table = table.rename(value_column)
         return (table if levels > 1 else table.rename_axis(time_column)).reset_index()
@@ -36,6 +37,15 @@ def index_as_column(table: Any, time_column: str = "ds", value_column: str = "y"
     if is_dates and time_column not in table.columns:
         return table.rename_axis(time_column).reset_index()
     return table
+
+
+def _with_named_levels(table: Any, names: Sequence[str]) -> Any:
+    """Return a table whose levels without a name have one; they are dropped if there is such a column."""
+    columns, pairs = getattr(table, "columns", ()), zip(table.index.names, names, strict=True)
+    given = [own or (None if name in columns else name) for own, name in pairs]
+    table = table.rename_axis(given)
+    unnamed = [level for level, name in enumerate(given) if name is None]
+    return table.reset_index(level=unnamed, drop=True) if unnamed else table
 
 
 def from_pandas(table: Any, wanted: Sequence[str]) -> pl.DataFrame:

@@ -265,9 +265,8 @@ def find_columns(table: Table, options: TableOptions) -> tuple[str, str] | None:
 
 
 def _rises(numbers: pl.Series) -> bool:
-    """Return True if whole numbers rise from row to row."""
-    whole = numbers.drop_nulls()
-    return len(whole) == len(numbers) and bool((whole % 1 == 0).all() and (whole.diff()[1:] > 0).all())
+    """Return True if all numbers are known and rise from row to row."""
+    return not numbers.has_nulls() and bool((numbers.diff()[1:] > 0).all())
 
 
 def _numbers(cells: pl.Series) -> pl.Series | None:

@@ -203,7 +203,12 @@ def test_a_forecast_is_not_written_where_it_is_read_as_history(
     for name in ("in/sales.csv", "sales.csv"):
         sales().drop_nulls("y").drop("promo").write_csv(name)
     before = Path("sales.csv").read_bytes()
-    for table, output in (("sales.csv", "sales.csv"), ("in", "in/f.csv"), ("in/*.csv", "in/f.csv")):
+    for table, output in (
+        ("sales.csv", "sales.csv"),
+        ("in", "in/f.csv"),
+        ("in/[a-s]*.csv", "in/f.csv"),
+        ("in/**/*.csv", "in/f.csv"),
+    ):
         with pytest.raises(SystemExit):
             rnn_lightning("predict", table, f"--output={output}", "--data.horizon=2", *extra)
         assert f"--output {output} is a part of the table {table}" in capsys.readouterr().err

@@ -103,9 +103,16 @@ def test_changes_that_float32_cannot_tell_are_refused() -> None:
     values = np.random.default_rng(0).normal(size=(1, 500, 2))
     SeriesData.from_equal(values).validate()
     values[..., 1] += 1e7
-    with pytest.raises(InputError, match=r"the values of 'y1' reach 1e\+07, too large for their changes"):
+    with pytest.raises(InputError, match="the values of 'y1' in series '0' are too large for their changes"):
         SeriesData.from_equal(values).validate()
     SeriesData.from_equal(values.astype(np.float32)).validate()  # what is lost, was lost before
+    with pytest.raises(InputError, match="too large for their changes"):
+        SeriesData.from_equal(33_000_000 + np.arange(50) % 5).validate()
+    price = np.where(np.arange(8760) < 4000, 1234.57, 1240.02)
+    SeriesData.from_equal(price).validate()  # changes once
+    rng = np.random.default_rng(0)
+    panel = np.stack([1e9 + 1e6 * rng.normal(size=200), 10 + rng.random(200)])
+    SeriesData.from_equal(panel[..., None]).validate()  # of each its own changes count
 
 
 def test_values_outside_of_the_range_of_float32_are_refused() -> None:

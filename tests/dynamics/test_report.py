@@ -93,8 +93,20 @@ def test_a_recording_has_the_names_of_its_file_and_no_time(tmp_path: Path) -> No
             data = RecordedSeries(path).load()
         assert data.features == ["angle", "speed"]
         assert data.values[:3].tolist() == [[0, 0], [1, 1], [4, 2]]
-    path.write_text("a,b\n1,\n2,3\n")
-    assert bool(RecordedSeries(path).load().values[0, 1].isnan())
+    path.write_text("a,b\n1, \n\n2,3\n  \n")
+    values = RecordedSeries(path).load().values
+    assert values.dtype == torch.float64
+    assert values.shape == (2, 2)
+    assert bool(values[0, 1].isnan())
+    path.write_text("a,b\n1,2\n3\n")
+    with pytest.raises(InputError, match="must have a number, or nothing, for each column"):
+        RecordedSeries(path).load()
+
+
+def test_a_recording_is_the_file_of_its_name(tmp_path: Path) -> None:
+    for name, value in (("rec[1].csv", 1), ("rec1.csv", 2)):
+        (tmp_path / name).write_text(f"a,b\n{value},2\n")
+    assert float(RecordedSeries(tmp_path / "rec[1].csv").load().values[0, 0]) == 1
 
 
 def test_state_spaces_of_many_features_have_no_divergence() -> None:

@@ -63,8 +63,11 @@ def test_intervals_are_those_before_the_validation_split_is_trained_on(
         calibrate(intervals, forecaster, *args, **known)
 
     monkeypatch.setattr(PredictionIntervals, "calibrate", watched)
-    fit(VariableProjectionForecaster(**SMALL), make_data(), 4, [PredictionIntervals()])
+    forecaster, data = VariableProjectionForecaster(**SMALL), make_data()
+    trainer = fit(forecaster, data, 4, [PredictionIntervals()])
     assert seen == [0, 1, 2]  # the last epoch trains on all values
+    trainer.validate(forecaster, data, verbose=False)
+    assert len(seen) == 3 + (not forecaster.search.is_refit)
 
 
 def test_lorenz_is_forecast_for_many_lyapunov_times(lorenz: VariableProjectionForecaster) -> None:

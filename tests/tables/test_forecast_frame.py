@@ -276,6 +276,12 @@ def test_pandas_may_have_other_names_and_two_levels() -> None:
             found: Any = forecast_frame(None, table, horizon=3)
             assert found["unique_id"].tolist() == ["a"] * 3 + ["b"] * 3
             assert np.allclose(found["y"][:3], expected)
+    both = {"a": plain, "b": plain.assign(y=3.0)}
+    named = pandas.concat(both, names=["unique_id", None])  # as groupby(...).apply(...) returns it
+    known = pandas.concat({name: frame.assign(unique_id=name) for name, frame in both.items()})
+    for table in (named, known):
+        found = forecast_frame(None, table, horizon=3)
+        assert found["unique_id"].tolist() == ["a"] * 3 + ["b"] * 3
 
 
 def test_other_columns_can_be_named(shops: pl.DataFrame, checkpoint: Path) -> None:

@@ -846,6 +846,12 @@ def test_each_series_has_even_steps_of_its_own_and_clusters_are_none(tmp_path: P
     data = TableSeries(path).load()
     assert data.lengths.tolist() == [60, 80, 90]
     assert data.times.frequencies == pytest.approx([7 / 59, 1.0, 37 / 89], rel=1e-9)
+    shorter = [("a", times["c"]), ("b", times["c"][:8]), ("c", times["c"][7:]), ("d", times["c"][-1:])]
+    rows = [(name, time) for name, part in shorter for time in part]
+    path = write(tmp_path, "unique_id,ds,y\n" + "".join(f"{name},{float(time)!r},1\n" for name, time in rows))
+    data = TableSeries(path).load()
+    assert data.lengths.tolist() == [90, 8, 83, 1]
+    assert len(set(data.times.frequencies)) == 1
     bursts = [i * 3 + k * 0.0131 for i in range(40) for k in range(5)]
     far = [*np.arange(10.5), *np.arange(1000.5, 1011)]
     for part in (bursts, far):
@@ -875,7 +881,8 @@ def test_of_two_columns_of_numbers_the_one_that_rises_is_the_time(tmp_path: Path
     data = TableSeries(path).load()
     assert (data.time_column, data.features) == ("year", ["qty"])
     assert data.values[:, 0].tolist() == [qty for qty, _ in rows]
-    for text in ("a,b\n" + "1,2\n2,3\n" * 5, "volt,amp\n1,5\n2,4\n3,2\n"):
+    both = "t,count\n" + "".join(f"{0.5 * step},{3 * step}\n" for step in range(20))
+    for text in ("a,b\n" + "1,2\n2,3\n" * 5, "volt,amp\n1,5\n2,4\n3,2\n", both):
         with pytest.raises(InputError, match="has no column"):
             TableSeries(write(tmp_path, text)).load()
 
@@ -903,9 +910,11 @@ def test_notes_stand_beside_each_other(tmp_path: Path) -> None:
 
 
 def test_json_is_no_table(tmp_path: Path) -> None:
-    for text in ('{"ds": 1, "y": 2}\n', '[{"ds": 1}]'):
+    for text in ('{"ds": 1, "y": 2}\n', '[{"ds": 1}]', ' [\n  {"ds": 1}]'):
         with pytest.raises(InputError, match="JSON: save the table as CSV or Parquet"):
             TableSeries(write(tmp_path, text, "a.csv")).load()
+    path = write(tmp_path, "[Station 1]\n[ds],[y]\n1,2\n2,3\n")
+    assert TableSeries(path, time_column="[ds]", target_columns="[y]").load().lengths.tolist() == [2]
 
 
 def test_days_of_excel_are_told(tmp_path: Path) -> None:
