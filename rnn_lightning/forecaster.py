@@ -97,14 +97,12 @@ class Forecaster(L.LightningModule):
         transforms = list(transforms)  # a tuple would differ from what the command line makes of it
         self.save_hyperparameters()
         self.learning_rate, self.schedule, self.free_run_weight = learning_rate, schedule, free_run_weight
-        self.warmup_steps, self.architecture = (
-            warmup_steps,
-            (cell, hidden_size, num_layers, dropout, transforms),
-        )
+        self.warmup_steps = warmup_steps
+        self.architecture = (cell, hidden_size, num_layers, dropout, transforms)
         self.sizes_given = {"num_features": num_features, "num_covariates": num_covariates}
         self.data_facts: dict[str, Any] = {}  # plain facts of the data of the fit, kept in the checkpoint
         self.callback_states: dict[str, Any] = {}  # those of the checkpoint that was loaded
-        self.is_trained = False
+        self.is_trained = self.is_fitted_on_all = False
         self.last_loss: Tensor | None = None
         self._set_network(1 if num_features is None else num_features, num_covariates or 0)
         self.val_rollout, self.test_rollout = FreeRunError(), FreeRunError()
@@ -321,6 +319,12 @@ class Forecaster(L.LightningModule):
 
     def on_train_start(self) -> None:
         self.is_trained, self.callback_states = True, {}
+        self.is_fitted_on_all = False  # until a final fit says so
+
+    @property
+    def has_seen_validation(self) -> bool:
+        """Whether the network was trained on the validation split too."""
+        return self.is_fitted_on_all
 
     def checkpoint_class(self) -> str:
         """Return the name of the class that loads the checkpoints; override it to train the same network."""

@@ -63,8 +63,8 @@ class PredictionIntervals(CalibratedIntervals, L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         datamodule: Any = getattr(trainer, "datamodule", None)
-        has_seen = trainer.sanity_checking or getattr(pl_module, "has_seen_validation", False)
-        if hasattr(datamodule, "segments") and is_trained(pl_module) and not has_seen:
+        is_held_out = not (trainer.sanity_checking or getattr(pl_module, "has_seen_validation", False))
+        if hasattr(datamodule, "segments") and is_trained(pl_module) and is_held_out:
             sizes = calibration_sizes(datamodule)
             self.calibrate(pl_module, datamodule.data, datamodule.segments["val"], **sizes)
             self._is_temporary = False

@@ -67,7 +67,6 @@ class FinalFit(L.Callback):
             )
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         data.trains_on_all = self.is_final
-        pl_module.has_seen_validation = self.is_final  # type: ignore[assignment]
         if self.is_final and (trainer.max_epochs or 0) > self.max_epochs:
             raise InputError(
                 "`max_epochs`: the final fit on all values has begun, the first one cannot go on: fit anew."
@@ -84,6 +83,7 @@ class FinalFit(L.Callback):
             self.initial = {name: each.detach().clone() for name, each in network.named_parameters()}
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        pl_module.is_fitted_on_all = self.is_final  # type: ignore[assignment]
         is_first_of_second = self.is_final and trainer.current_epoch == self.first_epochs
         if is_first_of_second:  # now the number of its batches is known
             self._schedule(trainer)
@@ -112,7 +112,6 @@ class FinalFit(L.Callback):
         network.load_state_dict({**self.validated, **self.initial})
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self.is_final = data.trains_on_all = True
-        pl_module.has_seen_validation = True  # type: ignore[assignment]
         self.first_epochs = trainer.current_epoch + 1
         trainer.should_stop = False
         self._extend(trainer, pl_module)

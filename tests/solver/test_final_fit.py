@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnn_lightning import Forecaster, TableDataModule
 from rnn_lightning.errors import InputError
+from rnn_lightning.evaluation.prediction_intervals import PredictionIntervals
 from rnn_lightning.losses import TrainingWindows
 from rnn_lightning.solver.final_fit import FinalFit
 
@@ -118,6 +119,17 @@ def test_nothing_is_fitted_twice_unless_asked() -> None:
     _, trainer = fitted(final_fit_on_all=False)
     assert trainer.current_epoch == 3
     assert not any(isinstance(each, FinalFit) for each in trainer.callbacks)  # type: ignore[attr-defined]
+
+
+def test_intervals_are_from_before_it_and_anew_in_a_later_fit_without_it() -> None:
+    intervals = PredictionIntervals()
+    forecaster, trainer = fitted(callbacks=[intervals])
+    kept = intervals.state_dict()["half_widths"]
+    trainer.validate(forecaster, make_data(), verbose=False)
+    assert torch.equal(intervals.state_dict()["half_widths"], kept)
+    later = L.Trainer(max_epochs=1, callbacks=[intervals], enable_checkpointing=False, **QUIET)
+    later.fit(forecaster, make_data(final_fit_on_all=False))
+    assert not torch.equal(intervals.state_dict()["half_widths"], kept)
 
 
 def test_it_comes_after_early_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
