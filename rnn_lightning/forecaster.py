@@ -146,12 +146,16 @@ class Forecaster(L.LightningModule):
             if not bool(self.network.transforms.fitted):
                 self.network.transforms.fit(data.train_series())
                 self.network.covariate_scale.fit(data.train_covariates())
-            else:
+            elif self._keeps_units:
                 self._warn_if_far(next(iter(data.train_series()))[None].to(self.device))
+
+    @property
+    def _keeps_units(self) -> bool:
+        return "standardize" in self.architecture[-1]
 
     def _warn_if_far(self, values: Tensor) -> None:
         """Warn of ``values (batch, time, feature)`` in other units than those of the fit."""
-        if "standardize" in self.architecture[-1] and values.shape[1] > self.network.transforms.num_lost:
+        if values.shape[1] > self.network.transforms.num_lost:
             distance = float(self.network.transforms.start(values, {})[0].abs().nanmedian())
             if MAX_DISTANCE < distance < math.inf:
                 far = f"the values are about {distance:,.0f} standard deviations from those of the fit"
@@ -165,11 +169,8 @@ class Forecaster(L.LightningModule):
             self._set_network(**wanted)
         for name, size in sizes.items():
             if size != (own := getattr(self.network, name)):
-                what, advice = (
-                    name.removeprefix("num_"),
-                    "make a new one" if self.is_trained else f"set `{name}`",
-                )
-                raise InputError(f"the data have {size} {what} and the network {own}: {advice}.")
+                advice = "make a new one" if self.is_trained else f"set `{name}`"
+                raise InputError(f"the data have {size} {name[4:]} and the network {own}: {advice}.")
         self.hparams.update(sizes)
         if data.context_length <= (lost := self.network.transforms.num_lost):
             rule = f"is too short for `transforms`: these need at least {lost + 1} steps"
@@ -385,9 +386,10 @@ class Forecaster(L.LightningModule):
         context = as_array(context)
         batch, covariates = self._as_batch(context), self._as_batch(known.get("covariates"))
         if self.device.type == "cpu" and batch.ndim == 3 and batch.shape[-1] == self.network.num_features:
-            self._warn_if_far(batch[:LOOKED_AT, -LOOKED_AT:])
+            if self._keeps_units:
+                self._warn_if_far(batch[:LOOKED_AT, -LOOKED_AT:])
             if covariates is None and bool(batch.isnan().flatten(1).all(1).any()):
-                warnings.warn("nothing is known of a context, whose forecast means nothing.", stacklevel=2)
+                warnings.warn("a context has no known value: its forecast is meaningless.", stacklevel=2)
         if covariates is not None and bool(covariates[:, batch.shape[1] :].isnan().any()):
             raise InputError("the covariates of the horizon must all be known: some are NaN.")
         noise = _sampling(num_samples, seed, len(batch))
