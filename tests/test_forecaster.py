@@ -576,7 +576,7 @@ def test_a_context_in_other_units_than_those_of_the_fit_is_told() -> None:
     forecaster.network.transforms.fit([torch.rand(50, 1)])
     with pytest.warns(UserWarning, match="the values are about .* standard deviations from those of the fit"):
         forecaster.forecast(1e5 + np.arange(50.0), 3)
-    with pytest.warns(UserWarning, match="nothing is known of a context"):
+    with pytest.warns(UserWarning, match="a context has no known value"):
         forecaster.forecast(np.full(9, np.nan), 3)
 
 

@@ -144,7 +144,7 @@ def one_line(error: Exception) -> str | None:
             "table --data.series.scratch_folder. What is complete is kept."
         )
     if isinstance(error, OSError) and re.search("temporary directory|writable cache", message):
-        return "no folder can be written to: set TMPDIR to one that can."
+        return "no folder is writable: set TMPDIR to one that is."
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ModuleNotFoundError) and "pip install" in str(cause):

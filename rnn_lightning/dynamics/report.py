@@ -20,7 +20,7 @@ class DynamicsReport(L.Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if network.num_covariates or data.data.num_series > 1:
             if trainer.is_global_zero:
-                print("Dynamics: measured of one series without covariates alone.")
+                print("Dynamics are measured only for a single series without covariates.")
             return
         measured = measure(network, data)
         pl_module.log("test_valid_steps", measured.valid.double().median().float(), sync_dist=True)

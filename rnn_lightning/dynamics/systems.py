@@ -20,7 +20,7 @@ from rnn_lightning.errors import InputError
 Field = Callable[[np.ndarray], np.ndarray]
 
 MIN_ROWS = 10
-"""Rows from which a column that rises evenly is taken for the time."""
+"""Rows from which a column that rises evenly is taken as the time."""
 
 
 def integrate(
@@ -89,7 +89,7 @@ class RecordedSeries(ArraySeries):
     def load(self) -> SeriesData:
         data = super().load()
         if self._times:
-            left_out = "rises evenly: it is taken for the time, and left out"
+            left_out = "rises evenly: it is taken as the time and left out"
             warnings.warn(f"{', '.join(map(repr, self._times))} {left_out}.", stacklevel=2)
         return replace(data, features=self._names) if self._names else data
 

@@ -31,7 +31,7 @@ def is_intermittent(values: np.ndarray) -> np.ndarray:
 
 
 def zero_phases(values: np.ndarray, season: int) -> np.ndarray:
-    """Return the phases at which a series is always zero, ``(season,)``, of which the last step has the last.
+    """Return the phases at which a series is always zero, ``(season,)``, the phase of the last step last.
 
     There are none unless they hold nearly all of its zeros, in so many repeats that chance does not explain
     them: such as the nights of solar power.

@@ -118,8 +118,8 @@ def notes_on_long_seasons(data: TableData, network: Any) -> list[str]:
         return []
     longest = int(season[is_untried].max())
     return [
-        f"Note: a season of {longest:,} steps is too long to be tried unasked: `season` {longest} forecasts "
-        "by it, and takes longer."
+        f"Note: a season of {longest:,} steps is too long to be tried by default: `season` {longest} uses "
+        "it, and takes longer."
     ]
 
 

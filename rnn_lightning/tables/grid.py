@@ -112,9 +112,8 @@ class Grid:
         if not even:
             return found
         sizes, middle = found.size.astype(float), float(np.median([*even.values()]))
-        if all(
-            abs(size - middle) < SAME_STEP * middle for size in even.values()
-        ):  # one for the short ones, too
+        is_common = all(abs(size - middle) < SAME_STEP * middle for size in even.values())
+        if is_common:  # the step of the short series too
             on_it = (index for index, part in own.items() if _missed(part, middle) < SNAP_FRACTION)
             even = dict.fromkeys([*even, *on_it], middle)
         for index, size in even.items():

@@ -163,7 +163,7 @@ def read_numbers(chunk: TableChunk, name: str, decimal: str = ".") -> np.ndarray
         if (wrong := numbers.is_null() & text.is_not_null()).any():
             advice = f"it must hold numbers, with decimals after {decimal!r}, and nothing where not known"
             if has_match(text.filter(wrong), r"^[\s(]*[-+]?\s*[%€$£¥]|\d\s*[%€$£¥)-]\s*$"):
-                advice = "write it without signs such as %, €, brackets or a minus behind it"
+                advice = "write it without signs such as %, €, brackets or a trailing minus"
             chunk.refuse(wrong & ~text.is_in(UNKNOWN), name, "holds text, such as {} in", advice)
         if (numbers.abs() > LARGEST_EXACT).any():
             raw = text.cast(pl.Int128, strict=False)

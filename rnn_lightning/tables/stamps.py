@@ -85,7 +85,7 @@ class StampReader:
             self.axis, self._started = self._find_axis(stamps), True
             for what, (low, high) in NUMBERED_DATES.items() if self.number is None else ():
                 if stamps.dtype.is_integer() and stamps.is_between(low, high).all():
-                    dates = f"if they are {what}, save the column as dates, by which seasons are known"
+                    dates = f"if they are {what}, save the column as dates, so that seasons are known"
                     self.notes.append(f"{quoted(self.column)} is read as plain numbers: {dates}.")
         self._require_fit(chunk, stamps)
         if self.zone is not None and zone_of(stamps) is None:

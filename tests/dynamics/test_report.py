@@ -89,7 +89,7 @@ def test_a_recording_has_the_names_of_its_file_and_no_time(tmp_path: Path) -> No
     for sign in (",", ";", "\t", " "):
         rows = [f"{0.1 * step:.3f},{(step * step) % 7},{step % 3}" for step in range(20)]
         path.write_text("\n".join(["# pendulum", "t,angle,speed", *rows]).replace(",", sign))
-        with pytest.warns(UserWarning, match="'t' rises evenly: it is taken for the time, and left out"):
+        with pytest.warns(UserWarning, match="'t' rises evenly: it is taken as the time and left out"):
             data = RecordedSeries(path).load()
         assert data.features == ["angle", "speed"]
         assert data.values[:3].tolist() == [[0, 0], [1, 1], [4, 2]]

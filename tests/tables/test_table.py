@@ -927,7 +927,7 @@ def test_days_of_excel_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cell", ["9.8%", "€ 9.5", "$9", "(1.5)", "1.51-"])
 def test_signs_of_money_and_of_parts_are_to_be_left_out(tmp_path: Path, cell: str) -> None:
     path = write(tmp_path, f"ds,y\n1,5\n2,{cell}\n3,4\n")
-    with pytest.raises(InputError, match="write it without signs such as %, €, brackets or a minus behind"):
+    with pytest.raises(InputError, match="write it without signs such as %, €, brackets or a trailing minus"):
         TableSeries(path).load()
 
 
