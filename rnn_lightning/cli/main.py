@@ -145,9 +145,9 @@ def header_of(file: str | None) -> list[str]:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint at the known name closest to a wrong one, or to its last part, or nothing."""
     names = list(known)
+    word, ends = name.rpartition(".")[2].strip("-"), {each.rpartition(".")[2]: each for each in names}
     close = difflib.get_close_matches(name, names, 1)
-    if not close:
-        word, ends = name.rpartition(".")[2].strip("-"), {each.rpartition(".")[2]: each for each in names}
+    if not close or not difflib.get_close_matches(word, [close[0].rpartition(".")[2].strip("-")]):
         alike = difflib.get_close_matches(word, ends)
         likeness = {end: difflib.SequenceMatcher(None, end, word).ratio() for end in ends}
         close = [ends[max(likeness, key=likeness.__getitem__)]] if alike else []

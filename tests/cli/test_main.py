@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rnn_lightning.cli.main import check_file, short_help
+from rnn_lightning.cli.main import check_file, did_you_mean, short_help
 from rnn_lightning.errors import InputError
 
 
@@ -52,6 +52,12 @@ def test_what_is_there_passes(words: str, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     Path("sales.csv").write_text("shop,day,sold\na,2024-01-01,1\n")
     check_file(words.split())
+
+
+def test_a_hint_goes_by_the_last_part_of_a_name() -> None:
+    options = ["--ckpt_path", "--data.batch_size", "--data.horizon", "--data.series.path"]
+    assert did_you_mean("--data.path", options) == " Did you mean --data.series.path?"
+    assert did_you_mean("--data.horizn", options) == " Did you mean --data.horizon?"
 
 
 def test_nothing_heavy_is_imported_to_refuse() -> None:
