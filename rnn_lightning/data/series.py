@@ -154,15 +154,14 @@ class SeriesData:
             empty = f"series {self.ids[int(self.lengths.argmin())]!r}" if self.num_series else "the source"
             raise InputError(f"{empty} has no values: give at least one step for every series.")
         largest = torch.zeros(len(self.features), dtype=torch.float64)
-        sums = torch.zeros(3, self.num_series, len(self.features), dtype=torch.float64)
+        sums = np.zeros((2, self.num_series, len(self.features)))
         for first in range(0, len(self.values), CHUNK_ROWS):
             values = self.values[first : first + CHUNK_ROWS]
             magnitude = values.abs().nan_to_num(0.0, posinf=torch.inf)
             if values.dtype not in (torch.float32, torch.float16, torch.bfloat16):
                 rows = torch.arange(first, first + len(values))
-                sums += _changes_and_rounding(
-                    values, torch.searchsorted(self.offsets, rows, right=True) - 1, self.num_series
-                )
+                series = torch.searchsorted(self.offsets, rows, right=True) - 1
+                sums += changes_and_rounding(values.double().numpy(), series.numpy(), self.num_series)
             largest = torch.maximum(largest, magnitude.amax(0))
             for row, feature in (magnitude > LARGEST).nonzero()[:1].tolist():
                 index = int(torch.searchsorted(self.offsets, first + row, right=True)) - 1
@@ -173,28 +172,40 @@ class SeriesData:
                     f"be a finite number of at most {LARGEST:g}; leave it empty if it is unknown, or "
                     "give it in a larger unit."
                 )
-        change, num_changes, rounding = sums
-        is_lossy = (rounding > MAX_ROUNDING * change) & (num_changes > 0)  # (series, feature)
         for name, value in zip(self.features, largest.tolist(), strict=True):
             if 0 < value < SMALLEST:
                 rule = f"too small for numbers of 32 bits (at least {SMALLEST:g}): give it in a smaller unit"
                 raise InputError(f"no value of {name!r} is above {value:g}, {rule}.")
-        for index, feature in is_lossy.nonzero()[:1].tolist():
+        for index, feature in np.argwhere(is_lossy(sums))[:1].tolist():
             what = f"the values of {self.features[feature]!r} in series {self.ids[index]!r}"
             rule = "too large for their changes in the seven digits of float32: subtract a constant"
             raise InputError(f"{what} are {rule}.")
 
 
-def _changes_and_rounding(values: Tensor, series: Tensor, num_series: int) -> Tensor:
-    """Return sums over the changes within each series, ``(3, series, feature)``.
+def changes_and_rounding(values: np.ndarray, series: np.ndarray, num_series: int) -> np.ndarray:
+    """Return sums over the changes within each series, ``(2, series, feature)``.
 
-    They are of the changes, of their number, and of what both values of a change lose in float32.
+    They are of the absolute changes, and of what the value after each of them loses in float32.
+
+    Args:
+        values: ``(row, feature)``, NaN where unknown.
+        series: ``(row,)``, the number of the series of each row, in ascending order.
+        num_series: number of series.
     """
-    exact = values.double()
-    lost = (exact - exact.float()).abs().nan_to_num(0.0)
-    changes = exact.diff(dim=0).abs().nan_to_num(0.0) * (series.diff() == 0)[:, None]  # (row, feature)
-    parts = torch.stack([changes, (changes > 0).double(), (changes > 0) * (lost[1:] + lost[:-1]) / 2])
-    return torch.zeros(3, num_series, values.shape[1], dtype=torch.float64).index_add_(1, series[1:], parts)
+    sums, own = np.zeros((2, num_series, values.shape[1])), series[1:] == series[:-1]
+    for feature, exact in enumerate(values.T):
+        changes = np.where(own, np.abs(np.diff(exact)), 0.0)
+        changes[np.isnan(changes)] = 0.0
+        lost = np.where(changes > 0, np.abs(exact - exact.astype(np.float32))[1:], 0.0)
+        for place, part in enumerate((changes, lost)):
+            sums[place, :, feature] = np.bincount(series[1:], part, num_series)
+    return sums
+
+
+def is_lossy(sums: np.ndarray) -> np.ndarray:
+    """Return where float32 is too coarse for the changes, ``(series, feature)``, by their sums."""
+    change, rounding = sums
+    return rounding > MAX_ROUNDING * change
 
 
 class Series(ABC):

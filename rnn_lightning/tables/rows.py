@@ -73,20 +73,18 @@ class RowReader:
             InputError: names the file, column and row that cannot be used.
         """
         names = [*([self.id_column] if self.id_column is not None else []), self.stamps.column, *self.columns]
-        checks = [Float32Check(name) for name in self.columns]
+        check = Float32Check(self.columns)
         for file, table in enumerate(self.tables):
             chunk = None
             for chunk in table.chunks(names):
                 self._require_types(chunk)
                 series = self._series(chunk, file)
-                values = np.empty((len(series), len(checks)), np.float32)
-                for column, check in enumerate(checks):
-                    values[:, column] = check.observe(self._numbers(chunk, check.column), chunk.name)
+                values = np.column_stack([self._numbers(chunk, name) for name in self.columns])
+                values = check.observe(values, series, chunk.name)
                 yield Rows(series, self.stamps.read(chunk, series), values, file, chunk.numbers)
             if chunk is None:
                 raise InputError(f"`path` {table.name}: has a header but no rows.")
-        for check in checks:
-            check.raise_if_lossy()
+        check.raise_if_lossy(self.ids)
 
     def _numbers(self, chunk: TableChunk, name: str) -> np.ndarray:
         """Return the numbers of a column, whose first text tells the decimal sign."""

@@ -965,9 +965,18 @@ def test_values_that_float32_cannot_tell_apart_are_refused(tmp_path: Path) -> No
     rows = "".join(f"{step},{1e9 + 10 * math.sin(step)}\n" for step in range(50))
     with pytest.raises(
         InputError,
-        match=r"table.csv: column 'y' reaches 1e\+09, too large for its changes in the seven digits",
+        match=r"column 'y' of series 'table' is too large for its changes in the seven digits",
     ):
         TableSeries(write(tmp_path, "ds,y\n" + rows)).load()
+    for order in ("unique_id", "ds"):  # one series after the other, or side by side
+        meters = pl.DataFrame(
+            {"unique_id": "meter", "ds": range(50), "y": [1e8 + 3.0 * (i % 7) for i in range(50)]}
+        )
+        sales = pl.DataFrame(
+            {"unique_id": "sales", "ds": range(50), "y": [1e10 * (i % 9) for i in range(50)]}
+        )
+        with pytest.raises(InputError, match="column 'y' of series 'meter' is too large for its changes"):
+            TableSeries(pl.concat([sales, meters]).sort(order, maintain_order=True)).load()
     with pytest.raises(InputError, match=r"table.csv: column 'y' reaches 1e\+39"):
         TableSeries(write(tmp_path, "ds,y\n1,1e39\n2,2\n")).load()
     assert (
