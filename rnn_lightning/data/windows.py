@@ -168,6 +168,21 @@ def _own_context(lengths: Tensor, context_length: int, scored_length: int) -> Te
     return part.clamp(1, context_length)
 
 
+def ends_in_long_gap(context: Tensor, horizon: int) -> Tensor:
+    """Return whether the last known value is further back than a horizon, ``(batch, feature)``.
+
+    And than two usual distances between known values. A forecast from there is one of more steps ahead.
+
+    Args:
+        context: ``(batch, time, feature)``, NaN where unknown.
+        horizon: number of steps to forecast.
+    """
+    known = ~context.isnan()
+    unknown_at_end = (known.flip(1).cumsum(1) == 0).sum(1)
+    span = (known.cumsum(1) > 0).sum(1)  # steps from the first known value on
+    return unknown_at_end > torch.clamp_min(2 * span / known.sum(1).clamp_min(1), horizon)
+
+
 class WindowBatch(NamedTuple):
     """Windows to train on, in the units of the data.
 

@@ -26,8 +26,11 @@ from rnn_lightning.evaluation.records import errors_of
 from rnn_lightning.metrics import gathered_objects
 from rnn_lightning.rollout import path_bounds
 
-LAST_FRACTION, LAST_HORIZONS = 0.25, 2
-"""A network that was never trained calibrates on this fraction of a series, at most so many horizons."""
+LAST_FRACTION, LAST_HORIZONS, LAST_STEPS = 0.25, 2, 16
+"""A network that was never trained calibrates on this fraction of a series.
+
+But at most so many horizons, or steps where these are more.
+"""
 
 MAX_STEPS, MIN_ORIGINS = 2**15, 64
 """Number of steps in all forecasts of a calibration, and the least number of origins where there are more."""
@@ -266,7 +269,8 @@ class CalibratedIntervals:
         The result is valid for these series only, and no checkpoint keeps it. Arguments as for ``calibrate``.
         """
         self._reset()
-        segments = split_by_time(data.offsets[:-1], ends, LAST_FRACTION, 0.0, LAST_HORIZONS * horizon)["val"]
+        most = max(LAST_HORIZONS * horizon, LAST_STEPS)
+        segments = split_by_time(data.offsets[:-1], ends, LAST_FRACTION, 0.0, most)["val"]
         self.calibrate(forecaster, data, segments, horizon=horizon, **settings)
         self._is_temporary = True
 

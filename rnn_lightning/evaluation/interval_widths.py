@@ -134,6 +134,7 @@ def learn_half_widths(
         Half-widths ``(level, lead time)`` in error scales, for ``KEPT_LEVELS`` and ``KEPT_LEAD_TIMES``, and
         the longest lead time with a known error; that is 0 if no error is known.
     """
+    errors = torch.where(scale[:, None] > 0, errors, torch.nan)  # after nothing but zeros there is no unit
     scores = (errors.abs() / scale[:, None]).double().transpose(1, 2).flatten(0, 1).cpu()
     scores = scores[(~scores.isnan()).any(1)]  # (forecast and feature, horizon)
     longest = int((~scores.isnan()).any(0).nonzero().amax()) + 1 if len(scores) else 0

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnn_lightning.data.windows import ForecastBatch
+from rnn_lightning.data.windows import ForecastBatch, ends_in_long_gap
 from rnn_lightning.evaluation.interval_widths import error_scale, is_like_others
 from rnn_lightning.metrics import gathered
 
@@ -85,14 +85,14 @@ def errors_of(
     """Return the errors ``(forecast, horizon, feature)`` of all devices, their scale, and the usual scale.
 
     The last is the median relative to the magnitude of a series, ``(feature,)``. Errors of series that are
-    constant, dead or repeat exactly are NaN, unless all series are.
+    constant, dead or repeat exactly are NaN, unless all series are, and so are errors after long gaps.
 
     Args:
         forecaster: the network, in evaluation mode; its ``predict_step`` is called.
         batches: the forecasts of this device, with targets.
         seasons: ``(series,)``, the season of each series; 1 for none.
     """
-    records = ForecastRecords(["error", "error_scale", "magnitude", "counts"])
+    records = ForecastRecords(["error", "error_scale", "magnitude", "counts", "stale"])
     for case in batches:
         batch = case.to(forecaster.device)
         forecast = forecaster.predict_step(batch, 0)
@@ -101,11 +101,14 @@ def errors_of(
             "error_scale": error_scale(batch.context, own_seasons, forecast.own_error),
             "magnitude": batch.context.abs().nanmean(1),
             "counts": is_like_others(batch.context, own_seasons).to(error),
+            "stale": ends_in_long_gap(batch.context, batch.horizon).to(error),
         }
         columns = {name: column[:, None].expand_as(error) for name, column in columns.items()}
         records.update(batch.series_index, batch.origin, {"error": error, **columns})
     found = records.collect()
-    error, counts, scale = found["error"], found["counts"] > 0, found["error_scale"]
+    scale, fresh = found["error_scale"], found["stale"] == 0
+    counts = (found["counts"] > 0) & fresh
+    error = torch.where(fresh | ~fresh.any(), found["error"], torch.nan)
     relative = torch.where(counts, scale / found["magnitude"], torch.nan)[:, 0]  # (forecast, feature)
     usual = (
         relative.nanmedian(0).values if len(relative) else relative.new_full(relative.shape[1:], torch.nan)

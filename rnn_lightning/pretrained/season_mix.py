@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from rnn_lightning.data.windows import ends_in_long_gap
 from rnn_lightning.pretrained.candidate_runs import Runs, context_length, cut_contexts, run_network
 from rnn_lightning.pretrained.season_policy import (
     MIN_YEARS,
@@ -58,6 +59,13 @@ class Histories(NamedTuple):
                 found[origin] = rows[:, begin : begin + self.horizon]
         return found
 
+    def stale_origins(self) -> np.ndarray:
+        """Return which earlier origins ``(origin, row)`` come after long gaps."""
+        rows, num_steps = torch.from_numpy(self.rows)[..., None], self.values.shape[1]
+        offsets = origin_offsets(self.horizon)
+        stale = [ends_in_long_gap(rows[:, : max(num_steps - offset, 0)], self.horizon) for offset in offsets]
+        return torch.stack(stale)[..., 0].numpy()
+
 
 class SeasonMix(NamedTuple):
     """The network's forecasts by every candidate season of each row, and their weights.
@@ -94,7 +102,7 @@ def mix_seasons(
     """
     rows, num_features = histories.rows, histories.values.shape[2]
     candidates = find_candidates(rows, *(trait.repeat(num_features, 0) for trait in _calendar(traits)))
-    usable = usable_origins(candidates, histories.horizon) & hold_outs
+    usable = usable_origins(candidates, histories.horizon) & hold_outs & ~histories.stale_origins()
     num_candidates, num_rows = candidates.active.shape
     forecasts = np.full((num_candidates, 1 + len(usable), num_rows, histories.horizon), np.nan)
     errors = np.full((num_candidates, num_rows, MAX_COUNTED), np.nan)

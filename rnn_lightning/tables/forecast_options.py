@@ -164,8 +164,8 @@ def choose_columns(
     if (levels or quantiles) and intervals is None and num_samples is None:
         asked = f"`levels` {levels}" if levels else f"`quantiles` {quantiles}"
         raise InputError(
-            f"{asked}: the network was fitted without validation and has no prediction intervals; "
-            f"{WITH_INTERVALS}."
+            f"{asked}: there are no prediction intervals, for the network was fitted without validation, or "
+            f"the table has no earlier values that tell its errors; {WITH_INTERVALS}."
         )
     if (levels or quantiles) and num_samples == 1:
         raise InputError("`num_samples` 1: a prediction interval needs at least two sampled paths.")

@@ -128,7 +128,7 @@ def test_without_validation_intervals_are_those_of_paths_or_none(
     with pytest.raises(SystemExit):
         rnn_lightning("predict", "--forecast.levels=[50]")
     assert (
-        "[50]: the network was fitted without validation and has no prediction intervals"
+        "[50]: there are no prediction intervals, for the network was fitted without validation"
         in capsys.readouterr().err
     )
 

@@ -120,7 +120,7 @@ def test_intervals_are_those_available_and_never_missing(shops: pl.DataFrame) ->
     data = TableDataModule(TableSeries(shops, **READING), horizon=7, val_fraction=0)
     trainer().fit(without, data)
     assert forecast_frame(without, shops).columns == ["shop", "day", "sold"]
-    with pytest.raises(InputError, match=r"`levels` \[80\]: the network was fitted without validation"):
+    with pytest.raises(InputError, match=r"`levels` \[80\]: there are no prediction intervals"):
         forecast_frame(without, shops, levels=[80])
     without.network.residual_covariance.fill_(0.1)
     sampled = ["shop", "day", "sold", "sold-lo-80", "sold-hi-80"]
@@ -156,7 +156,7 @@ def test_quantiles_are_the_bounds_of_the_intervals_of_their_levels(
     assert [axis.get_ylabel() for axis in axes] == ["sold"]
     with pytest.raises(InputError, match=r"`quantiles` must be between 0 and 1, such as 0.9, got 90"):
         forecast_frame(checkpoint, shops, quantiles=[90])
-    with pytest.raises(InputError, match=r"`quantiles` \[0.9\]: the network was fitted without validation"):
+    with pytest.raises(InputError, match=r"`quantiles` \[0.9\]: there are no prediction intervals"):
         forecast_frame(known, shops, quantiles=[0.9])
 
 
