@@ -65,35 +65,15 @@ def backward(
     return results
 
 
-def fake_forward(
-    inputs: Tensor,
-    _hidden: Tensor | None,
-    _memory: Tensor | None,
-    weights: list[Tensor],
-    _begin: Tensor | None,
-    cell: str,
-    feedback: str,
-    first: int,
-    keep: bool,
-) -> tuple[Tensor, ...]:
+def fake_forward(inputs: Tensor, *others: Any) -> tuple[Tensor, ...]:
     """The shapes of what ``forward`` returns."""
+    _, _, weights, _, cell, feedback, first, keep = others
     return _results(inputs, _task(inputs.shape, weights, cell, feedback, first, inputs.element_size()), keep)
 
 
-def fake_backward(
-    saved: Tensor,
-    weights: list[Tensor],
-    _begin: Tensor | None,
-    _outputs: Tensor | None,
-    _hidden: Tensor | None,
-    _memory: Tensor | None,
-    sizes: list[int],
-    cell: str,
-    _feedback: str,
-    _first: int,
-    needs_inputs: bool,
-) -> list[Tensor]:
+def fake_backward(saved: Tensor, weights: list[Tensor], *others: Any) -> list[Tensor]:
     """The shapes of what ``backward`` returns."""
+    *_, sizes, cell, _, _, needs_inputs = others
     return _gradients(saved, weights, sizes, cell, needs_inputs)
 
 
