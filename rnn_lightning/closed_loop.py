@@ -43,8 +43,8 @@ def closed_loop(
     networks fold into a network of the same kind, one fused call for any number of steps.
     """
     if native is not None and native.runs(recurrent, inputs):
-        recurred = native.run(recurrent, readout, inputs, state, feedback="free")
-        return recurred.outputs, recurred.state
+        values, _, state = native.run(recurrent, readout, inputs, state, "free")
+        return values, state
     if recurrent.num_layers == 1 and recurrent.mode in FOLDABLE:
         return FoldedLoop(recurrent, readout)(inputs, state)
     return plain_loop(recurrent, readout, inputs, state)

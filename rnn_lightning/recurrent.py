@@ -46,8 +46,9 @@ def recur(
         state after the last input.
     """
     if native is not None and native.runs(recurrent, inputs):
-        steps = {"start_step": start_step, "first_output_step": first_output_step}
-        outputs, _, state = native.run(recurrent, readout, inputs, state, **steps)  # type: ignore[arg-type]
+        outputs, _, state = native.run(
+            recurrent, readout, inputs, state, "given", start_step, first_output_step
+        )
         return outputs, state
     if torch.is_autocast_enabled("cpu") and recurrent.mode == "LSTM" and not has_bfloat16_lstm():
         with torch.autocast("cpu", enabled=False):
@@ -120,8 +121,7 @@ def recur_over_gaps(
         ``(batch, time, feature)``, and the state after the last input.
     """
     if native is not None and native.runs(recurrent, inputs):
-        steps = {"start_step": start_step, "first_output_step": first_output_step}
-        return native.run(recurrent, readout, inputs, state, feedback="fill", **steps)  # type: ignore[arg-type]
+        return native.run(recurrent, readout, inputs, state, "fill", start_step, first_output_step)
     state = zero_state(recurrent, len(inputs)) if state is None else state
     filled, end = _fill(recurrent, readout, inputs, state, start_step)
     if first_output_step == inputs.shape[1] and not torch.is_grad_enabled():

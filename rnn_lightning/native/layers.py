@@ -1,6 +1,6 @@
 """Layers of ``torch.nn`` run by the native kernel: whether it can, and the call."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,22 +35,14 @@ def run(
     readout: nn.Linear | None,
     inputs: Tensor,
     state: tuple[Tensor, ...] | None,
-    *,
     feedback: Literal["given", "fill", "free"] = "given",
     start_step: Tensor | None = None,
     first_output_step: int = 0,
 ) -> Recurred:
     """Run the layers and their readout over ``inputs (batch, time, input)``, see ``operator.recurrence``."""
-    weights = kernel_weights(recurrent, readout)
-    return recurrence(
-        recurrent.mode.lower(),
-        inputs,
-        state,
-        weights,
-        feedback=feedback,
-        begin=start_step,
-        first=first_output_step,
-    )
+    cell, weights = recurrent.mode.lower(), kernel_weights(recurrent, readout)
+    settings: dict[str, Any] = {"feedback": feedback, "begin": start_step, "first": first_output_step}
+    return recurrence(cell, inputs, state, weights, **settings)
 
 
 def kernel_weights(recurrent: nn.RNNBase, readout: nn.Linear | None = None) -> list[Tensor]:
