@@ -73,8 +73,8 @@ class ResidualMoments:
     def reset(self) -> None:
         """Forget all errors."""
         size = self.num_features
-        self.products, self.squares = torch.zeros(size, size), torch.zeros(size)
-        self.num_complete, self.num_known = torch.zeros(()), torch.zeros(size)
+        shapes: list[tuple[int, ...]] = [(size, size), (size,), (), (size,)]
+        self.sums = [torch.zeros(shape) for shape in shapes]  # products, squares, and the number of each
 
     def update(self, errors: Tensor) -> None:
         """Add errors ``(batch, time, feature)``, NaN where unknown; products take steps with all features."""
@@ -83,18 +83,14 @@ class ResidualMoments:
         complete = known.all(-1, keepdim=True)
         products = torch.where(complete, errors, 0.0)
         sums = (products.T @ products, errors.nan_to_num(0.0).square().sum(0), complete.sum(), known.sum(0))
-        parts = (self.products, self.squares, self.num_complete, self.num_known)
-        self.products, self.squares, self.num_complete, self.num_known = (
-            part.to(new) + new for part, new in zip(parts, sums, strict=True)
-        )
+        self.sums = [part.to(new) + new for part, new in zip(self.sums, sums, strict=True)]
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Return the loss, a scalar, and the covariance ``(feature, feature)``; NaN before any update.
 
         Features that are never known together have no covariance with each other.
         """
-        parts = (self.products, self.squares, self.num_complete, self.num_known)
-        products, squares, num_complete, num_known = (gathered([part[None]]).sum(0) for part in parts)
+        products, squares, num_complete, num_known = (gathered([part[None]]).sum(0) for part in self.sums)
         apart = (squares / num_known).diag()
         covariance = torch.where(num_complete > 0, products / num_complete, apart)
         return squares.sum() / num_known.sum(), covariance
