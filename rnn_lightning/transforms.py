@@ -9,7 +9,7 @@ predictions back, so that the state can go on.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -214,6 +214,7 @@ class Transforms(nn.Module):
     """
 
     fitted: Tensor
+    parts: Any  # an nn.ModuleList of them
 
     def __init__(self, parts: Sequence[Transform]) -> None:
         super().__init__()
@@ -227,7 +228,7 @@ class Transforms(nn.Module):
         """Set the statistics from chunks ``(time, feature)`` of the training series, iterated repeatedly."""
         device = self.fitted.device
         self.cpu()  # where the series are
-        for index, part in enumerate(self._parts()):
+        for index, part in enumerate(self.parts):
             part.fit(self._through(values, index) for values in series)
         for values in series:  # refuse what a transform cannot take before training begins
             self._through(values, len(self.parts))
@@ -237,7 +238,7 @@ class Transforms(nn.Module):
     def start(self, context: Tensor, traits: Traits) -> tuple[Tensor, tuple[TransformState, ...]]:
         """Transform the context of a series; return it, ``num_lost`` steps shorter, and the last states."""
         states = []
-        for part in self._parts():
+        for part in self.parts:
             context, state = part(context, part.start(context, traits))
             states.append(state)
         return context, tuple(states)
@@ -247,7 +248,7 @@ class Transforms(nn.Module):
     ) -> tuple[Tensor, tuple[TransformState, ...]]:
         """Transform ``values (batch, time, feature)`` that follow the states."""
         following = []
-        for part, state in zip(self._parts(), states, strict=True):
+        for part, state in zip(self.parts, states, strict=True):
             values, state = part(values, state)
             following.append(state)
         return values, tuple(following)
@@ -260,27 +261,24 @@ class Transforms(nn.Module):
         ``states`` are those before the values, None where they start a series.
         """
         levels = []
-        for index, part in enumerate(self._parts()):
+        for index, part in enumerate(self.parts):
             before = part.start(values, traits) if states is None else states[index]
             levels.append((values, before))
             values = part(values, before)[0]
         following = []
-        for part, (values, before) in zip(reversed(self._parts()), reversed(levels), strict=True):
+        for part, (values, before) in zip(reversed(self.parts), reversed(levels), strict=True):
             transformed = part.impute(values, transformed, before)
             following.append(part.advance(transformed, before, values))
         return transformed, tuple(reversed(following))
 
     def inverse(self, transformed: Tensor, states: Sequence[TransformState]) -> Tensor:
         """Put ``(..., batch, time, feature)`` values that follow the states back into units of the data."""
-        for part, state in zip(reversed(self._parts()), reversed(states), strict=True):
+        for part, state in zip(reversed(self.parts), reversed(states), strict=True):
             transformed = part.inverse(transformed, state)
         return transformed
 
-    def _parts(self) -> list[Transform]:
-        return cast(list[Transform], list(self.parts))
-
     def _through(self, values: Tensor, num_parts: int) -> Tensor:
-        for part in self._parts()[:num_parts]:
+        for part in self.parts[:num_parts]:
             values = part(values, part.start(values, {}))[0]
         return values
 

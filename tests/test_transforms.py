@@ -218,8 +218,8 @@ def test_statistics_are_those_of_the_known_values() -> None:
     ]
     transforms.fit(pieces)
     (standardize,) = transforms.parts
-    assert standardize.mean.tolist() == [3.0, 7.0]  # type: ignore[operator]
-    assert standardize.scale.tolist() == [pytest.approx((8 / 3) ** 0.5), 7.0]  # type: ignore[operator]
+    assert standardize.mean.tolist() == [3.0, 7.0]
+    assert standardize.scale.tolist() == [pytest.approx((8 / 3) ** 0.5), 7.0]
 
 
 def test_a_context_without_scale_of_its_own_takes_that_of_the_training_split() -> None:
