@@ -55,12 +55,14 @@ class Candidate(NamedTuple):
     Attributes:
         name: name of the method and its size.
         make: makes the forecaster; it is given those that were fitted before, by name.
-        trainer: the arguments of its Trainer: ``max_epochs`` and ``gradient_clip_val``.
+        max_epochs: argument of its Trainer.
+        gradient_clip_val: likewise.
     """
 
     name: str
     make: Callable[[Mapping[str, Forecaster]], Forecaster]
-    trainer: dict[str, Any]
+    max_epochs: int
+    gradient_clip_val: float | None = None
 
 
 def candidates(given: VariableProjectionForecaster, data: Any, max_epochs: int) -> list[Candidate]:
@@ -77,7 +79,7 @@ def candidates(given: VariableProjectionForecaster, data: Any, max_epochs: int) 
         return VariableProjectionForecaster(**{**kept, "solver": "variable_projection", **arguments})
 
     def larger(fitted: Mapping[str, Forecaster]) -> Forecaster:
-        smaller: Any = fitted[names[1]]
+        smaller: Any = fitted[f"variable projection of {size} units"]
         return solved(hidden_size=2 * size, input_noise=smaller.search.noise)
 
     def adam(_: Mapping[str, Forecaster]) -> Forecaster:
@@ -85,25 +87,16 @@ def candidates(given: VariableProjectionForecaster, data: Any, max_epochs: int) 
         kept |= {"hidden_size": size, "input_noise": 0.0 if noise == "auto" else noise}
         return Forecaster(**kept, learning_rate=LEARNING_RATE)
 
-    names = [
-        f"reservoir of {RESERVOIR_SIZE} units",
-        *(f"variable projection of {units} units" for units in (size, 2 * size)),
-        f"Adam with {size} units",
-    ]
-    makers: list[Callable[[Mapping[str, Forecaster]], Forecaster]] = [
-        lambda _: solved(solver="reservoir", hidden_size=RESERVOIR_SIZE, num_layers=1),
-        lambda _: solved(),
-        larger,
-        adam,
-    ]
-    epochs = [max_epochs, max_epochs, max(max_epochs // 3, min(max_epochs, 6))]
     num_batches = data.num_batches_per_epoch or math.ceil(len(data.training_starts()) / data.batch_size)
-    epochs += [min(max_epochs, math.ceil(ADAM_STEPS / num_batches))]
-    clips = [None, None, None, 1.0]
-    settings = [
-        {"max_epochs": number, "gradient_clip_val": clip} for number, clip in zip(epochs, clips, strict=True)
+    of_larger = max(max_epochs // 3, min(max_epochs, 6))
+    of_adam = min(max_epochs, math.ceil(ADAM_STEPS / num_batches))
+    reservoir: dict[str, Any] = {"solver": "reservoir", "hidden_size": RESERVOIR_SIZE, "num_layers": 1}
+    found = [
+        Candidate(f"reservoir of {RESERVOIR_SIZE} units", lambda _: solved(**reservoir), max_epochs),
+        Candidate(f"variable projection of {size} units", lambda _: solved(), max_epochs),
+        Candidate(f"variable projection of {2 * size} units", larger, of_larger),
+        Candidate(f"Adam with {size} units", adam, of_adam, 1.0),
     ]
-    found = [Candidate(*each) for each in zip(names, makers, settings, strict=True)]
     return found if given.architecture[0] == "rnn_tanh" else found[1:]
 
 
@@ -135,7 +128,8 @@ def fit_best(
     score = FreeRunScore(data)
     for candidate in candidates(given, data, max_epochs):
         forecaster = candidate.make(fitted)
-        trainer = make_trainer(candidate.name, forecaster, candidate.trainer)
+        settings = {"max_epochs": candidate.max_epochs, "gradient_clip_val": candidate.gradient_clip_val}
+        trainer = make_trainer(candidate.name, forecaster, settings)
         lowest = min((score.error for score in scores.values()), default=math.inf)
         trainer.callbacks.append(StopHopeless(lowest, score))  # type: ignore[attr-defined]
         trainer.fit(forecaster, datamodule=data)
