@@ -66,15 +66,11 @@ class Search:
 
     def state(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
-        scores = {name: None if score is None else list(score) for name, score in self._scores().items()}
+        scores = {name: [*value] for name, value in vars(self).items() if isinstance(value, Score)}
         return {**vars(self), **scores, "initial": dict(self.initial), "best": dict(self.best)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Search":
         """Return the search of a checkpoint."""
-        search = cls(**{**state, "present": tuple(state["present"])})
-        scores = {name: None if score is None else Score(*score) for name, score in search._scores().items()}
-        return replace(search, score=scores["score"], validated=scores["validated"])
-
-    def _scores(self) -> dict[str, Score | None]:
-        return {"score": self.score, "validated": self.validated}
+        scores = {name: state[name] and Score(*state[name]) for name in ("score", "validated")}
+        return cls(**{**state, **scores, "present": tuple(state["present"])})
