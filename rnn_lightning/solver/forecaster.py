@@ -18,7 +18,6 @@ from rnn_lightning.network import Cell, Network
 from rnn_lightning.solver.free_run_score import FreeRunScore, Score
 from rnn_lightning.solver.least_squares import evaluate
 from rnn_lightning.solver.plan import Number, Stage, projection_plan, reservoir_plan
-from rnn_lightning.solver.reservoir import draw_reservoir
 from rnn_lightning.solver.search import Search
 from rnn_lightning.solver.window_chunks import WindowChunks
 from rnn_lightning.transforms import TransformName
@@ -256,3 +255,21 @@ class VariableProjectionForecaster(Forecaster):
         super().on_load_checkpoint(checkpoint)
         if "solver" in checkpoint:
             self.search = Search.from_state(checkpoint["solver"])
+
+
+@torch.no_grad()
+def draw_reservoir(
+    recurrent: nn.RNNBase, spectral_radius: float, input_scale: float, bias_scale: float
+) -> None:
+    """Draw the recurrent weights of an echo state network (Jaeger 2001), which are not trained.
+
+    All are uniform; the recurrent ones get the spectral radius, the others lie within their scale.
+    """
+    if recurrent.mode != "RNN_TANH":
+        raise InputError("`solver` reservoir is for the `cell` rnn_tanh.")
+    for w_input, w_hidden, b_input, b_hidden in recurrent.all_weights:
+        w_hidden.uniform_(-1, 1)
+        w_hidden.mul_(spectral_radius / torch.linalg.eigvals(w_hidden).abs().max())
+        w_input.uniform_(-input_scale, input_scale)
+        b_input.uniform_(-bias_scale, bias_scale)
+        b_hidden.zero_()
