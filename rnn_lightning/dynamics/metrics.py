@@ -62,37 +62,8 @@ class ValidTime(Metric):
         return dim_zero_cat(self.steps).double().quantile(self.quantile) / self.lyapunov_time
 
 
-class NRMSEAtLead(Metric):
-    """The root mean squared error at one lead time, in standard deviations; over batch and features.
-
-    Args:
-        lead: the step after the origin; 84 is usual for Mackey-Glass.
-    """
-
-    full_state_update = False
-    squares: Tensor
-    count: Tensor
-
-    def __init__(self, lead: int = 84) -> None:
-        super().__init__()
-        self.lead = lead
-        for name in ("squares", "count"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, generated: Tensor, target: Tensor, scale: Tensor) -> None:
-        """Add forecasts ``(batch, horizon, feature)``; steps with an unknown target, NaN, do not count."""
-        errors = (generated - target)[:, self.lead - 1].double() / scale
-        known = ~target[:, self.lead - 1].isnan()
-        self.squares += torch.where(known, errors, 0.0).square().sum()
-        self.count += known.sum()
-
-    def compute(self) -> Tensor:
-        """Return the error, a scalar; NaN before any known value."""
-        return (self.squares / self.count).sqrt()
-
-
-class _MeanDistance(Metric):
-    """The mean of a distance of a generated path to the true one, over pairs of them."""
+class _Mean(Metric):
+    """The mean of what is added up in ``total``."""
 
     full_state_update = False
     total: Tensor
@@ -103,6 +74,37 @@ class _MeanDistance(Metric):
         for name in ("total", "count"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
+    def compute(self) -> Tensor:
+        """Return the mean, a scalar; NaN before anything was added, infinite once a generated path was."""
+        return self.total / self.count
+
+
+class NRMSEAtLead(_Mean):
+    """The root mean squared error at one lead time, in standard deviations; over batch and features.
+
+    Args:
+        lead: the step after the origin; 84 is usual for Mackey-Glass.
+    """
+
+    def __init__(self, lead: int = 84) -> None:
+        super().__init__()
+        self.lead = lead
+
+    def update(self, generated: Tensor, target: Tensor, scale: Tensor) -> None:
+        """Add forecasts ``(batch, horizon, feature)``; steps with an unknown target, NaN, do not count."""
+        errors = (generated - target)[:, self.lead - 1].double() / scale
+        known = ~target[:, self.lead - 1].isnan()
+        self.total += torch.where(known, errors, 0.0).square().sum()
+        self.count += known.sum()
+
+    def compute(self) -> Tensor:
+        """Return the error, a scalar; NaN before any known value."""
+        return super().compute().sqrt()
+
+
+class _MeanDistance(_Mean):
+    """The mean of a distance of a generated path to the true one, over pairs of them."""
+
     def distance(self, generated: Tensor, truth: Tensor) -> Tensor:
         raise NotImplementedError
 
@@ -110,10 +112,6 @@ class _MeanDistance(Metric):
         """Add a pair of long paths, ``(time, feature)`` each; 10,000 steps are usual."""
         self.total += self.distance(generated.double(), truth.double())
         self.count += 1
-
-    def compute(self) -> Tensor:
-        """Return the mean, a scalar; infinite once a generated path was."""
-        return self.total / self.count
 
 
 class SpectrumDistance(_MeanDistance):
