@@ -107,8 +107,7 @@ def training_loss(network: Network, windows: TrainingWindows, free_run_weight: f
 def teacher_forced(network: Network, windows: TrainingWindows) -> Tensor:
     """Return the predictions ``(batch, scored, feature)``, each from the true values before it."""
     if windows.continuation is not None:
-        predictions: Tensor = windows.continuation.teacher_forced(network, windows)
-        return predictions
+        return windows.continuation.teacher_forced(network, windows)
     inputs, first = windows.inputs[:, :-1], windows.context_length - 1  # inputs end where targets begin
     return network.encode(inputs, None, windows.traits, first, windows.complete).predictions
 
@@ -123,8 +122,7 @@ def free_run(network: Network, windows: TrainingWindows) -> Tensor:
 def context_state(network: Network, windows: TrainingWindows) -> RecurrentState:
     """Return the state after the contexts."""
     if windows.continuation is not None:
-        state: RecurrentState = windows.continuation.context_state(network, windows)
-        return state
+        return windows.continuation.context_state(network, windows)
     context = windows.inputs[:, : windows.context_length]
     return network.encode(context, None, windows.traits, context.shape[1], windows.complete).state
 

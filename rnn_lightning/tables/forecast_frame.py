@@ -166,8 +166,7 @@ def _load(path: Path) -> "Forecaster":
     module, _, name = str(checkpoint.get("forecaster_class")).rpartition(".")
     own = module.startswith("rnn_lightning.")
     kind = getattr(importlib.import_module(module), name) if own else Forecaster
-    forecaster: Forecaster = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    return forecaster
+    return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
 
 
 def _own_intervals(forecaster: Any) -> "CalibratedIntervals | None":
