@@ -19,9 +19,9 @@ def quoted(name: str, length: int = 80) -> str:
     return repr(name if len(name) <= length else f"{name[:half]}...{name[-half:]}")
 
 
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """Return a number with its noun: ``1 step``, ``1,200 steps``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 step``, ``1,200 steps``, ``2 series``."""
+    return f"{number:,} {noun if number == 1 or noun == 'series' else noun + 's'}"
 
 
 def require_counts(**counts: int | None) -> None:

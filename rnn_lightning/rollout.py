@@ -51,7 +51,7 @@ class Forecast(NamedTuple):
 
     def __repr__(self) -> str:
         num_series, horizon, num_features = self.point.shape
-        sizes = [counted(num_series, "series", "series"), counted(horizon, "step")]
+        sizes = [counted(num_series, "series"), counted(horizon, "step")]
         sizes += [counted(num_features, "feature")]
         sizes += [] if self.samples is None else [counted(len(self.samples), "sampled path")]
         return f"{type(self).__name__}: {', '.join(sizes)}"

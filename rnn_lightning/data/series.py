@@ -107,7 +107,7 @@ class SeriesData:
         )
 
     def __repr__(self) -> str:
-        size = f"{counted(self.num_series, 'series', 'series')}, {counted(int(self.lengths.sum()), 'step')}"
+        size = f"{counted(self.num_series, 'series')}, {counted(int(self.lengths.sum()), 'step')}"
         known = f"; covariates {', '.join(self.covariate_names)}" if self.covariate_names else ""
         return f"{type(self).__name__}: {size}, features {', '.join(self.features)}{known}"
 

@@ -93,7 +93,7 @@ class Backtest:
         header = (
             f"test      {counted(scores.num_forecasts, 'forecast')} of {counted(scores.horizon, 'step')} "
         )
-        header += f"from the last origins of {counted(series, 'series', 'series')}"
+        header += f"from the last origins of {counted(series, 'series')}"
         if series * len(self.data.features) > 1:
             header += "; medians over series" + (" and features" if len(self.data.features) > 1 else "")
         lines = [header, " " * 10 + "".join(f"{name:>16}" for name in scores.forecasters)]
@@ -107,7 +107,7 @@ class Backtest:
         if missing := scores.without_scale:
             named = ", ".join(map(repr, missing[:NUM_NAMED_SERIES]))
             named += " ..." if len(missing) > NUM_NAMED_SERIES else ""
-            text = f"{counted(len(missing), 'series', 'series')}, without MASE and RMSSE: {named}"
+            text = f"{counted(len(missing), 'series')}, without MASE and RMSSE: {named}"
             lines.append(f"no scale  {text}")
         return "\n".join([*lines, f"{self.verdict[:1].upper()}{self.verdict[1:]}."])
 

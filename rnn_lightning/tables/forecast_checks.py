@@ -46,7 +46,7 @@ def check_forecast(
     notes = [*remarks(data), *notes_on_early_ends(data)]
     notes += note_if_horizon_not_validated(validated_horizon, horizon)
     if closed:
-        which = f"{counted(len(closed), 'series', 'series')}, such as {quoted(data.ids[closed[0]])}"
+        which = f"{counted(len(closed), 'series')}, such as {quoted(data.ids[closed[0]])}"
         notes.append(f"Note: `horizon` {horizon} reaches no step of {which}: no row is written for them.")
     return notes
 

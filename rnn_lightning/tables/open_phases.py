@@ -81,7 +81,7 @@ def describe_open_phases(phases: OpenPhases, ids: Sequence[str]) -> list[str]:
         names = [ids[series] for series in np.flatnonzero(phases.code == number).tolist()]
         which = quoted(names[0])
         if len(names) > 1:
-            which = f"{counted(len(names), 'series', 'series')}, such as {which},"
+            which = f"{counted(len(names), 'series')}, such as {which},"
         never = _closed_text(phases.patterns[number])
         notes.append(f"{which} never had a value {never}: no forecast is written there without `every_step`.")
     return notes

@@ -65,7 +65,7 @@ def read_static(
         if is_new.any():
             new = cells.filter(pl.Series(is_new)).unique().sort(nulls_last=True).to_list()
             some = ", ".join("nothing" if each is None else quoted(each) for each in new[:3])
-            what = f"{some} in {counted(int(is_new.sum()), 'series', 'series')}"
+            what = f"{some} in {counted(int(is_new.sum()), 'series')}"
             notes.append(f"{quoted(name)} has {what}, unknown to the fit, which counts as a mixture of all.")
     return np.concatenate(columns, 1).astype(np.float32), notes
 

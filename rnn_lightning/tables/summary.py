@@ -93,7 +93,7 @@ def seasons_text(seasons: Sequence[Mapping[str, int]]) -> str:
     texts = [counted(each["season"], "step") if each["season"] > 1 else "none" for each in seasons]
     if len(seasons) > 1:
         pairs = zip(texts, seasons, strict=True)
-        texts = [f"{text} ({_series_text(each['series'])})" for text, each in pairs]
+        texts = [f"{text} ({counted(each['series'], 'series')})" for text, each in pairs]
     return _names_text(texts, len(texts))
 
 
@@ -149,7 +149,7 @@ def _share(part: Any, whole: Any) -> dict[str, Any]:
 
 def _size_text(summary: Mapping[str, Any]) -> str:
     length = summary["length"]
-    text = f"{_series_text(summary['series'])}, {counted(summary['steps'], 'step')}"
+    text = f"{counted(summary['series'], 'series')}, {counted(summary['steps'], 'step')}"
     if summary["series"] == 1:
         return text
     if length["shortest"] == length["longest"]:
@@ -173,7 +173,9 @@ def _columns_text(summary: Mapping[str, Any]) -> str:
 def _time_text(times: Mapping[str, Any]) -> str:
     every = [str(each["frequency"]) for each in times["frequencies"]]
     if len(every) > 1:
-        every = [f"{each['frequency']} ({_series_text(each['series'])})" for each in times["frequencies"]]
+        every = [
+            f"{each['frequency']} ({counted(each['series'], 'series')})" for each in times["frequencies"]
+        ]
     text = f"{times['column']} from {times['first']} to {times['last']}"
     return f"{text}, every {_names_text(every, len(every))}"
 
@@ -195,11 +197,11 @@ def _missing_text(missing: Mapping[str, Any]) -> str:
 def _split_text(name: str, numbers: Mapping[str, int], horizon: int | None) -> str:
     if numbers["steps"] == 0:
         return f"empty: raise `{name}_fraction` to hold values out"
-    text = f"{_series_text(numbers['series'])}, {counted(numbers['steps'], 'step')}, "
+    text = f"{counted(numbers['series'], 'series')}, {counted(numbers['steps'], 'step')}, "
     if name == "train":
         text += f"{counted(numbers['windows'], 'window')} of {numbers['window_length']:,} steps"
         for key, what in (("padded_series", "shorter than a window, padded"), ("unused_series", "unused")):
-            text += f"; {_series_text(numbers[key])} {what}" if numbers[key] else ""
+            text += f"; {counted(numbers[key], 'series')} {what}" if numbers[key] else ""
         return text
     if numbers["forecasts"] == 0:
         return f"{text}too few for a forecast after a context"
@@ -215,7 +217,7 @@ def _incomplete_text(summary: Mapping[str, Any]) -> str:
     ahead = counted(summary["horizon"], "step")
     if count == summary["series"]:
         return f"predict needs covariates {ahead} ahead, in rows after the last value; no series has them yet"
-    which = f"{_series_text(count)}, {_names_text([*map(repr, ids)], count)}"
+    which = f"{counted(count, 'series')}, {_names_text([*map(repr, ids)], count)}"
     return f"predict will leave out {which}, unless rows after their last value give covariates {ahead} ahead"
 
 
@@ -226,11 +228,7 @@ def _left_out_text(left_out: Mapping[str, str]) -> str:
         by_reason.setdefault(reason, []).append(repr(name))
     groups = [f"{', '.join(names)} ({reason.rstrip('.')})" for reason, names in by_reason.items()]
     others = f" and {len(left_out) - MAX_NAMED:,} others" if len(left_out) > MAX_NAMED else ""
-    return f"{_series_text(len(left_out))}: {', '.join(groups)}{others}"
-
-
-def _series_text(number: int) -> str:
-    return counted(number, "series", "series")
+    return f"{counted(len(left_out), 'series')}: {', '.join(groups)}{others}"
 
 
 def _names_text(names: Sequence[str], number: int, limit: int = MAX_NAMED) -> str:
