@@ -43,7 +43,8 @@ def strengths(values: np.ndarray, season: int) -> tuple[np.ndarray, np.ndarray]:
     inner = np.where(known, np.square(rest - means[:, None]), 0.0).sum((1, 2)) / within.clip(1)
     overall = filled.sum((1, 2)) / number.clip(1)
     outer = (counts * np.square(means - overall[:, None])).sum(1) / between.clip(1)
-    is_defined = (within >= 1) & (between >= 1) & (outer + inner > 1e-12 * _variances(values))
+    variances = _means(np.square(values - _means(values)))[:, 0]
+    is_defined = (within >= 1) & (between >= 1) & (outer + inner > 1e-12 * variances)
     repeats = np.where(is_defined, number / num_phases.clip(1), 2.0)
     noise = 2 * np.sqrt(2 / between.clip(1) + 2 / within.clip(1)) / repeats  # two deviations of the share
     # A random walk may look like two repeats of a season, but hardly ever like five.
@@ -93,11 +94,6 @@ def _means(values: np.ndarray) -> np.ndarray:
     """Return the means of the known ``(..., time)``, ``(..., 1)``, 0 where none is known."""
     known = ~np.isnan(values)
     return np.where(known, values, 0.0).sum(-1, keepdims=True) / known.sum(-1, keepdims=True).clip(1)
-
-
-def _variances(values: np.ndarray) -> np.ndarray:
-    """Return the variances of the known ``(..., time)``, ``(...)``."""
-    return _means(np.square(values - _means(values)))[..., 0]
 
 
 def _moving_sums(values: np.ndarray, season: int) -> np.ndarray:

@@ -88,7 +88,8 @@ def closed_loop_jacobians(recurrent: nn.RNNBase, readout: nn.Linear, states: Ten
 
 def closed_loop_step(recurrent: nn.RNNBase, readout: nn.Linear, flat: Tensor) -> Tensor:
     """Return the state ``(batch, state)`` after one step with the output fed back."""
-    state = _unflat(recurrent, flat)
+    sizes = (-1, recurrent.num_layers, recurrent.hidden_size)
+    state = flat.unflatten(1, sizes).permute(1, 2, 0, 3).unbind(0)
     return _flat(step(recurrent, readout(state[0][-1]), state))
 
 
@@ -103,11 +104,6 @@ def _trajectory(recurrent: nn.RNNBase, readout: nn.Linear, state: Tensor, num_st
 def _flat(state: RecurrentState) -> Tensor:
     """Return a state of parts ``(layer, batch, hidden)`` as ``(batch, part * layer * hidden)``."""
     return torch.stack(state).permute(2, 0, 1, 3).flatten(1)
-
-
-def _unflat(recurrent: nn.RNNBase, flat: Tensor) -> RecurrentState:
-    sizes = (-1, recurrent.num_layers, recurrent.hidden_size)
-    return flat.unflatten(1, sizes).permute(1, 2, 0, 3).unbind(0)
 
 
 def _double(module: Any) -> Any:

@@ -138,7 +138,8 @@ def learn_half_widths(
     scores = (errors.abs() / scale[:, None]).double().transpose(1, 2).flatten(0, 1).cpu()
     scores = scores[(~scores.isnan()).any(1)]  # (forecast and feature, horizon)
     longest = int((~scores.isnan()).any(0).nonzero().amax()) + 1 if len(scores) else 0
-    prior = _normal_prior()
+    levels, leads = (torch.tensor(kept, dtype=torch.float64) for kept in (KEPT_LEVELS, KEPT_LEAD_TIMES))
+    prior = torch.special.ndtri(0.5 + levels / 2)[:, None] * leads**GROWTH_POWER  # of normal errors
     half_widths = torch.zeros_like(prior)
     if longest == 0:
         return half_widths.float(), 0
@@ -168,12 +169,6 @@ def half_widths_at(half_widths: Tensor, levels: Tensor, horizon: int) -> Tensor:
     leads = torch.arange(1, horizon + 1).clamp_max(KEPT_LEAD_TIMES[-1]).log()
     table = _interpolated(table.T, torch.tensor(KEPT_LEAD_TIMES).log(), leads).T
     return _interpolated(table, torch.tensor([0.0, *KEPT_LEVELS]), levels.to(table))
-
-
-def _normal_prior() -> Tensor:
-    """Return quantiles of absolute normal errors that grow with the lead time, ``(level, lead time)``."""
-    levels, leads = (torch.tensor(kept, dtype=torch.float64) for kept in (KEPT_LEVELS, KEPT_LEAD_TIMES))
-    return torch.special.ndtri(0.5 + levels / 2)[:, None] * leads**GROWTH_POWER
 
 
 def _student_factor(degrees: float) -> Tensor:

@@ -130,7 +130,8 @@ class Graph:
 
     def ops(self, kind: str, *inputs: Operand | None, num_outputs: int, **attributes: Any) -> list[Value]:
         """Add a node and return all its results."""
-        names = ["" if value is None else self._value(value).name for value in inputs]
+        values = (part if isinstance(part, Value | None) else self.constant(part) for part in inputs)
+        names = ["" if value is None else value.name for value in values]
         outputs = [self._new_name(kind) for _ in range(num_outputs)]
         self._nodes.append(helper.make_node(kind, names, outputs, **attributes))
         return [Value(self, name) for name in outputs]
@@ -213,9 +214,6 @@ class Graph:
         ]
         results = [onnx.ValueInfoProto(name=value.name) for value in outputs]
         return helper.make_graph(inner, self._new_name("graph"), described, results)
-
-    def _value(self, value: Operand) -> Value:
-        return value if isinstance(value, Value) else self.constant(value)
 
     def _new_name(self, kind: str) -> str:
         self._count += 1

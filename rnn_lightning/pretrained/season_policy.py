@@ -100,7 +100,8 @@ def find_candidates(
             active[index] = has_year & (shortest == season) & (years == year)
         else:
             is_own = (seasons == season).any(1)
-            needed = np.where(shortest == season, _needed(season), 2 * season + 2)
+            of_shortest = season + 2 if season <= LONG_SEASON else MIN_LONG_SEASONS * season
+            needed = np.where(shortest == season, of_shortest, 2 * season + 2)
             active[index] = (is_own & (lengths >= needed)) | (is_given & (given == season))
     is_clear = _strengths(values, lengths, shortest) > CLEAR_STRENGTH
     active[0] = ~active.any(0) | ~(is_clear | is_given)
@@ -200,11 +201,6 @@ def nan_mean(values: np.ndarray, axis: int | Sequence[int]) -> np.ndarray:
     known = ~np.isnan(values)
     counts = known.sum(axis)
     return np.where(counts > 0, np.where(known, values, 0.0).sum(axis) / np.maximum(counts, 1), np.nan)
-
-
-def _needed(season: int) -> float:
-    """Return the steps that a history needs for its shortest season."""
-    return season + 2 if season <= LONG_SEASON else MIN_LONG_SEASONS * season
 
 
 def _strengths(values: np.ndarray, lengths: np.ndarray, seasons: np.ndarray) -> np.ndarray:
