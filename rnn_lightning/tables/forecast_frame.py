@@ -2,7 +2,7 @@
 
 import importlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,10 +98,12 @@ def forecast_frame(
         network.require_fitted()
     settings: dict[str, Any] = {"num_samples": num_samples, "seed": seed}
     settings |= {} if horizon is None else {"horizon": horizon}
-    batches = _read_as_in_fit(network.data_facts, frame, options, settings)
+    fitted = network.data_facts
+    sizes = {name: fitted.get(name, "auto") for name in ("context_length", "season", "horizon")}
+    batches = TableBatches(table_as_in_fit(fitted, frame, options), **{**sizes, **settings})
     batches.forecaster = network
     batches.setup("predict")
-    batches.require_frequencies(network.data_facts.get("frequencies", []))
+    batches.require_frequencies(fitted.get("frequencies", []))
     if skip_incomplete and (note := batches.leave_out_incomplete()):
         warnings.warn(note, stacklevel=2)
     chosen = [levels] if isinstance(levels, int) else None if levels is None else [*levels]
@@ -140,14 +142,6 @@ def _forecast(
         batch = batch.to(forecaster.device)
         values.append(columns.values(forecaster.predict_step(batch, 0), batch))
     return columns, np.concatenate(values)
-
-
-def _read_as_in_fit(
-    fitted: Mapping[str, Any], frame: "Frame", options: Mapping[str, Any], settings: Mapping[str, Any]
-) -> TableBatches:
-    """Return the batches of a frame, with the options and settings of the fit where none are given."""
-    sizes = {name: fitted.get(name, "auto") for name in ("context_length", "season", "horizon")}
-    return TableBatches(table_as_in_fit(fitted, frame, options), **{**sizes, **settings})
 
 
 def _load(path: Path) -> "Forecaster":

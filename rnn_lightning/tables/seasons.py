@@ -139,8 +139,10 @@ def find_season(columns: Sequence[np.ndarray], suggested: Sequence[int]) -> tupl
 def given_seasons(season: int | str | Sequence[int] | Mapping[str, int]) -> tuple[int, ...] | None:
     """Return the seasons that a user gave to all series, shortest first; None if they are to be found."""
     if isinstance(season, Mapping):
-        if wrong := [f"{name!r}: {steps!r}" for name, steps in season.items() if not _is_count(steps)]:
-            raise InputError(f"`season` of a series is a number of steps, 1 for none, got {wrong[0]}.")
+        for name, steps in season.items():
+            if not (isinstance(steps, int) and steps >= 1):
+                what = "is a number of steps, 1 for none"
+                raise InputError(f"`season` of a series {what}, got {name!r}: {steps!r}.")
         return None
     if season in ("auto", "none"):
         return () if season == "none" else None
@@ -186,10 +188,6 @@ def with_given(traits: Traits, ids: Sequence[str], seasons: Mapping[str, int]) -
     season[rows] = torch.tensor([seasons[ids[index]] for index in rows], dtype=season.dtype)
     candidates[rows], year[rows] = 0, 0
     return {**traits, "season": season, "seasons": candidates, "year": year}
-
-
-def _is_count(steps: object) -> bool:
-    return isinstance(steps, int) and steps >= 1
 
 
 def calendar_seasons(frequency: int | float | str) -> tuple[int, ...]:

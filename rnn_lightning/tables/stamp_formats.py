@@ -173,13 +173,10 @@ class WrittenForm:
                 break
         for place, choice in enumerate(self.choices):  # the 10th to the 19th show nothing of zeros
             others = [each for each in choice if each != best[place]]
-            tied = (each for each in others if _num_equal(text, stamps, _with(best, place, each)) == most)
+            before, after = best[:place], best[place + 1 :]
+            tied = (each for each in others if _num_equal(text, stamps, [*before, each, *after]) == most)
             self.choices[place] = [best[place], *tied]
         return self.form
-
-
-def _with(parts: list[str], place: int, part: str) -> list[str]:
-    return [*parts[:place], part, *parts[place + 1 :]]
 
 
 def _num_equal(text: pl.Series, stamps: pl.Series, parts: Sequence[str]) -> int:
