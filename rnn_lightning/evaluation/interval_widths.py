@@ -114,9 +114,7 @@ def _mean_change(context: Tensor, lag: int) -> Tensor:
     return (changes - mean).abs().nanmean(1)
 
 
-def learn_half_widths(
-    errors: Tensor, scale: Tensor, origin_step: int = 1, prior_forecasts: float = PRIOR_FORECASTS
-) -> tuple[Tensor, int]:
+def learn_half_widths(errors: Tensor, scale: Tensor, origin_step: int = 1) -> tuple[Tensor, int]:
     """Learn half-widths from forecasts of values that the network was not trained on.
 
     They are quantiles of the scaled errors, shrunk towards a prior that grows with the lead time and has the
@@ -128,7 +126,6 @@ def learn_half_widths(
         scale: ``(forecast, feature)``, see ``error_scale``.
         origin_step: steps between two origins of a series: overlapping forecasts have similar errors, and
             count for less.
-        prior_forecasts: number of forecasts that the prior counts for.
 
     Returns:
         Half-widths ``(level, lead time)`` in error scales, for ``KEPT_LEVELS`` and ``KEPT_LEAD_TIMES``, and
@@ -154,7 +151,7 @@ def learn_half_widths(
         known = ~pooled.isnan()
         weights = known / known.sum(1, keepdim=True).clamp_min(1) * min(1.0, origin_step / lead)
         own_prior = prior[:, place] * _student_factor(float(weights.sum()) + 2)
-        half_widths[:, place] = _mixed_quantiles(pooled.nan_to_num(0.0), weights, own_prior, prior_forecasts)
+        half_widths[:, place] = _mixed_quantiles(pooled.nan_to_num(0.0), weights, own_prior)
     half_widths = half_widths.cummax(0).values
     # Few errors say nothing of their largest ones: there the widths grow at least as the root of the prior.
     for place in range(KEPT_LEVELS.index(TAIL_LEVEL) + 1, len(KEPT_LEVELS)):
@@ -192,14 +189,14 @@ def _relative_scale(scores: Tensor, prior: Tensor) -> float:
     return max(float(np.nanmedian((scores / typical).numpy())), 1e-9)
 
 
-def _mixed_quantiles(scores: Tensor, weights: Tensor, prior: Tensor, prior_forecasts: float) -> Tensor:
+def _mixed_quantiles(scores: Tensor, weights: Tensor, prior: Tensor) -> Tensor:
     """Return quantiles at ``KEPT_LEVELS`` of weighted scores mixed with the quantiles of a prior."""
     edges = torch.tensor([0.0, *KEPT_LEVELS, 1.0], dtype=torch.float64)
-    prior_mass = prior_forecasts * (edges[2:] - edges[:-2]) / 2
+    prior_mass = PRIOR_FORECASTS * (edges[2:] - edges[:-2]) / 2
     points, order = torch.cat([scores.flatten(), prior]).sort()
     mass = torch.cat([weights.flatten(), prior_mass])[order].cumsum(0)
     # Conformal prediction counts the coming value as one more score; the prior needs no such correction.
-    one_more = weights.sum() / (weights.sum() + prior_forecasts)
+    one_more = weights.sum() / (weights.sum() + PRIOR_FORECASTS)
     wanted = torch.tensor(KEPT_LEVELS, dtype=torch.float64) * (mass[-1] + one_more)
     return points[torch.searchsorted(mass, wanted).clamp_max(len(points) - 1)]
 
