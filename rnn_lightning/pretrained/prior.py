@@ -10,6 +10,7 @@ and lines are corners of it.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -217,6 +218,7 @@ def draw_batch(batch_size: int, shared: Generator, own: Generator) -> WindowBatc
     return WindowBatch(values[..., None], context_length, complete=True, traits=traits)
 
 
+@dataclass
 class FreshLoader:
     """Loads batches that are drawn afresh, by random numbers that depend on the seed and the position alone.
 
@@ -228,18 +230,12 @@ class FreshLoader:
         prepare: transforms a batch, if anything.
     """
 
-    position = 0
-
-    def __init__(
-        self,
-        batch_size: int,
-        num_batches: int,
-        rank: int,
-        seed: int,
-        prepare: Callable[[WindowBatch], Any] | None,
-    ) -> None:
-        self.batch_size, self.num_batches, self.rank = batch_size, num_batches, rank
-        self.seed, self.prepare = seed % 2**64, prepare
+    batch_size: int
+    num_batches: int
+    rank: int
+    seed: int
+    prepare: Callable[[WindowBatch], Any] | None
+    position: int = 0
 
     def __len__(self) -> int:
         return self.num_batches
@@ -247,7 +243,7 @@ class FreshLoader:
     def __iter__(self) -> Iterator[Any]:
         for _ in range(self.num_batches):
             self.position += 1
-            key = [self.seed, self.position]
+            key = [self.seed % 2**64, self.position]
             generators = np.random.default_rng(key), np.random.default_rng([*key, self.rank])
             batch = draw_batch(self.batch_size, *generators)
             yield self.prepare(batch) if self.prepare else batch
