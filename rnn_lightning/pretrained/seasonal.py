@@ -83,14 +83,10 @@ class SeasonalNetwork(nn.Module):
         first_output_step: int = 0,
         complete: bool = False,
     ) -> Encoded:
-        """Read inputs, in which NaN is an unknown value, and predict one step ahead of each.
+        """Read inputs as ``RecurrentNetwork.encode`` does.
 
-        Args:
-            inputs: ``(batch, time, feature + covariate)``, see ``join``.
-            state: the state before the first input; None for a series that starts with its first known value.
-            traits: ``season (batch,)``, the steps of a season, 1 for none; the same for all series.
-            first_output_step: the first input whose next values are wanted.
-            complete: say that no value is unknown, so that a GPU need not be waited for to see it.
+        ``traits`` have ``season (batch,)``, the steps of a season, 1 for none; the same for all series. A GPU
+        need not be waited for if the inputs are said to be ``complete``.
         """
         season = season_of(traits)
         values, covariates = self._as_rows(inputs)  # (row, time)
