@@ -24,9 +24,8 @@ from rnn_lightning.data.windows import (
 from rnn_lightning.errors import InputError, counted, require_counts
 from rnn_lightning.tables.default_sizes import BATCH_SIZES, HORIZON, SIZES, VAL_FRACTION, default_sizes
 from rnn_lightning.tables.incomplete import require_future, without_incomplete
-from rnn_lightning.tables.load_series import unlink_scratch
 from rnn_lightning.tables.seasons import find_seasons, given_seasons, given_traits, with_given
-from rnn_lightning.tables.storage import require_memory
+from rnn_lightning.tables.storage import require_memory, unlink_scratch
 from rnn_lightning.tables.table import TableSeries
 from rnn_lightning.transforms import Traits
 

@@ -12,14 +12,14 @@ from rnn_lightning.data.series import SeriesData
 from rnn_lightning.data.windows import BatchLoader, ForecastBatch, ShuffledLoader, Split
 from rnn_lightning.tables.batches import TableBatches
 from rnn_lightning.tables.default_sizes import SIZES
-from rnn_lightning.tables.file_shares import (
+from rnn_lightning.tables.processes import (
     first_series,
+    load_shared,
     numbered_from,
     prepare_share,
+    require_same_run,
     sum_over_machines,
 )
-from rnn_lightning.tables.load_series import load_shared
-from rnn_lightning.tables.same_run import require_same_run
 from rnn_lightning.tables.table import TableSeries
 
 MAX_REMEMBERED = 1000

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnn_lightning.data.series import SeriesData
 from rnn_lightning.errors import InputError
 from rnn_lightning.files import allocate, lock, open_locked, remove_unlocked
 
@@ -76,6 +77,14 @@ class FileArray:
         if self.scratch:
             with contextlib.suppress(PermissionError):  # Windows, until it is no longer mapped
                 self.path.unlink(missing_ok=True)
+
+
+def unlink_scratch(data: SeriesData) -> None:
+    """Remove the scratch files behind the arrays of a table, once they are mapped."""
+    arrays = [data.values, data.covariates, *(getattr(data, name, None) for name in ("calendar", "past"))]
+    for array in arrays:
+        if isinstance(array, FileArray):
+            array.unlink()
 
 
 class Buffer:

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 
 from rnn_lightning.errors import InputError
 from rnn_lightning.tables.calendar import stamp_series
-from rnn_lightning.tables.load_series import unlink_scratch
 from rnn_lightning.tables.stamp_formats import write as write_stamps
-from rnn_lightning.tables.storage import FileArray
+from rnn_lightning.tables.storage import FileArray, unlink_scratch
 from rnn_lightning.tables.table import TableSeries
 from rnn_lightning.tables.table_data import TableData
 
