@@ -262,7 +262,6 @@ class Forecaster(L.LightningModule):
         self.val_rollout.reset()
 
     def test_step(self, batch: ForecastBatch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Forecast]:
-        _require_forecasts(batch)
         return self._forecast_and_score(batch, self.test_rollout)
 
     def on_test_epoch_end(self) -> None:
@@ -302,10 +301,9 @@ class Forecaster(L.LightningModule):
     def rate(self, step: int, num_steps: float) -> float:
         """Return the part of the learning rate at a step of a fit of ``num_steps``."""
         risen = min(1.0, (step + 1) / (self.warmup_steps + 1))
-        fallen = (
-            0.5 * (1 + math.cos(math.pi * min(step / num_steps, 1))) if self.schedule == "cosine" else 1.0
-        )
-        return risen * fallen
+        if self.schedule == "constant":
+            return risen
+        return risen * 0.5 * (1 + math.cos(math.pi * min(step / num_steps, 1)))
 
     def require_fitted(self) -> None:
         """Refuse a network that was never fitted, so that the units of its data are not set."""
