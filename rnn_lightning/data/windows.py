@@ -456,11 +456,8 @@ class ShuffledLoader(BatchLoader[Any]):
     def _items(self, position: int) -> Tensor:
         """Return the items of this device in the batches made together from ``position`` on."""
         if self.num_items > MAX_PERMUTED:
-            size, positions = (
-                self.batch_size * self.world_size,
-                range(position, position + self.batches_together),
-            )
-            drawn = [self._random(each).integers(self.num_items, size=size) for each in positions]
+            size, end = self.batch_size * self.world_size, position + self.batches_together
+            drawn = [self._random(each).integers(self.num_items, size=size) for each in range(position, end)]
             return torch.from_numpy(np.concatenate(drawn)[self.rank :: self.world_size])
         number, index = divmod(position, self.batches_per_pass)
         if self._order is None or self._order[0] != number:
@@ -468,9 +465,8 @@ class ShuffledLoader(BatchLoader[Any]):
             self._order = number, torch.from_numpy(order)
         first = index * self.batch_size
         end = min(first + self.batches_together * self.batch_size, self.num_each)
-        return self._order[1][
-            first * self.world_size + self.rank : end * self.world_size : self.world_size
-        ].long()
+        mine = slice(first * self.world_size + self.rank, end * self.world_size, self.world_size)
+        return self._order[1][mine].long()
 
     def _random(self, number: int) -> np.random.Generator:
         return np.random.default_rng([self.seed % 2**64, number])

@@ -148,11 +148,8 @@ class TableBatches(SequenceBatches):
         for name in (*SIZES, "stride", "num_samples"):
             if (getattr(self, name, None) or 0) > MAX_COUNT:
                 raise InputError(f"`{name}` must be at most {MAX_COUNT:,}, got {getattr(self, name)}.")
-        self.min_context_length, self.num_origins, self.origin_step = (
-            min_context_length,
-            num_origins,
-            origin_step,
-        )
+        self.min_context_length = min_context_length
+        self.num_origins, self.origin_step = num_origins, origin_step
         self._val_is_auto, self._given_seasons = val_fraction == "auto", given_seasons(season)
         self._named_seasons = season if isinstance(season, dict) else {}
         self.final_fit_on_all, self.carry_state = final_fit_on_all, carry_state
