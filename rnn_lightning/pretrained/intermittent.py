@@ -106,8 +106,7 @@ def _profile(values: np.ndarray, season: int) -> np.ndarray:
     total = nan_mean(values, 0)
     if not share > 0 or not total > 0:
         return np.ones(season)
-    whole = -(-len(values) // season) * season
-    by_phase = np.pad(values, (whole - len(values), 0), constant_values=np.nan).reshape(-1, season)
+    by_phase = np.pad(values, (-len(values) % season, 0), constant_values=np.nan).reshape(-1, season)
     relative = np.roll(nan_mean(by_phase, 0), 1) / total
     reliability = repeats * share / (1 + (repeats - 1) * share)
     relative = 1 + reliability * (np.where(np.isnan(relative), 1.0, relative) - 1)

@@ -133,8 +133,7 @@ def _season_indices(values: np.ndarray, season: int, multiplies: np.ndarray) -> 
     averages = np.where(np.arange(length) >= begins + half, averages, np.nan)
     safe = np.where(averages > 0, averages, np.nan)
     relative = np.where(multiplies[:, None], values / safe, values - averages)
-    whole = -(-length // season) * season
-    padded = np.pad(relative, ((0, 0), (whole - length, 0)), constant_values=np.nan)
+    padded = np.pad(relative, ((0, 0), (-length % season, 0)), constant_values=np.nan)
     by_phase = nan_mean(padded.reshape(num_rows, -1, season), 1)  # the last step is the last phase
     by_phase = np.roll(by_phase, 1, 1)
     none = np.where(multiplies, 1.0, 0.0)[:, None]
