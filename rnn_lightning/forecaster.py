@@ -23,16 +23,7 @@ from rnn_lightning.losses import (
 )
 from rnn_lightning.metrics import FreeRunError, ResidualMoments, validation_metrics
 from rnn_lightning.network import Cell, Network, RecurrentNetwork
-from rnn_lightning.rollout import (
-    Forecast,
-    State,
-    evaluating,
-    generate,
-    generators,
-    observe,
-    rollout,
-    warm_up,
-)
+from rnn_lightning.rollout import Forecast, State, evaluating, generate, generators, observe, rollout, warm_up
 from rnn_lightning.transforms import TransformName
 
 ARCHITECTURE = ("cell", "hidden_size", "num_layers", "transforms")

@@ -35,11 +35,7 @@ class CsvWriter(L.Callback):
         self.forecasts: dict[int, list[list[float]]] = {}  # (horizon, feature) of each series
 
     def on_predict_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        *_: Any,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any
     ) -> None:
         self.forecasts |= zip(outputs.series_index.tolist(), outputs.point.tolist(), strict=True)
 

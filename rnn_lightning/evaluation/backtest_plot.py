@@ -15,12 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from rnn_lightning.data.series import SeriesData
 from rnn_lightning.evaluation.scores import Scores
 
-COLOURS = {
-    "rnn": "#0072b2",
-    "naive": "#999999",
-    "seasonal_naive": "#d55e00",
-    "drift": "#e69f00",
-}
+COLOURS = {"rnn": "#0072b2", "naive": "#999999", "seasonal_naive": "#d55e00", "drift": "#e69f00"}
 """The observed values have the colour of the text."""
 
 LABELS = {"y": "observed", "rnn": "forecast", "seasonal_naive": "seasonal naive"}

@@ -57,11 +57,7 @@ def forecast_columns(levels: Sequence[int]) -> list[str]:
 
 
 def record(
-    records: ForecastRecords,
-    batch: ForecastBatch,
-    forecast: Any,
-    intervals: Any,
-    levels: Sequence[int] = (),
+    records: ForecastRecords, batch: ForecastBatch, forecast: Any, intervals: Any, levels: Sequence[int] = ()
 ) -> None:
     """Add the forecasts of a batch to records with the columns of ``forecast_columns(levels)``."""
     point, samples = forecast.point, forecast.samples

@@ -8,12 +8,7 @@ from rnn_lightning.onnx.forecast import Forecast
 from rnn_lightning.onnx.graph import Graph, Value
 from rnn_lightning.onnx.season_lags import Lags
 from rnn_lightning.onnx.season_step import SeasonStep
-from rnn_lightning.pretrained.season_scale import (
-    LEAST_OF_RANGE,
-    LEVEL_STEPS,
-    MIN_STEPS,
-    SCALE_OF_ZEROS,
-)
+from rnn_lightning.pretrained.season_scale import LEAST_OF_RANGE, LEVEL_STEPS, MIN_STEPS, SCALE_OF_ZEROS
 
 
 class SeasonalForecast(Forecast):

@@ -18,11 +18,7 @@ from rnn_lightning.pretrained.season_batches import (
     shifted_paths,
     uses_hold_outs,
 )
-from rnn_lightning.pretrained.season_forecast import (
-    SeasonForecast,
-    forecast_seasons,
-    steps_wanted,
-)
+from rnn_lightning.pretrained.season_forecast import SeasonForecast, forecast_seasons, steps_wanted
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
 from rnn_lightning.pretrained.seasonal_loss import seasonal_loss
 from rnn_lightning.rollout import Forecast

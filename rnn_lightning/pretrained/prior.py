@@ -173,12 +173,7 @@ class PriorSeries(Series):
     """
 
     def __init__(
-        self,
-        num_series: int = 100,
-        length: int = 200,
-        season: int = 12,
-        seed: int = 0,
-        fresh: bool = False,
+        self, num_series: int = 100, length: int = 200, season: int = 12, seed: int = 0, fresh: bool = False
     ) -> None:
         require_positive(num_series=num_series, season=season)
         if length < 2:

@@ -7,13 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnn_lightning.pretrained.season_clock import (
-    ERROR_RATE,
-    LEAST_SPREAD,
-    LEVEL_RATES,
-    RATES,
-    SLOPE_RATES,
-)
+from rnn_lightning.pretrained.season_clock import ERROR_RATE, LEAST_SPREAD, LEVEL_RATES, RATES, SLOPE_RATES
 from rnn_lightning.pretrained.season_features import (
     DIFFERENCES,
     LEVELS,

@@ -33,12 +33,7 @@ class SeasonalNetwork(nn.Module):
 
     residual_covariance: Tensor
 
-    def __init__(
-        self,
-        num_features: int = 1,
-        hidden_size: int = 64,
-        num_covariates: int = 0,
-    ) -> None:
+    def __init__(self, num_features: int = 1, hidden_size: int = 64, num_covariates: int = 0) -> None:
         super().__init__()
         self.num_features, self.num_covariates, self.hidden_size = num_features, num_covariates, hidden_size
         self.transforms = Transforms([SeasonScale()])
