@@ -85,18 +85,11 @@ def describe(values: Tensor, known: Tensor, season: int) -> tuple[Step, Track, C
     errors = smooth((values[..., None] - _earlier(forecasts, 1)).abs(), now.error_rate[..., None])
     foreseen = num_steps - season // 2 + season
     kept = kept_steps(season)
-    track = Track(
-        _newest(values, kept),
-        _newest(average, kept),
-        _newest(adjusted, kept),
-        _newest(profiles[:, :foreseen], season),
-        _newest(counts[:, :foreseen], season),
-        smoothed[:, -1],
-        errors[:, -1],
-        forecasts[:, -1],
-        now.age[:, -1:],
-        now.free[:, -1:],
-    )
+    of_steps = (_newest(part, kept) for part in (values, average, adjusted))
+    of_phases = (_newest(part[:, :foreseen], season) for part in (profiles, counts))
+    last = (part[:, -1] for part in (smoothed, errors, forecasts))
+    ages = (part[:, -1:] for part in (now.age, now.free))
+    track = Track(*of_steps, *of_phases, *last, *ages)
     return Step(quantities, errors, has[:, following], now.counts), track, now
 
 
@@ -256,18 +249,10 @@ class Tracker:
     def track(self) -> Track:
         """The track after the last step."""
         kept, season = kept_steps(self.season), self.season
-        return Track(
-            torch.stack(self.values[-kept:], 1),
-            torch.stack(self.averages[-kept:], 1),
-            torch.stack(self.adjusted[-kept:], 1),
-            torch.stack(self.profiles[-season:], 1),
-            torch.stack(self.counts[-season:], 1),
-            self.smoothed,
-            self.errors,
-            self.forecasts,
-            self.age,
-            self.free,
-        )
+        of_steps = (torch.stack(part[-kept:], 1) for part in (self.values, self.averages, self.adjusted))
+        of_phases = (torch.stack(part[-season:], 1) for part in (self.profiles, self.counts))
+        latest = [self.smoothed, self.errors, self.forecasts, self.age, self.free]
+        return Track(*of_steps, *of_phases, *latest)
 
 
 def initial_track(like: Tensor, num_rows: int, season: int) -> Track:
@@ -277,7 +262,4 @@ def initial_track(like: Tensor, num_rows: int, season: int) -> Track:
     whole = [torch.full((num_rows, 1), start, device=like.device) for start in (-1, 0)]
     sizes = (kept, kept, kept, season, len(RATES), len(SIMPLE_FORECASTS), len(SIMPLE_FORECASTS))
     values, averages, adjusted, counts, *rest = (like.new_zeros(num_rows, size) for size in sizes)
-    smoothed, errors, forecasts = rest
-    return Track(
-        values, averages, adjusted, profiles, counts, smoothed, errors, forecasts, whole[0], whole[1]
-    )
+    return Track(values, averages, adjusted, profiles, counts, *rest, *whole)
