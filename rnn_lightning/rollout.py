@@ -124,16 +124,8 @@ def rollout(
             raise InputError(f"{rule}, got {given}.")
         covariates, future = covariates[:, 1:known], covariates[:, known:]
     state = warm_up(network, context, covariates, traits)
-    return generate(
-        network,
-        state,
-        horizon,
-        covariates=future,
-        num_samples=num_samples,
-        noise=noise,
-        generator=generator,
-        names=names,
-    )
+    drawn: dict[str, Any] = {"num_samples": num_samples, "noise": noise, "generator": generator}
+    return generate(network, state, horizon, covariates=future, names=names, **drawn)
 
 
 def warm_up(
@@ -351,9 +343,8 @@ def _end_at_nonfinite(values: Tensor, names: Sequence[str] | None) -> Tensor:
         RuntimeWarning,
         stacklevel=3,
     )
-    return torch.where(
-        torch.arange(num_steps, device=values.device)[:, None] >= first[..., None, :], torch.nan, values
-    )
+    steps = torch.arange(num_steps, device=values.device)[:, None]
+    return torch.where(steps >= first[..., None, :], torch.nan, values)
 
 
 def _checked(network: Network, values: Tensor, what: str) -> Tensor:
