@@ -64,15 +64,10 @@ class SequenceDataModule(SequenceBatches, L.LightningDataModule):
         cut = partial(window_batch, *settings, complete=complete)
         numbers = self.batch_size * length * (self.num_features + self.num_covariates)
         together = min(max(1, NUMBERS_TOGETHER // numbers), MAX_BATCHES_TOGETHER) if prepare else 1
-        return ShuffledLoader(
-            lambda items: prepare(cut(items)) if prepare else cut(items),
-            len(windows),
-            self.batch_size,
-            self.devices,
-            num_batches=self.num_batches_per_epoch,
-            seed=self.seed,
-            batches_together=together,
-        )
+        make_batch = (lambda items: prepare(cut(items))) if prepare else cut
+        order: dict[str, Any] = {"num_batches": self.num_batches_per_epoch, "seed": self.seed}
+        sizes = (len(windows), self.batch_size, self.devices)
+        return ShuffledLoader(make_batch, *sizes, **order, batches_together=together)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position at which a resumed fit goes on."""

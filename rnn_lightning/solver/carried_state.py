@@ -126,12 +126,6 @@ def continued_loader(data: Any, module: Any, carried: CarriedState) -> Continued
     if "standardize_context" in module.architecture[-1]:
         rule = "`carry_state` needs units that all windows of a series share"
         raise InputError(f"{rule}: choose `transforms` standardize, not standardize_context.")
-    loader = ContinuedLoader(
-        make_batch,
-        len(windows),
-        data.batch_size,
-        data.devices,
-        num_batches=data.num_batches_per_epoch,
-        seed=data.seed,
-    )
+    order: dict[str, Any] = {"num_batches": data.num_batches_per_epoch, "seed": data.seed}
+    loader = ContinuedLoader(make_batch, len(windows), data.batch_size, data.devices, **order)
     return loader
