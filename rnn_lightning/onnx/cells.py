@@ -31,13 +31,8 @@ def fused(
     """
     w_input, w_hidden, b_input, b_hidden = (_arranged(weight, GATES[cell]) for weight in weights)
     hidden_size = w_hidden.shape[1]
-    arguments: list[Operand | None] = [
-        inputs,
-        w_input[None],
-        w_hidden[None],
-        np.concatenate([b_input, b_hidden])[None],
-        None,
-    ]
+    biases = np.concatenate([b_input, b_hidden])
+    arguments: list[Operand | None] = [inputs, w_input[None], w_hidden[None], biases[None], None]
     first = [graph.op("Unsqueeze", part, np.array([0])) for part in state]
     settings: dict[str, object] = {"hidden_size": hidden_size}
     if cell == "gru":
