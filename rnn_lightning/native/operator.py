@@ -120,17 +120,11 @@ class _Recurrence(torch.autograd.Function):
             )
         outputs, _, hidden, memory, _ = gradients
         saved, begin, gaps, *weights = ctx.saved_tensors
-        needs_inputs, needs_hidden, needs_memory = ctx.needs_input_grad[:3]
+        needs = ctx.needs_input_grad[:3]
         of_inputs, of_hidden, of_memory, *of_weights = _BACKWARD(
-            saved, weights, begin, outputs, hidden, memory, ctx.sizes, *ctx.settings, needs_inputs
+            saved, weights, begin, outputs, hidden, memory, ctx.sizes, *ctx.settings, needs[0]
         )
         if gaps is not None:
             of_inputs = of_inputs.masked_fill(gaps, 0.0)
-        return (
-            of_inputs if needs_inputs else None,
-            of_hidden if needs_hidden else None,
-            of_memory if needs_memory else None,
-            None,
-            None,
-            *of_weights,
-        )
+        parts = zip(needs, (of_inputs, of_hidden, of_memory), strict=True)
+        return (*(part if is_needed else None for is_needed, part in parts), None, None, *of_weights)
