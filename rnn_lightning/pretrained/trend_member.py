@@ -23,8 +23,11 @@ MULTIPLICATIVE_FROM = 0.05
 
 MIN_INDEX = 0.01
 
-LOG_HISTORY, MAX_LOG_RISE = 2, 7.0
-"""Logarithms need so many horizons of history, and rise at most this far above the highest value."""
+LOG_HISTORY, MAX_LOG_RISE, RECENT_STEPS = 2, 7.0, 5
+"""Logarithms need so many horizons of history, and rise at most this far above the highest value.
+
+And their slope is at most the growth of so many last steps, as far as these tell it.
+"""
 
 ERROR_POWER, PRIOR, MAX_WEIGHT = 3.0, 0.7, 0.6
 """The odds of the member are the prior times this power of the network's error over its own."""
@@ -94,6 +97,7 @@ def _forecast_both(values: np.ndarray, season: int, shares: np.ndarray, horizon:
         np.concatenate([shares, shares[logs]]),
         np.concatenate([multiplies, np.zeros(len(logs), bool)]),
         horizon,
+        len(logs),
     )
     plain, of_logs = forecasts[: len(values)], forecasts[len(values) :]
     highest = np.log(np.nanmax(values[logs], 1, keepdims=True))
@@ -102,9 +106,13 @@ def _forecast_both(values: np.ndarray, season: int, shares: np.ndarray, horizon:
 
 
 def _forecast(
-    values: np.ndarray, season: int, shares: np.ndarray, multiplies: np.ndarray, horizon: int
+    values: np.ndarray, season: int, shares: np.ndarray, multiplies: np.ndarray, horizon: int, num_logs: int
 ) -> np.ndarray:
-    """Forecast rows ``(row, time)``, NaN before their start only, whose season is added or ``multiplies``."""
+    """Forecast rows ``(row, time)``, NaN before their start only, whose season is added or ``multiplies``.
+
+    The last ``num_logs`` are logarithms, which grow no faster than of late: a curve that levels off does not
+    go on as it began.
+    """
     lengths, ahead = (~np.isnan(values)).sum(1), np.arange(1, horizon + 1)
     past = future = np.where(multiplies, 1.0, 0.0)[:, None]
     if season > 1:
@@ -114,6 +122,8 @@ def _forecast(
         past, future = indices[:, np.arange(1 - values.shape[1], 1) % season], indices[:, ahead % season]
     rest = np.where(multiplies[:, None], values / np.where(multiplies[:, None], past, 1.0), values - past)
     level, slope, alpha = _level_and_slope(rest, lengths)
+    growth = slope[len(slope) - num_logs :]
+    np.minimum(growth, _recent_growth(rest[len(rest) - num_logs :]), out=growth)
     first_steps = (1 - (1 - alpha) ** lengths) / alpha
     line = level[:, None] + slope[:, None] * (ahead - 1 + first_steps[:, None])
     return np.where(multiplies[:, None], line * future, line + future)
@@ -173,6 +183,15 @@ def _level_and_slope(values: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarra
     best = (errors - 2 * parts * products + parts * parts * squares).argmin(0)
     rows = np.arange(len(values))
     return start + level[best, rows], parts[best, rows] * slopes[-1], ALPHAS[best]
+
+
+def _recent_growth(values: np.ndarray) -> np.ndarray:
+    """Return the mean of the last changes of each row, and twice its standard error above it."""
+    changes = np.diff(values)[:, -RECENT_STEPS:]
+    count = np.maximum((~np.isnan(changes)).sum(1), 1)
+    mean = nan_mean(changes, 1)
+    variance = nan_mean(np.square(changes - mean[:, None]), 1)
+    return mean + 2 * np.sqrt(variance / count)
 
 
 def _running_slopes(values: np.ndarray) -> np.ndarray:
