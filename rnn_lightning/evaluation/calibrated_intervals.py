@@ -16,6 +16,7 @@ from rnn_lightning.evaluation.baselines import never_negative, seasons_of
 from rnn_lightning.evaluation.interval_widths import (
     ENOUGH_CHANGES,
     KEPT_LEAD_TIMES,
+    MAX_ENOUGH_CHANGES,
     MIN_RELATIVE_SCALE,
     error_scale,
     floor_of,
@@ -132,7 +133,7 @@ class CalibratedIntervals:
         half_widths = half_widths_at(self._half_widths, torch.tensor(chosen) / 100, KEPT_LEAD_TIMES[-1])
         facts: dict[str, Any] = {"season": self._season, "nonnegative": self._nonnegative.numpy()}
         widths = {"half_widths": half_widths.numpy(), "min_relative_scale": MIN_RELATIVE_SCALE}
-        facts |= {"relative": self._relative.numpy(), "enough_changes": ENOUGH_CHANGES}
+        facts |= {"relative": self._relative.numpy(), "enough_changes": (ENOUGH_CHANGES, MAX_ENOUGH_CHANGES)}
         return {"levels": chosen, **widths, **facts}
 
     def quantiles(

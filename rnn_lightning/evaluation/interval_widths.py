@@ -36,8 +36,8 @@ MIN_OF_ERROR = 0.25
 TAIL_LEVEL = 0.95
 """Level from which half-widths grow whatever the errors."""
 
-ENOUGH_CHANGES = 8
-"""Changes from step to step from which the error scale of a series is its own alone."""
+ENOUGH_CHANGES, MAX_ENOUGH_CHANGES = 8, 24
+"""Changes from step to step from which the error scale of a series is its own alone: a season, at least 8."""
 
 MIN_RELATIVE_CHANGE = 1e-4
 """Change relative to the magnitude of a series below which its errors say nothing of those of others."""
@@ -77,7 +77,7 @@ def error_scale(
         seasons: ``(batch,)``, the season of each series in steps; 1 for none.
         own_error: ``(batch, feature)``, the mean absolute error of earlier forecasts of each series, which is
             a part of its scale; NaN where unknown.
-        relative: ``(feature,)``, the scale of other series relative to their magnitude; NaN where unknown.
+        relative: ``(feature,)``, the usual ``new_scale`` of other series; NaN where unknown.
     """
     scale = _mean_change(context, 1)
     for season in seasons.unique().tolist():
@@ -87,7 +87,8 @@ def error_scale(
     magnitude = context.abs().nanmean(1).nan_to_num(0.0)
     scale = torch.where(scale.isnan(), magnitude, scale)
     if relative is not None:
-        part = (~context.diff(dim=1).isnan()).sum(1) / ENOUGH_CHANGES  # (batch, feature)
+        enough = seasons.to(scale).clamp(ENOUGH_CHANGES, MAX_ENOUGH_CHANGES)[:, None]
+        part = (~context.diff(dim=1).isnan()).sum(1) / enough  # (batch, feature)
         typical, least = relative.to(scale) * magnitude, MIN_RELATIVE_SCALE * magnitude
         mixed = scale.maximum(least) ** part * typical ** (1 - part)
         scale = torch.where((part < 1) & (typical > 0), mixed, scale)
@@ -96,6 +97,20 @@ def error_scale(
         scale = scale ** (1 - OWN_ERROR_POWER) * error**OWN_ERROR_POWER
         scale = torch.maximum(scale, MIN_OF_ERROR * error)
     return torch.maximum(scale, MIN_RELATIVE_SCALE * magnitude)
+
+
+def new_scale(context: Tensor, seasons: Tensor) -> Tensor:
+    """Return what a series changes by who has not seen its season, relative to its magnitude.
+
+    It is the mean change from step to step, or over half a season where that is larger, ``(batch, feature)``.
+    Arguments as for ``error_scale``.
+    """
+    change = _mean_change(context, 1)
+    for season in seasons.unique().tolist():
+        if 3 < season < context.shape[1]:
+            rows = seasons == season
+            change[rows] = torch.fmax(change[rows], _mean_change(context[rows], season // 2))
+    return change / context.abs().nanmean(1)
 
 
 def is_like_others(context: Tensor, seasons: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rnn_lightning.data.windows import ForecastBatch, ends_in_long_gap
-from rnn_lightning.evaluation.interval_widths import error_scale, is_like_others
+from rnn_lightning.evaluation.interval_widths import error_scale, is_like_others, new_scale
 from rnn_lightning.metrics import gathered
 
 CRPS_QUANTILES = 99
@@ -80,7 +80,7 @@ def errors_of(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the errors ``(forecast, horizon, feature)`` of all devices, their scale, and the usual scale.
 
-    The last is the median relative to the magnitude of a series, ``(feature,)``. Errors of series that are
+    The last is the median of ``new_scale``, ``(feature,)``. Errors of series that are
     constant, dead or repeat exactly are NaN, unless all series are, and so are errors after long gaps.
 
     Args:
@@ -88,14 +88,14 @@ def errors_of(
         batches: the forecasts of this device, with targets.
         seasons: ``(series,)``, the season of each series; 1 for none.
     """
-    records = ForecastRecords(["error", "error_scale", "magnitude", "counts", "stale"])
+    records = ForecastRecords(["error", "error_scale", "usual", "counts", "stale"])
     for case in batches:
         batch = case.to(forecaster.device)
         forecast = forecaster.predict_step(batch, 0)
         error, own_seasons = batch.target - forecast.point, seasons[case.series_index]
         columns = {
             "error_scale": error_scale(batch.context, own_seasons, forecast.own_error),
-            "magnitude": batch.context.abs().nanmean(1),
+            "usual": new_scale(batch.context, own_seasons),
             "counts": is_like_others(batch.context, own_seasons).to(error),
             "stale": ends_in_long_gap(batch.context, batch.horizon).to(error),
         }
@@ -105,7 +105,7 @@ def errors_of(
     scale, fresh = found["error_scale"], found["stale"] == 0
     counts = (found["counts"] > 0) & fresh
     error = torch.where(fresh | ~fresh.any(), found["error"], torch.nan)
-    relative = torch.where(counts, scale / found["magnitude"], torch.nan)[:, 0]  # (forecast, feature)
+    relative = torch.where(counts, found["usual"], torch.nan)[:, 0]  # (forecast, feature)
     usual = (
         relative.nanmedian(0).values if len(relative) else relative.new_full(relative.shape[1:], torch.nan)
     )

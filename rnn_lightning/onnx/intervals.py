@@ -16,7 +16,8 @@ class IntervalTable(NamedTuple):
         season: the season in steps of series whose season is not given.
         nonnegative: ``(feature,)``, whether values are never negative.
         relative: ``(feature,)``, the usual error scale relative to the magnitude of a series, NaN if unknown.
-        enough_changes: changes from which the error scale of a series is its own alone.
+        enough_changes: least and most changes from which the error scale of a series is its own alone, a
+            season of them.
         min_relative_scale: least error scale relative to the magnitude of a series.
     """
 
@@ -25,7 +26,7 @@ class IntervalTable(NamedTuple):
     season: int
     nonnegative: np.ndarray
     relative: np.ndarray
-    enough_changes: int
+    enough_changes: tuple[int, int]
     min_relative_scale: float
 
 
@@ -56,9 +57,9 @@ def _error_scale(context: Value, season: Value, table: IntervalTable) -> Value:
     scale = graph.op("Where", graph.op("And", has_season, is_smaller), of_season, scale)
     magnitude = graph.op("Abs", context).mean_known(1).or_where_nan(np.array(0.0))
     least, scale = magnitude * np.array(table.min_relative_scale), scale.or_where_nan(magnitude)
-    part = (context - context.before(np.ones((1, 1, 1), np.int64))).count_known(1) / np.array(
-        float(table.enough_changes)
-    )
+    few, most = (np.array(float(number)) for number in table.enough_changes)
+    enough = graph.op("Max", graph.op("Min", season.cast("DOUBLE"), most), few)
+    part = (context - context.before(np.ones((1, 1, 1), np.int64))).count_known(1) / enough
     typical = magnitude * np.nan_to_num(table.relative.astype(np.float64))
     mixed = graph.op("Pow", graph.op("Max", scale, least), part)
     mixed = mixed * graph.op("Pow", typical, graph.op("Sub", np.array(1.0), part))

@@ -55,3 +55,15 @@ def test_after_nothing_but_zeros_there_is_no_unit_of_errors() -> None:
         ),
     ):
         forecast(6, levels=[80], y=np.zeros(60))
+
+
+def test_a_new_series_is_as_uncertain_as_one_that_has_not_seen_its_season() -> None:
+    """Beside series whose week is known, it had intervals as narrow as theirs."""
+    rng, days = np.random.default_rng(0), np.arange(300)
+    long = {
+        f"long{i}": 10 * (1 + 0.3 * np.sin(2 * np.pi * days / 7)) + rng.normal(0, 0.3, 300) for i in range(20)
+    }
+    found = forecast(7, **long, new=long["long0"][-1:])
+    own, new = (widths(found.filter(pl.col.unique_id == name)).mean() for name in ("long0", "new"))
+    assert own < 2
+    assert new > 4  # the week is 6 wide
