@@ -21,8 +21,14 @@ from rnn_lightning.tables.rows import RowReader, Spool
 from rnn_lightning.tables.stamp_statistics import FAR, Frequencies, StampStatistics
 from rnn_lightning.tables.storage import Buffer
 
-SNAP_FRACTION = 0.1
-"""Fraction of a step by which a stamp may miss the grid of a given frequency."""
+SNAP_FRACTION = 0.3
+"""Fraction of a step by which a stamp may miss the grid of a given frequency: two days of a week."""
+
+EVEN_FRACTION = 0.1
+"""Fraction of a step, or a last digit if that is more, by which even numbers may miss their grid."""
+
+MIN_ROWS_OF_DAYS = 0.2
+"""Rows for each day from which stamps are days of which some weekdays are closed, and not weeks."""
 
 LONG_GAP = 1000
 """Steps without a row that are pointed out if they are more than half of their series."""
@@ -100,7 +106,7 @@ class Grid:
         """
         s = self.statistics
         spans = (s.high - s.low) // np.maximum(found.size, 1)
-        is_sparse = (found.unit == "ticks") & (4 * s.num_rows < spans)
+        is_sparse = (found.unit == "ticks") & (2 * s.num_rows < spans)
         if self.axis.scale == 1 or not is_sparse.any():
             return found
         parts = [(rows.series, rows.ticks) for rows in self.rows]
@@ -108,13 +114,14 @@ class Grid:
         order = np.lexsort((ticks, series))
         bounds = np.searchsorted(series[order], np.arange(len(s.low) + 1))
         own = {index: ticks[order[bounds[index] : bounds[index + 1]]] for index in np.flatnonzero(is_sparse)}
-        even = {index: size for index, part in own.items() if (size := _even_size(part))}
+        digits = found.size  # the last ones, a common divisor of all distances
+        even = {index: size for index, part in own.items() if (size := _even_size(part, digits[index]))}
         if not even:
             return found
         sizes, middle = found.size.astype(float), float(np.median([*even.values()]))
         is_common = all(abs(size - middle) < SAME_STEP * middle for size in even.values())
         if is_common:  # the step of the short series too
-            on_it = (index for index, part in own.items() if _missed(part, middle) < SNAP_FRACTION)
+            on_it = (index for index, part in own.items() if _is_even(part, middle, digits[index]))
             even = dict.fromkeys([*even, *on_it], middle)
         for index, size in even.items():
             sizes[index] = size
@@ -232,6 +239,9 @@ class Grid:
             opened = self.open_phases.open_fraction
             if self.axis.zone == "UTC":  # one row in two hours of each day: stamps of days by other clocks
                 opened = np.where((opened <= CLOCK_CHANGE) & (20 * rows < steps), 1.0, opened)
+            days = np.array([{"bd": 7 / 5}.get(unit, 1.0) for unit in self.frequencies.unit]) * steps
+            is_week = self._has_days() & (rows < MIN_ROWS_OF_DAYS * days)  # and its weekday moves
+            opened = np.where(is_week, 1.0, opened)
             steps = (steps * opened).astype(np.int64)
         sparse = 4 * rows < steps
         if self.frequency is not None:
@@ -242,8 +252,10 @@ class Grid:
         ticks, _, shown = self._rows_of(index)
         row, advice = int(np.diff(ticks).argmax()), ""
         if self.frequency is None:
-            advice = " If not, give the distance between two steps by `frequency`, or aggregate the rows to "
-            advice += "regular steps first; steps of unequal length, such as pay days, can be "
+            usual = self._usual_days(ticks)
+            such_as = f", such as {usual}d," if usual > 1 else ","
+            advice = f" If not, give the distance between two steps by `frequency`{such_as} or aggregate the "
+            advice += "rows to regular steps first; steps of unequal length, such as pay days, can be "
             advice += "numbered 1, 2, 3, ... in the time column"
             if self.axis.zone == "UTC":
                 advice += ", or set `time_zone` if they follow the clocks of a place"
@@ -253,6 +265,16 @@ class Grid:
             f"{self._stamp(ticks[0])} to {self._stamp(ticks[-1])}: most steps of a regular grid would have "
             f"no row, the longest gap is from {shown(row)} to {shown(row + 1)}: is one of them wrong?{advice}"
         )
+
+    def _has_days(self) -> np.ndarray:
+        """Return which series have steps of a day or of a business day."""
+        size, unit = self.frequencies.size, self.frequencies.unit
+        is_one = np.isin(unit, ("d", "bd")) & (size == 1)
+        return np.where(unit == "ticks", size == self.axis.ticks_per_day, is_one)
+
+    def _usual_days(self, ticks: np.ndarray) -> int:
+        """Return the days from one of the sorted ``ticks (row,)`` to the next, 0 if they are no days."""
+        return int(np.median(np.diff(ticks))) // self.axis.ticks_per_day if self.axis.ticks_per_day else 0
 
     def _off_grid(self, index: int) -> InputError:
         ticks, steps, shown = self._rows_of(index)
@@ -309,8 +331,11 @@ class Grid:
         return str(self.axis.stamps(np.array([tick]))[0])
 
 
-def _even_size(ticks: np.ndarray) -> float | None:
-    """Return the mean distance of sorted ``ticks (row,)`` that lie on a grid up to rounding, else None."""
+def _even_size(ticks: np.ndarray, digit: int) -> float | None:
+    """Return the mean distance of sorted ``ticks (row,)`` that lie on a grid up to rounding, else None.
+
+    They are multiples of a ``digit``.
+    """
     if len(ticks) < MIN_EVEN_ROWS:
         return None
     distances = np.diff(ticks)
@@ -318,10 +343,12 @@ def _even_size(ticks: np.ndarray) -> float | None:
     if 4 * len(ticks) < num_steps + 1 or num_steps == 0:
         return None
     size = float((ticks[-1] - ticks[0]) / num_steps)
-    return size if _missed(ticks, size) < SNAP_FRACTION else None
+    return size if _is_even(ticks, size, digit) else None
 
 
-def _missed(ticks: np.ndarray, size: float) -> float:
-    """Return the largest part of a step by which ``ticks (row,)`` miss the grid from the first of them."""
+def _is_even(ticks: np.ndarray, size: float, digit: int) -> bool:
+    """Return whether sorted ``ticks (row,)`` lie on the grid from the first of them up to rounding."""
     place = (ticks - ticks[0]) / size
-    return float(np.abs(place - np.rint(place)).max()) if size > 0 else np.inf
+    steps = np.rint(place)
+    limit = max(EVEN_FRACTION, digit / size)
+    return bool(size >= 2 * digit and np.abs(place - steps).max() <= limit and (np.diff(steps) > 0).all())

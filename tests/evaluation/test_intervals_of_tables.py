@@ -63,7 +63,7 @@ def test_a_new_series_is_as_uncertain_as_one_that_has_not_seen_its_season() -> N
     long = {
         f"long{i}": 10 * (1 + 0.3 * np.sin(2 * np.pi * days / 7)) + rng.normal(0, 0.3, 300) for i in range(20)
     }
-    found = forecast(7, **long, new=long["long0"][-1:])
+    found = forecast(7, None, **long, new=long["long0"][-1:])
     own, new = (widths(found.filter(pl.col.unique_id == name)).mean() for name in ("long0", "new"))
     assert own < 2
     assert new > 4  # the week is 6 wide

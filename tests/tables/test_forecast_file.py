@@ -430,7 +430,7 @@ def test_of_many_features_the_first_are_drawn(tmp_path: Path, drawings: list[Fig
 
 def test_intervals_that_are_not_available_are_refused(tmp_path: Path) -> None:
     data = SeriesData.from_equal(torch.rand(1, 6, 1))
-    with pytest.raises(InputError, match=r"`levels` \[80\]: the network was fitted without validation"):
+    with pytest.raises(InputError, match=r"`levels` \[80\]: there are no prediction intervals"):
         predict(data, tmp_path, levels=[80], plot=False)
     with pytest.raises(InputError, match="`num_samples` 1: a prediction interval needs at least two"):
         predict(data, tmp_path, num_samples=1, plot=False)
@@ -486,7 +486,7 @@ def test_a_callback_gives_the_bounds_of_intervals(tmp_path: Path, capsys: pytest
     np.testing.assert_allclose(table["y-lo-50"], table["y"] - 50, rtol=1e-6)
     np.testing.assert_allclose(table["y-hi-90"], table["y"] + 90, rtol=1e-6)
     assert "forecasts were validated up to 2 steps ahead, and `horizon` is 3" in capsys.readouterr().out
-    with pytest.raises(InputError, match="has no prediction intervals"):
+    with pytest.raises(InputError, match="there are no prediction intervals"):
         predict(data, tmp_path, levels=[50], plot=False, intervals=KnownIntervals(0))
 
 

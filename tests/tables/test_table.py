@@ -838,6 +838,34 @@ def test_times_that_are_even_but_for_their_last_digits_are_regular(
     assert float(data.times.frequencies[0]) == pytest.approx(end / 499, rel=1e-3)
 
 
+@pytest.mark.parametrize(("step", "start"), [(1 / 360, 0), (1 / 256, 0), (1 / 128, 0), (1 / 365.25, 2015)])
+def test_times_rounded_to_a_third_of_a_step_are_regular(step: float, start: float) -> None:
+    """They were spread over a grid of thousandths, most of whose steps had no row."""
+    times = np.round(start + np.arange(3000) * step, 3)
+    data = TableSeries(pl.DataFrame({"ds": times, "y": np.arange(3000)})).load()
+    assert data.lengths.tolist() == [3000]
+    assert float(data.times.frequencies[0]) == pytest.approx(step, rel=1e-3)
+
+
+@pytest.mark.parametrize("part", [0.3, 0.45, 0.6])
+def test_times_of_which_many_are_missing_keep_their_grid(part: float) -> None:
+    kept = np.flatnonzero(np.random.default_rng(0).random(3000) < part)
+    data = TableSeries(pl.DataFrame({"ds": kept / 10, "y": kept})).load()
+    assert data.lengths.tolist() == [kept[-1] - kept[0] + 1]
+
+
+@pytest.mark.parametrize("shift", ["holiday", "jitter"])
+def test_weeks_whose_weekday_moves_are_no_days(shift: str) -> None:
+    """They were forecast for two days of each week, and the others were called closed."""
+    rng, weeks = np.random.default_rng(0), np.arange(200)
+    moved = -1 * (weeks % 50 == 12) if shift == "holiday" else rng.integers(-1, 2, 200)
+    days = np.datetime64("2016-01-08") + 7 * weeks + moved
+    frame = pl.DataFrame({"ds": days, "y": rng.random(200)})
+    with pytest.raises(InputError, match=r"is not regular .* `frequency`, such as 7d, or aggregate"):
+        TableSeries(frame).load()
+    assert TableSeries(frame, frequency="7d").load().lengths.tolist() == [200]
+
+
 def test_each_series_has_even_steps_of_its_own_and_clusters_are_none(tmp_path: Path) -> None:
     times = {"a": np.linspace(0, 7, 60), "b": np.arange(80.0), "c": np.linspace(3, 40, 90)}
     rows = [(name, time) for name, part in times.items() for time in part]
