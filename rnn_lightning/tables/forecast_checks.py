@@ -113,7 +113,8 @@ def notes_on_long_seasons(data: TableData, network: Any) -> list[str]:
     season, candidates = data.traits.get("season"), data.traits.get("seasons")
     if season is None or candidates is None or not hasattr(network, "ignores_covariates"):
         return []
-    is_untried = (candidates > 0).any(1) & (candidates < season[:, None]).all(1)
+    is_year = (season - data.traits["year"]).abs() < 1  # which is taken as harmonics
+    is_untried = (candidates > 0).any(1) & (candidates < season[:, None]).all(1) & ~is_year
     if not bool(is_untried.any()):
         return []
     longest = int(season[is_untried].max())

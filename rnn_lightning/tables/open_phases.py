@@ -74,21 +74,33 @@ def find_open_phases(
     return OpenPhases(code, [np.frombuffer(pattern, bool) for pattern in known])
 
 
-def describe_open_phases(phases: OpenPhases, ids: Sequence[str]) -> list[str]:
-    """Return notes on the most common kinds of series that are closed at times."""
+def describe_open_phases(phases: OpenPhases, ids: Sequence[str], minutes: np.ndarray) -> list[str]:
+    """Return notes on the most common kinds of series that are closed at times.
+
+    Args:
+        phases: the phases of all series.
+        ids: their names.
+        minutes: ``(series,)``, the minute of the day of their first stamps.
+    """
     notes = []
     for number in np.argsort(-np.bincount(phases.code[phases.code >= 0]), kind="stable").tolist()[:3]:
-        names = [ids[series] for series in np.flatnonzero(phases.code == number).tolist()]
+        series = np.flatnonzero(phases.code == number)
+        names = [ids[each] for each in series.tolist()]
         which = quoted(names[0])
         if len(names) > 1:
             which = f"{counted(len(names), 'series')}, such as {which},"
-        never = _closed_text(phases.patterns[number])
+        never = _closed_text(phases.patterns[number], int(minutes[series[0]]))
         notes.append(f"{which} never had a value {never}: no forecast is written there without `every_step`.")
     return notes
 
 
-def _closed_text(pattern: np.ndarray) -> str:
-    """Return when a pattern is closed, such as ``on Sunday and outside 09:00 to 17:30``."""
+def _closed_text(pattern: np.ndarray, minute: int) -> str:
+    """Return when a pattern is closed, such as ``on Sunday and outside 09:00 to 17:30``.
+
+    Args:
+        pattern: whether each phase of the week is open.
+        minute: that of some stamp: steps of an hour may begin at half past.
+    """
     by_day = pattern.reshape(7, -1)  # (day, phase of the day)
     texts = []
     closed = [name for name, day in zip(DAYS, by_day, strict=True) if not day.any()]
@@ -96,7 +108,8 @@ def _closed_text(pattern: np.ndarray) -> str:
         texts.append("on " + " and ".join(filter(None, [", ".join(closed[:-1]), closed[-1]])))
     hours = np.flatnonzero(by_day.any(0))
     if len(hours) < by_day.shape[1]:
-        minutes = (hours[[0, -1]] * 1440 // by_day.shape[1]).tolist()
+        length = 1440 // by_day.shape[1]
+        minutes = (hours[[0, -1]] * length + minute % length).tolist()
         first, last = (f"{minute // 60:02}:{minute % 60:02}" for minute in minutes)
         inside = len(hours) == hours[-1] - hours[0] + 1
         texts.append(f"outside {first} to {last}" if inside else f"at times from {last} to {first}")

@@ -199,7 +199,8 @@ class TableReading:
             notes.append(f"Moved {counted(grid.num_snapped, 'time stamp')} onto the grid of `frequency`.")
         notes += grid.long_gaps()
         if grid.open_phases is not None:
-            notes += describe_open_phases(grid.open_phases, grid.ids)
+            minutes = grid.axis.local(grid.first) % grid.axis.ticks_per_day * 1440 // grid.axis.ticks_per_day
+            notes += describe_open_phases(grid.open_phases, grid.ids, minutes)
         if grid.left_out:
             some = ", ".join(map(quoted, grid.left_out[:5])) + (", ..." if len(grid.left_out) > 5 else "")
             notes.append(f"Left out {len(grid.left_out):,} series without a value of {self.targets}: {some}.")

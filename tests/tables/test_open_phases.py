@@ -121,6 +121,16 @@ def test_each_series_has_hours_of_its_own() -> None:
     assert len(ahead(data.keep([1], ""), 14)) == 12
 
 
+def test_hours_from_half_past_are_named_by_their_stamps() -> None:
+    halves = [stamp + timedelta(minutes=30) for stamp in stamps(timedelta(hours=1), 24 * 70, is_trading)]
+    (note,) = TableSeries(table(halves)).load().notes
+    assert "on Saturday and Sunday and outside 09:30 to 15:30" in note
+
+
+def is_trading(stamp: datetime) -> bool:
+    return stamp.weekday() < 5 and 9 <= stamp.hour < 16
+
+
 def test_closed_steps_need_no_covariates() -> None:
     days = stamps(timedelta(1), 7 * 20 + 13, no_sunday)  # the last one is a Saturday
     offer = [float(i % 5 == 0) for i in range(len(days))]

@@ -7,12 +7,22 @@ import polars as pl
 import pytest
 import torch
 
-from rnn_lightning import LinearSeries, RandomSeries, SeriesData, SineSeries, TableDataModule
+from rnn_lightning import (
+    LinearSeries,
+    PretrainedForecaster,
+    RandomSeries,
+    SeriesData,
+    SineSeries,
+    TableDataModule,
+    TableSeries,
+)
 from rnn_lightning.data.array import ArraySeries
 from rnn_lightning.errors import InputError
 from rnn_lightning.season_strength import strength, strengths
 from rnn_lightning.tables.calendar import CalendarIndex
+from rnn_lightning.tables.forecast_checks import notes_on_long_seasons
 from rnn_lightning.tables.seasons import calendar_seasons, candidate_seasons, find_seasons, given_traits
+from rnn_lightning.tables.table_data import as_table_data
 
 
 def table(values: Sequence[np.ndarray], frequency: str) -> SeriesData:
@@ -334,3 +344,16 @@ def test_a_season_that_is_longer_than_every_series_is_told_and_not_taken() -> No
     assert given_traits([24], lengths)["season"].tolist() == [24, 1]
     with pytest.warns(UserWarning, match="no series has `season` 40: the longest has 30 steps"):
         assert given_traits([40], lengths)["season"].tolist() == [1, 1]
+
+
+def test_a_year_taken_as_harmonics_is_not_called_untried() -> None:
+    days, rng = np.arange(1500), np.random.default_rng(0)
+    values = 5 + 3 * np.sin(2 * np.pi * days / 365.25) + rng.normal(0, 0.5, 1500)
+    start = np.datetime64("2020-01-01")
+    data = as_table_data(TableSeries(pl.DataFrame({"ds": start + days, "y": values})).load())
+    data = replace(data, traits=find_seasons(data))
+    assert int(data.traits["season"][0]) == 365
+    network = PretrainedForecaster().network
+    assert notes_on_long_seasons(data, network) == []
+    data.traits["year"][:] = 0.0
+    assert "a season of 365 steps is too long" in notes_on_long_seasons(data, network)[0]
