@@ -194,9 +194,11 @@ def changes_and_rounding(values: np.ndarray, series: np.ndarray, num_series: int
     """
     sums, own = np.zeros((2, num_series, values.shape[1])), series[1:] == series[:-1]
     for feature, exact in enumerate(values.T):
-        changes = np.where(own, np.abs(np.diff(exact)), 0.0)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite numbers are refused elsewhere
+            changes = np.where(own, np.abs(np.diff(exact)), 0.0)
+            lost = np.abs(exact - exact.astype(np.float32))[1:]
         changes[np.isnan(changes)] = 0.0
-        lost = np.where(changes > 0, np.abs(exact - exact.astype(np.float32))[1:], 0.0)
+        lost = np.where(changes > 0, lost, 0.0)
         for place, part in enumerate((changes, lost)):
             sums[place, :, feature] = np.bincount(series[1:], part, num_series)
     return sums

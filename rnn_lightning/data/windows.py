@@ -128,17 +128,17 @@ def forecast_starts(
     context_length: int,
     scored_length: int,
     stride: int | None = None,
-    min_context_length: int | None = None,
+    min_context_length: int | Tensor | None = None,
 ) -> Windows:
     """Return windows that score every step of the segments once, ``ceil(n / scored_length)`` each.
 
     Their contexts reach back before the segment, and before a series that is too short; the last window may
     reach past the end. With a ``stride``, they start so many steps apart instead, up to the last step; with
-    ``min_context_length`` so many steps of a context within the series are enough.
+    ``min_context_length``, perhaps of each segment, so many steps of a context within the series are enough.
     """
     stride = stride or scored_length
     context = _own_context(segments.end - segments.first, context_length, scored_length)
-    context = context.clamp_max(min_context_length or context_length)
+    context = context.clamp_max(context_length if min_context_length is None else min_context_length)
     start = torch.maximum(segments.start, segments.first + context)
     counts = (segments.end - start).clamp_min(0).add(stride - 1).div(stride, rounding_mode="floor")
     return Windows(start - context_length, counts, stride)
@@ -149,17 +149,25 @@ def rolling_starts(
 ) -> Windows:
     """Return windows of the last origins of segments, ``origin_step`` apart: 1 to ``num_origins`` of each.
 
-    The last one ends where its segment ends, or past the end of one that is shorter than the horizon. What
-    comes before a segment is context enough, if it is half of what the series would have otherwise.
+    The last one ends where its segment ends, or past the end of one that is shorter than the horizon. Their
+    contexts are those of ``short_contexts``.
     """
-    context = _own_context(segments.end - segments.first, context_length, horizon)
-    context = torch.minimum(context, torch.maximum(segments.start - segments.first, (context + 1) // 2))
+    context = short_contexts(segments, context_length, horizon)
     start = torch.maximum(segments.start, segments.first + context)
     beyond = segments.end - start - horizon  # steps that are left for further origins
     counts = (beyond.div(origin_step, rounding_mode="floor") + 1).clamp(1, num_origins)
     counts = torch.where(segments.end > start, counts, 0)
     first = torch.where(beyond > 0, segments.end - horizon - (counts - 1) * origin_step, start)
     return Windows(first - context_length, counts, origin_step)
+
+
+def short_contexts(segments: Segments, context_length: int, horizon: int) -> Tensor:
+    """Return the steps that a first forecast must know of each segment, ``(segment,)``.
+
+    What comes before a segment is enough, if it is half of what a short series would have otherwise.
+    """
+    context = _own_context(segments.end - segments.first, context_length, horizon)
+    return torch.minimum(context, torch.maximum(segments.start - segments.first, (context + 1) // 2))
 
 
 def _own_context(lengths: Tensor, context_length: int, scored_length: int) -> Tensor:

@@ -16,8 +16,10 @@ from rnn_lightning.data.windows import (
     Segments,
     Split,
     Windows,
+    forecast_starts,
     future_batch,
     rolling_starts,
+    short_contexts,
     split_by_time,
     training_starts,
 )
@@ -206,9 +208,10 @@ class TableBatches(SequenceBatches):
 
     def forecast_starts(self, split: Split) -> Windows:
         """Return the starts of forecasts: of the last origins to test, else of each step once."""
-        if split != "test":
-            return super().forecast_starts(split)
         segments, horizon = self.segments[split], self.horizon_of(split)
+        if split != "test":
+            least = short_contexts(segments, self.context_length, horizon)
+            return forecast_starts(segments, self.context_length, horizon, min_context_length=least)
         longest = int(segments.lengths.max()) if len(segments.series) else 0
         is_short = longest < 2 * horizon and self.season > 1
         step = self.origin_step or (min(self.season, horizon) if is_short else horizon)

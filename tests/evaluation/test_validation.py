@@ -7,12 +7,15 @@ from rnn_lightning import BundledForecaster, TableDataModule
 from rnn_lightning.evaluation.validation import sentences, validate
 
 
-@pytest.mark.parametrize(("context_length", "reach"), [(50, 40), (500, 27)])
-def test_a_validation_looks_as_far_as_the_split_reaches_beyond_the_first_context(
-    context_length: int, reach: int
+@pytest.mark.parametrize(
+    ("context_length", "val_fraction", "reach"), [(50, 0.25, 40), (500, 0.25, 40), (50, 0.05, 20)]
+)
+def test_a_validation_looks_as_far_as_the_split_allows(
+    context_length: int, val_fraction: float, reach: int
 ) -> None:
     values = np.sin(np.arange(400) / 5)
-    data = TableDataModule(values, context_length, horizon=40, test_fraction=0.1)
+    sizes = {"horizon": 40, "val_fraction": val_fraction, "test_fraction": 0.1}
+    data = TableDataModule(values, context_length, **sizes)  # type: ignore[arg-type]
     data.setup("validate")
     forecaster = BundledForecaster()
     forecaster.take_sizes(data)
