@@ -89,12 +89,16 @@ def mean_forecasts(values: np.ndarray, seasons: np.ndarray, forecasts: np.ndarra
 
 
 def _level(values: np.ndarray, profile: np.ndarray) -> float:
-    """Return the smoothed level after ``values (time,)`` with the seasonal ``profile (time,)``."""
+    """Return the smoothed level after ``values (time,)`` with the seasonal ``profile (time,)``.
+
+    In a season without demand it is drawn towards the mean.
+    """
     pairs = np.stack([values, profile], 1)[~np.isnan(values)]
     level = pairs[:START_STEPS].mean(0)
     for pair in pairs:
         level = level + ALPHA * (pair - level)
-    return float(level[0] / max(level[1], MIN_PROFILE))
+    missing = max(MIN_PROFILE - level[1], 0.0)
+    return float((level[0] + missing * pairs[:, 0].mean()) / (level[1] + missing))
 
 
 def _profile(values: np.ndarray, season: int) -> np.ndarray:

@@ -103,7 +103,10 @@ def forecast_seasons(
     forecasts, errors = add_second(histories, mix)
     weight, num_series = network.readout.weight, len(histories.values)
     seasons = np.array([mix.candidates.all[index].season for index in mix.best])
-    points = mean_forecasts(histories.rows, seasons, forecasts[0]) if as_means else forecasts[0]
+    points = forecasts[0]
+    if as_means:  # where a year is taken as harmonics, these know when there is demand
+        has_year = np.array([mix.candidates.all[index].year > 0 for index in mix.best])[:, None]
+        points = np.where(has_year, points, mean_forecasts(histories.rows, seasons, points))
 
     def as_batch(values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).unflatten(0, (num_series, -1))

@@ -36,6 +36,12 @@ ERROR_FLOOR, ROUNDING = 1e-3, 1e-6
 Errors of exact repeats are those of rounding, which differ from batch to batch.
 """
 
+LEAST_ONE_STEP = 0.1
+"""The part of the least hold-out error that is added to one-step errors.
+
+After a season of zeros the next one is sure for any candidate, and says nothing.
+"""
+
 NUM_ORIGINS = 3
 
 
@@ -158,6 +164,8 @@ def candidate_weights(
     hold_out = np.exp(nan_mean(np.log(without_rounding(errors.hold_out, magnitude) + floor[:, None]), 1))
     has_origin = np.isfinite(hold_out)
     hold_out = np.where(has_origin, hold_out, one_step) + floor
+    least = np.where(active & has_origin, hold_out, np.inf).min(0)  # (row,)
+    one_step = one_step + LEAST_ONE_STEP * np.where(np.isfinite(least), least, 0.0)
     power = WEIGHT_POWER * np.where(has_origin, 1.0, np.minimum(1.0, num_steps / SURE_STEPS))
     log_weights = -0.5 * power * (np.log(hold_out) + np.log(one_step + floor))
     log_weights[0] += np.log(PRIOR_OF_NONE)

@@ -309,6 +309,20 @@ def test_mean_forecasts_keep_closed_days_and_change_no_other_series() -> None:
     assert float(mean[:20, [5, 6, 12, 13]].max()) < 0.5
 
 
+@pytest.mark.parametrize("point", ["median", "mean"])
+@pytest.mark.parametrize(("seasons", "year"), [([7], 365.25), ([365], 0.0)])
+def test_demand_that_comes_once_a_year_is_forecast_after_months_without_any(
+    point: Literal["median", "mean"], seasons: list[int], year: float
+) -> None:
+    """A stream that is dry for seven months, a garden centre: the forecast was zero all year."""
+    days = np.arange(6 * 365 - 30)
+    rain = np.random.default_rng(0).normal(0, 3, len(days) + 365)
+    flow = np.maximum(30 * np.cos(2 * np.pi * (np.arange(len(rain)) - 100) / 365.25) - 5 + rain, 0)
+    forecaster = PretrainedForecaster(point=point)
+    found = forecaster.forecast(flow[: len(days)], 365, seasons=seasons, year=year)
+    assert found.sum() == pytest.approx(flow[len(days) :].sum(), rel=0.2)
+
+
 class Sales(Series):
     """Two series of different lengths with the traits of their calendars."""
 
