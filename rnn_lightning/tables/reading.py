@@ -12,6 +12,7 @@ import torch
 
 from rnn_lightning.errors import InputError, counted, quoted
 from rnn_lightning.tables.files import Table, find_tables, require_columns
+from rnn_lightning.tables.fill_values import notes_on_fill_values
 from rnn_lightning.tables.frequency import DAY, FORMS
 from rnn_lightning.tables.grid import CHUNK_ROWS, Grid
 from rnn_lightning.tables.number_text import find_decimal, plain_numbers
@@ -105,6 +106,7 @@ class TableReading:
             table_format=self._table_format(),
         )
         notes += self._covariate_notes(data)
+        notes += notes_on_fill_values(data.values, data.features)
         return data
 
     def _unused_notes(self) -> list[str]:
