@@ -52,6 +52,8 @@ class ArraySeries(Series):
             raise
         except (OSError, ValueError, EOFError) as error:
             advice = "np.save writes one, such as of np.loadtxt(file, delimiter=',', skiprows=1)"
+            if Path(str(self.path)).suffix == ".npz":
+                advice = "save one of its arrays by np.save"
             raise InputError(f"`path` {self.path}: not a readable .npy file ({error}): {advice}.") from error
         name = "the array" if isinstance(self.path, np.ndarray) else str(self.path)
         if array.dtype.kind not in "fiub":

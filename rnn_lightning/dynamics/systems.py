@@ -19,8 +19,10 @@ from rnn_lightning.errors import InputError
 
 Field = Callable[[np.ndarray], np.ndarray]
 
-MIN_ROWS = 10
-"""Rows from which a column that rises evenly is taken as the time."""
+TEXT_FILES = (".csv", ".tsv", ".txt", ".dat")
+
+MIN_ROWS, MIN_EVEN = 10, 0.8
+"""Rows from which a column that rises evenly is taken as the time, and the part of them without gaps."""
 
 
 def integrate(
@@ -69,11 +71,11 @@ class DynamicsSeries(Series):
 
 
 class RecordedSeries(ArraySeries):
-    """Recording of a dynamical system: a .npy file, ``(time,)`` or ``(time, feature)``, or a .csv file.
+    """Recording of a dynamical system: a .npy file, ``(time,)`` or ``(time, feature)``, or a text file.
 
-    It is an ``ArraySeries`` whose dynamics ``test`` measures and draws. A .csv file has a column for each
-    variable, separated by commas, semicolons, tabs or spaces, and may have a header line. A column that rises
-    evenly is treated as time and left out.
+    It is an ``ArraySeries`` whose dynamics ``test`` measures and draws. A text file, such as a .csv, has a
+    column for each variable, separated by commas, semicolons, tabs or spaces, and may have a header line. A
+    column that rises evenly is treated as time and left out, and its gaps are steps of unknown values.
 
     Args:
         path: the file; in Python also an array or a list.
@@ -94,17 +96,25 @@ class RecordedSeries(ArraySeries):
         return replace(data, features=self._names) if self._names else data
 
     def _open(self) -> np.ndarray:
-        if isinstance(self.path, np.ndarray) or Path(self.path).suffix != ".csv":
+        if isinstance(self.path, np.ndarray) or Path(self.path).suffix not in TEXT_FILES:
             names, values = list[str](), super()._open()
         else:
             names, values = _read(self.path)
-        is_time = np.zeros(values.shape[-1] if values.ndim == 2 else 1, bool)
-        if values.ndim == 2 and values.shape[1] > 1:
-            is_time = np.array([_rises_evenly(column) for column in values.T])
-        every = names or [f"column {number + 1}" for number in range(len(is_time))]
-        self._times = [name for name, leaves in zip(every, is_time, strict=True) if leaves]
+        times = [_time_steps(column) for column in values.T] if values.ndim == 2 else [None]
+        every = names or [f"column {number + 1}" for number in range(len(times))]
+        self._times = (
+            []
+            if len(times) == 1
+            else [name for name, steps in zip(every, times, strict=True) if steps is not None]
+        )
         self._names = [name for name in names if name not in self._times]
-        return np.array(values[:, ~is_time], order="C") if names or self._times else values
+        if not self._times:
+            return np.array(values, order="C") if names else values
+        kept = np.array([steps is None for steps in times])
+        steps = next(steps for steps in times if steps is not None)
+        filled = np.full((steps[-1] + 1, kept.sum()), np.nan, values.dtype)  # unknown in gaps
+        filled[steps] = values[:, kept]
+        return filled
 
 
 def _read(path: str | Path) -> tuple[list[str], np.ndarray]:
@@ -124,7 +134,13 @@ def _read(path: str | Path) -> tuple[list[str], np.ndarray]:
         table = table.select(part for part in table if part.null_count() < table.height)  # a comma at the end
         values = table.select(pl.all().str.strip_chars().replace("", None).cast(pl.Float64)).to_numpy()
     except pl.exceptions.PolarsError as error:
-        raise InputError(f"`path` {path}: {rule} ({str(error)[:80]}).") from error
+        cells = ((line, cell.strip()) for line in lines[has_names:] for cell in line.split(sign))
+        line, cell = next(
+            ((line, cell) for line, cell in cells if cell and not _are_numbers([cell])), (lines[0], "")
+        )
+        place = f"row {text.index(line) + 1} has {cell!r}" if line in text else f"there is {cell!r}"
+        advice = ": write decimals with a point" if "," in cell else ""
+        raise InputError(f"`path` {path}: {rule}; {place}{advice}.") from error
     return [name.strip() for name in table.columns] if has_names else [], values
 
 
@@ -134,12 +150,22 @@ def _are_numbers(cells: Sequence[str]) -> bool:
     return False
 
 
-def _rises_evenly(values: np.ndarray) -> bool:
-    """Return whether ``values (time,)`` rise from step to step by about as much, as rounded times do."""
-    if len(values) < MIN_ROWS or not values[-1] > values[0]:
-        return False
-    even = np.linspace(values[0], values[-1], len(values))
-    return bool(np.abs(values - even).max() < 0.1 * (even[1] - even[0]))
+def _time_steps(values: np.ndarray) -> np.ndarray | None:
+    """Return the step of each of ``values (time,)`` that rise evenly, as rounded times with a few gaps do.
+
+    None if they do not.
+    """
+    changes = np.diff(values)
+    if len(values) < MIN_ROWS or not (changes > 0).all():
+        return None
+    size = changes[np.rint(changes / np.median(changes)) == 1].mean()
+    size = (values[-1] - values[0]) / max(np.rint((values[-1] - values[0]) / size), 1)
+    place = (values - values[0]) / size
+    steps = np.rint(place)
+    digits = next((number for number in range(9) if np.array_equal(np.round(values, number), values)), 9)
+    limit = max(0.1, min(10.0**-digits / size, 0.45))  # of a step: the last digit
+    is_time = np.abs(place - steps).max() <= limit and (np.diff(steps) > 0).all()
+    return steps.astype(int) if is_time and np.mean(np.diff(steps) == 1) > MIN_EVEN else None
 
 
 class LorenzSeries(DynamicsSeries):

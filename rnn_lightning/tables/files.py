@@ -23,7 +23,7 @@ ENDINGS = (".csv", ".csv.gz", ".csv.zst", *TAB_ENDINGS, *PARQUET_ENDINGS)
 
 OTHER_FORMATS = {
     b"PAR1": "a Parquet file: name it .parquet",
-    b"PK\x03\x04": "a zip archive, such as an Excel file: save the table as CSV",
+    b"PK\x03\x04": "a zip archive, such as an Excel or .npz file: save it as CSV, or an array by np.save",
     b"\xd0\xcf\x11\xe0": "an Excel file: save the table as CSV",
     b"\xff\xfe": "UTF-16 text: save it as UTF-8",
     b"\xfe\xff": "UTF-16 text: save it as UTF-8",

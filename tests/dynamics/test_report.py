@@ -103,6 +103,34 @@ def test_a_recording_has_the_names_of_its_file_and_no_time(tmp_path: Path) -> No
         RecordedSeries(path).load()
 
 
+@pytest.mark.parametrize("digits", [3, 9])
+def test_the_time_of_a_recording_may_be_rounded_and_have_gaps(digits: int, tmp_path: Path) -> None:
+    """It was trained on as a variable, and the rows on both sides of a gap as neighbours."""
+    steps = np.delete(np.arange(400), slice(100, 160))
+    values = np.sin(steps / 5)
+    rows = [f"{step / 360:.{digits}f} {value:.6f}" for step, value in zip(steps, values, strict=True)]
+    path = tmp_path / "x.txt"
+    path.write_text("\n".join(["t ecg", *rows]))
+    with pytest.warns(UserWarning, match="'t' rises evenly"):
+        data = RecordedSeries(path).load()
+    assert data.features == ["ecg"]
+    assert data.values.isnan().flatten().nonzero().flatten().tolist() == [*range(100, 160)]
+    np.testing.assert_allclose(data.values[160:, 0], values[100:], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("t;x\n0,0;1,5\n0,1;2,5\n", "row 2 has '0,0': write decimals with a point"),
+        ("t,x\ns,mV\n0,1\n1,2\n", "row 2 has 's'"),
+    ],
+)
+def test_what_is_no_number_in_a_recording_is_shown(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        RecordedSeries(tmp_path / "x.csv").load()
+
+
 def test_a_recording_is_the_file_of_its_name(tmp_path: Path) -> None:
     for name, value in (("rec[1].csv", 1), ("rec1.csv", 2)):
         (tmp_path / name).write_text(f"a,b\n{value},2\n")
