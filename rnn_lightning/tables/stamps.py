@@ -37,6 +37,12 @@ NUMBERED_DATES = {
 }
 """Numbers that stand for days from 1990 to 2059, and for times from 2000 to 2040."""
 
+MISWRITTEN = {
+    r"[T ]24:00(:00)?$": "hour 24 is hour 0 of the next day: write it so",
+    r"^-?\d+,\d+$": "write times with a decimal point",
+}
+"""Text that is no stamp, and what to do about it."""
+
 LARGEST_TICK = 2**62
 """Differences of integers up to this one fit into 64 bits."""
 
@@ -114,8 +120,11 @@ class StampReader:
         if not self._text.form and not self._text.detect_format(text):
             advice, form = "it must hold ISO dates, timestamps or numbers", suggest_form(text)
             other = f"; give its format by `time_format`, such as {form}"
+            self._refuse_miswritten(chunk, text)
             raise chunk.refusal(0, self.column, holds, advice + (other if form else ", such as 2020-01-31"))
         stamps = self._text.parse(text)
+        if stamps.has_nulls():
+            self._refuse_miswritten(chunk, text)
         advice = (
             f"write all stamps like {quoted(text[0])}, give their format by `time_format`, or drop the row"
         )
@@ -128,6 +137,10 @@ class StampReader:
             zone = "`time_zone` gives the calendar its zone"
             self.notes.append(f"{quoted(self.column)} has UTC offsets: it is read as UTC ({zone}).")
         return stamps
+
+    def _refuse_miswritten(self, chunk: TableChunk, text: pl.Series) -> None:
+        for pattern, remedy in MISWRITTEN.items():
+            chunk.refuse(text.str.contains(pattern), self.column, "holds text, such as {} in", remedy)
 
     def _digit_dates(self, chunk: TableChunk, raw: pl.Series, numbers: pl.Series) -> pl.Series:
         """Return numbers as dates, if those of the first chunk are dates such as 20240131 or 201912."""

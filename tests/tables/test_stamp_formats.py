@@ -248,6 +248,22 @@ def test_nanoseconds_after_a_first_whole_second_differ(tmp_path: Path) -> None:
     assert following(stamps, tmp_path)[0] == "2020-01-01T00:00:00.000000625"
 
 
+@pytest.mark.parametrize(
+    ("stamp", "remedy"),
+    [
+        ("2024-01-01 24:00", "hour 24 is hour 0 of the next day"),
+        ("0,004", "write times with a decimal point"),
+    ],
+)
+def test_what_is_miswritten_is_told_with_its_remedy(tmp_path: Path, stamp: str, remedy: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(
+        f"ds;y\n2024-01-01 23:00;1\n{stamp};2\n" if ":" in stamp else f"ds;y\n0,000;1\n{stamp};2\n"
+    )
+    with pytest.raises(InputError, match=remedy):
+        TableSeries(path).load()
+
+
 @pytest.mark.parametrize("stamp", ["Day 1", "t1", "2001 II", "12:30"])
 def test_no_format_is_suggested_that_would_be_wrong(tmp_path: Path, stamp: str) -> None:
     with pytest.raises(InputError, match="must hold ISO dates, timestamps or numbers, such as 2020-01-31"):

@@ -327,7 +327,7 @@ def test_missing_files(tmp_path: Path) -> None:
         (
             "a.xlsx",
             b"PK\x03\x04\x14\0",
-            "a.xlsx: a zip archive, such as an Excel file: save the table as CSV",
+            "a.xlsx: a zip archive, such as an Excel or .npz file: save it as CSV",
         ),
         (
             "a.csv",
