@@ -102,7 +102,9 @@ def mix_seasons(
     """
     rows, num_features = histories.rows, histories.values.shape[2]
     candidates = find_candidates(rows, *(trait.repeat(num_features, 0) for trait in _calendar(traits)))
-    usable = usable_origins(candidates, histories.horizon) & hold_outs & ~histories.stale_origins()
+    usable = np.zeros((len(origin_offsets(histories.horizon)), len(rows)), bool)
+    if hold_outs:
+        usable = usable_origins(candidates, histories.horizon) & ~histories.stale_origins()
     num_candidates, num_rows = candidates.active.shape
     forecasts = np.full((num_candidates, 1 + len(usable), num_rows, histories.horizon), np.nan)
     errors = np.full((num_candidates, num_rows, MAX_COUNTED), np.nan)

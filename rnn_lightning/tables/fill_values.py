@@ -1,16 +1,15 @@
 """Numbers that stand for missing values, such as -9999, found by how far they lie from all others."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch import Tensor
 
+from rnn_lightning.data.series import CHUNK_ROWS
 from rnn_lightning.errors import quoted
 
 MIN_COUNT, FAR = 2, 2.0
 """How often a number must occur, and how many ranges of all other values it must be from them."""
-
-CHUNK_ROWS = 2**20
 
 
 def is_fill_value(number: float) -> bool:
@@ -28,22 +27,27 @@ def notes_on_fill_values(values: Tensor, features: Sequence[str]) -> list[str]:
     """
     notes = []
     for column, name in enumerate(features):
-        chunks = [
-            part[~np.isnan(part)]
-            for first in range(0, len(values), CHUNK_ROWS)
-            if len(part := values[first : first + CHUNK_ROWS, column].numpy())
-        ]
-        ends = {float(f"{end(part):.7g}") for part in chunks if len(part) for end in (np.min, np.max)}
-        for number in sorted(each for each in ends if is_fill_value(each)):
-            near = [np.isclose(part, number, rtol=1e-6) for part in chunks]
-            count = sum(int(part.sum()) for part in near)
-            others = [part[~same] for part, same in zip(chunks, near, strict=True) if not same.all()]
-            if count < MIN_COUNT or not others:
-                continue
-            low, high = min(part.min() for part in others), max(part.max() for part in others)
-            if max(low - number, number - high) > FAR * (high - low):
+        for number in sorted(filter(is_fill_value, _range(values, column))):
+            count = sum(int(np.isclose(part, number, rtol=1e-6).sum()) for part in _chunks(values, column))
+            low, high = _range(values, column, without=number)
+            if count >= MIN_COUNT and max(low - number, number - high) > FAR * (high - low) >= 0:
                 notes.append(
                     f"Column {quoted(name)} has {number:g} {count:,} times, far from all other values: if it "
                     "stands for a missing value, leave it empty."
                 )
     return notes
+
+
+def _range(values: Tensor, column: int, without: float = np.nan) -> tuple[float, float]:
+    """Return the least and the greatest value, rounded to seven digits; infinite if there is none."""
+    low, high = np.inf, -np.inf
+    for part in _chunks(values, column):
+        if not np.isnan(without):
+            part = np.where(np.isclose(part, without, rtol=1e-6), np.nan, part)
+        low, high = np.fmin(low, np.fmin.reduce(part)), np.fmax(high, np.fmax.reduce(part))
+    return float(f"{low:.7g}"), float(f"{high:.7g}")
+
+
+def _chunks(values: Tensor, column: int) -> Iterator[np.ndarray]:
+    for first in range(0, len(values), CHUNK_ROWS):
+        yield values[first : first + CHUNK_ROWS, column].numpy()
