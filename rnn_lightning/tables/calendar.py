@@ -124,14 +124,16 @@ class OpenPhases(NamedTuple):
     Attributes:
         code: ``(series,)``, the number of the pattern of each series; -1 for one that is open at all times.
         patterns: whether each phase of the week from Monday on is open, ``(7 * phases of a day,)`` each.
+        has_rare: whether there are exceptional values at closed phases of a pattern.
     """
 
     code: np.ndarray
     patterns: Sequence[np.ndarray]
+    has_rare: Sequence[bool]
 
     def keep(self, kept: Any) -> "OpenPhases":
         """Return those of some series."""
-        return OpenPhases(self.code[kept], self.patterns)
+        return self._replace(code=self.code[kept])
 
     @property
     def open_fraction(self) -> np.ndarray:

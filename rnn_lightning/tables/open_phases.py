@@ -19,6 +19,9 @@ MAX_PROBABILITY = 1e-3
 MAX_PER_DAY, MAX_CLOSED = 86_400, 50
 """Steps of a day of at least a second, and steps for each known value, up to which phases are looked for."""
 
+RARE = 0.02
+"""The part of the steps of a phase up to which values are exceptions."""
+
 ROWS_AT_ONCE = 2**22
 """Numbers of phases that are counted together."""
 
@@ -47,7 +50,8 @@ def find_open_phases(
     """Return the phases of the week at which each series can have values; None if all can at all times.
 
     A phase is closed if the series never had a value at it, or at its time of the day, in eight chances or
-    more, and if gaps at random are no explanation. Each series is judged by its own rows alone.
+    more, and if gaps at random are no explanation. One value in fifty chances is a special session. Each
+    series is judged by its own rows alone.
 
     Args:
         rows: all rows, which are gone through only if a series has gaps enough.
@@ -59,19 +63,22 @@ def find_open_phases(
     is_candidate = (per_day > 0) & (steps.lengths - steps.num_known >= MIN_CHANCES)
     is_candidate &= steps.lengths >= MIN_CHANCES * per_day
     is_candidate &= steps.num_known * MAX_CLOSED >= steps.lengths  # else a stamp is wrong
-    code, known = np.full(len(per_day), -1), dict[bytes, int]()
+    code, known = np.full(len(per_day), -1), dict[tuple[bytes, bool], int]()
     for count in np.unique(per_day[is_candidate]).tolist():
         chosen = np.flatnonzero(is_candidate & (per_day == count))
-        has_value = _phases_with_values(rows, num_targets, axis, steps, chosen, count)
-        for part in np.array_split(np.arange(len(chosen)), 1 + has_value.size // ROWS_AT_ONCE):
-            is_closed = _closed(
-                has_value[part], _chances(axis, steps, chosen[part], count), steps, chosen[part]
-            )
+        number = _values_at_phases(rows, num_targets, axis, steps, chosen, count)
+        for part in np.array_split(np.arange(len(chosen)), 1 + number.size // ROWS_AT_ONCE):
+            chances = _chances(axis, steps, chosen[part], count)
+            has_value = number[part] > RARE * chances
+            is_closed = _closed(has_value, chances, steps, chosen[part])
+            has_rare = np.any(is_closed & (number[part] > 0), axis=1)
             for row in np.flatnonzero(is_closed.any(1)).tolist():
-                code[chosen[part[row]]] = known.setdefault((~is_closed[row]).tobytes(), len(known))
+                kind = (~is_closed[row]).tobytes(), bool(has_rare[row])
+                code[chosen[part[row]]] = known.setdefault(kind, len(known))
     if not known:
         return None
-    return OpenPhases(code, [np.frombuffer(pattern, bool) for pattern in known])
+    patterns = [np.frombuffer(pattern, bool) for pattern, _ in known]
+    return OpenPhases(code, patterns, [rare for _, rare in known])
 
 
 def describe_open_phases(phases: OpenPhases, ids: Sequence[str], minutes: np.ndarray) -> list[str]:
@@ -89,8 +96,9 @@ def describe_open_phases(phases: OpenPhases, ids: Sequence[str], minutes: np.nda
         which = quoted(names[0])
         if len(names) > 1:
             which = f"{counted(len(names), 'series')}, such as {which},"
-        never = _closed_text(phases.patterns[number], int(minutes[series[0]]))
-        notes.append(f"{which} never had a value {never}: no forecast is written there without `every_step`.")
+        closed = _closed_text(phases.patterns[number], int(minutes[series[0]]))
+        had = "hardly ever had" if phases.has_rare[number] else "never had"
+        notes.append(f"{which} {had} a value {closed}: no forecast is written there without `every_step`.")
     return notes
 
 
@@ -127,18 +135,19 @@ def _steps_per_day(axis: Axis, steps: SeriesSteps) -> np.ndarray:
     return np.where(is_part, day // size, is_daily)
 
 
-def _phases_with_values(
+def _values_at_phases(
     rows: Iterable[Rows], num_targets: int, axis: Axis, steps: SeriesSteps, chosen: np.ndarray, per_day: int
 ) -> np.ndarray:
-    """Return which phases of the week have a value, ``(chosen series, phase)``."""
-    has_value = np.zeros((len(chosen), 7 * per_day), bool)
+    """Return the number of values at each phase of the week, ``(chosen series, phase)``."""
+    number = np.zeros((len(chosen), 7 * per_day), np.int64)
     place = np.full(len(steps.first), -1)
     place[chosen] = np.arange(len(chosen))
     for chunk in rows:
         mine = (place[chunk.series] >= 0) & ~np.isnan(chunk.values[:, :num_targets]).all(1)
         series = chunk.series[mine]
-        has_value[place[series], phases_at(axis, chunk.ticks[mine], steps.first[series], per_day)] = True
-    return has_value
+        phases = phases_at(axis, chunk.ticks[mine], steps.first[series], per_day)
+        np.add.at(number, (place[series], phases), 1)
+    return number
 
 
 def _chances(axis: Axis, steps: SeriesSteps, series: np.ndarray, per_day: int) -> np.ndarray:

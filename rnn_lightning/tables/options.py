@@ -54,7 +54,7 @@ class TableOptions:
             converted to it, others are read in it.
         interpolate: fill gaps inside a series by linear interpolation; otherwise their values stay unknown.
         every_step: write forecasts of all steps, including days of the week and times of day at which a
-            series never had a value, such as Sundays.
+            series never, or hardly ever, had a value, such as Sundays.
         number_rows: number the rows of each series from 1, in table order, for a table without a time column;
             a table with only values and ids does not need this option.
         separator: column separator of a CSV file, "tab" for a tab; by default a comma, a tab in .tsv files,

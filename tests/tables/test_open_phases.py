@@ -112,6 +112,17 @@ def test_seven_sundays_are_too_few_to_know() -> None:
         assert len(ahead(data, 14)) == number
 
 
+def test_a_special_session_does_not_open_its_weekday() -> None:
+    days = stamps(timedelta(1), 7 * 100, no_sunday)
+    sunday = MONDAY + timedelta(7 * 50 + 6)
+    data = TableSeries(table(sorted([*days, sunday]))).load()
+    assert len(ahead(data, 14)) == 12
+    assert "'shop' hardly ever had a value on Sunday" in data.notes[-1]
+    assert int(data.values.isnan().sum()) == 98  # the session keeps its value
+    more = [sunday + timedelta(7 * week) for week in range(3)]
+    assert len(ahead(TableSeries(table(sorted([*days, *more]))).load(), 14)) == 14
+
+
 def test_each_series_has_hours_of_its_own() -> None:
     always = table(stamps(timedelta(1), 200, lambda _: True), "always")
     data = TableSeries(pl.concat([always, table(stamps(timedelta(1), 200, no_sunday))])).load()
