@@ -6,14 +6,15 @@ SPACES = " \u00a0\u202f'\u2019"
 """Signs that separate thousands and mean nothing else."""
 
 THOUSANDS = rf"^[+-]?\d{{1,3}}([,{SPACES}]\d{{3}})+(\.\d*)?$"
-DECIMAL_COMMA = rf"^[+-]?(\d+|\d{{1,3}}([.{SPACES}]\d{{3}})+)?(,\d*)?$"
+EXPONENT = r"([eE][+-]?\d+)?"
+DECIMAL_COMMA = rf"^[+-]?(\d+|\d{{1,3}}([.{SPACES}]\d{{3}})+)?(,\d*)?{EXPONENT}$"
 
 
 def _sure(decimal: str, thousands: str) -> str:
     """Return what only a number with this decimal sign and these thousands matches."""
     return (
         rf"^[+-]?(\d*{decimal}(\d{{0,2}}|\d{{4,}})|0{decimal}\d+|\d{{4,}}{decimal}\d+"
-        rf"|\d{{1,3}}({thousands}\d{{3}})+{decimal}\d*|\d{{1,3}}({thousands}\d{{3}}){{2,}})$"
+        rf"|\d{{1,3}}({thousands}\d{{3}})+{decimal}\d*|\d{{1,3}}({thousands}\d{{3}}){{2,}}){EXPONENT}$"
     )
 
 
@@ -24,8 +25,15 @@ POINT, SURE_THOUSANDS = r"^[+-]?\d{1,3}\.\d{3}$", r"\.\d{3}[.,]"
 
 
 def find_decimal(text: pl.Series, separator: str | None) -> str | None:
-    """Return the decimal sign of a column; None if 1,234 can be either, or 1.234 between semicolons."""
+    """Return the decimal sign of a column; None if 1,234 can be either, or 1.234 between semicolons.
+
+    Args:
+        text: the cells, some of which have a sign.
+        separator: the sign between two columns.
+    """
     if not has(text, ","):
+        if has_match(text, r"^[+-]?\d{1,3}(\.\d{3}){2,}$"):
+            return ","
         points = text.filter(text.str.contains(".", literal=True))
         can_be_thousands = points.str.contains(POINT) & ~points.str.contains(r"^[+-]?0")
         return None if separator == ";" and len(points) and can_be_thousands.all() else "."

@@ -90,7 +90,8 @@ class RowReader:
         """Return the numbers of a column, whose first text tells the decimal sign."""
         raw = chunk.frame[name]
         advice = 'give the sign before the decimals by `decimal`, "." or ","'
-        if raw.dtype == pl.String and self._decimals[name] is None:
+        has_sign = raw.dtype == pl.String and self._decimals[name] is None and has_match(raw, "[.,]")
+        if has_sign:
             text = raw.str.strip_chars()
             self._decimals[name] = decimal = find_decimal(text, self.tables[0].separator)
             for sign, noun in ((",", "comma"), (".", "point")) if decimal is None else ():

@@ -279,20 +279,28 @@ def suggest_form(text: pl.Series) -> str:
     form = re.sub(r"(?<!\d)\d?\d:\d\d(:\d\d)?", lambda m: "%H:%M:%S" if m[1] else "%H:%M", form)
     form = re.sub(r" [AaPp][Mm]", " %p", form)
     form = re.sub(r"(?<!\d)\d{4}(?!\d)", "%Y", form, count=1)
-    order = ["%d"] if "%b" in form or "%B" in form else ["%m", "%d"] if "/" in form else ["%d", "%m"]
-    order += [] if "%Y" in form else ["%y"]
-    order = order[-1:] if len(re.findall(r"(?<![\d%])\d\d?(?!\d)", form)) == 1 else order
-    fitting = list[str]()
-    for day_first in (False, True):
-        parts = iter(order[1::-1] + order[2:] if day_first and "/" in form else order)
+    numbers = len(re.findall(r"(?<![\d%])\d\d?(?!\d)", form))
+    if "%b" in form or "%B" in form:
+        orders = [["%d"] if "%Y" in form else ["%y"] if numbers == 1 else ["%d", "%y"]]
+    elif numbers == 1:
+        orders = [["%q" if re.search("(?i)q", form.replace("%", "")) else "%m"]]
+    else:
+        orders = [["%d", "%m"]] if "." in form else [["%m", "%d"], ["%d", "%m"]]
+        if "%Y" not in form:
+            first_part, last_part = (text.str.extract(part) for part in (r"^(\d\d?)", r"^\D*\d+\D\d+\D(\d+)"))
+            orders = [[*order, "%y"] for order in orders]
+            if first_part.n_unique() < last_part.n_unique():
+                orders.append(["%y", "%m", "%d"])
+    fitting, sample = dict[str, int](), text.head(SAMPLE_ROWS)
+    for order in orders:
+        parts = iter(order)
         guess = re.sub(r"(?<![\d%])\d\d?(?!\d)", lambda m, parts=parts: next(parts, m[0]), form)  # type: ignore[misc]
         try:
-            if (
-                re.search("%[Yy]", guess)
-                and re.search("%[mbB]", guess)
-                and not parse(text.head(SAMPLE_ROWS), guess).has_nulls()
-            ):
-                fitting.append(guess)
+            if re.search("%[Yy]", guess) and re.search("%[mbBq]", guess):
+                dates = parse(sample, guess)
+                if not dates.has_nulls():
+                    fitting[guess] = _date_holes(dates)
         except pl.exceptions.PolarsError:
             break
-    return " or ".join(dict.fromkeys(fitting))
+    fewest = min(fitting.values(), default=0)
+    return " or ".join(guess for guess, holes in fitting.items() if holes == fewest)

@@ -258,7 +258,8 @@ class TextForm:
             self.form = "number"
         else:
             text = pl.Series([first])
-            fitting = (form for form in ISO if not text.str.to_datetime(form, strict=False).has_nulls())
+            forms = ISO if re.match(r"\d{4}-", first) else ()  # %Y would take years of two digits
+            fitting = (form for form in forms if not text.str.to_datetime(form, strict=False).has_nulls())
             self.form = next(fitting, "") or detect_text_form(stamps)
             self._written = self._written_like(first) if self.form else None
         self.unit = "ns" if stamps.str.contains(r":\d\d[.,]\d{6}\d*[1-9]").any() else "us"

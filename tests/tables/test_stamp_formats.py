@@ -264,6 +264,22 @@ def test_what_is_miswritten_is_told_with_its_remedy(tmp_path: Path, stamp: str, 
         TableSeries(path).load()
 
 
+@pytest.mark.parametrize(
+    ("stamps", "forms"),
+    [
+        ([f"{day:02}-01-24" for day in range(1, 32)], "such as %d-%m-%y."),
+        ([f"{month:02}-01-23" for month in range(1, 13)], "such as %m-%d-%y or %d-%m-%y."),
+        ([f"24-01-{day:02}" for day in range(1, 32)], "such as %d-%m-%y or %y-%m-%d."),
+        ([f"Q{1 + i % 4}.{2005 + i // 4}" for i in range(40)], "such as Q%q.%Y."),
+    ],
+)
+def test_two_digit_years_and_quarters_are_not_guessed(stamps: list[str], forms: str) -> None:
+    """The first three were years of antiquity, the last one was to be read as months."""
+    frame = pl.DataFrame({"ds": stamps, "y": range(len(stamps))})
+    with pytest.raises(InputError, match=re.escape(forms)):
+        TableSeries(frame).load()
+
+
 @pytest.mark.parametrize("stamp", ["Day 1", "t1", "2001 II", "12:30"])
 def test_no_format_is_suggested_that_would_be_wrong(tmp_path: Path, stamp: str) -> None:
     with pytest.raises(InputError, match="must hold ISO dates, timestamps or numbers, such as 2020-01-31"):

@@ -988,6 +988,16 @@ def test_other_tables_than_paths_and_frames_are_refused(path: Any) -> None:
         TableSeries(path).load()
 
 
+def test_a_decimal_sign_is_that_of_the_first_cell_with_one(tmp_path: Path) -> None:
+    """Whole numbers in the first file said that 1,125 is 1125."""
+    (tmp_path / "a.csv").write_text("ds;y\n1;2\n2;3\n")
+    (tmp_path / "b.csv").write_text("ds;y\n1;0,025\n2;1,125\n3;1,5E+02\n")
+    data = TableSeries(str(tmp_path)).load()
+    assert data.series(1)[:, 0].tolist() == pytest.approx([0.025, 1.125, 150])
+    (tmp_path / "b.csv").write_text("ds;y\n1;10.013.000\n2;11.013.000\n")
+    assert TableSeries(str(tmp_path)).load().series(1)[:, 0].tolist() == [10_013_000, 11_013_000]
+
+
 def test_values_that_float32_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
     rows = "".join(f"{step},{1e9 + 10 * math.sin(step)}\n" for step in range(50))
     with pytest.raises(
