@@ -18,6 +18,9 @@ CHUNK_ROWS = 2**20
 LARGEST, SMALLEST = 1e30, 1e-30
 """Features that reach more, or nowhere as much as this, have squares outside the range of float32."""
 
+DOUBLE_ROUNDING = 2.0**-46
+"""Changes up to this part of a value are those of computing in float64, as from 0.3 to 0.1 + 0.2."""
+
 MAX_ROUNDING = 1e-2
 """What numbers may lose in float32, as a part of the mean change from one value to the next other one."""
 
@@ -155,13 +158,16 @@ class SeriesData:
             raise InputError(f"{empty} has no values: give at least one step for every series.")
         largest = torch.zeros(len(self.features), dtype=torch.float64)
         sums = np.zeros((2, self.num_series, len(self.features)))
+        before = np.full(sums.shape[1:], np.nan)
         for first in range(0, len(self.values), CHUNK_ROWS):
             values = self.values[first : first + CHUNK_ROWS]
             magnitude = values.abs().nan_to_num(0.0, posinf=torch.inf)
             if values.dtype not in (torch.float32, torch.float16, torch.bfloat16):
                 rows = torch.arange(first, first + len(values))
                 series = torch.searchsorted(self.offsets, rows, right=True) - 1
-                sums += changes_and_rounding(values.double().numpy(), series.numpy(), self.num_series)
+                low, high = int(series[0]), int(series[-1]) + 1
+                exact = values.double().numpy()
+                sums[:, low:high] += changes_and_rounding(exact, series.numpy(), before[low:high], low)
             largest = torch.maximum(largest, magnitude.amax(0))
             for row, feature in (magnitude > LARGEST).nonzero()[:1].tolist():
                 index = int(torch.searchsorted(self.offsets, first + row, right=True)) - 1
@@ -182,7 +188,9 @@ class SeriesData:
             raise InputError(f"{what} are {rule}.")
 
 
-def changes_and_rounding(values: np.ndarray, series: np.ndarray, num_series: int) -> np.ndarray:
+def changes_and_rounding(
+    values: np.ndarray, series: np.ndarray, before: np.ndarray, first: int = 0
+) -> np.ndarray:
     """Return sums over the changes within each series, ``(2, series, feature)``.
 
     They are of the absolute changes, and of what the value after each of them loses in float32.
@@ -190,17 +198,22 @@ def changes_and_rounding(values: np.ndarray, series: np.ndarray, num_series: int
     Args:
         values: ``(row, feature)``, NaN where unknown.
         series: ``(row,)``, the number of the series of each row, in ascending order.
-        num_series: number of series.
+        before: ``(series, feature)``, the value before the first row of each series, NaN for none; becomes
+            that before the next rows.
+        first: the number of the first series of ``before``.
     """
-    sums, own = np.zeros((2, num_series, values.shape[1])), series[1:] == series[:-1]
+    sums, place = np.zeros((2, *before.shape)), series - first
+    begins = np.flatnonzero(np.diff(place, prepend=-1))  # of the rows of each series
+    ends = np.append(begins[1:], len(place)) - 1
     for feature, exact in enumerate(values.T):
+        previous = np.append(np.nan, exact[:-1])
+        previous[begins] = before[place[begins], feature]
+        before[place[ends], feature] = exact[ends]
         with np.errstate(invalid="ignore", over="ignore"):  # infinite numbers are refused elsewhere
-            changes = np.where(own, np.abs(np.diff(exact)), 0.0)
-            lost = np.abs(exact - exact.astype(np.float32))[1:]
-        changes[np.isnan(changes)] = 0.0
-        lost = np.where(changes > 0, lost, 0.0)
-        for place, part in enumerate((changes, lost)):
-            sums[place, :, feature] = np.bincount(series[1:], part, num_series)
+            changes, lost = np.abs(exact - previous), np.abs(exact - exact.astype(np.float32))
+            is_change = changes > DOUBLE_ROUNDING * np.abs(exact)  # known, and no rounding of float64
+        for total, part in zip(sums, (changes, lost), strict=True):
+            total[:, feature] = np.bincount(place, np.where(is_change, part, 0.0), len(before))
     return sums
 
 

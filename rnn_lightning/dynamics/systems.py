@@ -21,8 +21,9 @@ Field = Callable[[np.ndarray], np.ndarray]
 
 TEXT_FILES = (".csv", ".tsv", ".txt", ".dat")
 
-MIN_ROWS, MIN_EVEN = 10, 0.8
-"""Rows from which a column that rises evenly is taken as the time, and the part of them without gaps."""
+MIN_ROWS, MIN_EVEN, MAX_SPAN = 10, 0.8, 10
+"""Rows from which a column that rises evenly is taken as the time, the part of them without gaps, and the
+steps for each row that it may span."""
 
 
 def integrate(
@@ -112,7 +113,9 @@ class RecordedSeries(ArraySeries):
             return np.array(values, order="C") if names else values
         kept = np.array([steps is None for steps in times])
         steps = next(steps for steps in times if steps is not None)
-        filled = np.full((steps[-1] + 1, kept.sum()), np.nan, values.dtype)  # unknown in gaps
+        filled = np.full(
+            (steps[-1] + 1, kept.sum()), np.nan, np.result_type(values, np.float32)
+        )  # unknown in gaps
         filled[steps] = values[:, kept]
         return filled
 
@@ -155,10 +158,15 @@ def _time_steps(values: np.ndarray) -> np.ndarray | None:
 
     None if they do not.
     """
+    values = values.astype(float)
     changes = np.diff(values)
     if len(values) < MIN_ROWS or not (changes > 0).all():
         return None
-    size = changes[np.rint(changes / np.median(changes)) == 1].mean()
+    usual = changes[np.rint(changes / np.median(changes)) == 1]
+    span = MAX_SPAN * len(values)
+    if len(usual) <= MIN_EVEN * len(changes) or values[-1] - values[0] > span * usual.mean():
+        return None
+    size = usual.mean()
     size = (values[-1] - values[0]) / max(np.rint((values[-1] - values[0]) / size), 1)
     place = (values - values[0]) / size
     steps = np.rint(place)

@@ -19,6 +19,7 @@ class Float32Check:
         self.columns, self._files = columns, [""] * len(columns)
         self._largest = np.zeros(len(columns))
         self._sums = np.zeros((2, 0, len(columns)))
+        self._before = np.zeros((0, len(columns)))
 
     def observe(self, values: np.ndarray, series: np.ndarray, file: str) -> np.ndarray:
         """Take note of some rows of a file, and return them as float32.
@@ -33,18 +34,25 @@ class Float32Check:
         largest = np.nan_to_num(np.abs(values)).max(0, initial=0.0)
         for column in np.flatnonzero(largest > self._largest).tolist():
             self._largest[column], self._files[column] = largest[column], file
-        if (values != rounded)[~np.isnan(values)].any() and (largest <= LARGEST).all():
+        if len(series) and (largest <= LARGEST).all():
             order = np.argsort(series, kind="stable") if (np.diff(series) < 0).any() else slice(None)
-            missing = max(int(series.max()) + 1 - self._sums.shape[1], 0)
+            ordered = series[order]
+            low, high = int(ordered[0]), int(ordered[-1]) + 1
+            missing = max(high - len(self._before), 0)
+            self._before = np.pad(self._before, ((0, missing), (0, 0)), constant_values=np.nan)
             self._sums = np.pad(self._sums, ((0, 0), (0, missing), (0, 0)))
-            self._sums += changes_and_rounding(values[order], series[order], self._sums.shape[1])
+            sums = changes_and_rounding(values[order], ordered, self._before[low:high], low)
+            self._sums[:, low:high] += sums
         return rounded
 
-    def raise_if_lossy(self, ids: Callable[[], Sequence[str]]) -> None:
-        """Raise InputError if float32 is too coarse for the rows that were observed.
+    def finish(self, ids: Callable[[], Sequence[str]]) -> list[str]:
+        """Return notes on series whose changes float32 loses.
 
         Args:
             ids: returns the names of the series.
+
+        Raises:
+            InputError: if these are all series of a column that change, or it is too large or too small.
         """
         for name, file, largest in zip(self.columns, self._files, self._largest.tolist(), strict=True):
             reaches = f"{file}: column {quoted(name)} reaches {largest:g}"
@@ -52,9 +60,15 @@ class Float32Check:
                 raise InputError(f"{reaches}, too large to be squared in float32: divide it by a constant.")
             if 0 < largest < SMALLEST:
                 raise InputError(f"{reaches} at most, too small for float32: multiply it by a constant.")
-        for index, column in np.argwhere(is_lossy(self._sums))[:1].tolist():
-            which = f"column {quoted(self.columns[column])} of series {quoted(ids()[index])}"
-            raise InputError(
-                f"{which} is too large for its changes in the seven digits of float32: subtract a constant "
-                "from it, or forecast its changes."
-            )
+        notes = []
+        for name, lossy, change in zip(self.columns, is_lossy(self._sums).T, self._sums[0].T, strict=True):
+            if not lossy.any():
+                continue
+            number, which = int(lossy.sum()), quoted(ids()[int(lossy.argmax())])
+            series = f"series {which}" if number == 1 else f"{number:,} series, such as {which},"
+            what = f"column {quoted(name)} of {series} is too large for its changes"
+            what += " in the seven digits of float32"
+            if number == (change > 0).sum():
+                raise InputError(f"{what}: subtract a constant from it, or forecast its changes.")
+            notes.append(f"{what[0].upper()}{what[1:]}, which are lost: subtract a constant from it.")
+        return notes

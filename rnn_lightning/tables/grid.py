@@ -21,20 +21,26 @@ from rnn_lightning.tables.rows import RowReader, Spool
 from rnn_lightning.tables.stamp_statistics import FAR, Frequencies, StampStatistics
 from rnn_lightning.tables.storage import Buffer
 
-SNAP_FRACTION = 0.3
-"""Fraction of a step by which a stamp may miss the grid of a given frequency: two days of a week."""
+SNAP_FRACTION, SNAP_DAYS = 0.1, 0.3
+"""Fraction of a step by which a stamp may miss the grid of a given frequency, and of one of several days."""
 
 EVEN_FRACTION = 0.1
 """Fraction of a step, or a last digit if that is more, by which even numbers may miss their grid."""
 
-MIN_ROWS_OF_DAYS = 0.2
-"""Rows for each day from which stamps are days of which some weekdays are closed, and not weeks."""
+MIN_NEAR = 0.2
+"""The part of rows soon after another from which stamps are days, of which some are closed, and not weeks."""
+
+MAX_SUSPECTS = 100
+"""Series of a table that are looked at to see if any has even steps."""
 
 LONG_GAP = 1000
 """Steps without a row that are pointed out if they are more than half of their series."""
 
-MIN_EVEN_ROWS = 10
-"""Rows from which numbers that are even up to rounding have their mean distance as step."""
+MIN_EVEN_ROWS, MIN_ROUNDED_ROWS = 10, 50
+"""Rows from which numbers that are even up to rounding have their mean distance as step.
+
+Few numbers that miss it by a last digit may be even by chance.
+"""
 
 SAME_STEP = 1e-6
 """Relative difference up to which even steps of several series are one."""
@@ -113,11 +119,12 @@ class Grid:
         series, ticks = (np.concatenate(part) for part in zip(*parts, strict=True))
         order = np.lexsort((ticks, series))
         bounds = np.searchsorted(series[order], np.arange(len(s.low) + 1))
-        own = {index: ticks[order[bounds[index] : bounds[index + 1]]] for index in np.flatnonzero(is_sparse)}
-        digits = found.size  # the last ones, a common divisor of all distances
-        even = {index: size for index, part in own.items() if (size := _even_size(part, digits[index]))}
-        if not even:
+        suspects, digits = np.flatnonzero(is_sparse), found.size  # the last digits divide all distances
+        own = {index: ticks[order[bounds[index] : bounds[index + 1]]] for index in suspects.tolist()}
+        sample = suspects[:: max(1, len(suspects) // MAX_SUSPECTS)].tolist()
+        if not any(_even_size(own[index], digits[index]) for index in sample):
             return found
+        even = {index: size for index, part in own.items() if (size := _even_size(part, digits[index]))}
         sizes, middle = found.size.astype(float), float(np.median([*even.values()]))
         is_common = all(abs(size - middle) < SAME_STEP * middle for size in even.values())
         if is_common:  # the step of the short series too
@@ -200,7 +207,7 @@ class Grid:
             series, step, cells = rows.series[inside], step[inside], rows.values[inside]
             if self.frequency is not None:
                 missed = self._missed(series, rows.ticks[inside], step)
-                if missed.max(initial=0) > SNAP_FRACTION:
+                if missed.max(initial=0) > self._snap:
                     raise self._off_grid(int(series[missed.argmax()]))
                 self.num_snapped += int((missed > 1e-6).sum())
             row = self.offsets[series] + step
@@ -239,8 +246,9 @@ class Grid:
             opened = self.open_phases.open_fraction
             if self.axis.zone == "UTC":  # one row in two hours of each day: stamps of days by other clocks
                 opened = np.where((opened <= CLOCK_CHANGE) & (20 * rows < steps), 1.0, opened)
-            days = np.array([{"bd": 7 / 5}.get(unit, 1.0) for unit in self.frequencies.unit]) * steps
-            is_week = self._has_days() & (rows < MIN_ROWS_OF_DAYS * days)  # and its weekday moves
+            is_week = self._has_days() & (4 * rows < steps)
+            if is_week.any():  # and its weekday moves
+                is_week &= self._num_near(is_week) < MIN_NEAR * rows
             opened = np.where(is_week, 1.0, opened)
             steps = (steps * opened).astype(np.int64)
         sparse = 4 * rows < steps
@@ -253,7 +261,7 @@ class Grid:
         row, advice = int(np.diff(ticks).argmax()), ""
         if self.frequency is None:
             usual = self._usual_days(ticks)
-            such_as = f", such as {usual}d," if usual > 1 else ","
+            such_as = f", such as {usual}d," if usual and usual % 7 == 0 else ","
             advice = f" If not, give the distance between two steps by `frequency`{such_as} or aggregate the "
             advice += "rows to regular steps first; steps of unequal length, such as pay days, can be "
             advice += "numbered 1, 2, 3, ... in the time column"
@@ -272,14 +280,29 @@ class Grid:
         is_one = np.isin(unit, ("d", "bd")) & (size == 1)
         return np.where(unit == "ticks", size == self.axis.ticks_per_day, is_one)
 
+    def _num_near(self, chosen: np.ndarray) -> np.ndarray:
+        """Return the rows less than half a week after another, of ``chosen`` series, else 0."""
+        parts = [
+            (rows.series[mine], rows.ticks[mine]) for rows in self.rows if (mine := chosen[rows.series]).any()
+        ]
+        series, ticks = (np.concatenate(part) for part in zip(*parts, strict=True))
+        order = np.lexsort((ticks, series))
+        series, ticks = series[order], ticks[order]
+        is_near = (np.diff(series) == 0) & (2 * np.diff(ticks) < 7 * self.axis.ticks_per_day)
+        return np.bincount(series[1:][is_near], minlength=len(chosen))
+
     def _usual_days(self, ticks: np.ndarray) -> int:
         """Return the days from one of the sorted ``ticks (row,)`` to the next, 0 if they are no days."""
         return int(np.median(np.diff(ticks))) // self.axis.ticks_per_day if self.axis.ticks_per_day else 0
 
+    @property
+    def _snap(self) -> float:
+        return SNAP_DAYS if str(self.frequencies.unit[0]) == "d" else SNAP_FRACTION
+
     def _off_grid(self, index: int) -> InputError:
         ticks, steps, shown = self._rows_of(index)
         missed = self._missed(np.full(len(ticks), index), ticks, steps)
-        row = int(((missed > SNAP_FRACTION) & (ticks >= self.first[index])).argmax())
+        row = int(((missed > self._snap) & (ticks >= self.first[index])).argmax())
         grid = f"the grid of `frequency` {self.frequency.written if self.frequency else ''}"
         return InputError(
             f"series {quoted(self.ids[index])}: {self.time_column} = {shown(row)} is not on {grid} that "
@@ -339,7 +362,8 @@ def _even_size(ticks: np.ndarray, digit: int) -> float | None:
     if len(ticks) < MIN_EVEN_ROWS:
         return None
     distances = np.diff(ticks)
-    num_steps = np.rint(distances / max(1.0, np.median(distances))).sum()
+    is_one = np.rint(distances / max(1.0, np.median(distances))) == 1
+    num_steps = np.rint((ticks[-1] - ticks[0]) / distances[is_one].mean()) if is_one.any() else 0
     if 4 * len(ticks) < num_steps + 1 or num_steps == 0:
         return None
     size = float((ticks[-1] - ticks[0]) / num_steps)
@@ -350,5 +374,5 @@ def _is_even(ticks: np.ndarray, size: float, digit: int) -> bool:
     """Return whether sorted ``ticks (row,)`` lie on the grid from the first of them up to rounding."""
     place = (ticks - ticks[0]) / size
     steps = np.rint(place)
-    limit = max(EVEN_FRACTION, digit / size)
+    limit = max(EVEN_FRACTION, digit / size) if len(ticks) >= MIN_ROUNDED_ROWS else EVEN_FRACTION
     return bool(size >= 2 * digit and np.abs(place - steps).max() <= limit and (np.diff(steps) > 0).all())

@@ -84,7 +84,7 @@ class RowReader:
                 yield Rows(series, self.stamps.read(chunk, series), values, file, chunk.numbers)
             if chunk is None:
                 raise InputError(f"`path` {table.name}: has a header but no rows.")
-        check.raise_if_lossy(self.ids)
+        self.stamps.notes += check.finish(self.ids)
 
     def _numbers(self, chunk: TableChunk, name: str) -> np.ndarray:
         """Return the numbers of a column, whose first text tells the decimal sign."""

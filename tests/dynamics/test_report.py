@@ -118,6 +118,19 @@ def test_the_time_of_a_recording_may_be_rounded_and_have_gaps(digits: int, tmp_p
     np.testing.assert_allclose(data.values[160:, 0], values[100:], atol=1e-6)
 
 
+def test_gaps_of_whole_numbers_are_unknown_and_a_wild_time_is_no_time(tmp_path: Path) -> None:
+    steps = np.delete(np.arange(100), slice(40, 45))
+    recording = np.stack([steps, steps**2 % 7], 1)
+    for kind in (np.int64, np.uint8):
+        np.save(tmp_path / "x.npy", recording.astype(kind))
+        with pytest.warns(UserWarning, match="rises evenly"):
+            data = RecordedSeries(tmp_path / "x.npy").load()
+        assert data.values.isnan().flatten().nonzero().flatten().tolist() == [*range(40, 45)]
+    wild = [f"{time},{time % 7}" for time in [*range(100), 10**13]]
+    (tmp_path / "x.csv").write_text("\n".join(["t,x", *wild]))
+    assert RecordedSeries(tmp_path / "x.csv").load().features == ["t", "x"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
