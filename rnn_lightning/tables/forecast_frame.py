@@ -181,10 +181,16 @@ def _to_pandas(table: "pl.DataFrame", given: Any) -> Any:
     """Return a table as a pandas frame, without pyarrow, with the types of ids and stamps as ``given``."""
     import pandas as pd  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
+    types = {str(name): dtype for name, dtype in given.dtypes.items()}
     columns = {}
     for column in table.iter_columns():
+        own = types.get(column.name)  # none of stamps that the reader made
         if column.dtype.is_float():
             columns[column.name] = pd.Series(column.to_numpy())
+        elif column.dtype.is_temporal() and not str(own).startswith(("datetime64", "period", "object")):
+            columns[column.name] = pd.Series(pd.to_datetime(column.to_list()))
         else:
-            columns[column.name] = pd.Series(column.to_list(), dtype=given[column.name].dtype)
+            cells = column.to_list()
+            is_new = own == "category" and not {*cells} <= {*own.categories}  # stamps
+            columns[column.name] = pd.Series(cells, dtype=None if is_new else own)
     return pd.DataFrame(columns)

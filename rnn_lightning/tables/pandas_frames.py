@@ -8,6 +8,9 @@ import polars as pl
 
 from rnn_lightning.errors import InputError, quoted
 
+DATE_PARTS = ("year", "quarter", "week", "month", "day", "hour", "minute")
+"""Columns that may be joined to a stamp."""
+
 MAX_PLAIN = 3
 """Columns of a frame that may be ids, times and values, whatever their names."""
 
@@ -31,7 +34,7 @@ def index_as_column(table: Any, time_column: str = "ds", value_column: str = "y"
     if pandas_kind(table) == "Series":
         table = table.rename(value_column)
         return (table if levels > 1 else table.rename_axis(time_column)).reset_index()
-    if any(name is not None for name in table.index.names):
+    if any(name is not None and name not in table.columns for name in table.index.names):
         return table.reset_index()
     is_dates = str(table.index.dtype).startswith(("datetime64", "period"))
     if is_dates and time_column not in table.columns:
@@ -51,18 +54,18 @@ def _with_named_levels(table: Any, names: Sequence[str]) -> Any:
 def from_pandas(table: Any, wanted: Sequence[str]) -> pl.DataFrame:
     """Return a pandas frame without index, see ``index_as_column``, as a polars one, without pyarrow.
 
-    Columns that are not ``wanted`` are there, but empty where there are more than three.
+    Columns that are not ``wanted`` and no parts of a date are there, but empty where there are more than
+    three.
     """
     given = list(map(str, table.columns))
     if twice := [name for name in wanted if given.count(name) > 1]:
         raise InputError(f"the DataFrame has {given.count(twice[0])} columns {quoted(twice[0])}: rename one.")
     empty = pl.repeat(None, len(table), eager=True)
-    names = enumerate(given)
+    used = [name in wanted or name.strip().lower() in DATE_PARTS for name in given]
+    if len(given) <= MAX_PLAIN:
+        used = [True] * len(given)
     return pl.DataFrame(
-        {
-            name: from_pandas_column(table.iloc[:, i]) if name in wanted or len(given) <= MAX_PLAIN else empty
-            for i, name in names
-        }
+        {name: from_pandas_column(table.iloc[:, i]) if used[i] else empty for i, name in enumerate(given)}
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from rnn_lightning import (
+    BundledForecaster,
     Forecaster,
     PredictionIntervals,
     PretrainedForecaster,
@@ -53,6 +54,28 @@ def checkpoint(shops: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) ->
     fit.fit(Forecaster(hidden_size=4), TableDataModule(TableSeries(shops, **READING), horizon=7))
     fit.save_checkpoint(path)
     return path
+
+
+pd = pytest.importorskip("pandas")
+DAYS = pd.date_range("2024-01-01", periods=40)
+
+
+@pytest.mark.parametrize(
+    ("frame", "first"),
+    [
+        (pd.DataFrame({"ds": DAYS.strftime("%Y%m%d").astype(int)}), "2024-02-10 00:00:00"),
+        (pd.DataFrame({"ds": DAYS.astype(str).astype("category")}), "2024-02-10"),
+        (pd.DataFrame(index=DAYS.rename("y")), "2024-02-10 00:00:00"),
+        (pd.DataFrame({"year": DAYS.year, "month": DAYS.month, "day": DAYS.day}), "2024-02-10"),
+        (pd.DataFrame(index=range(40)), "41"),
+    ],
+)
+def test_frames_of_pandas_of_all_kinds_get_stamps(frame: Any, first: str) -> None:
+    """They were a TypeError, NaN, a ValueError and two times a KeyError."""
+    frame = frame.assign(y=np.arange(40) % 7)
+    with warnings.catch_warnings(action="ignore"):
+        found = forecast_frame(BundledForecaster(), frame, horizon=2)
+    assert str(found["ds"].tolist()[0]) == first
 
 
 def test_a_loaded_forecaster_takes_a_frame_and_returns_what_predict_gives(
@@ -203,7 +226,6 @@ def test_a_shop_without_known_covariates_is_left_out(shops: pl.DataFrame, checkp
 
 
 def test_a_pandas_frame_comes_back_as_one_with_its_types(shops: pl.DataFrame, checkpoint: Path) -> None:
-    pd = pytest.importorskip("pandas")
     forecaster = Forecaster.load_from_checkpoint(checkpoint, weights_only=True)
     expected = forecast_frame(forecaster, shops, 3)
     frame = pd.DataFrame(shops.to_dict(as_series=False))
@@ -222,7 +244,6 @@ def test_a_pandas_frame_comes_back_as_one_with_its_types(shops: pl.DataFrame, ch
 
 
 def test_a_series_of_pandas_comes_back_as_a_frame() -> None:
-    pd = pytest.importorskip("pandas")
     months = pd.period_range("2020-01", periods=40, freq="M")
     table = forecast_frame(PretrainedForecaster(), pd.Series([row % 12 for row in range(40)], months), 2)
     assert list(table.columns) == ["ds", "y", "y-lo-80", "y-hi-80"]
