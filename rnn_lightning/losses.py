@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from rnn_lightning.network import Network
 from rnn_lightning.recurrent import RecurrentState, first_known
-from rnn_lightning.transforms import Traits
+from rnn_lightning.transforms import Traits, with_covariates
 
 
 class TrainingWindows(NamedTuple):
@@ -64,9 +64,10 @@ def training_windows(
         traits: traits of the series.
     """
     traits, values = {} if traits is None else traits, values.to(network.readout.weight.dtype)
-    context, state = network.transforms.start(values[:, :context_length], traits)
+    known = traits if covariates is None else with_covariates(traits, covariates[:, 1 : context_length + 1])
+    context, state = network.transforms.start(values[:, :context_length], known)
     target, _ = network.transforms(values[:, context_length:], state)  # (batch, scored, feature)
-    known, lost = context.shape[1], context_length - context.shape[1]
+    num_known, lost = context.shape[1], context_length - context.shape[1]
     following = None
     if covariates is not None:  # of the step after each
         padding = covariates.new_zeros(len(values), 1, covariates.shape[2])
@@ -74,9 +75,9 @@ def training_windows(
     if complete is None:
         complete = not bool(values.isnan().any())
     if not complete:
-        target = target.masked_fill((first_known(context) == known)[:, None, None], torch.nan)
+        target = target.masked_fill((first_known(context) == num_known)[:, None, None], torch.nan)
     inputs = network.join(torch.cat([context, target], 1), following)
-    return TrainingWindows(inputs, known, target, complete, traits)
+    return TrainingWindows(inputs, num_known, target, complete, traits)
 
 
 def with_input_noise(

@@ -20,7 +20,7 @@ from rnn_lightning.devices import work_at_once
 from rnn_lightning.errors import InputError, counted, require_counts
 from rnn_lightning.network import Network
 from rnn_lightning.recurrent import RecurrentState
-from rnn_lightning.transforms import Traits, TransformState
+from rnn_lightning.transforms import Traits, TransformState, with_covariates
 
 CHUNK_NUMBERS = 2**22
 """Numbers in the hidden states of one chunk of steps of a generation on a CPU: 16 MB of float32."""
@@ -309,8 +309,9 @@ def _continued(
     network: Network, values: Tensor, covariates: Tensor | None, before: State | None, traits: Traits
 ) -> State:
     """Return the state after checked ``values`` that follow ``before``, or start a series if it is None."""
+    known = with_covariates(traits, covariates)
     if before is None:
-        state, (transformed, of_transforms) = None, network.transforms.start(values, traits)
+        state, (transformed, of_transforms) = None, network.transforms.start(values, known)
     else:
         state, (transformed, of_transforms) = before.recurrent, network.transforms(values, before.transforms)
     if covariates is not None:
@@ -319,7 +320,7 @@ def _continued(
     encoded = network.encode(inputs, state, traits, inputs.shape[1], complete)
     if not complete:
         states = None if before is None else before.transforms
-        _, of_transforms = network.transforms.imputed(values, encoded.values, states, traits)
+        _, of_transforms = network.transforms.imputed(values, encoded.values, states, known)
     return State(encoded.state, of_transforms, traits)
 
 

@@ -22,6 +22,13 @@ TransformState = tuple[Tensor, ...]
 Traits = Mapping[str, Tensor]
 """What belongs to each series beside its values, ``(batch, ...)`` on the CPU, for networks that ask."""
 
+NEXT_COVARIATES = "next_covariates"
+
+
+def with_covariates(traits: Traits, following: Tensor | None) -> Traits:
+    """Return traits for ``start`` with the covariates ``(batch, time, covariate)`` after each value."""
+    return traits if following is None else {**traits, NEXT_COVARIATES: following}
+
 
 def precise(values: Tensor) -> Tensor:
     """Return values in float64, or as they are on a device that has none, Apple's ``mps``."""

@@ -113,7 +113,9 @@ class SeasonStep:
         effect = old.effect
         if covariates is not None:
             inputs = graph.concat(features, graph.concat(covariates, covariates, axis=0), axis=1)
-            effect = covariates @ numbers(self.network.effect)[:, None]
+            size = self.network.num_features  # which change fastest over the rows
+            by_feature = (covariates @ numbers(self.network.effect).T).reshape(-1, size, size)
+            effect = (by_feature * np.eye(size, dtype=np.float32)).sum(2).reshape(-1, 1)
         weights = self.network.recurrent.all_weights[0]
         state = step(graph, "lstm", weights, inputs, [old.hidden, old.cell])
         hidden, cell = (part * graph.concat(now.started, now.started, axis=0) for part in state)

@@ -8,7 +8,14 @@ from rnn_lightning.onnx.forecast import Forecast
 from rnn_lightning.onnx.graph import Graph, Value
 from rnn_lightning.onnx.season_lags import Lags
 from rnn_lightning.onnx.season_step import SeasonStep
-from rnn_lightning.pretrained.season_scale import LEAST_OF_RANGE, LEVEL_STEPS, MIN_STEPS, SCALE_OF_ZEROS
+from rnn_lightning.pretrained.season_scale import (
+    LEAST_OF_RANGE,
+    LEAST_WEIGHT,
+    LEVEL_STEPS,
+    MIN_STEPS,
+    SCALE_OF_ZEROS,
+    UNKNOWN_DISTANCE,
+)
 
 
 class SeasonalForecast(Forecast):
@@ -21,7 +28,7 @@ class SeasonalForecast(Forecast):
         self.season = graph.op("Max", inputs["season"], np.array(1)).reshape(-1, 1)  # (batch, 1)
         self.longest = graph.op("ReduceMax", self.season, axes=[0, 1], keepdims=0).reshape(1)
         self.known, self.future = self.scaled_covariates()
-        self.level, self.scale, self.bound = season_scale(self.context, self.season)
+        self.level, self.scale, self.bound = season_scale(self.context, self.season, inputs.get("covariates"))
         self.memory = self._read()
 
     def generate(self, innovations: Value) -> Value:
@@ -82,19 +89,37 @@ class SeasonalForecast(Forecast):
         return wide.reshape(steps, -1, count)
 
 
-def season_scale(context: Value, season: Value) -> tuple[Value, Value, Value]:
+def season_scale(
+    context: Value, season: Value, covariates: Value | None = None
+) -> tuple[Value, Value, Value]:
     """Return the level, the scale and the lower bound, ``(batch, 1, feature)`` each, see ``SeasonScale``."""
     graph, values = context.graph, context.cast("DOUBLE")
     from_end = context.size(1) - context.steps()  # (time, 1), 1 for the newest
     season = season.reshape(-1, 1, 1)
 
-    def last(num_steps: Value) -> Value:
-        return graph.op("Where", num_steps.reaches(from_end), values, np.array(np.nan))
+    def last(num_steps: Value, of: Value = values) -> Value:
+        return graph.op("Where", num_steps.reaches(from_end), of, np.array(np.nan))
 
     def difference(lag: Value | np.ndarray) -> Value:
-        return graph.op("Abs", recent - recent.before(lag)).mean_known(1)
+        differences = graph.op("Abs", recent - recent.before(lag))
+        if known is None:
+            return differences.mean_known(1)
+        apart = known - known.before(lag)
+        distance = (apart * apart).or_where_nan(np.array(UNKNOWN_DISTANCE)).sum(2)  # (batch, time, 1)
+        weights = graph.op("Max", graph.op("Exp", distance * np.array(-2.0)), np.array(LEAST_WEIGHT))
+        is_known = graph.op("Not", differences.is_nan()).cast("DOUBLE")
+        total = (differences.or_where_nan(np.array(0.0)) * weights).sum(1)
+        return total / (is_known * weights).sum(1)
 
-    recent = last(graph.op("Max", season * np.array(4), np.array(MIN_STEPS)))
+    num_recent = graph.op("Max", season * np.array(4), np.array(MIN_STEPS))
+    recent, known = last(num_recent), None
+    if covariates is not None:
+        own = covariates.slice(1, 0, context.size(1)).cast("DOUBLE")
+        own = graph.op("Where", context.steps().above(np.array(0)), own, np.array(np.nan))
+        rest = last(num_recent, own)
+        rest = rest - rest.mean_known(1)
+        deviation = graph.op("Sqrt", (rest * rest).mean_known(1))
+        known = rest / graph.op("Where", deviation.above(np.array(0.0)), deviation, np.array(1.0))
     neighbours, apart = difference(np.ones((1, 1, 1), np.int64)), difference(season)
     scale = apart.or_where_nan(neighbours) * np.array(0.75) + neighbours * np.array(0.25)
     magnitude = graph.op("Abs", recent).mean_known(1)

@@ -11,6 +11,7 @@ from rnn_lightning.devices import work_at_once
 from rnn_lightning.pretrained.seasonal import SeasonalNetwork
 from rnn_lightning.recurrent import first_known
 from rnn_lightning.rollout import State, generate
+from rnn_lightning.transforms import with_covariates
 
 MIN_CONTEXT, CONTEXT_SEASONS = 140, 5
 """Steps and seasons of history that a run reads, whichever is longer."""
@@ -103,8 +104,9 @@ def _run(
     """Return forecasts ``(origin, row, horizon, feature)`` and errors ``(row, time - 1, feature)``."""
     num_rows, num_steps = values.shape[:2]
     traits = {"season": torch.full((num_rows,), season)}
-    transformed, scale = network.transforms.start(values, traits)
-    inputs = network.join(transformed, None if covariates is None else covariates[:, 1 : num_steps + 1])
+    following = None if covariates is None else covariates[:, 1 : num_steps + 1]
+    transformed, scale = network.transforms.start(values, with_covariates(traits, following))
+    inputs = network.join(transformed, following)
     begin, state, states, predictions, future = 0, None, [], [], []
     for end in (num_steps - offset for offset in reversed(offsets)):
         if end > begin:

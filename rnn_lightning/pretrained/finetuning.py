@@ -21,7 +21,7 @@ from rnn_lightning.transforms import precise
 TUNING_WEIGHTS = (0.0, 0.5, 1.0)
 """How far the weights may go from the pretrained to the fine-tuned ones."""
 
-RIDGE, MAX_RESIDUAL = 1e-3, 10.0
+RIDGE, MAX_RESIDUAL = 1e-3, 100.0
 """For the effect of covariates: the penalty, as a part of the largest variance, and the largest error."""
 
 MARGIN, MARGIN_OF_ONE = 0.03, 0.1
@@ -169,26 +169,28 @@ def interpolate_weights(forecaster: PretrainedForecaster, tuned: list[Tensor], w
 
 @torch.inference_mode()
 def linear_effect(trainer: L.Trainer, network: SeasonalNetwork) -> Tensor:
-    """Return the effect ``(covariate,)`` of covariates on the next-step errors of the network.
+    """Return the effect ``(feature, covariate)`` of covariates on the next-step errors of the network.
 
     By least squares over the windows of an epoch, together with the covariates of the step before, whose
     effect the network has taken for one of the level.
     """
     size, features = 2 * network.num_covariates, network.num_features
-    sums = precise(network.readout.weight.new_zeros(size, size + 1))
+    sums = precise(network.readout.weight.new_zeros(features, size, size + 1))
     for batch in _data(trainer).train_dataloader():
         for windows, _ in by_season(batch):
             errors = windows.target - teacher_forced(network, without_end(windows, features))
             covariates, first = windows.inputs[..., features:], windows.context_length - 1
             both = precise(torch.cat([covariates[:, first:-1], covariates[:, first - 1 : -2]], -1))
-            for error in precise(errors).unbind(-1):  # (batch, scored)
+            for own, error in zip(sums, precise(errors).unbind(-1), strict=True):  # (batch, scored)
                 known = ~(error.isnan() | both.isnan().any(-1))
                 inputs, rest = both[known], error[known].clamp(-MAX_RESIDUAL, MAX_RESIDUAL)
-                sums += inputs.T @ torch.cat([inputs, rest[:, None]], 1)
+                own += inputs.T @ torch.cat([inputs, rest[:, None]], 1)
     total = trainer.strategy.reduce(sums, reduce_op="sum")
     assert isinstance(total, Tensor)
-    ridge = RIDGE * total.diagonal().amax().clamp_min(1e-9) * torch.eye(size).to(total)
-    return torch.linalg.solve(total[:, :-1] + ridge, total[:, -1])[: network.num_covariates].float()
+    products, moments = total[..., :-1], total[..., -1]
+    largest = products.diagonal(dim1=1, dim2=2).amax(1).clamp_min(1e-9)[:, None, None]
+    ridge = RIDGE * largest * torch.eye(size).to(total)
+    return torch.linalg.solve(products + ridge, moments)[:, : network.num_covariates].float()
 
 
 @torch.inference_mode()

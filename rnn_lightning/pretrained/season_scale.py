@@ -4,14 +4,18 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from rnn_lightning.errors import InputError
-from rnn_lightning.transforms import Traits, Transform, TransformState, precise
+from rnn_lightning.transforms import NEXT_COVARIATES, Traits, Transform, TransformState, precise
 
 MIN_STEPS, LEVEL_STEPS = 40, 6
 """Steps that the scale and the level are taken from, where four seasons and one season are fewer."""
 
 SCALE_OF_ZEROS, LEAST_OF_RANGE = 1e-9, 1e-3
+
+LEAST_WEIGHT, UNKNOWN_DISTANCE = 0.01, 100.0
+"""The weight of a difference between steps with different covariates, and the distance of unknown ones."""
 
 
 def season_groups(traits: Traits) -> Iterator[tuple[int, Tensor]]:
@@ -41,26 +45,33 @@ class SeasonScale(Transform):
     """The level of the last season of each context, and how much values differ between seasons.
 
     The scale is the mean absolute difference of values one season apart, and for a quarter of neighbours,
-    over the last four seasons; a millionth of the magnitude is the least. Series that were never negative
-    come back as never negative. The state is the level, the scale and the lower bound.
+    over the last four seasons; a millionth of the magnitude is the least. Differences between steps with
+    like covariates count most: a scale that promotions raise would forecast a smaller effect of the next one
+    after a time without any. Series that were never negative come back as never negative. The state is the
+    level, the scale and the lower bound.
     """
 
     state_size = 3
 
     def start(self, context: Tensor, traits: Traits) -> TransformState:
-        groups = list(season_groups(traits))
+        groups, covariates = list(season_groups(traits)), traits.get(NEXT_COVARIATES)
         if len(groups) <= 1:
-            return self._start(context, groups[0][0] if groups else 1)
+            return self._start(context, groups[0][0] if groups else 1, covariates)
         state = tuple(torch.empty_like(context[:, :1]) for _ in range(self.state_size))
         for season, rows in groups:
-            for part, values in zip(state, self._start(context[rows], season), strict=True):
+            own = None if covariates is None else covariates[rows]
+            for part, values in zip(state, self._start(context[rows], season, own), strict=True):
                 part[rows] = values
         return state
 
-    def _start(self, context: Tensor, season: int) -> TransformState:
+    def _start(self, context: Tensor, season: int, next_covariates: Tensor | None) -> TransformState:
         """Return the state ``(batch, 1, feature)`` after contexts ``(batch, time, feature)`` of a season."""
         recent = precise(context)[..., -max(4 * season, MIN_STEPS) :, :]
-        neighbours, apart = mean_difference(recent, 1), mean_difference(recent, season)
+        covariates = None
+        if next_covariates is not None:
+            covariates = functional.pad(precise(next_covariates)[:, :-1], (0, 0, 1, 0), value=torch.nan)
+            covariates = standardized(covariates[:, -recent.shape[1] :])
+        neighbours, apart = (mean_difference(recent, lag, covariates) for lag in (1, season))
         scale = 0.75 * torch.where(apart.isnan(), neighbours, apart) + 0.25 * neighbours
         magnitude = recent.abs().nanmean(-2, keepdim=True)
         scale = torch.where(scale.isnan(), magnitude, scale) + 1e-6 * magnitude
@@ -83,6 +94,26 @@ class SeasonScale(Transform):
         return torch.maximum(transformed * scale + level, bound)
 
 
-def mean_difference(values: Tensor, lag: int) -> Tensor:
-    """Return the mean absolute difference of values ``lag`` steps apart, NaN if there are none."""
-    return (values[..., lag:, :] - values[..., :-lag, :]).abs().nanmean(-2, keepdim=True)
+def standardized(covariates: Tensor) -> Tensor:
+    """Return ``covariates (batch, time, covariate)`` with mean 0 and deviation 1 over the time."""
+    rest = covariates - covariates.nanmean(1, keepdim=True)
+    deviation = rest.square().nanmean(1, keepdim=True).sqrt()
+    return rest / torch.where(deviation > 0, deviation, 1.0)
+
+
+def mean_difference(values: Tensor, lag: int, covariates: Tensor | None = None) -> Tensor:
+    """Return the mean absolute difference of values ``lag`` steps apart, NaN if there are none.
+
+    Args:
+        values: ``(..., time, feature)``, NaN where unknown.
+        lag: number of steps.
+        covariates: ``(batch, time, covariate)``, standardized; like ones weigh most.
+    """
+    differences = (values[..., lag:, :] - values[..., :-lag, :]).abs()
+    if covariates is None:
+        return differences.nanmean(-2, keepdim=True)
+    distance = (
+        (covariates[:, lag:] - covariates[:, :-lag]).square().nan_to_num(UNKNOWN_DISTANCE).sum(-1, True)
+    )
+    weights = torch.exp(-2 * distance).clamp_min(LEAST_WEIGHT) * ~differences.isnan()
+    return (weights * differences.nan_to_num(0.0)).sum(-2, keepdim=True) / weights.sum(-2, keepdim=True)

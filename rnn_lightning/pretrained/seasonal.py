@@ -45,7 +45,8 @@ class SeasonalNetwork(nn.Module):
         )
         self.register_buffer("residual_covariance", torch.full((num_features, num_features), torch.nan))
         # Without elements it would be a parameter that no gradient reaches.
-        self.effect = nn.Parameter(torch.zeros(num_covariates)) if num_covariates else None
+        has_effect = num_covariates > 0
+        self.effect = nn.Parameter(torch.zeros(num_features, num_covariates)) if has_effect else None
         w_input, _, b_input, _ = self.recurrent.all_weights[0]
         with torch.no_grad():
             w_input[:, NUM_INPUTS:] = 0.0  # like ``effect``: covariates enter as training finds them useful
@@ -199,7 +200,8 @@ class SeasonalNetwork(nn.Module):
         """
         if covariates is None or self.effect is None:
             return torch.zeros_like(values)
-        return (covariates @ self.effect).nan_to_num(0.0)
+        own = self.effect.repeat_interleave(len(values) // self.num_features, 0)  # (row, covariate)
+        return (covariates @ own[..., None])[..., 0].nan_to_num(0.0)
 
     def _with_covariates(self, features: Tensor, covariates: Tensor | None) -> Tensor:
         """Features of rows and of their negatives beside the covariates, which both have."""

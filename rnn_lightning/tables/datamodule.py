@@ -20,7 +20,7 @@ from rnn_lightning.tables.processes import (
     require_same_run,
     sum_over_machines,
 )
-from rnn_lightning.tables.table import TableSeries
+from rnn_lightning.tables.table import COLUMN_LISTS, TableSeries, require_order
 
 MAX_REMEMBERED = 1000
 """Series up to which a checkpoint keeps their ids, so that a forecast can say which came or went."""
@@ -117,6 +117,7 @@ class TableDataModule(TableBatches, SequenceDataModule):
             return {}
         facts = {"frequencies": self._frequencies(), "test_fraction": self.test_fraction}
         facts["found_context"] = self._found_context
+        facts["columns"] = self._columns
         if isinstance(self.series, TableSeries) and self.data.num_series <= MAX_REMEMBERED:
             facts["ids"] = [*self.data.ids]
         if self.carried is not None:
@@ -130,8 +131,13 @@ class TableDataModule(TableBatches, SequenceDataModule):
         self._found_context = state_dict.get("found_context", self._found_context)
         self.ids_of_fit = () if self.shares_files else state_dict.get("ids", ())
         self._resumed = state_dict.get("carried", [])
+        require_order(state_dict.get("columns", {}), self._columns)
         if hasattr(self, "_loaded"):
             self.require_frequencies(state_dict.get("frequencies", []))
+
+    @property
+    def _columns(self) -> dict[str, list[str]]:
+        return {name: [*getattr(self.series, name, ())] for name in COLUMN_LISTS}
 
     def summary(self) -> dict[str, Any]:
         """Return what there is to train and to score on, see ``summary.py``."""

@@ -53,6 +53,10 @@ class TableSeries(Series, TableOptions):
         return TableReading(self.path, self).data()
 
 
+COLUMN_LISTS = ("target_columns", "covariate_columns", "past_covariate_columns", "static_columns")
+"""Options that name the inputs of a network."""
+
+
 def table_as_in_fit(fitted: Mapping[str, Any], table: Any, options: Mapping[str, Any]) -> TableSeries:
     """Return the series of a table, read as in a fit but for the ``options`` that are given.
 
@@ -65,4 +69,20 @@ def table_as_in_fit(fitted: Mapping[str, Any], table: Any, options: Mapping[str,
     if unknown := [name for name in options if name not in names]:
         raise InputError(f"there is no option {unknown[0]!r}; there are {', '.join(names)}.")
     reading = {name: value for name, value in fitted.items() if name in names}
+    require_order(fitted, options)
     return TableSeries(table, **{**reading, **options})
+
+
+def require_order(fitted: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Refuse columns of a fit in another order: a network knows them by their places.
+
+    Args:
+        fitted: options of the fit, which may have more.
+        options: those given.
+    """
+    for name in COLUMN_LISTS:
+        before, now = ([*(each.get(name) or ())] for each in (fitted, options))
+        if isinstance(options.get(name), str):
+            now = [options[name]]
+        if before != now and sorted(before) == sorted(now):
+            raise InputError(f"`{name}` {now} are in another order than in the fit: give {before}.")

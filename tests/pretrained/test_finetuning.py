@@ -1,18 +1,22 @@
 """Fine-tuning keeps what helps in validation, and trains on everything after that."""
 
+import contextlib
 import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch import Tensor
 
+from rnn_lightning import fit_frame, forecast_frame
 from rnn_lightning.data.datamodule import SequenceDataModule
 from rnn_lightning.data.series import Series, SeriesData
 from rnn_lightning.pretrained import finetuning
@@ -165,13 +169,13 @@ def test_the_second_stage_starts_from_the_pretrained_weights_and_goes_the_chosen
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Noting(L.Callback):
-        def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
             if trainer.global_step == 4:
-                start.append(is_bundled(pl_module))  # type: ignore[arg-type]
+                start.append(is_bundled(pl_module))
 
-        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
             if trainer.global_step == 8:
-                tuned.extend(copy_weights(pl_module))  # type: ignore[arg-type]
+                tuned.extend(copy_weights(pl_module))
 
     for weight, errors in ((0.5, (0.0, -1.0, -0.5)), (1.0, (0.0, -0.5, -1.0))):
         monkeypatch.setattr(finetuning, "forecast_errors", errors_of(*errors))
@@ -290,7 +294,7 @@ def test_covariates_find_their_way_in(tmp_path: Path) -> None:
             if trainer.global_step == 0:
                 effects.append(pl_module.network.effect.tolist())
 
-    effects: list[list[float]] = []
+    effects: list[list[list[float]]] = []
     names = ["logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"]
     quiet: dict[str, Any] = dict.fromkeys(names, False)
     sizes = WEEKS | {"scored_length": 10, "horizon": 10, "num_batches_per_epoch": 20, "val_fraction": 0.2}
@@ -300,8 +304,40 @@ def test_covariates_find_their_way_in(tmp_path: Path) -> None:
     )
     trainer.fit(forecaster, data)
     assert tuning.weight
-    ((jump, nothing),) = effects
+    (((jump, nothing),),) = effects
     assert jump > 0.2
     assert abs(nothing) < 0.1 * jump
     forecasts: Any = trainer.predict(forecaster, data)
     assert np.corrcoef(forecasts[0].point[0, :, 0], Jumps.jump[190:])[0, 1] > 0.9
+
+
+def promoted(pause: int, effects: dict[str, float]) -> pl.DataFrame:
+    """Days of three shops with a week, noise of 1 and promotions, of which the last days may have none."""
+    rng, rows = np.random.default_rng(0), []
+    for shop in range(3):
+        for day in range(214):
+            promo = float(rng.random() < 0.15 and not 200 - pause <= day < 200)
+            base = 100 + [0, 0, 0, 5, 10, 20, 15][day % 7]
+            values = [
+                base + effect * promo + rng.normal() if day < 200 else None for effect in effects.values()
+            ]
+            rows.append((f"shop{shop}", date(2022, 1, 1) + timedelta(day), *values, promo))
+    return pl.DataFrame(rows, schema=["unique_id", "ds", *effects, "promo"], orient="row")
+
+
+def test_an_effect_is_the_same_after_a_time_without_and_another_for_each_target() -> None:
+    """It was 8 for 40 after 45 days without a promotion, and 5 and 1 for 40 and -10."""
+    effects = {"sold": 40.0, "stock": -10.0}
+    with contextlib.redirect_stdout(None):
+        columns: Any = {"target_columns": [*effects], "covariate_columns": "promo"}
+        forecaster = fit_frame(PretrainedForecaster(), promoted(0, effects), horizon=14, **columns)
+    for pause in (0, 45):
+        frame = promoted(pause, effects)
+        ahead = pl.col("sold").is_null()
+        on, off = (
+            forecast_frame(forecaster, frame.with_columns(promo=pl.when(ahead).then(size).otherwise("promo")))
+            for size in (1.0, 0.0)
+        )
+        for target, effect in effects.items():
+            found: Any = (on[target] - off[target]).mean()
+            assert found == pytest.approx(effect, abs=8)
