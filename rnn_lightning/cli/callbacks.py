@@ -20,6 +20,9 @@ from rnn_lightning.cli.exit_messages import handle_stop_signals, stop_now
 from rnn_lightning.errors import InputError
 from rnn_lightning.files import atomic_file
 
+MAX_NRMSE = 1.1
+"""Errors in standard deviations, which few values underestimate, from which a fit has failed."""
+
 SIGNAL_BATCHES = 10
 """Several processes ask each other every so many batches whether to stop: asking costs 0.3 ms."""
 
@@ -214,7 +217,7 @@ def describe_fit(trainer: L.Trainer, part: str = "") -> None:
             path = Path(os.path.relpath(callback.best_model_path))
             say(f"Saved: {Path(*(name for name in path.parts if name != part))}{score}")
     error = float(trainer.callback_metrics.get("val_rollout_nrmse", 0))
-    if not error <= 1:
+    if not error <= MAX_NRMSE:
         advice = getattr(trainer.lightning_module, "advice", "Train longer, lower `learning_rate`")
         say(
             f"Warning: the errors on the validation split (val_rollout_nrmse {error:.3g}) are larger than "

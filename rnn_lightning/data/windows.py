@@ -13,8 +13,11 @@ from rnn_lightning.devices import copied_to
 from rnn_lightning.errors import InputError
 from rnn_lightning.transforms import Traits, scale_of
 
-SCALE_STEPS = 1000
-"""Number of steps up to the origin whose standard deviation is the scale of the errors of a series."""
+SCALE_STEPS, MIN_SCALE_STEPS = 1000, 30
+"""Number of steps up to the origin whose standard deviation is the scale of the errors of a series.
+
+And the first ones that count in any case: of a context of a few steps it would be no scale.
+"""
 
 MAX_PERMUTED = 2**22
 """The most windows whose order is held in memory, 16 MB; of more, windows are drawn with replacement."""
@@ -309,7 +312,8 @@ def forecast_batch(
     covariates = covariates_at(data, steps, first, data.offsets[series + 1], context_length)
     known = (horizon, series, [data.ids[index] for index in series.tolist()], origin - first)
     traits = {name: trait[series] for name, trait in data.traits.items()}
-    scale = error_scale(data, first, origin)
+    last = torch.minimum(first + MIN_SCALE_STEPS, segments.end[segment]) - 1
+    scale = error_scale(data, first, torch.maximum(origin, last))
     return ForecastBatch(context, *known, target, scale, covariates, num_samples, seed, traits)
 
 

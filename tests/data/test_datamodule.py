@@ -163,7 +163,7 @@ def test_a_context_does_not_reach_beyond_its_series_and_predictions_start_from_w
     ((case, row),) = short
     assert case.context[row, :, 0].nan_to_num(-1).tolist() == [-1, -1, -1, 1000, 1001]
     assert case.target[row, :, 0].nan_to_num(-1).tolist() == [1002, -1]
-    assert case.scale[row].tolist() == [0.5]
+    assert case.scale[row].tolist() == [pytest.approx((2 / 3) ** 0.5)]  # of all three values
 
 
 def test_errors_are_scaled_by_the_deviation_of_the_thousand_values_up_to_the_origin() -> None:
