@@ -45,9 +45,19 @@ def _unknown(data: TableData, short: Tensor, horizon: int) -> str:
         f"{quoted(data.ids[index])} ({_unknown_steps(data, index, horizon)})" for index in short[:3].tolist()
     ]
     more = f" and {len(short) - 3:,} more series" if len(short) > 3 else ""
-    names = ", ".join(map(quoted, data.covariate_names))
-    which = f"covariate {names} is" if len(data.covariate_names) == 1 else f"covariates {names} are"
+    lacks = _lacks(data, short, horizon)  # and of the calendar after them
+    unknown = [name for name, is_unknown in zip(data.covariate_names, lacks, strict=False) if is_unknown]
+    names = ", ".join(map(quoted, unknown))
+    which = f"covariate {names} is" if len(unknown) == 1 else f"covariates {names} are"
     return f"the {which} not known over `horizon` {horizon} after the last value of {', '.join(found)}{more}"
+
+
+def _lacks(data: TableData, short: Tensor, horizon: int) -> list[bool]:
+    """Return whether each covariate is unknown somewhere in the horizon of the ``short`` series."""
+    future = data.future_covariates(short, horizon)
+    assert future is not None
+    lacks: list[bool] = future.isnan().any(0).any(0).tolist()
+    return lacks
 
 
 def _unknown_steps(data: TableData, index: int, horizon: int) -> str:

@@ -123,14 +123,20 @@ class TableReading:
 
     def _covariate_notes(self, data: TableData) -> list[str]:
         """Return remarks on unknown values of covariates."""
-        if data.covariates is None:
-            return []
-        unknown = count_unknown(data.covariates, data.offsets, data.ends)[1].tolist()
-        return [
-            f"Replaced {counted(number, 'unknown value')} of the covariate {quoted(name)} by its mean."
-            for name, number in zip(data.covariate_names, unknown, strict=True)
-            if number
-        ]
+        notes = []
+        for kind, values, names in (
+            ("covariate", data.covariates, data.covariate_names),
+            ("past covariate", data.past, data.past_names),
+        ):
+            unknown = (
+                [0] * len(names) if values is None else count_unknown(values, data.offsets, data.ends)[1]
+            )
+            notes += [
+                f"Replaced {counted(int(number), 'unknown value')} of the {kind} {quoted(name)} by its mean."
+                for name, number in zip(names, unknown, strict=True)
+                if number
+            ]
+        return notes
 
     def _grid(self, rows: Spool) -> Grid:
         """Make the first pass."""

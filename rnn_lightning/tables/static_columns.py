@@ -8,7 +8,7 @@ import polars as pl
 
 from rnn_lightning.errors import InputError, counted, quoted
 from rnn_lightning.tables.files import Table, find_tables, require_columns, table_ids
-from rnn_lightning.tables.number_text import plain_numbers
+from rnn_lightning.tables.number_text import find_decimal, plain_numbers
 from rnn_lightning.tables.options import TableOptions
 from rnn_lightning.tables.rows import UNKNOWN
 
@@ -95,6 +95,7 @@ def _cells(rows: pl.LazyFrame, name: str) -> pl.Series:
 
 def _numbers(cells: pl.Series, options: TableOptions) -> pl.Series | None:
     """Return text as numbers, NaN where unknown; None if some of it is none, or nothing is known."""
-    numbers = plain_numbers(cells, options.decimal or ".").cast(pl.Float64, strict=False)
+    decimal = options.decimal or find_decimal(cells.drop_nulls(), None) or "."
+    numbers = plain_numbers(cells, decimal).cast(pl.Float64, strict=False)
     is_text = numbers.is_null() & cells.is_not_null()
     return None if is_text.any() else numbers.fill_null(float("nan"))

@@ -35,6 +35,12 @@ def fitted(frame: pl.DataFrame, **options: Any) -> Forecaster:
     return network
 
 
+def test_unknown_past_covariates_are_told() -> None:
+    frame = sales(40).with_columns(orders=pl.when(pl.col("ds") < 10).then(pl.col("orders")))
+    (note,) = TableSeries(frame, **ORDERS).load().notes
+    assert note == "Replaced 30 unknown values of the past covariate 'orders' by its mean."
+
+
 @pytest.fixture(scope="module")
 def informed() -> Forecaster:
     return fitted(sales(), **ORDERS)

@@ -94,6 +94,15 @@ def test_text_and_missing_cells_of_a_csv_file(tmp_path: Path) -> None:
     assert any("'kind' has nothing in 1 series, unknown to the fit" in note for note in data.notes)
 
 
+def test_numbers_with_a_decimal_comma_are_numbers(tmp_path: Path) -> None:
+    """Each was a category of its own."""
+    path = tmp_path / "sizes.csv"
+    path.write_text("unique_id;ds;y;size\na;1;1,5;81,8\na;2;2,5;81,8\nb;1;3,5;76,1\nb;2;1,5;76,1\n")
+    data = TableSeries(path, static_columns="size").load()
+    assert data.static is not None
+    assert data.static.flatten().tolist() == pytest.approx([81.8, 76.1])
+
+
 def test_a_checkpoint_knows_the_categories(known: pl.DataFrame, grouped: tuple[Any, Path]) -> None:
     expected = forecast_frame(grouped[0], known)
     of_b = known.filter(pl.col("group") == "b")
