@@ -37,6 +37,9 @@ TEXT_FORMS = (
 )
 """Stamps of one meaning only, and their formats."""
 
+MONTH_OF_YEAR = r"^(0[1-9]|1[0-2])\.(19|20)\d\d$"
+"""Months such as 01.2024, which are no numbers."""
+
 YEAR_AND_PART = (r"^(?P<year>\d{4})[-/:](?P<part>\d\d?)$", r"^(?P<part>\d\d?)[-/.](?P<year>\d{4})$")
 
 DIGIT_FORMS = {
@@ -44,7 +47,7 @@ DIGIT_FORMS = {
     6: ("%Y%m", "%y%m%d", "%d%m%y", "%m%d%y", "%G%V", "%Y.%q", "%Y.%i"),
     7: ("%Y%j", "%Y.%m"),
     8: ("%Y%m%d", "%d%m%Y", "%m%d%Y", "%y%m%d%H"),
-    10: ("%Y%m%d%H",),
+    10: ("%Y%m%d%H", "%y%m%d%H%M"),
     12: ("%Y%m%d%H%M",),
     14: ("%Y%m%d%H%M%S",),
 }
@@ -82,6 +85,8 @@ def _form_of_part(text: pl.Series, pattern: str) -> str:
         text.str.extract(pattern, names.index(name) + 1).drop_nulls() for name in ("part", "year")
     )
     numbers, kind = parts.cast(pl.Int32).to_numpy(), "%m"
+    if is_double_year(numbers, years.cast(pl.Int32).to_numpy()):
+        return ""
     num_late = int((numbers > 12).sum())
     if numbers.max() <= 53 and num_late > 2 and 4 * num_late >= len(numbers):  # not one wrong month
         kind = "%V"
@@ -89,6 +94,11 @@ def _form_of_part(text: pl.Series, pattern: str) -> str:
         kind = {4: "%q", 2: "%i"}.get(int(numbers.max()), "%m")  # else eight months or more miss in each year
     year = "%G" if kind == "%V" else "%Y"
     return sign.join(kind if name == "part" else year for name in names)
+
+
+def is_double_year(parts: np.ndarray, years: np.ndarray) -> bool:
+    """Return whether all parts are the years after ``years``, as in the season 2001/02."""
+    return len(parts) > 2 and len(parts) == len(years) and bool((parts == (years + 1) % 100).all())
 
 
 def parse(text: pl.Series, form: str, unit: str = "us") -> pl.Series:
@@ -269,6 +279,8 @@ def suggest_form(text: pl.Series) -> str:
     first = str(text[0])
     if re.fullmatch(r"FY ?\d\d", first):
         return first[:-2] + "%y"
+    if re.fullmatch(YEAR_AND_PART[0], first):  # a season such as 2001/02
+        return ""
     form = re.sub("(?i)(January|February|March|April|June|July|August|September|October|November|December)",
                   "%B", first)  # fmt: skip
     form = re.sub(rf"{MONTH_NAME}(?![a-z])", "%b", form)

@@ -10,6 +10,7 @@ from rnn_lightning.tables.calendar import Axis
 from rnn_lightning.tables.files import TableChunk, first_line
 from rnn_lightning.tables.options import TableOptions
 from rnn_lightning.tables.stamp_formats import (
+    MONTH_OF_YEAR,
     WrittenForm,
     detect_text_form,
     find_digit_form,
@@ -40,6 +41,7 @@ NUMBERED_DATES = {
 MISWRITTEN = {
     r"[T ]24:00(:00)?$": "hour 24 is hour 0 of the next day: write it so",
     r"^-?\d+,\d+$": "write times with a decimal point",
+    r"^\d{4}[-/]\d\d$": "write the first year of a season of two, such as 2001",
 }
 """Text that is no stamp, and what to do about it."""
 
@@ -254,6 +256,8 @@ class TextForm:
         first = str(stamps[0])
         if self.time_format is not None:
             self.form = self.time_format
+        elif stamps.str.contains(MONTH_OF_YEAR).all():
+            self.form = self._written = "%m.%Y"
         elif NUMBER.fullmatch(first):
             self.form = "number"
         else:

@@ -264,6 +264,22 @@ def test_what_is_miswritten_is_told_with_its_remedy(tmp_path: Path, stamp: str, 
         TableSeries(path).load()
 
 
+def test_months_with_points_and_minutes_in_ten_digits_are_dates() -> None:
+    """They were the number 1.2024, and steps of 100."""
+    months = pl.DataFrame({"ds": ["01.2024", "02.2024", "03.2024"], "y": range(3)})
+    assert TableSeries(months).load().times.frequencies == ["1mo"]
+    hours = [f"240101{hour:02}00" for hour in range(24)] + [f"240102{hour:02}00" for hour in range(24)]
+    data = TableSeries(pl.DataFrame({"ds": hours, "y": range(48)})).load()
+    assert data.lengths.tolist() == [48]
+    assert data.times.frequencies == ["1h"]
+
+
+def test_seasons_of_two_years_are_no_months() -> None:
+    seasons = [f"{year}/{(year + 1) % 100:02}" for year in range(1998, 2012)]
+    with pytest.raises(InputError, match="write the first year of a season of two"):
+        TableSeries(pl.DataFrame({"ds": seasons, "y": range(14)})).load()
+
+
 @pytest.mark.parametrize(
     ("stamps", "forms"),
     [
