@@ -255,7 +255,8 @@ def find_columns(table: Table, options: TableOptions) -> tuple[str, str] | None:
     """Return the columns of stamps and values of a table with two columns, whatever their names.
 
     One holds numbers, which do not rise from row to row if both do. Whether the other one holds stamps is
-    seen when it is read. None if the table has the columns of the options, or others are named.
+    seen when it is read. None if the table has the columns of the options, or others are named. A header that
+    looks like a row of data is refused.
     """
     names = [name for name in table.columns() if name != options.id_column]
     is_default = (
@@ -270,7 +271,12 @@ def find_columns(table: Table, options: TableOptions) -> tuple[str, str] | None:
         are_values = [column is not None and not _rises(column) for column in columns]
     if sum(are_values) != 1:
         return None
-    return names[are_values.index(False)], names[are_values.index(True)]
+    time, value = names[are_values.index(False)], names[are_values.index(True)]
+    if re.match(r"\d", time) and _numbers(pl.Series([value])) is not None:
+        raise InputError(
+            f"{table.name} has no header: write `ds` and `y` above its first row, {time}, {value}."
+        )
+    return time, value
 
 
 def _rises(numbers: pl.Series) -> bool:

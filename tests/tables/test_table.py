@@ -1022,6 +1022,15 @@ def test_series_that_float32_loses_beside_others_are_named(
     assert note.startswith("Column 'y' of series 'meter' is too large for its changes")
 
 
+def test_a_file_without_a_header_is_refused(tmp_path: Path) -> None:
+    """Its first row was the header."""
+    path = write(tmp_path, "".join(f"2024-01-{day:02},{100 + day}\n" for day in range(1, 30)))
+    with pytest.raises(
+        InputError, match=r"has no header: write `ds` and `y` above its first row, 2024-01-01, 101"
+    ):
+        TableSeries(path).load()
+
+
 def test_a_decimal_sign_is_that_of_the_first_cell_with_one(tmp_path: Path) -> None:
     """Whole numbers in the first file said that 1,125 is 1125."""
     (tmp_path / "a.csv").write_text("ds;y\n1;2\n2;3\n")
