@@ -18,7 +18,7 @@ from rnn_lightning.tables.open_phases import (
 )
 from rnn_lightning.tables.options import TableOptions
 from rnn_lightning.tables.rows import RowReader, Spool
-from rnn_lightning.tables.stamp_statistics import FAR, Frequencies, StampStatistics
+from rnn_lightning.tables.stamp_statistics import FAR, MAX_FEW, Frequencies, StampStatistics
 from rnn_lightning.tables.storage import Buffer
 
 SNAP_FRACTION, SNAP_DAYS = 0.1, 0.3
@@ -254,6 +254,8 @@ class Grid:
         sparse = 4 * rows < steps
         if self.frequency is not None:
             sparse = (1000 * rows < steps) & (steps > 1_000_000)
+        if not sparse.all():  # a few rows beside whole series: products that are sold now and then
+            sparse &= (rows > MAX_FEW) | (steps > steps[~sparse].max())
         if not sparse.any():
             return
         index = int(sparse.argmax())

@@ -14,6 +14,9 @@ from rnn_lightning.tables.rows import Rows
 FAR = np.iinfo(np.int64).max
 NO_DAY = 99
 
+MAX_FEW = 8
+"""Stamps of a series that may be too few to show its frequency."""
+
 
 class StampStatistics:
     """What the rows of each series so far have shown.
@@ -149,8 +152,8 @@ class Frequencies(NamedTuple):
     def fill_in_undecided(self, statistics: StampStatistics, ids: Sequence[str]) -> "Frequencies":
         """Return the frequencies with those of series too short to show their own taken from the others.
 
-        A series of one stamp takes the frequency of all others. Daily series that go over no weekend take the
-        business days of the others.
+        A series of one stamp takes the frequency of all others, and so does one of two or of a few with gaps,
+        if its stamps fit. Daily series that go over no weekend take the business days of the others.
 
         Raises:
             InputError: if the others do not agree.
@@ -161,6 +164,7 @@ class Frequencies(NamedTuple):
             monday, friday = (axis.local(ticks[daily]) // axis.ticks_per_day + 3 for ticks in (s.low, s.high))
             if ((friday % 7 < 5) & (monday // 7 == friday // 7)).all():
                 unit = np.where(daily, "bd", unit)
+        size, unit = self._with_few(size, unit, statistics)
         short = unit == "?"
         others = set(zip(size[~short].tolist(), unit[~short].tolist(), strict=True))
         alone = short & (s.num_rows == 1) & (s.first < FAR)
@@ -172,6 +176,25 @@ class Frequencies(NamedTuple):
             )
         own_size, own_unit = others.pop() if len(others) == 1 else (1, "ticks")
         return Frequencies(np.where(short, own_size, size), np.where(short, own_unit, unit))
+
+    def _with_few(
+        self, size: np.ndarray, unit: np.ndarray, s: StampStatistics
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return sizes and units with those of all longer series for a few stamps that fit them."""
+        has_many = (s.num_rows > MAX_FEW) & (unit != "?")
+        common = set(zip(size[has_many].tolist(), unit[has_many].tolist(), strict=True))
+        if len(common) != 1:
+            return size, unit
+        own_size, own_unit = common.pop()
+        day = s.axis.ticks_per_day
+        fits = (unit == own_unit) & (size % own_size == 0)
+        is_rule = np.char.startswith(unit.astype(str), "mo@")
+        fits |= (own_unit == "d") & (own_size == 1) & is_rule
+        fits |= (own_unit == "bd") & (own_size == 1) & (unit == "d") & (s.weekday < 5)
+        ticks = {"ticks": 1, "d": day, "bd": day}.get(own_unit, 28 * day)  # of a step, at least
+        has_gaps = (s.num_rows == 2) | is_rule | (s.num_rows * size * ticks < s.high - s.low)
+        few = (s.num_rows > 1) & (s.num_rows <= MAX_FEW) & fits & has_gaps
+        return np.where(few, own_size, size), np.where(few, own_unit, unit)
 
     def written(self, axis: Axis) -> list[int | float | str]:
         """Return each frequency as a number or a text such as ``15m``."""

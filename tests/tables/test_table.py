@@ -1031,6 +1031,24 @@ def test_a_file_without_a_header_is_refused(tmp_path: Path) -> None:
         TableSeries(path).load()
 
 
+@pytest.mark.parametrize(
+    ("stamps", "few", "frequency"),
+    [
+        (pl.date_range(date(2020, 1, 1), date(2022, 6, 1), "1mo", eager=True), [0, 8, 24], "1mo"),
+        (pl.date_range(date(2020, 1, 31), date(2022, 5, 31), "1mo", eager=True), [0, 2, 6], "1me"),
+        (pl.date_range(date(2024, 1, 1), date(2024, 3, 1), "1d", eager=True), [0, 7, 30], "1d"),
+        (pl.date_range(date(2024, 1, 1), date(2024, 3, 1), "1d", eager=True), [0, 7], "1d"),
+        (pl.date_range(date(2024, 1, 1), date(2024, 3, 1), "1d", eager=True), [0, 7, 14, 21], "7d"),
+    ],
+)
+def test_a_few_rows_beside_others_have_their_steps(stamps: pl.Series, few: list[int], frequency: str) -> None:
+    """Rows only where something was sold: eight months from step to step were a frequency of their own."""
+    parts = [pl.DataFrame({"unique_id": name, "ds": days, "y": range(len(days))})
+             for name, days in (("all", stamps), ("few", stamps.gather(few)))]  # fmt: skip
+    data = TableSeries(pl.concat(parts)).load()
+    assert data.times.frequencies[1] == frequency
+
+
 def test_a_decimal_sign_is_that_of_the_first_cell_with_one(tmp_path: Path) -> None:
     """Whole numbers in the first file said that 1,125 is 1125."""
     (tmp_path / "a.csv").write_text("ds;y\n1;2\n2;3\n")
