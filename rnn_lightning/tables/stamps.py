@@ -217,7 +217,9 @@ class StampReader:
         what = f"has {{}}, an hour that clocks in `time_zone` {zone} skip, in"
         chunk.refuse(early.is_null(), self.column, what, "drop the option if they are not set forward")
         clocks, again = stamps.to_physical(), []
-        for row in (early != late).arg_true().to_list():
+        twice = (early != late).arg_true().to_list()
+        is_falling = 2 * int((clocks.diff() < 0).sum()) > len(clocks)  # newest first
+        for row in reversed(twice) if is_falling else twice:
             key = int(series[row]), clocks[row]
             again += [row] if key in self._seen else []
             self._seen.add(key)

@@ -1,7 +1,7 @@
 """Dates in digits, quarters, weeks and other forms: they go on, and are written as they were."""
 
 import re
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +272,16 @@ def test_months_with_points_and_minutes_in_ten_digits_are_dates() -> None:
     data = TableSeries(pl.DataFrame({"ds": hours, "y": range(48)})).load()
     assert data.lengths.tolist() == [48]
     assert data.times.frequencies == ["1h"]
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_the_hour_that_clocks_show_twice_is_in_the_order_of_the_rows(step: int) -> None:
+    clocks = pl.datetime_range(
+        datetime(2024, 10, 26), datetime(2024, 10, 28, 22), "1h", time_zone="Europe/Berlin", eager=True
+    ).dt.replace_time_zone(None)
+    frame = pl.DataFrame({"ds": clocks, "y": range(len(clocks))})[::step]
+    values = TableSeries(frame, time_zone="Europe/Berlin").load().values[:, 0]
+    assert values.tolist() == list(range(len(clocks)))
 
 
 def test_seasons_of_two_years_are_no_months() -> None:
