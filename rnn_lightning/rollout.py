@@ -309,7 +309,7 @@ def _continued(
     network: Network, values: Tensor, covariates: Tensor | None, before: State | None, traits: Traits
 ) -> State:
     """Return the state after checked ``values`` that follow ``before``, or start a series if it is None."""
-    known = with_covariates(traits, covariates)
+    known = with_covariates(traits, None if getattr(network, "ignores_covariates", False) else covariates)
     if before is None:
         state, (transformed, of_transforms) = None, network.transforms.start(values, known)
     else:

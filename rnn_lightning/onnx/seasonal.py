@@ -28,7 +28,8 @@ class SeasonalForecast(Forecast):
         self.season = graph.op("Max", inputs["season"], np.array(1)).reshape(-1, 1)  # (batch, 1)
         self.longest = graph.op("ReduceMax", self.season, axes=[0, 1], keepdims=0).reshape(1)
         self.known, self.future = self.scaled_covariates()
-        self.level, self.scale, self.bound = season_scale(self.context, self.season, inputs.get("covariates"))
+        seen = None if network.ignores_covariates else inputs.get("covariates")
+        self.level, self.scale, self.bound = season_scale(self.context, self.season, seen)
         self.memory = self._read()
 
     def generate(self, innovations: Value) -> Value:

@@ -105,7 +105,8 @@ def _run(
     num_rows, num_steps = values.shape[:2]
     traits = {"season": torch.full((num_rows,), season)}
     following = None if covariates is None else covariates[:, 1 : num_steps + 1]
-    transformed, scale = network.transforms.start(values, with_covariates(traits, following))
+    seen = None if network.ignores_covariates else following
+    transformed, scale = network.transforms.start(values, with_covariates(traits, seen))
     inputs = network.join(transformed, following)
     begin, state, states, predictions, future = 0, None, [], [], []
     for end in (num_steps - offset for offset in reversed(offsets)):
