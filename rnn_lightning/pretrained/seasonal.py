@@ -57,7 +57,8 @@ class SeasonalNetwork(nn.Module):
     @property
     def ignores_covariates(self) -> bool:
         """Whether no covariate has found its way in yet."""
-        return not bool(self.recurrent.all_weights[0][0][:, NUM_INPUTS:].any())
+        weights = self.recurrent.all_weights[0][0][:, NUM_INPUTS:]
+        return weights.numel() == 0 or not bool(weights.any())  # none: a GPU need not be waited for
 
     def initial_state(self, batch_size: int, traits: Traits) -> RecurrentState:
         """Return the state of series that have not started."""
