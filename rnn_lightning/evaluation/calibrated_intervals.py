@@ -10,7 +10,14 @@ from torch import Tensor
 
 from rnn_lightning.data.batches import SequenceBatches
 from rnn_lightning.data.series import SeriesData
-from rnn_lightning.data.windows import BatchLoader, Segments, forecast_batch, forecast_starts, split_by_time
+from rnn_lightning.data.windows import (
+    BatchLoader,
+    Segments,
+    forecast_batch,
+    forecast_starts,
+    short_contexts,
+    split_by_time,
+)
 from rnn_lightning.errors import InputError
 from rnn_lightning.evaluation.baselines import never_negative, seasons_of
 from rnn_lightning.evaluation.interval_widths import (
@@ -60,7 +67,7 @@ class CalibratedIntervals:
         self._data: SeriesData | None = None  # whose facts are known
         self._half_widths, self.horizon, self._season = torch.zeros(0), 0, 1
         self._nonnegative, self._is_temporary = torch.zeros(1, dtype=torch.bool), False
-        self._relative = torch.full((1,), torch.nan)  # (feature,), the usual error scale of a series
+        self._relative = torch.full((1,), torch.nan)  # (feature,), the usual ``new_scale``
 
     @property
     def calibrated(self) -> bool:
@@ -239,7 +246,8 @@ class CalibratedIntervals:
             context_length: number of known steps before each origin.
             horizon: number of steps to forecast; steps beyond a segment are unknown.
             seasons: ``(series,)``, the season of each series; 1 for none.
-            min_context_length: number of steps of a context that must lie within the series; all if None.
+            min_context_length: number of steps of a context that must lie within the series; by default
+                those of ``short_contexts``.
             rank: number of this device.
             world_size: number of devices.
         """
@@ -249,7 +257,8 @@ class CalibratedIntervals:
             self._season, self._nonnegative, self._data = int(seasons.median()), nonnegative, data
         num_origins = max(MIN_ORIGINS, MAX_STEPS // (context_length + horizon))
         origin_step = max(1, ceil(int((segments.end - segments.start).sum()) / num_origins))
-        windows = forecast_starts(segments, context_length, horizon, origin_step, min_context_length)
+        least = min_context_length or short_contexts(segments, context_length, horizon)
+        windows = forecast_starts(segments, context_length, horizon, origin_step, least)
         # Neighbouring origins have similar errors. Of very many series only some are forecast.
         chosen = torch.linspace(0, len(windows) - 1, min(len(windows), 2 * num_origins)).long()
         make_batch = partial(forecast_batch, data, segments, windows, context_length, horizon, None, 0)

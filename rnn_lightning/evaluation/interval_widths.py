@@ -37,7 +37,7 @@ TAIL_LEVEL = 0.95
 """Level from which half-widths grow whatever the errors."""
 
 ENOUGH_CHANGES, MAX_ENOUGH_CHANGES = 8, 24
-"""Changes from step to step from which the error scale of a series is its own alone: a season, at least 8."""
+"""Changes from which the error scale of a series is its own alone: those of a season within these limits."""
 
 MIN_RELATIVE_CHANGE = 1e-4
 """Change relative to the magnitude of a series below which its errors say nothing of those of others."""
@@ -100,10 +100,10 @@ def error_scale(
 
 
 def new_scale(context: Tensor, seasons: Tensor) -> Tensor:
-    """Return what a series changes by who has not seen its season, relative to its magnitude.
+    """Return how much a series changes if its season is not known yet, ``(batch, feature)``.
 
-    It is the mean change from step to step, or over half a season where that is larger, ``(batch, feature)``.
-    Arguments as for ``error_scale``.
+    It is the mean change from step to step, or over half a season where that is larger, relative to the
+    magnitude of the series. Arguments as for ``error_scale``.
     """
     change = _mean_change(context, 1)
     for season in seasons.unique().tolist():

@@ -80,8 +80,8 @@ def errors_of(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the errors ``(forecast, horizon, feature)`` of all devices, their scale, and the usual scale.
 
-    The last is the median of ``new_scale``, ``(feature,)``. Errors of series that are
-    constant, dead or repeat exactly are NaN, unless all series are, and so are errors after long gaps.
+    The last is the median of ``new_scale``, ``(feature,)``. Errors of series that are constant, dead or
+    repeat exactly are NaN, unless all series are, and so are errors after long gaps.
 
     Args:
         forecaster: the network, in evaluation mode; its ``predict_step`` is called.

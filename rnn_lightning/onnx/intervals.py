@@ -15,7 +15,7 @@ class IntervalTable(NamedTuple):
         half_widths: ``(level, lead time)`` in error scales, constant beyond the last one.
         season: the season in steps of series whose season is not given.
         nonnegative: ``(feature,)``, whether values are never negative.
-        relative: ``(feature,)``, the usual error scale relative to the magnitude of a series, NaN if unknown.
+        relative: ``(feature,)``, the usual change of a new series relative to its magnitude, NaN if unknown.
         enough_changes: least and most changes from which the error scale of a series is its own alone, a
             season of them.
         min_relative_scale: least error scale relative to the magnitude of a series.

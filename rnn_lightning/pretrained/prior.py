@@ -213,7 +213,7 @@ def draw_batch(batch_size: int, shared: Generator, own: Generator) -> WindowBatc
     return WindowBatch(values[..., None], context_length, complete=True, traits=traits)
 
 
-@dataclass
+@dataclass(eq=False)
 class FreshLoader:
     """Loads batches that are drawn afresh, by random numbers that depend on the seed and the position alone.
 

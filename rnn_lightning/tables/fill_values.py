@@ -30,7 +30,8 @@ def notes_on_fill_values(values: Tensor, features: Sequence[str]) -> list[str]:
         for number in sorted(filter(is_fill_value, _range(values, column))):
             count = sum(int(np.isclose(part, number, rtol=1e-6).sum()) for part in _chunks(values, column))
             low, high = _range(values, column, without=number)
-            if count >= MIN_COUNT and max(low - number, number - high) > FAR * (high - low) >= 0:
+            is_far = low < high and max(low - number, number - high) > FAR * (high - low)
+            if count >= MIN_COUNT and is_far:
                 notes.append(
                     f"Column {quoted(name)} has {number:g} {count:,} times, far from all other values: if it "
                     "stands for a missing value, leave it empty."

@@ -7,8 +7,9 @@ import polars as pl
 from rnn_lightning.errors import quoted
 from rnn_lightning.tables.files import Table
 from rnn_lightning.tables.options import TableOptions
+from rnn_lightning.tables.pandas_frames import DATE_PARTS
 
-PARTS = ("month", "day", "hour", "minute")
+PARTS = DATE_PARTS[3:]
 """Parts of a stamp after the year, each of which needs those before it."""
 
 

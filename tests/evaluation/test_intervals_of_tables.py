@@ -36,7 +36,7 @@ def test_a_long_gap_does_not_widen_the_intervals_after_it(begin: int, end: int, 
 
 def test_short_horizons_have_intervals_by_as_many_forecasts_as_long_ones() -> None:
     """Two forecasts of a step say little of errors."""
-    noise = np.random.default_rng(0).standard_normal((30, 60)) + 10
+    noise = np.random.default_rng(0).standard_normal((12, 60)) + 10
     found = np.array([widths(forecast(1, y=values))[0] for values in noise])
     assert found.min() > 1.3  # 2.6 would be right
     assert found.max() < 6.5

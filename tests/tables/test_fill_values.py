@@ -23,3 +23,4 @@ def test_numbers_that_stand_for_missing_values_are_pointed_out(number: float) ->
 def test_numbers_that_are_near_others_or_occur_once_are_not() -> None:
     assert notes(-9999, 1) == notes(99, 7) == notes(-5000, 7) == []
     assert notes(999, 7, np.linspace(0, 600, 400)) == []
+    assert notes(9.99, 2, np.zeros(400)) == []
